@@ -1,0 +1,251 @@
+//! The command line: what is typed, one short function a command, and the only place that prints.
+//!
+//! Data goes to stdout, everything else to stderr. With `--json`: one document, or one object a line for lists.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chrono::NaiveDate;
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::{Config, Problems};
+use crate::ingest::Context;
+use crate::{daemon, journal};
+
+mod classify;
+mod holdings;
+mod status;
+mod upload;
+
+/// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hk-aws",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 partly done (what failed is named)."
+)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", env = "HK_AWS_CONFIG", default_value = "/etc/hk-aws/config.yaml")]
+    config: PathBuf,
+    /// Print JSON: one document, or one object a line for lists
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say less: errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Run,
+    /// Read the configuration, report every problem at once, print the effective settings
+    Check,
+    /// Show what paths below the drop folder would become, without touching them
+    Classify {
+        /// Paths below the drop folder; they need not exist
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+    },
+    /// Make one pass over the drop folder, or over some of its files, and exit
+    Upload(upload::Upload),
+    /// List the cameras that the bucket holds captures of
+    Cameras,
+    /// List the days that the bucket holds captures of
+    Days {
+        /// As `cameras` lists it
+        camera: String,
+    },
+    /// List captures in the bucket
+    List(holdings::List),
+    /// Download captures
+    Get(holdings::Get),
+    /// Show what the daemon does now
+    Status,
+}
+
+/// A camera-day, as commands take it.
+#[derive(Debug, Args)]
+struct Day {
+    /// As `cameras` lists it
+    camera: String,
+    /// YYYY-MM-DD, at the camera
+    #[arg(value_parser = parse_date)]
+    date: NaiveDate,
+}
+
+fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
+    text.parse().map_err(|_| "not a date as YYYY-MM-DD")
+}
+
+/// Some of the work failed; what did was named on stderr.
+#[derive(Debug, thiserror::Error)]
+#[error("{failed} of {total} failed")]
+pub struct Partly {
+    /// How many.
+    pub failed: usize,
+    /// Of how many.
+    pub total: usize,
+}
+
+/// The exit code of an error.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Problems>() {
+        2
+    } else if error.downcast_ref::<Partly>().is_some_and(|partly| partly.failed < partly.total) {
+        3
+    } else {
+        u8::from(!is_silent(error))
+    }
+}
+
+/// Whether an error is only the reader of our output having gone (`hk-aws list | head`).
+pub fn is_silent(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Runs what was typed.
+///
+/// # Errors
+/// Whatever the command fails with; [`exit_code`] says what that is to the shell.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let out = Out { json: cli.json, quiet: cli.quiet };
+    let config = match Config::load(&cli.config) {
+        Ok(config) => config,
+        Err(problems) => {
+            // They are what `check` was asked for; people read them on stderr.
+            if out.json && matches!(cli.command, Command::Check) {
+                print_line(serde_json::to_string(&problems)?)?;
+            }
+            return Err(problems.into());
+        }
+    };
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => "error".to_owned(),
+        (_, true) => "debug".to_owned(),
+        _ if matches!(cli.command, Command::Run) => config.log.level.to_string().to_lowercase(),
+        _ => "warn".to_owned(),
+    };
+    journal::init(config.log.target, &level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let done = match cli.command {
+        Command::Run => runtime.block_on(daemon::serve(config)),
+        Command::Check => check(&out, &config),
+        Command::Status => status::status(&out, &config),
+        Command::Classify { paths } => classify::classify(&out, &config, &paths),
+        command => runtime.block_on(async {
+            let context = Arc::new(Context::new(Arc::new(config), None, daemon::now).await);
+            on_bucket(command, &out, &context).await
+        }),
+    };
+    // A scan of a million files under way has nobody to report to any more; nothing is lost by not waiting for it.
+    runtime.shutdown_background();
+    done
+}
+
+/// The commands that deal with the bucket.
+async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyhow::Result<()> {
+    match command {
+        Command::Upload(upload) => upload.run(out, Arc::clone(context)).await,
+        Command::Cameras => holdings::cameras(out, context).await,
+        Command::Days { camera } => holdings::days(out, context, &camera).await,
+        Command::List(list) => list.run(out, context).await,
+        Command::Get(get) => get.run(out, context).await,
+        Command::Run | Command::Check | Command::Classify { .. } | Command::Status => Ok(()),
+    }
+}
+
+fn check(out: &Out, config: &Config) -> anyhow::Result<()> {
+    for key in config.not_in_effect() {
+        out.remark(format_args!("{}: {key} has no effect in this version", config.source.display()));
+    }
+    out.item(config, config.effective().trim_end())
+}
+
+/// Where data is printed.
+#[derive(Debug)]
+struct Out {
+    json: bool,
+    quiet: bool,
+}
+
+impl Out {
+    /// One document, or one item of a list: the object, or the text.
+    fn item(&self, object: &impl Serialize, text: impl Display) -> anyhow::Result<()> {
+        if self.json { print_line(serde_json::to_string(object)?) } else { print_line(text) }
+    }
+
+    /// A remark, not data.
+    fn remark(&self, line: impl Display) {
+        if !self.quiet {
+            tell(line);
+        }
+    }
+}
+
+/// Prints data.
+fn print_line(line: impl Display) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{line}").context("failed to write to stdout")
+}
+
+/// Says something on stderr; where nobody listens any more, that is no reason to panic as `eprintln` does.
+pub fn tell(line: impl Display) {
+    let _unheard = writeln!(io::stderr(), "{line}");
+}
+
+/// Text out of the bucket on one line: whoever can store an object there must not play tricks on a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// Bytes for people: `1.5 MiB`.
+fn size(bytes: u64) -> impl Display {
+    indicatif::HumanBytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_may_stand_before_or_after_the_command() {
+        for line in [
+            ["hk-aws", "--json", "--config", "c.yaml", "cameras"],
+            ["hk-aws", "cameras", "--config", "c.yaml", "--json"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert!(cli.json && cli.config == *"c.yaml");
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_interface() {
+        let partly = |failed, total| anyhow::Error::new(Partly { failed, total });
+        assert_eq!(exit_code(&partly(1, 2)), 3);
+        assert_eq!(exit_code(&partly(2, 2)), 1);
+        assert_eq!(exit_code(&anyhow::anyhow!("no")), 1);
+        assert_eq!(exit_code(&anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe))), 0);
+    }
+}

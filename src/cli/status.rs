@@ -1,0 +1,77 @@
+//! `status`: what the daemon said of itself last.
+
+use anyhow::{Context as _, bail};
+
+use super::{Out, print_line, size};
+use crate::config::Config;
+use crate::daemon;
+use crate::status::Snapshot;
+
+pub(super) fn status(out: &Out, config: &Config) -> anyhow::Result<()> {
+    let snapshot = Snapshot::read(&config.runtime_dir).with_context(|| {
+        format!("failed to read the status in {}; is the daemon running?", config.runtime_dir.display())
+    })?;
+    if out.json {
+        print_line(serde_json::to_string(&snapshot)?)?;
+    } else {
+        describe(&snapshot)?;
+    }
+    if !daemon::is_running(&config.runtime_dir) {
+        bail!("the daemon is not running; this is what it said last, at {}", snapshot.at.format("%F %T UTC"));
+    }
+    Ok(())
+}
+
+fn describe(snapshot: &Snapshot) -> anyhow::Result<()> {
+    let waiting = &snapshot.waiting;
+    print_line(format!("state      {}", format!("{:?}", snapshot.state).to_lowercase()))?;
+    print_line(format!("bucket     {}", snapshot.bucket))?;
+    if let Some(trouble) = &snapshot.trouble {
+        print_line(format!("trouble    since {}: {}", trouble.since.format("%F %T UTC"), trouble.reason))?;
+        if !trouble.advice.is_empty() {
+            print_line(format!("           {}", trouble.advice))?;
+        }
+    }
+    print_line(format!(
+        "stored     {} captures, {} since {}",
+        snapshot.stored.captures,
+        size(snapshot.stored.bytes),
+        snapshot.started_at.format("%F %T UTC")
+    ))?;
+    print_line(format!(
+        "waiting    {} settling, {} queued, {} uploading, {} backing off, {} on disk: {}",
+        waiting.settling,
+        waiting.queued,
+        waiting.uploading,
+        waiting.backing_off,
+        waiting.on_disk,
+        size(waiting.bytes)
+    ))?;
+    if let Some(oldest) = &snapshot.oldest_only_here {
+        print_line(format!("only here  {} since {}", oldest.path, oldest.since.format("%F %T UTC")))?;
+    }
+    print_line(format!(
+        "not sent   {} ignored, {} left alone, {} set aside",
+        waiting.ignored, waiting.left_alone, waiting.set_aside
+    ))?;
+    for (name, free) in [("drop folder", snapshot.drop_folder_free_bytes), ("state", snapshot.state_free_bytes)] {
+        if let Some(free) = free {
+            print_line(format!("free       {} ({name})", size(free)))?;
+        }
+    }
+    for (name, camera) in &snapshot.cameras {
+        print_line(format!(
+            "camera     {name}: {} captures, last taken {}",
+            camera.captures,
+            camera.last_taken_at.to_rfc3339()
+        ))?;
+    }
+    for file in snapshot.files.iter().chain(&snapshot.not_uploaded) {
+        let reason = file.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        print_line(format!("file       {} {}{reason}", file.path, file.state))?;
+    }
+    for error in &snapshot.last_errors {
+        print_line(format!("error      {} {}", error.at.format("%F %T UTC"), error.message))?;
+    }
+    Ok(())
+}

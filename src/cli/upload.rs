@@ -1,0 +1,196 @@
+//! `upload`: one pass over the drop folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::classify::below;
+use super::{Out, Partly, tell};
+use crate::bucket::{Refusal, Verdict};
+use crate::daemon;
+use crate::drop_folder::{Found, Sight};
+use crate::ingest::{Context, Outcome, ingest_one, show};
+
+#[derive(Debug, Args)]
+pub(super) struct Upload {
+    /// Files or folders of the drop folder; without any, all of it
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Say what would be uploaded, and touch nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    path: &'a str,
+    key: &'a str,
+    size: u64,
+    outcome: &'a str,
+}
+
+/// Said of a file that is not uploaded.
+const EMPTY: &str = "is empty; it stays";
+
+/// So many failures in a row that are no fault of the files end the pass.
+const REFUSALS: usize = 10;
+
+/// A file that was found, or a path at which there is none.
+type Finding = Result<Found, (PathBuf, String)>;
+
+impl Upload {
+    pub(super) async fn run(self, out: &Out, context: Arc<Context>) -> anyhow::Result<()> {
+        std::fs::read_dir(context.folder.path())
+            .with_context(|| format!("failed to read drop folder {}", context.folder.path().display()))?;
+        let _lock = if self.dry_run { None } else { Some(daemon::lock_commands(&context.config.runtime_dir)?) };
+        let bar =
+            if out.json || out.quiet || self.dry_run { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        // The scan waits while enough is under way: memory does not grow with the folder.
+        let (send, mut found) = mpsc::channel(64);
+        // At the beginning of time no folder is old enough to be pruned: a dry run touches nothing.
+        let now = if self.dry_run { SystemTime::UNIX_EPOCH } else { (context.clock)().wall };
+        let (scanning, paths) = (Arc::clone(&context), self.paths);
+        let scan = tokio::task::spawn_blocking(move || find(&scanning, &paths, now, &send));
+        let mut uploads = JoinSet::new();
+        let (mut total, mut failed, mut refused_in_a_row) = (0, 0, 0);
+        let concurrency = context.config.upload.concurrency;
+        let mut more = true;
+        while more || !uploads.is_empty() {
+            tokio::select! {
+                finding = found.recv(), if more && uploads.len() < concurrency => match finding {
+                    None => more = false,
+                    Some(Err((path, reason))) => {
+                        total += 1;
+                        failed += 1;
+                        tell(format_args!("{}: {reason}", show(&path)));
+                    }
+                    Some(Ok(found)) if self.dry_run && found.stamp.size == 0 => {
+                        out.remark(format_args!("{}: {EMPTY}", show(&found.path)));
+                    }
+                    Some(Ok(found)) if self.dry_run => {
+                        let (_, key) = context.classify(&found.path, found.stamp.modified);
+                        print(out, &bar, &found.path, key.as_str(), found.stamp.size, "would be stored")?;
+                    }
+                    Some(Ok(found)) => {
+                        total += 1;
+                        let context = Arc::clone(&context);
+                        uploads.spawn(async move { (found.path.clone(), settle_and_ingest(context, found).await) });
+                    }
+                },
+                Some(done) = uploads.join_next() => {
+                    let (path, outcome) = done.context("an upload panicked; its file is still in the drop folder")?;
+                    refused_in_a_row = match &outcome {
+                        Outcome::Refused(refusal) if concerns_all(refusal) => refused_in_a_row + 1,
+                        Outcome::Stored(_) => 0,
+                        _ => refused_in_a_row,
+                    };
+                    failed += usize::from(!report(out, &bar, &path, outcome)?);
+                    // Every attempt reads a file and waits for the network: a dead link is not asked once a file.
+                    if refused_in_a_row >= REFUSALS && more {
+                        more = false;
+                        found.close();
+                        tell(format_args!("stopped after {refused_in_a_row} failures in a row; what was not tried stays"));
+                    }
+                }
+            }
+        }
+        bar.finish_and_clear();
+        scan.await.context("the scan panicked")?.context("failed to read the drop folder")?;
+        if failed == total && refused_in_a_row > 0 {
+            tell(format_args!("nothing can be stored in {}; every file is kept", context.bucket.describe()));
+        }
+        if failed == 0 { Ok(()) } else { Err(Partly { failed, total }.into()) }
+    }
+}
+
+/// Whether a refusal says more of the bucket, or the way to it, than of one file.
+fn concerns_all(refusal: &Refusal) -> bool {
+    refusal.verdict == Verdict::NeedsOperator || refusal.code.is_none()
+}
+
+fn find(context: &Context, paths: &[PathBuf], now: SystemTime, send: &mpsc::Sender<Finding>) -> std::io::Result<()> {
+    // Where nobody receives any more, the command has ended.
+    let mut see = |sight| {
+        if let Sight::File(found) = sight {
+            let _unheard = send.blocking_send(Ok(found));
+        }
+    };
+    if paths.is_empty() {
+        return context.folder.scan(Path::new(""), now, &mut see);
+    }
+    for typed in paths {
+        let path = match below(&context.folder, typed) {
+            Ok(path) => path,
+            Err(reason) => {
+                let _unheard = send.blocking_send(Err((typed.clone(), reason)));
+                continue;
+            }
+        };
+        if path.as_os_str().is_empty() {
+            context.folder.scan(Path::new(""), now, &mut see)?;
+            continue;
+        }
+        let absent = match context.folder.look(&path, now)? {
+            Some(Sight::Folder(folder)) => {
+                context.folder.scan(&folder, now, &mut see)?;
+                continue;
+            }
+            Some(Sight::Ignored(_, pattern)) => format!("matches {pattern} of drop_folder.ignore"),
+            Some(Sight::LeftAlone(_, reason)) => reason,
+            Some(file) => {
+                see(file);
+                continue;
+            }
+            None => format!("no such file below {}", context.folder.path().display()),
+        };
+        let _unheard = send.blocking_send(Err((path, absent)));
+    }
+    Ok(())
+}
+
+/// Uploads a file once it has been quiet for as long as the daemon would wait.
+async fn settle_and_ingest(context: Arc<Context>, found: Found) -> Outcome {
+    let settle = context.config.drop_folder.settle;
+    let now = (context.clock)().wall;
+    let age = now.duration_since(found.stamp.changed).unwrap_or(Duration::ZERO);
+    tokio::time::sleep(settle.saturating_sub(age)).await;
+    ingest_one(context, found.path).await
+}
+
+/// Prints what became of a file; says whether it is stored.
+fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Outcome) -> anyhow::Result<bool> {
+    let why = match outcome {
+        Outcome::Partial(stored, _) => {
+            print(out, bar, path, stored.key.as_str(), stored.size, "is cut off; stored as far as it came:")?;
+            return Ok(true);
+        }
+        Outcome::Stored(stored) => {
+            let word = if stored.again { "was stored before" } else { "stored" };
+            print(out, bar, path, stored.key.as_str(), stored.size, word)?;
+            let Some(left) = stored.left else { return Ok(true) };
+            format!("stored, but stays in the drop folder: {left}")
+        }
+        // Somebody else, most likely the daemon, took it.
+        Outcome::Gone => return Ok(true),
+        Outcome::Growing => "is still being written; it stays".to_owned(),
+        Outcome::Changed => "changed while it was read; it stays".to_owned(),
+        Outcome::Empty(_) => EMPTY.to_owned(),
+        Outcome::Refused(refusal) => refusal.to_string(),
+        Outcome::Unreadable(reason) => reason,
+    };
+    bar.suspend(|| tell(format_args!("{}: {why}", show(path))));
+    Ok(false)
+}
+
+fn print(out: &Out, bar: &ProgressBar, path: &Path, key: &str, size: u64, outcome: &str) -> anyhow::Result<()> {
+    bar.inc(1);
+    let path = &show(path);
+    bar.suspend(|| out.item(&Line { path, key, size, outcome }, format_args!("{path} {outcome} {key}")))
+}

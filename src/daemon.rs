@@ -1,0 +1,237 @@
+//! The daemon: wires the parts, and owns signals, readiness, watchdog, reload and drain.
+//!
+//! Start: folders and lock, the drop folder must be readable, then the loop; READY once the folder is watched and was
+//! scanned. A bucket that cannot be reached is a status, not a failed start. Stop: the first signal starts nothing new
+//! and waits for what is in work, the second ends the process at once. Reload: a wrong file is refused as a whole.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, bail};
+use futures_util::StreamExt;
+use rustix::fs::FlockOperation;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::bucket::Credentials;
+use crate::config::Config;
+use crate::ingest::{Command, Context, Ingest, Report};
+use crate::queue::Now;
+use crate::status::{Snapshot, State};
+
+/// How long uploads in work may take to finish at the end: less than `TimeoutStopSec` of the unit (30 s).
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Reads the clocks. Everything else is told what time it is.
+#[expect(clippy::disallowed_methods, reason = "this is where real time is read")]
+pub fn now() -> Now {
+    Now { steady: Instant::now(), wall: SystemTime::now() }
+}
+
+/// Runs the daemon until `stop`, without touching signals; `credentials` instead of the standard chain.
+///
+/// # Errors
+/// Where it cannot start, or the loop panicked.
+pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
+    // Nobody sends commands; the sender must live, or the loop would see the end of the channel.
+    let (_commands, received) = mpsc::channel(1);
+    run_with(Arc::new(config), credentials, stop, received).await
+}
+
+/// Runs the daemon as a service: by the signals of the process.
+///
+/// # Errors
+/// Where it cannot start, or the loop panicked.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let (commands, received) = mpsc::channel(4);
+    let config = Arc::new(config);
+    let signals =
+        signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
+    let _listener = AbortOnDropHandle::new(tokio::spawn(listen(signals, Arc::clone(&config), stop.clone(), commands)));
+    run_with(config, None, stop, received).await
+}
+
+async fn run_with(
+    config: Arc<Config>,
+    credentials: Option<Credentials>,
+    stop: CancellationToken,
+    commands: mpsc::Receiver<Command>,
+) -> anyhow::Result<()> {
+    for folder in [&config.state_dir, &config.runtime_dir] {
+        std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    }
+    let _lock = lock(&config.runtime_dir)?;
+    let path = &config.drop_folder.path;
+    std::fs::read_dir(path).with_context(|| {
+        format!(
+            "failed to read drop folder {} ({}: drop_folder.path); create it, or let the daemon's user read it",
+            path.display(),
+            config.source.display(),
+        )
+    })?;
+    for key in config.not_in_effect() {
+        tracing::warn!("{}: {key} has no effect in this version", config.source.display());
+    }
+    let context = Arc::new(Context::new(Arc::clone(&config), credentials, now).await);
+    tracing::info!("watching {}, storing in {}", path.display(), context.bucket.describe());
+    let ingest = Ingest::new(context);
+    let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
+    // Each task ends with this function, however it ends.
+    let teller = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, config.runtime_dir.clone())));
+    let report = Report { snapshot, beat: watchdog() };
+    let told_stop = stop.clone();
+    let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
+        told_stop.cancelled().await;
+        notify(&[NotifyState::Stopping]);
+    }));
+    let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(commands, report, stop, DRAIN)));
+    ingesting.await.context("the ingest loop panicked")?;
+    teller.await.context("the status writer panicked")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Whether a daemon works on this run-time folder now.
+pub fn is_running(folder: &Path) -> bool {
+    // A folder without the file has never seen a daemon.
+    let held = |file: File| fcntl_getlk(file, &Flock::from(FlockType::ReadLock)).is_ok_and(|lock| lock.is_some());
+    File::open(folder.join("run.lock")).is_ok_and(held)
+}
+
+/// Makes sure that commands which change the bucket or the local copies run one after the other; held as long as the
+/// file is open.
+///
+/// # Errors
+/// Where the lock's file cannot be made.
+pub fn lock_commands(folder: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    let path = folder.join("command.lock");
+    let file = File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        tracing::warn!("waiting for another hk-aws command to end (it holds {})", path.display());
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).context("failed to wait for another command")?;
+    }
+    Ok(file)
+}
+
+/// Makes sure that one daemon works on one run-time folder; held as long as the file is open.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("run.lock");
+    let file = File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
+    // A record lock, because [`is_running`] can then ask for it without taking it.
+    if rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another hk-aws runs already (it holds {}); stop it first", path.display());
+    }
+    Ok(file)
+}
+
+/// Tells systemd that the loop turns, several times in the time it allows.
+fn watchdog() -> Box<dyn FnMut(Now) + Send> {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return Box::new(|_| {}) };
+    let mut last: Option<Instant> = None;
+    Box::new(move |now| {
+        if last.is_none_or(|last| now.steady.duration_since(last) >= limit / 4) {
+            last = Some(now.steady);
+            notify(&[NotifyState::Watchdog]);
+        }
+    })
+}
+
+/// Passes snapshots on to `status.json` and to systemd, until the loop is gone.
+async fn tell(mut snapshots: watch::Receiver<Snapshot>, folder: std::path::PathBuf) {
+    let (mut ready, mut line, mut complained) = (false, String::new(), false);
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        let (said, state, target) = (snapshot.line(), snapshot.state, folder.clone());
+        // Written before it is told: whoever waits for READY finds the file.
+        let written = tokio::task::spawn_blocking(move || snapshot.write(&target)).await;
+        match written {
+            Ok(Err(error)) if !complained => {
+                complained = true;
+                tracing::warn!("failed to write status in {}: {error}", folder.display());
+            }
+            _ => {}
+        }
+        if said != line {
+            notify(&[NotifyState::Status(&said)]);
+            line = said;
+        }
+        if !ready && !matches!(state, State::Starting | State::Stopping) {
+            ready = true;
+            notify(&[NotifyState::Ready]);
+        }
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn listen(
+    mut signals: signal_hook_tokio::Signals,
+    config: Arc<Config>,
+    stop: CancellationToken,
+    commands: mpsc::Sender<Command>,
+) {
+    while let Some(signal) = signals.next().await {
+        let command = match signal {
+            SIGHUP => reload(&config).await.map(|context| Command::Reload(Arc::new(context))),
+            SIGUSR1 => Some(Command::Look),
+            _ if stop.is_cancelled() => {
+                tracing::warn!("stopped at once by a second signal; what was in work is still in the drop folder");
+                std::process::exit(1);
+            }
+            _ => {
+                tracing::info!("stopping: uploads in work are finished first");
+                stop.cancel();
+                None
+            }
+        };
+        if let Some(command) = command
+            && commands.send(command).await.is_err()
+        {
+            return;
+        }
+        if signal == SIGHUP {
+            notify(&[NotifyState::Ready]);
+        }
+    }
+}
+
+/// Reads the configuration again; `None` where it is refused and the old one stays.
+async fn reload(running: &Config) -> Option<Context> {
+    let reloading = NotifyState::monotonic_usec_now().ok();
+    notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
+    let config = match Config::load(&running.source) {
+        Ok(config) => config,
+        Err(problems) => {
+            tracing::error!("configuration refused, the old one stays in force:\n{problems}");
+            return None;
+        }
+    };
+    for (key, before, after) in [
+        ("state_dir", &running.state_dir, &config.state_dir),
+        ("runtime_dir", &running.runtime_dir, &config.runtime_dir),
+    ] {
+        if before != after {
+            tracing::error!("configuration refused, the old one stays in force: {key} changes with a restart only");
+            return None;
+        }
+    }
+    if running.log != config.log {
+        tracing::warn!("log.target and log.level change with a restart only");
+    }
+    tracing::info!("configuration read again: {}", config.source.display());
+    Some(Context::new(Arc::new(config), None, now).await)
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    // Without systemd nobody listens, and that is no fault.
+    let _unheard = sd_notify::notify(states);
+}

@@ -1,0 +1,37 @@
+//! Where the log goes: to the journal with its own fields, or to stderr.
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::LogTarget;
+
+/// Sends what `level` lets through to `target`; of other crates, only errors: what matters of theirs is ours to say.
+///
+/// Fields reach the journal without a prefix, so that `journalctl CAMERA=...` works.
+pub fn init(target: LogTarget, level: &str) {
+    let filter = EnvFilter::new(format!("error,hk_aws={level}"));
+    let journald = match target {
+        LogTarget::Journald => tracing_journald::layer().ok(),
+        LogTarget::Auto if stderr_is_journal() => tracing_journald::layer().ok(),
+        LogTarget::Auto | LogTarget::Stderr => None,
+    };
+    let stderr = journald.is_none().then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+    });
+    let journald = journald.map(|layer| layer.with_field_prefix(None));
+    // A subscriber is set once; in tests another one may be there already.
+    let _already_set = tracing_subscriber::registry().with(filter).with(journald).with(stderr).try_init();
+}
+
+/// Whether systemd connected stderr to the journal: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5)).
+fn stderr_is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(std::io::stderr().as_fd()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+}

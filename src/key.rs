@@ -1,0 +1,446 @@
+//! Object keys: the bucket's layout, rendered and parsed in one place.
+//!
+//! A key is `{prefix}{camera}/{date}/{file}` unless `s3.key` says otherwise. The camera comes first whatever the
+//! template, so that the bucket can be listed camera by camera. Every segment is made safe by [`escape`], which never
+//! gives two names one spelling; [`ObjectKey::variant`] is the second key of a capture whose first one is taken.
+//!
+//! A key that S3 would refuse for its length is cut and carries a hash of the whole name instead. Hashing every key
+//! was rejected: people read these names.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use chrono::{DateTime, FixedOffset, NaiveDate};
+use regex::Regex;
+use sha2::{Digest, Sha256};
+
+/// Longest object key in bytes of UTF-8 (S3 User Guide, "Naming Amazon S3 objects").
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// What [`ObjectKey::variant`] may add: `~partial-` and 8 hexadecimal digits.
+const VARIANT_BYTES: usize = 17;
+
+/// Longest camera segment, so that a name always has room beside it.
+const MAX_CAMERA_BYTES: usize = 255;
+
+/// The placeholders that a template may use.
+const PLACEHOLDERS: [&str; 9] = ["camera", "date", "year", "month", "day", "hour", "event", "channel", "file"];
+
+/// What stands for an event or a channel that a capture does not have.
+const ABSENT: &str = "none";
+
+/// The shape of object keys, such as `{camera}/{date}/{file}`.
+#[derive(Debug, Clone)]
+pub struct Template {
+    text: String,
+    pieces: Vec<Piece>,
+    pattern: Regex,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Literal(String),
+    Placeholder(&'static str),
+}
+
+impl PartialEq for Template {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    /// Checks a template; the error says what to change.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pieces = split(text)?;
+        let has = |name| pieces.contains(&Piece::Placeholder(name));
+        if !text.starts_with("{camera}/") {
+            return Err("it must start with `{camera}/`; what comes before that belongs in s3.prefix".into());
+        }
+        if !(has("date") || has("year") && has("month") && has("day")) {
+            return Err("it needs `{date}`, or `{year}`, `{month}` and `{day}`".into());
+        }
+        if !text.ends_with("{file}") {
+            return Err("it must end with `{file}`".into());
+        }
+        if text.contains("//") || text.chars().any(char::is_control) {
+            return Err("it must not hold an empty folder (`//`) or a control character".into());
+        }
+        for pair in pieces.windows(2) {
+            if let [Piece::Placeholder(a), Piece::Placeholder(b)] = pair {
+                return Err(format!("`{{{a}}}` and `{{{b}}}` need a character between them"));
+            }
+        }
+        let mut seen = Vec::new();
+        for piece in &pieces {
+            if let Piece::Placeholder(name) = piece {
+                if seen.contains(name) {
+                    return Err(format!("`{{{name}}}` may stand only once"));
+                }
+                seen.push(name);
+            }
+        }
+        let pattern = Regex::new(&pattern(&pieces)).map_err(|error| error.to_string())?;
+        Ok(Self { text: text.to_owned(), pieces, pattern })
+    }
+}
+
+fn split(text: &str) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix('{') {
+            let (name, tail) = after.split_once('}').ok_or("a `{` has no `}`")?;
+            let known = PLACEHOLDERS.iter().find(|known| **known == name).ok_or_else(|| {
+                format!(
+                    "`{{{name}}}` is no placeholder; known are {}",
+                    PLACEHOLDERS.map(|p| format!("{{{p}}}")).join(" ")
+                )
+            })?;
+            pieces.push(Piece::Placeholder(known));
+            rest = tail;
+        } else {
+            let end = rest.find('{').unwrap_or(rest.len());
+            pieces.push(Piece::Literal(rest[..end].to_owned()));
+            rest = &rest[end..];
+        }
+    }
+    if pieces.iter().any(|piece| matches!(piece, Piece::Literal(text) if text.contains('}'))) {
+        return Err("a `}` has no `{`".into());
+    }
+    Ok(pieces)
+}
+
+fn pattern(pieces: &[Piece]) -> String {
+    let body: String = pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Literal(text) => regex::escape(text),
+            Piece::Placeholder("date") => "(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})".into(),
+            Piece::Placeholder("year") => "(?P<year>[0-9]{4})".into(),
+            Piece::Placeholder(name @ ("month" | "day" | "hour")) => format!("(?P<{name}>[0-9]{{2}})"),
+            Piece::Placeholder(name) => format!("(?P<{name}>[^/]+)"),
+        })
+        .collect();
+    format!("^{body}$")
+}
+
+/// The layout of one bucket: a prefix and a [`Template`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    prefix: String,
+    template: Template,
+}
+
+/// What a key says of its object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The camera's segment.
+    pub camera: String,
+    /// The capture's own date at the camera.
+    pub date: NaiveDate,
+    /// The last segment.
+    pub file: String,
+}
+
+/// What [`Layout::render`] needs of a capture; `camera` is already [`escape`]d.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'a> {
+    /// The camera's segment.
+    pub camera: &'a str,
+    /// When the capture was taken, at the camera's own offset.
+    pub taken: DateTime<FixedOffset>,
+    /// The event word, if any.
+    pub event: Option<&'a str>,
+    /// The channel, if any.
+    pub channel: Option<&'a str>,
+    /// The source's name, raw.
+    pub file: &'a [u8],
+}
+
+impl Layout {
+    /// A layout with `prefix` (empty, or ending with `/`) before every key.
+    pub fn new(prefix: &str, template: Template) -> Self {
+        Self { prefix: prefix.to_owned(), template }
+    }
+
+    /// The prefix before every key: empty, or ending with `/`.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The key of a capture; at most [`MAX_KEY_BYTES`] long, with room left for a variant.
+    pub fn render(&self, fields: &Fields<'_>) -> ObjectKey {
+        let mut text = self.prefix.clone();
+        for piece in &self.template.pieces {
+            match piece {
+                Piece::Literal(literal) => text.push_str(literal),
+                Piece::Placeholder("camera") => text.push_str(fields.camera),
+                Piece::Placeholder("event") => text.push_str(&segment(fields.event)),
+                Piece::Placeholder("channel") => text.push_str(&segment(fields.channel)),
+                Piece::Placeholder("file") => {
+                    let room = MAX_KEY_BYTES.saturating_sub(text.len() + VARIANT_BYTES);
+                    text.push_str(&bounded(&escape(fields.file), room));
+                }
+                Piece::Placeholder(part) => text.push_str(&date_part(part, fields.taken)),
+            }
+        }
+        ObjectKey(text)
+    }
+
+    /// Reads a key back; `None` for an object that is not laid out this way (an archive, a stranger's file).
+    pub fn parse(&self, key: &str) -> Option<Parts> {
+        let found = self.template.pattern.captures(key.strip_prefix(&self.prefix)?)?;
+        let number = |name| found.name(name).and_then(|m| m.as_str().parse::<u32>().ok());
+        let date = match found.name("date") {
+            Some(date) => date.as_str().parse().ok()?,
+            None => NaiveDate::from_ymd_opt(i32::try_from(number("year")?).ok()?, number("month")?, number("day")?)?,
+        };
+        Some(Parts { camera: found["camera"].to_owned(), date, file: found["file"].to_owned() })
+    }
+
+    /// What every key of `camera` starts with.
+    pub fn camera_prefix(&self, camera: &str) -> String {
+        format!("{}{camera}/", self.prefix)
+    }
+
+    /// What every key of one camera-day starts with: as much of the template as a camera and a date decide.
+    pub fn day_prefix(&self, camera: &str, date: NaiveDate) -> String {
+        let taken = date.and_time(chrono::NaiveTime::MIN).and_utc().fixed_offset();
+        let mut text = self.prefix.clone();
+        for piece in &self.template.pieces {
+            match piece {
+                Piece::Literal(literal) => text.push_str(literal),
+                Piece::Placeholder("camera") => text.push_str(camera),
+                Piece::Placeholder(part @ ("date" | "year" | "month" | "day")) => {
+                    text.push_str(&date_part(part, taken));
+                }
+                Piece::Placeholder(_) => break,
+            }
+        }
+        text
+    }
+
+    /// Whether the folder below a camera is its date, so that days can be listed by delimiter.
+    pub fn has_date_folders(&self) -> bool {
+        self.template.text.starts_with("{camera}/{date}/")
+    }
+}
+
+fn segment(value: Option<&str>) -> String {
+    value.map_or_else(|| ABSENT.to_owned(), |value| escape(value.as_bytes()))
+}
+
+fn date_part(part: &str, taken: DateTime<FixedOffset>) -> String {
+    let format = match part {
+        "year" => "%Y",
+        "month" => "%m",
+        "day" => "%d",
+        "hour" => "%H",
+        _ => "%Y-%m-%d",
+    };
+    taken.format(format).to_string()
+}
+
+/// The name of one object in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey(String);
+
+impl ObjectKey {
+    /// The whole key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last segment.
+    pub fn file(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The key with `~tag` before the extension: where a capture goes whose own key holds other bytes.
+    #[must_use]
+    pub fn variant(&self, tag: &str) -> Self {
+        let name_at = self.0.len() - self.file().len();
+        let dot = self.file().rfind('.').filter(|at| *at > 0).map_or(self.0.len(), |at| name_at + at);
+        Self(format!("{}~{tag}{}", &self.0[..dot], &self.0[dot..]))
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Makes the camera's segment of a key out of a folder or device name.
+pub fn camera_segment(raw: &[u8]) -> String {
+    bounded(&escape(raw), MAX_CAMERA_BYTES)
+}
+
+/// Spells any bytes as one safe segment of a key; two different inputs never give one output.
+///
+/// Text stays as it is. Bytes that are not UTF-8, control characters, `/`, and the two code points that XML cannot
+/// carry (a listing would break) become `%XX` in upper case, and so does a `%` that already looks like that. A name of
+/// dots alone is spelt with `%2E`, because HTTP clients resolve `..` in a path. Nothing gives `%`.
+pub fn escape(raw: &[u8]) -> String {
+    let only_dots = raw.iter().all(|byte| *byte == b'.');
+    let mut text = String::with_capacity(raw.len());
+    for chunk in raw.utf8_chunks() {
+        let valid = chunk.valid();
+        for (at, character) in valid.char_indices() {
+            let unsafe_here = match character {
+                '%' => looks_escaped(&valid.as_bytes()[at + 1..]) || raw.len() == 1,
+                '.' => only_dots,
+                '/' | '\u{fffe}' | '\u{ffff}' => true,
+                other => other.is_control(),
+            };
+            if unsafe_here {
+                push_escaped(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                text.push(character);
+            }
+        }
+        push_escaped(&mut text, chunk.invalid());
+    }
+    if text.is_empty() { "%".to_owned() } else { text }
+}
+
+/// Spells a path below the drop folder as text: [`escape`] for each of its parts.
+pub fn escape_path(path: &Path) -> String {
+    let parts: Vec<String> = path.iter().map(|part| escape(part.as_encoded_bytes())).collect();
+    parts.join("/")
+}
+
+fn looks_escaped(after: &[u8]) -> bool {
+    let hex = |byte: &u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(byte);
+    // A `%` at the end of a valid chunk could be completed by an escaped byte only if that began with a digit, and
+    // an escape always begins with `%`: two characters decide.
+    after.len() >= 2 && after[..2].iter().all(hex)
+}
+
+fn push_escaped(text: &mut String, bytes: &[u8]) {
+    text.extend(bytes.iter().map(|byte| format!("%{byte:02X}")));
+}
+
+/// Cuts `name` to `max` bytes, keeping its extension, and marks the cut with a hash of the whole name.
+pub fn bounded(name: &str, max: usize) -> String {
+    if name.len() <= max {
+        return name.to_owned();
+    }
+    let hash = hex::encode(Sha256::digest(name.as_bytes()));
+    let extension = name.rfind('.').map(|at| &name[at..]).filter(|extension| extension.len() <= 16).unwrap_or_default();
+    let mut keep = max.saturating_sub(extension.len() + 9);
+    while !name.is_char_boundary(keep) {
+        keep -= 1;
+    }
+    format!("{}~{}{extension}", &name[..keep], &hash[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn layout(prefix: &str, template: &str) -> Layout {
+        Layout::new(prefix, template.parse().unwrap())
+    }
+
+    fn fields<'a>(camera: &'a str, file: &'a [u8]) -> Fields<'a> {
+        let taken = DateTime::parse_from_rfc3339("2022-02-24T05:06:07+02:00").unwrap();
+        Fields { camera, taken, event: Some("MOTION_DETECTION"), channel: None, file }
+    }
+
+    #[test]
+    fn the_default_layout_files_by_camera_and_date() {
+        let key = layout("", "{camera}/{date}/{file}").render(&fields("CAM-EXT-001", b"a.jpg"));
+        assert_eq!(key.as_str(), "CAM-EXT-001/2022-02-24/a.jpg");
+        let key = layout("home/", "{camera}/{year}/{month}/{day}/{hour}-{event}-{channel}/{file}")
+            .render(&fields("C", b"a.jpg"));
+        assert_eq!(key.as_str(), "home/C/2022/02/24/05-MOTION_DETECTION-none/a.jpg");
+    }
+
+    #[test]
+    fn a_listing_prefix_is_what_camera_and_date_decide() {
+        let date = NaiveDate::from_ymd_opt(2022, 2, 24).unwrap();
+        assert_eq!(layout("p/", "{camera}/{date}/{file}").day_prefix("C", date), "p/C/2022-02-24/");
+        assert_eq!(layout("", "{camera}/{event}/{date}/{file}").day_prefix("C", date), "C/");
+    }
+
+    #[test]
+    fn wrong_templates_say_what_to_change() {
+        for (text, hint) in [
+            ("{date}/{file}", "must start with `{camera}/`"),
+            ("{camera}/{file}", "needs `{date}`"),
+            ("{camera}/{date}/x", "must end with `{file}`"),
+            ("{camera}/{date}{file}", "need a character between them"),
+            ("{camera}/{dat}/{date}/{file}", "`{dat}` is no placeholder"),
+            ("{camera}/{date}/{date}/{file}", "only once"),
+            ("{camera}//{date}/{file}", "empty folder"),
+            ("{camera}/{date}/{file", "has no `}`"),
+            ("{camera}/}{date}/{file}", "has no `{`"),
+        ] {
+            let error = text.parse::<Template>().unwrap_err();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_variant_stands_before_the_extension() {
+        for (key, expected) in
+            [("c/d/a.b.jpg", "c/d/a.b~1234.jpg"), ("c/d.e/noext", "c/d.e/noext~1234"), ("c/.jpg", "c/.jpg~1234")]
+        {
+            assert_eq!(ObjectKey(key.into()).variant("1234").as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn names_are_spelt_safely() {
+        for (raw, expected) in [
+            (&b"plain name.jpg"[..], "plain name.jpg"),
+            (b"a\nb\x1b[31m.jpg", "a%0Ab%1B[31m.jpg"),
+            (b"caf\xe9.jpg", "caf%E9.jpg"),
+            (b"..", "%2E%2E"),
+            (b"100%0A", "100%250A"),
+            (b"Back_Wall%Cam", "Back_Wall%Cam"),
+            (b"-rf", "-rf"),
+            (b"", "%"),
+            (b"%", "%25"),
+        ] {
+            assert_eq!(escape(raw), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_names_never_share_a_spelling(a: Vec<u8>, b: Vec<u8>) {
+            prop_assert_eq!(a == b, escape(&a) == escape(&b));
+        }
+
+        #[test]
+        fn percent_signs_stay_apart(a in "[%0-9A-F./\n]{0,5}", b in "[%0-9A-F./\n]{0,5}") {
+            prop_assert_eq!(a == b, escape(a.as_bytes()) == escape(b.as_bytes()));
+        }
+
+        #[test]
+        fn a_key_can_be_read_back_and_fits(camera in "[^/]{1,300}", file: Vec<u8>, prefix in "([a-z]{1,9}/)?") {
+            let camera = camera_segment(camera.as_bytes());
+            let layout = layout(&prefix, "{camera}/{date}/{file}");
+            let key = layout.render(&fields(&camera, &file));
+            prop_assert!(key.variant("partial-12345678").as_str().len() <= MAX_KEY_BYTES);
+            let parts = layout.parse(key.as_str()).unwrap();
+            prop_assert_eq!(parts.camera, camera);
+            prop_assert_eq!(parts.date.to_string(), "2022-02-24");
+            prop_assert_eq!(parts.file.as_str(), key.file());
+        }
+    }
+}

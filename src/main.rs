@@ -1,0 +1,21 @@
+//! The program: parses its arguments, runs the command, and turns its end into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hk_aws::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    // A wrong command line ends here, with code 2.
+    let cli = Cli::parse();
+    match cli::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = cli::exit_code(&error);
+            if !cli::is_silent(&error) {
+                cli::tell(format_args!("hk-aws: {error:#}"));
+            }
+            ExitCode::from(code)
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! What is due now: a bounded view of the drop folder, and no more than that.
+//!
+//! Pure: it is told what was seen and when, and says what to do next. It holds the newest files up to a capacity; the
+//! older ones stay on disk, and once there is room a scan finds them again ([`Queue::wants_scan`]). Newest first, but
+//! every fourth turn goes to the oldest, so that a backlog always makes some progress.
+//!
+//! A queue that is complete and durable was rejected: the folder already is one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::drop_folder::{Found, Stamp};
+
+/// How many files are held. At some 300 bytes each this is about a megabyte.
+pub const CAPACITY: usize = 4096;
+
+/// Every so many turns the oldest file goes first.
+const BACKLOG_TURN: u32 = 4;
+
+/// A file that failed so often while others did not is left to its own waits when the bucket answers again.
+const OWN_TROUBLE: u32 = 2;
+
+/// The two clocks, read together: the steady one for waiting, the wall for a file's age.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Never steps.
+    pub steady: Instant,
+    /// May step.
+    pub wall: SystemTime,
+}
+
+/// How a file came to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// A scan came across it.
+    Scan,
+    /// It was closed after writing, or moved in: whole as far as its writer is concerned.
+    Closed,
+}
+
+/// Where a file in the queue stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Waits until it has been quiet for a while.
+    Settling,
+    /// Due.
+    Queued,
+    /// In work.
+    Uploading,
+    /// Failed, and waits for its next turn.
+    BackingOff,
+}
+
+#[derive(Debug)]
+struct Item {
+    stamp: Stamp,
+    state: State,
+    /// When this stamp was first seen.
+    since: Instant,
+    /// When the next look is due; in [`Queue::timers`] while settling or backing off.
+    due: Instant,
+    failures: u32,
+    /// Failures between which other files were stored.
+    own_failures: u32,
+    /// How many files had been stored when it last failed.
+    failed_at: Option<u64>,
+    reason: Option<String>,
+    last_seen: Instant,
+}
+
+type Name = Arc<Path>;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Queue {
+    items: HashMap<Name, Item>,
+    /// Queued files by age.
+    queued: BTreeSet<(SystemTime, Name)>,
+    /// All files by age, to know which to leave to a later scan.
+    by_age: BTreeSet<(SystemTime, Name)>,
+    timers: BTreeSet<(Instant, Name)>,
+    capacity: usize,
+    settle: Duration,
+    turn: u32,
+    left_on_disk: bool,
+}
+
+/// A file's place in the queue, for `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Below the drop folder.
+    pub path: &'a Path,
+    /// Where it stands.
+    pub state: State,
+    /// Its bytes.
+    pub size: u64,
+    /// Its arrival.
+    pub modified: SystemTime,
+    /// Why it waits, where there is a reason.
+    pub reason: Option<&'a str>,
+}
+
+impl Queue {
+    /// An empty queue for `capacity` files that lets a file settle for `settle`.
+    pub fn new(capacity: usize, settle: Duration) -> Self {
+        Self {
+            items: HashMap::new(),
+            queued: BTreeSet::new(),
+            by_age: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            capacity,
+            settle,
+            turn: 0,
+            left_on_disk: false,
+        }
+    }
+
+    /// Changes how long a file settles, for files that are seen from now on.
+    pub fn set_settle(&mut self, settle: Duration) {
+        self.settle = settle;
+    }
+
+    /// Takes note of a file that is in the folder now.
+    pub fn observe(&mut self, found: &Found, hint: Hint, now: Now) {
+        let name: Name = Arc::from(found.path.as_path());
+        let Some(item) = self.items.get_mut(&name) else {
+            return self.admit(&name, found.stamp, hint, now);
+        };
+        item.last_seen = now.steady;
+        if item.state == State::Uploading {
+            // Whoever uploads it looks again when done.
+            return;
+        }
+        if item.stamp != found.stamp {
+            let age = item.stamp.modified;
+            self.by_age.remove(&(age, Arc::clone(&name)));
+            self.forget(&name);
+            return self.admit(&name, found.stamp, hint, now);
+        }
+        let quiet = hint == Hint::Closed || now.steady.duration_since(item.since) >= self.settle;
+        if item.state == State::Settling && quiet {
+            self.enqueue(&name);
+        } else if item.state == State::Settling && item.due <= now.steady {
+            let due = item.since + self.settle;
+            self.wait(&name, State::Settling, due);
+        }
+    }
+
+    fn admit(&mut self, name: &Name, stamp: Stamp, hint: Hint, now: Now) {
+        if self.items.len() >= self.capacity && !self.make_room(stamp.modified) {
+            self.left_on_disk = true;
+            return;
+        }
+        let item = Item {
+            stamp,
+            state: State::Settling,
+            since: now.steady,
+            due: now.steady,
+            failures: 0,
+            own_failures: 0,
+            failed_at: None,
+            reason: None,
+            last_seen: now.steady,
+        };
+        self.by_age.insert((stamp.modified, Arc::clone(name)));
+        self.items.insert(Arc::clone(name), item);
+        if hint == Hint::Closed || is_quiet(&stamp, self.settle, now.wall) {
+            self.enqueue(name);
+        } else {
+            self.wait(name, State::Settling, now.steady + self.settle);
+        }
+    }
+
+    /// Lets go of the oldest file if it is older than `modified`; it stays in the folder.
+    fn make_room(&mut self, modified: SystemTime) -> bool {
+        let oldest = self
+            .by_age
+            .iter()
+            .take_while(|(age, _)| *age < modified)
+            .find(|(_, name)| self.items.get(name).is_some_and(|item| item.state != State::Uploading))
+            .map(|(_, name)| Arc::clone(name));
+        let Some(oldest) = oldest else { return false };
+        self.left_on_disk = true;
+        self.forget(&oldest);
+        true
+    }
+
+    /// The next file to upload, now in work; `None` while nothing is due.
+    pub fn next(&mut self, now: Now) -> Option<PathBuf> {
+        self.wake(now);
+        self.turn = self.turn.wrapping_add(1);
+        let backlog = self.turn.is_multiple_of(BACKLOG_TURN);
+        let (_, name) = if backlog { self.queued.pop_first()? } else { self.queued.pop_last()? };
+        if let Some(item) = self.items.get_mut(&name) {
+            item.state = State::Uploading;
+        }
+        Some(name.to_path_buf())
+    }
+
+    /// Queues what has backed off for long enough.
+    fn wake(&mut self, now: Now) {
+        for name in self.due(State::BackingOff, now) {
+            self.enqueue(&name);
+        }
+    }
+
+    /// Files that have been quiet for long enough, if they still are what they were: look at them again.
+    pub fn settled(&mut self, now: Now) -> Vec<PathBuf> {
+        let due = self.due(State::Settling, now);
+        for name in &due {
+            // A look that fails must not come back at once.
+            self.wait(name, State::Settling, now.steady + self.settle.max(Duration::from_millis(100)));
+        }
+        due.iter().map(|name| name.to_path_buf()).collect()
+    }
+
+    /// Files in `state` whose time has come.
+    fn due(&self, state: State, now: Now) -> Vec<Name> {
+        self.timers
+            .iter()
+            .take_while(|(due, _)| *due <= now.steady)
+            .filter(|(_, name)| self.items.get(name).is_some_and(|item| item.state == state))
+            .map(|(_, name)| Arc::clone(name))
+            .collect()
+    }
+
+    /// When [`Queue::next`] or [`Queue::settled`] will have something that they do not have yet.
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Lets go of a file: it is uploaded, set aside or gone.
+    pub fn done(&mut self, path: &Path) {
+        let name: Name = Arc::from(path);
+        self.forget(&name);
+    }
+
+    /// A file that turned out to be still growing settles anew.
+    pub fn settle_again(&mut self, path: &Path, reason: &str, now: Now) {
+        let name: Name = Arc::from(path);
+        if let Some(item) = self.items.get_mut(&name) {
+            item.since = now.steady;
+            item.reason = Some(reason.to_owned());
+        }
+        self.wait(&name, State::Settling, now.steady + self.settle.max(Duration::from_millis(100)));
+    }
+
+    /// Takes note of a failure while `stored` files had been stored, and says how often the file failed where others
+    /// did not: 0 means that the bucket, or the way to it, may be to blame. [`Queue::hold`] must follow.
+    pub fn failed(&mut self, path: &Path, stored: u64) -> u32 {
+        let Some(item) = self.items.get_mut(path) else { return 0 };
+        item.failures += 1;
+        if item.failed_at.is_some_and(|before| before < stored) {
+            item.own_failures += 1;
+        }
+        item.failed_at = Some(stored);
+        item.own_failures
+    }
+
+    /// A file has to wait until a known time. Says whether the reason is a new one.
+    pub fn hold(&mut self, path: &Path, reason: &str, until: Instant) -> bool {
+        let name: Name = Arc::from(path);
+        let before = self.items.get_mut(&name).and_then(|item| item.reason.replace(reason.to_owned()));
+        self.wait(&name, State::BackingOff, until);
+        before.as_deref() != Some(reason)
+    }
+
+    /// Queues everything that failed because of the bucket, not of itself: the bucket answers again.
+    pub fn retry_all(&mut self) {
+        let names: Vec<Name> = self
+            .items
+            .iter()
+            .filter(|(_, item)| item.state == State::BackingOff && item.failures > 0 && item.own_failures < OWN_TROUBLE)
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for name in names {
+            self.enqueue(&name);
+        }
+    }
+
+    /// Forgets what a full scan that began at `began` did not come across.
+    pub fn scanned(&mut self, began: Instant) {
+        let gone: Vec<Name> = self
+            .items
+            .iter()
+            .filter(|(_, item)| item.state != State::Uploading && item.last_seen < began)
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for name in gone {
+            self.forget(&name);
+        }
+    }
+
+    /// A full scan begins: what it cannot hold will be reported by [`Queue::wants_scan`] again.
+    pub fn scan_begins(&mut self) {
+        self.left_on_disk = false;
+    }
+
+    /// Whether files were left on disk for which there is room now.
+    pub fn wants_scan(&self) -> bool {
+        self.left_on_disk && self.items.len() <= self.capacity / 4
+    }
+
+    /// Whether files were left on disk, so that [`Queue::places`] is not all.
+    pub fn left_on_disk(&self) -> bool {
+        self.left_on_disk
+    }
+
+    /// How many files are in the queue, whatever their state.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether the queue is empty.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Every file in the queue, oldest first.
+    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        self.by_age.iter().filter_map(|(_, name)| {
+            let item = self.items.get(name)?;
+            Some(Place {
+                path: name,
+                state: item.state,
+                size: item.stamp.size,
+                modified: item.stamp.modified,
+                reason: item.reason.as_deref(),
+            })
+        })
+    }
+
+    fn enqueue(&mut self, name: &Name) {
+        let Some(item) = self.items.get_mut(name) else { return };
+        self.timers.remove(&(item.due, Arc::clone(name)));
+        item.state = State::Queued;
+        self.queued.insert((item.stamp.modified, Arc::clone(name)));
+    }
+
+    fn wait(&mut self, name: &Name, state: State, due: Instant) {
+        let Some(item) = self.items.get_mut(name) else { return };
+        self.timers.remove(&(item.due, Arc::clone(name)));
+        self.queued.remove(&(item.stamp.modified, Arc::clone(name)));
+        item.state = state;
+        item.due = due;
+        self.timers.insert((due, Arc::clone(name)));
+    }
+
+    fn forget(&mut self, name: &Name) {
+        let Some(item) = self.items.remove(name) else { return };
+        self.timers.remove(&(item.due, Arc::clone(name)));
+        self.queued.remove(&(item.stamp.modified, Arc::clone(name)));
+        self.by_age.remove(&(item.stamp.modified, Arc::clone(name)));
+    }
+}
+
+/// Whether a file has been quiet for `settle` by the wall clock, which may have stepped: when in doubt, it has not.
+///
+/// The change time decides with the modification time, because no FTP command can set it back.
+fn is_quiet(stamp: &Stamp, settle: Duration, wall: SystemTime) -> bool {
+    [stamp.modified, stamp.changed].iter().all(|time| wall.duration_since(*time).is_ok_and(|age| age >= settle))
+}
+
+/// The wait after so many failures: doubling from `first` to `longest`, of which `jitter` (0..1) takes off up to half.
+pub fn backoff(failures: u32, first: Duration, longest: Duration, jitter: f64) -> Duration {
+    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
+    doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SETTLE: Duration = Duration::from_secs(3);
+
+    fn start() -> Now {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
+        Now { steady: Instant::now(), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) }
+    }
+
+    fn later(now: Now, by: Duration) -> Now {
+        Now { steady: now.steady + by, wall: now.wall + by }
+    }
+
+    /// A file last changed `age` before `now`.
+    fn file(name: &str, age: Duration, now: Now) -> Found {
+        let time = now.wall - age;
+        Found { path: name.into(), stamp: Stamp { inode: (1, 1), size: 9, modified: time, changed: time } }
+    }
+
+    fn drain(queue: &mut Queue, now: Now) -> Vec<String> {
+        std::iter::from_fn(|| queue.next(now)).map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_closed_file_is_due_at_once_and_a_found_one_after_it_was_quiet() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        queue.observe(&file("closed", Duration::ZERO, now), Hint::Closed, now);
+        queue.observe(&file("found", Duration::ZERO, now), Hint::Scan, now);
+        queue.observe(&file("quiet", SETTLE, now), Hint::Scan, now);
+        assert_eq!(drain(&mut queue, now), ["closed", "quiet"]);
+        let then = later(now, SETTLE);
+        assert_eq!(queue.next_wake(), Some(then.steady));
+        assert_eq!(queue.settled(then), [PathBuf::from("found")]);
+        queue.observe(&file("found", SETTLE, then), Hint::Scan, then);
+        assert_eq!(drain(&mut queue, then), ["found"]);
+    }
+
+    #[test]
+    fn a_file_that_grows_settles_anew() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        queue.observe(&file("clip", Duration::ZERO, now), Hint::Scan, now);
+        let then = later(now, SETTLE);
+        queue.observe(&file("clip", Duration::ZERO, then), Hint::Scan, then);
+        assert_eq!(drain(&mut queue, then), Vec::<String>::new());
+        assert_eq!(queue.places().map(|place| place.state).collect::<Vec<_>>(), [State::Settling]);
+    }
+
+    #[test]
+    fn a_wall_clock_that_stepped_back_makes_a_file_wait_not_starve() {
+        let mut now = start();
+        let found = file("from-the-future", Duration::ZERO, now);
+        now.wall = SystemTime::UNIX_EPOCH;
+        let mut queue = Queue::new(9, SETTLE);
+        queue.observe(&found, Hint::Scan, now);
+        let then = Now { steady: now.steady + SETTLE, ..now };
+        assert_eq!(queue.settled(then).len(), 1);
+        queue.observe(&found, Hint::Scan, then);
+        assert_eq!(drain(&mut queue, then), ["from-the-future"]);
+    }
+
+    #[test]
+    fn i7_the_newest_goes_first_and_the_oldest_every_fourth_time() {
+        let now = start();
+        let mut queue = Queue::new(99, SETTLE);
+        for age in 10..18 {
+            queue.observe(&file(&format!("{age}"), Duration::from_secs(age), now), Hint::Scan, now);
+        }
+        assert_eq!(drain(&mut queue, now), ["10", "11", "12", "17", "13", "14", "15", "16"]);
+    }
+
+    #[test]
+    fn i6_the_queue_is_bounded_and_holds_the_newest() {
+        let now = start();
+        let mut queue = Queue::new(4, SETTLE);
+        for age in [50, 10, 40, 20, 30, 60, 5] {
+            queue.observe(&file(&format!("{age}"), Duration::from_secs(age), now), Hint::Scan, now);
+        }
+        assert_eq!(queue.len(), 4);
+        assert!(queue.left_on_disk() && !queue.wants_scan());
+        let names = drain(&mut queue, now);
+        assert_eq!(names, ["5", "10", "20", "30"]);
+        for name in names {
+            queue.done(Path::new(&name));
+        }
+        assert!(queue.wants_scan());
+    }
+
+    #[test]
+    fn a_file_that_waits_does_not_block_the_others() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        queue.observe(&file("poison", Duration::from_secs(5), now), Hint::Closed, now);
+        let poison = queue.next(now).unwrap();
+        queue.hold(&poison, "refused", now.steady + Duration::from_secs(1));
+        queue.observe(&file("good", Duration::from_secs(9), now), Hint::Closed, now);
+        assert_eq!(drain(&mut queue, now), ["good"]);
+        assert_eq!(drain(&mut queue, later(now, Duration::from_secs(1))), ["poison"]);
+    }
+
+    #[test]
+    fn a_failure_is_the_files_own_where_others_were_stored_in_between() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        queue.observe(&file("a", Duration::from_secs(5), now), Hint::Closed, now);
+        let path = queue.next(now).unwrap();
+        let own: Vec<u32> = [7, 7, 8, 8, 9].iter().map(|stored| queue.failed(&path, *stored)).collect();
+        assert_eq!(own, [0, 0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn waits_double_up_to_a_limit() {
+        let seconds =
+            |failures, jitter| backoff(failures, Duration::from_secs(1), Duration::from_mins(5), jitter).as_secs_f64();
+        let waits: Vec<f64> = [1, 2, 3, 9, 10, u32::MAX].iter().map(|failures| seconds(*failures, 0.0)).collect();
+        assert_eq!(waits, [1.0, 2.0, 4.0, 256.0, 300.0, 300.0]);
+        assert!((seconds(3, 1.0) - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn when_the_bucket_answers_again_all_is_due_but_what_has_its_own_trouble() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        let until = now.steady + SETTLE;
+        for (name, stored) in [("bucket's", &[5, 5, 5][..]), ("own", &[5, 6, 7])] {
+            queue.observe(&file(name, Duration::from_secs(9), now), Hint::Closed, now);
+            for stored in stored {
+                queue.failed(Path::new(name), *stored);
+            }
+            queue.hold(Path::new(name), "refused", until);
+        }
+        queue.retry_all();
+        assert_eq!(drain(&mut queue, now), ["bucket's"]);
+    }
+
+    #[test]
+    fn what_a_full_scan_does_not_find_is_forgotten_unless_in_work() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        for name in ["gone", "there", "in-work"] {
+            queue.observe(&file(name, Duration::from_secs(9), now), Hint::Scan, now);
+        }
+        while queue.next(now).is_some_and(|path| path != Path::new("in-work")) {}
+        queue.settle_again(Path::new("gone"), "", now);
+        queue.settle_again(Path::new("there"), "", now);
+        let then = later(now, SETTLE);
+        queue.observe(&file("there", Duration::from_secs(12), then), Hint::Scan, then);
+        queue.scanned(then.steady);
+        assert_eq!(queue.len(), 2);
+        assert!(queue.places().any(|place| (place.path, place.state) == (Path::new("in-work"), State::Uploading)));
+    }
+
+    proptest! {
+        /// Whatever happens, the books agree with each other.
+        #[test]
+        fn the_indexes_agree(steps in proptest::collection::vec((0u8..8, 0u64..6, 0u64..20), 1..80)) {
+            let mut now = start();
+            let mut queue = Queue::new(4, SETTLE);
+            let mut working = Vec::new();
+            for (step, name, age) in steps {
+                let found = file(&name.to_string(), Duration::from_secs(age), now);
+                match step {
+                    0 | 1 => queue.observe(&found, Hint::Scan, now),
+                    2 => queue.observe(&found, Hint::Closed, now),
+                    3 => working.extend(queue.next(now)),
+                    4 => working.iter().for_each(|path| queue.done(path)),
+                    5 => working.iter().for_each(|path| { queue.hold(path, "", now.steady + SETTLE); }),
+                    6 => { queue.settled(now); }
+                    _ => now = later(now, Duration::from_secs(age)),
+                }
+                if (4..6).contains(&step) { working.clear(); }
+                prop_assert!(queue.len() <= 4);
+                prop_assert_eq!(queue.by_age.len(), queue.len());
+                let count = |state| queue.items.values().filter(|item| item.state == state).count();
+                prop_assert_eq!(queue.queued.len(), count(State::Queued));
+                prop_assert_eq!(queue.timers.len(), count(State::Settling) + count(State::BackingOff));
+            }
+        }
+    }
+}

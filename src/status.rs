@@ -1,0 +1,194 @@
+//! What the daemon does now: one snapshot, for `status.json` and systemd's one line.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use chrono::{DateTime, FixedOffset, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The file's name below the run-time folder.
+pub const FILE: &str = "status.json";
+
+/// The daemon at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The program's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// The moment.
+    pub at: DateTime<Utc>,
+    /// Since when it runs.
+    pub started_at: DateTime<Utc>,
+    /// How it does.
+    pub state: State,
+    /// Where captures go.
+    pub bucket: String,
+    /// Why they do not, while they do not.
+    pub trouble: Option<Trouble>,
+    /// Files in the drop folder by what they wait for.
+    pub waiting: Waiting,
+    /// The oldest capture that exists on this box alone.
+    pub oldest_only_here: Option<OnlyHere>,
+    /// Files in the drop folder that wait, oldest first, up to [`Snapshot::MOST_FILES`].
+    pub files: Vec<File>,
+    /// What is not uploaded, and why, up to [`Snapshot::MOST_FILES`].
+    pub not_uploaded: Vec<File>,
+    /// What was stored since the start.
+    pub stored: Stored,
+    /// Each camera that something came from since the start.
+    pub cameras: BTreeMap<String, Camera>,
+    /// The last errors, newest last.
+    pub last_errors: Vec<LastError>,
+    /// Free bytes where the drop folder lies.
+    pub drop_folder_free_bytes: Option<u64>,
+    /// Free bytes where local copies and state lie.
+    pub state_free_bytes: Option<u64>,
+}
+
+/// How the daemon does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The first scan is not done.
+    Starting,
+    /// All is well.
+    Ok,
+    /// Captures wait for something that should not be.
+    Degraded,
+    /// It ends.
+    Stopping,
+}
+
+/// What keeps captures from being stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// What happens.
+    pub reason: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// Files in the drop folder, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Not quiet for long enough.
+    pub settling: u64,
+    /// Due.
+    pub queued: u64,
+    /// In work.
+    pub uploading: u64,
+    /// Failed, or empty, and waiting for another turn.
+    pub backing_off: u64,
+    /// Left on disk for a later scan, because the queue is full.
+    pub on_disk: u64,
+    /// Bytes of all of these.
+    pub bytes: u64,
+    /// Not captures by the configuration.
+    pub ignored: u64,
+    /// No regular files, or unreadable folders.
+    pub left_alone: u64,
+    /// Moved to the set-aside folder since the start.
+    pub set_aside: u64,
+}
+
+/// A capture that is on this box alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnlyHere {
+    /// Below the drop folder.
+    pub path: String,
+    /// When it arrived.
+    pub since: DateTime<Utc>,
+}
+
+/// A file and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Below the drop folder.
+    pub path: String,
+    /// `settling`, `queued`, `uploading`, `backing off`, `ignored`, `left alone` or `set aside`.
+    pub state: String,
+    /// Why, where there is a reason.
+    pub reason: Option<String>,
+}
+
+/// What was stored since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Captures.
+    pub captures: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// One camera since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Camera {
+    /// Captures stored.
+    pub captures: u64,
+    /// When the newest one was taken.
+    pub last_taken_at: DateTime<FixedOffset>,
+    /// When the last one was stored.
+    pub last_stored_at: DateTime<Utc>,
+}
+
+/// An error, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What.
+    pub message: String,
+}
+
+impl Snapshot {
+    /// Most files of which path and state are given.
+    pub const MOST_FILES: usize = 100;
+
+    /// One line for `systemctl status`.
+    pub fn line(&self) -> String {
+        let waiting = &self.waiting;
+        let count = waiting.settling + waiting.queued + waiting.uploading + waiting.backing_off + waiting.on_disk;
+        let stored = format!("{} stored, {count} waiting", self.stored.captures);
+        match (&self.trouble, self.state) {
+            (_, State::Starting) => "looking at the drop folder".to_owned(),
+            (_, State::Stopping) => format!("stopping; {stored}"),
+            (Some(trouble), _) => {
+                format!("{stored}; trouble since {}: {}", trouble.since.format("%F %T UTC"), trouble.reason)
+            }
+            (None, _) => stored,
+        }
+    }
+
+    /// Writes the snapshot below `folder`, whole or not at all.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer_pretty(&mut file, self)?;
+        file.write_all(b"\n")?;
+        // Readable by whoever may look at the box; it holds no secret.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        file.as_file().set_permissions(mode)?;
+        file.persist(folder.join(FILE)).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// Reads the last snapshot below `folder`.
+    ///
+    /// # Errors
+    /// Where there is none or it is none.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(folder.join(FILE))?)?)
+    }
+}
+
+/// Free bytes for ordinary users where `path` lies.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail * stat.f_frsize)
+}

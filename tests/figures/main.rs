@@ -1,0 +1,106 @@
+//! `cargo bench --bench figures -- [latency|memory]...`: how fast and how small the daemon is. Without a name: all.
+//!
+//! The daemon runs as a process of its own, the release build. The store is the S3 server in memory, or another one when
+//! `HK_AWS_BENCH_ENDPOINT`, `_BUCKET`, `_ACCESS_KEY` and `_SECRET_KEY` (and `_REGION`) are set; memory needs the former,
+//! because it is measured while S3 refuses connections.
+#![expect(clippy::disallowed_methods, reason = "figures are about real time")]
+#![expect(clippy::print_stdout, reason = "a table on the standard output is what this is for")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::process::Command;
+
+#[path = "../it/support/daemon.rs"]
+mod daemon;
+mod latency;
+mod memory;
+mod picture;
+#[path = "../it/support/s3.rs"]
+#[expect(dead_code, reason = "the tests need more of it than the figures")]
+mod s3;
+
+use daemon::Daemon;
+use s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
+
+/// How long a start may take until `READY=1`.
+const START: Duration = Duration::from_secs(20);
+/// How long a stop may take; below systemd's default of 90 s.
+const STOP: Duration = Duration::from_mins(1);
+
+/// Where captures go.
+struct Store {
+    endpoint: String,
+    bucket: String,
+    region: String,
+    access_key: String,
+    secret_key: String,
+    /// The server, where it is ours.
+    ours: Option<MemoryS3>,
+}
+
+impl Store {
+    async fn in_memory() -> Self {
+        let bucket = "figures".to_owned();
+        let server = MemoryS3::start_without_bytes(&bucket).await;
+        let [region, access_key, secret_key] = [REGION, ACCESS_KEY, SECRET_KEY].map(str::to_owned);
+        Self { endpoint: server.endpoint(), bucket, region, access_key, secret_key, ours: Some(server) }
+    }
+
+    /// Returns the store that the environment names, if it names one.
+    fn from_environment() -> anyhow::Result<Option<Self>> {
+        let Ok(endpoint) = std::env::var("HK_AWS_BENCH_ENDPOINT") else { return Ok(None) };
+        let read = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
+        Ok(Some(Self {
+            endpoint,
+            bucket: read("HK_AWS_BENCH_BUCKET")?,
+            region: std::env::var("HK_AWS_BENCH_REGION").unwrap_or_else(|_| REGION.to_owned()),
+            access_key: read("HK_AWS_BENCH_ACCESS_KEY")?,
+            secret_key: read("HK_AWS_BENCH_SECRET_KEY")?,
+            ours: None,
+        }))
+    }
+
+    /// Starts the daemon on `folder/drop-folder` with its defaults but for where things are.
+    fn start_daemon(&self, folder: &Path) -> anyhow::Result<Daemon> {
+        let Self { endpoint, bucket, region, .. } = self;
+        let at = folder.display();
+        let config = format!(
+            "drop_folder:\n  path: {at}/drop-folder\n\
+             s3:\n  bucket: {bucket}\n  region: {region}\n  endpoint_url: {endpoint}\n  path_style: true\n\
+             keep:\n  path: {at}/kept\n\
+             state_dir: {at}/state\n\
+             runtime_dir: {at}/run\n\
+             log:\n  target: stderr\n"
+        );
+        let file = folder.join("config.yaml");
+        std::fs::write(&file, config).context("failed to write the configuration")?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hk-aws"));
+        command.arg("--config").arg(file).arg("run");
+        Daemon::start(command, folder, &self.access_key, &self.secret_key)
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    // Cargo adds `--bench`.
+    let mut names: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    if names.is_empty() {
+        names = ["latency", "memory"].map(str::to_owned).to_vec();
+    }
+    for name in names {
+        match &*name {
+            "latency" => {
+                let store = match Store::from_environment()? {
+                    Some(store) => store,
+                    None => Store::in_memory().await,
+                };
+                latency::measure(&store).await?;
+            }
+            "memory" => memory::measure(&Store::in_memory().await).await?,
+            other => bail!("there is no figure {other:?}; there are latency and memory"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! `check`, and where the configuration comes from.
+
+use std::path::Path;
+
+use hk_aws::config::Config;
+use serde_json::Value;
+
+use super::{Site, hk_aws, run};
+
+/// Feeds what was printed back.
+fn reread(text: &str) -> Config {
+    Config::parse(Path::new("again.yaml"), text, &|_| None).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+}
+
+#[tokio::test]
+async fn check_prints_settings_that_can_be_fed_back() {
+    let site = Site::start_with(", prefix: site-1", "cameras: [{name: CAM-1, silent_after: 1d}]\n").await;
+    let written = std::fs::read_to_string(site.path("config.yaml")).unwrap();
+    let text = site.run(&["check"]).await;
+    assert_eq!((text.code, text.err.as_str()), (0, ""), "{text:?}");
+    let json = site.run(&["check", "--json"]).await;
+    assert_eq!((json.code, json.err.as_str(), json.out.lines().count()), (0, "", 1), "{json:?}");
+    for printed in [&text.out, &json.out] {
+        let config = Config { source: "again.yaml".into(), ..reread(&written) };
+        assert_eq!(reread(printed), config);
+    }
+    let settings: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(settings["s3"]["prefix"], "site-1/");
+    assert_eq!(settings["upload"]["concurrency"], 8, "defaults are said too");
+}
+
+#[tokio::test]
+async fn check_says_on_stderr_what_has_no_effect_yet() {
+    let site = Site::start_with("", "heartbeat: {every: 5m}\nupload: {bandwidth: 2MiB/s}\n").await;
+    let said = site.run(&["check"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let file = site.path("config.yaml");
+    for key in ["heartbeat", "upload.bandwidth"] {
+        assert!(said.err.contains(&format!("{}: {key} has no effect", file.display())), "{said:?}");
+    }
+    assert_eq!(site.run(&["check", "--quiet"]).await.err, "");
+}
+
+#[tokio::test]
+async fn a_bad_file_is_answered_with_every_problem_and_its_line() {
+    let site = Site::start().await;
+    let file = site.path("bad.yaml");
+    std::fs::write(&file, "drop_folder:\n  path: relative\n  resacn: 60s\nupload: {concurrency: 0}\n").unwrap();
+    let file = file.to_str().unwrap();
+    for command in [&["check"][..], &["cameras"], &["upload"], &["status"], &["run"]] {
+        let said = site.run(&[&["--config", file], command].concat()).await;
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
+        for part in [":2: drop_folder.path", ":3: drop_folder.resacn", "rescan", ":4: upload.concurrency", "s3"] {
+            assert!(said.err.contains(part), "{part}: {said:?}");
+        }
+        assert!(said.err.contains(file), "{said:?}");
+    }
+    let said = site.run(&["check", "--json", "--config", file]).await;
+    assert_eq!(said.code, 2);
+    let problems: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(problems["file"], file);
+    assert!(problems["problems"].as_array().unwrap().iter().any(|problem| problem["line"] == 3), "{problems}");
+}
+
+#[tokio::test]
+async fn a_missing_file_is_named() {
+    let said = run(&mut hk_aws(&["--config", "/nowhere/config.yaml", "check"])).await;
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
+    assert!(said.err.contains("/nowhere/config.yaml"), "{said:?}");
+}
+
+#[tokio::test]
+async fn the_flag_goes_before_the_environment_wherever_it_stands() {
+    let site = Site::start().await;
+    let other = site.path("other.yaml");
+    std::fs::write(&other, "drop_folder: {path: /other}\ns3: {bucket: other}\ntimezone: UTC\n").unwrap();
+    let other = other.to_str().unwrap();
+    for line in [["--config", other, "check"], ["check", "--config", other]] {
+        let said = site.run(&line).await;
+        assert!(said.code == 0 && said.out.contains("bucket: other"), "{said:?}");
+    }
+    let said = site.run(&["check"]).await;
+    assert!(said.out.contains("bucket: captures"), "the environment's file: {said:?}");
+}

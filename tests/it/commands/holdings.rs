@@ -1,0 +1,271 @@
+//! `cameras`, `days`, `list`, `get`: what the bucket holds.
+
+use chrono::{Days, NaiveDate};
+use serde_json::{Value, json};
+
+use super::{Site, names};
+use crate::support::s3::Fault;
+
+const DAY: &str = "2022-02-24";
+
+fn hikvision(time: &str, event: &str) -> String {
+    format!("192.168.1.64_01_20220224{time}000_{event}.jpg")
+}
+
+/// A bucket with two cameras, and all that others leave in one.
+async fn lived_in() -> Site {
+    let site = Site::start().await;
+    for (time, event) in [("050607", "MOTION_DETECTION"), ("230000", "LINE_CROSSING"), ("010203", "MOTION_DETECTION")] {
+        site.s3.insert(&format!("CAM-1/{DAY}/{}", hikvision(time, event)), format!("{time} {event}"));
+    }
+    site.s3.insert("CAM-1/2022-02-25/20220225T000000_snap.jpg", "snap");
+    site.s3.insert("CAM-2/2022-03-01/clip.mp4", "clip");
+    for stranger in [
+        "CAM-1/archive/2022-02-23.tar.gz",
+        "CAM-1/loose.jpg",
+        "CAM-1/2022-02-30/x.jpg",
+        "CAM-1/2022-2-4/x.jpg",
+        "CAM-1/2022-02-24/deeper/x.jpg",
+        "CAM-1/2022-02-24/",
+        "index.html",
+        "/leading.jpg",
+        "CAM-10/2022-02-24/20220224T000000_other.jpg",
+    ] {
+        site.s3.insert(stranger, "strange");
+    }
+    site
+}
+
+fn files(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["file"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn cameras_and_days_are_listed_among_strangers_objects() {
+    let site = lived_in().await;
+    assert_eq!(site.run(&["cameras"]).await.out, "CAM-1\nCAM-10\nCAM-2\n");
+    assert_eq!(site.lines(&["cameras"]).await[0], json!({"camera": "CAM-1"}));
+    assert_eq!(site.run(&["days", "CAM-1"]).await.out, "2022-02-24\n2022-02-25\n");
+    assert_eq!(site.lines(&["days", "CAM-2"]).await, [json!({"camera": "CAM-2", "date": "2022-03-01"})]);
+    let said = site.run(&["days", "CAM-3"]).await;
+    assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
+    assert!(said.err.contains("CAM-3") && said.err.contains("`hk-aws cameras`"), "{said:?}");
+}
+
+#[tokio::test]
+async fn an_empty_bucket_is_no_failure() {
+    let site = Site::start().await;
+    let said = site.run(&["cameras"]).await;
+    assert!(said.code == 0 && said.out.is_empty() && said.err.contains("s3://captures"), "{said:?}");
+    assert_eq!(site.run(&["-q", "cameras"]).await.err, "");
+    let said = site.run(&["list", "CAM-1", "--json"]).await;
+    assert!(said.code == 0 && said.out.is_empty() && said.err.contains("`hk-aws cameras`"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_list_is_in_the_order_of_time_and_can_be_narrowed() {
+    let site = lived_in().await;
+    let (early, middle, late) = (
+        hikvision("010203", "MOTION_DETECTION"),
+        hikvision("050607", "MOTION_DETECTION"),
+        hikvision("230000", "LINE_CROSSING"),
+    );
+    let all = site.lines(&["list", "CAM-1"]).await;
+    assert_eq!(files(&all), [&early, &middle, &late, "20220225T000000_snap.jpg"]);
+    let first = json!({
+        "key": format!("CAM-1/{DAY}/{early}"),
+        "file": early,
+        "camera": "CAM-1",
+        "date": DAY,
+        "taken_at": "2022-02-24T01:02:03+02:00",
+        "event": "MOTION_DETECTION",
+        "size": 23,
+        "storage_class": "STANDARD",
+    });
+    assert_eq!(all[0], first);
+    for (narrowed, expected) in [
+        (&[DAY][..], &[&early, &middle, &late][..]),
+        (&[DAY, "--event", "LINE_CROSSING"], &[&late]),
+        (&["--event", "LINE_CROSSING", "--from", "2022-02-25"], &[]),
+        (&["--from", "2022-02-24T05:06:07", "--to", "2022-02-24T23:00"], &[&middle]),
+        (&[DAY, "--to", "2022-02-24T05:06"], &[&early]),
+    ] {
+        let lines = site.lines(&[&["list", "CAM-1"], narrowed].concat()).await;
+        assert_eq!(files(&lines), expected, "{narrowed:?}");
+    }
+    let text = site.run(&["list", "CAM-1", DAY]).await;
+    let first = text.out.lines().next().unwrap();
+    let columns: Vec<&str> = first.split_whitespace().collect();
+    assert_eq!(columns, ["2022-02-24T01:02:03+02:00", "23", "B", "MOTION_DETECTION", &format!("CAM-1/{DAY}/{early}")]);
+}
+
+#[tokio::test]
+async fn listings_go_on_beyond_a_thousand_objects() {
+    let site = Site::start().await;
+    let first = NaiveDate::from_ymd_opt(2019, 1, 1).unwrap();
+    for (number, date) in first.iter_days().take(1100).enumerate() {
+        site.s3.insert(&format!("CAM/{date}/{}T050607_a.jpg", date.format("%Y%m%d")), "x");
+        site.s3.insert(&format!("CAM-{number:04}/{DAY}/20220224T050607_a.jpg"), "x");
+        site.s3.insert(&format!("FULL/{DAY}/20220224T050607_{number}.jpg"), "x");
+    }
+    assert_eq!(site.lines(&["cameras"]).await.len(), 1102);
+    let days = site.lines(&["days", "CAM"]).await;
+    assert_eq!(days.len(), 1100);
+    assert_eq!(days[1099]["date"], (first + Days::new(1099)).to_string());
+    assert_eq!(site.s3.count("ListObjectsV2"), 4);
+    let listed = site.lines(&["list", "CAM"]).await;
+    assert!(listed.len() == 1100 && listed.is_sorted_by_key(|line| line["date"].to_string()));
+    assert_eq!(site.lines(&["list", "FULL", DAY]).await.len(), 1100);
+}
+
+#[tokio::test]
+async fn a_whole_day_or_named_captures_are_downloaded() {
+    let site = lived_in().await;
+    let (day, some) = (site.path("day"), site.path("deep/some"));
+    let lines = site.lines(&["get", "CAM-1", DAY, "--to", day.to_str().unwrap()]).await;
+    assert_eq!((lines.len(), names(&day).len()), (3, 3));
+    let file = hikvision("050607", "MOTION_DETECTION");
+    let key = format!("CAM-1/{DAY}/{file}");
+    let line = lines.iter().find(|line| line["key"] == key).unwrap();
+    assert_eq!(line["to"].as_str(), day.join(&file).to_str());
+    assert_eq!(std::fs::read_to_string(day.join(&file)).unwrap(), "050607 MOTION_DETECTION");
+
+    // By name, and by key as `list` prints it.
+    let key = format!("CAM-1/{DAY}/{}", hikvision("230000", "LINE_CROSSING"));
+    let said = site.run(&["get", "CAM-1", DAY, &file, &key, &file, "--to", some.to_str().unwrap()]).await;
+    assert_eq!((said.code, said.err.as_str(), said.out.lines().count()), (0, "", 2), "{said:?}");
+    assert_eq!(names(&some).len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_never_replaced() {
+    let site = lived_in().await;
+    let to = site.path("got");
+    std::fs::create_dir(&to).unwrap();
+    let file = hikvision("050607", "MOTION_DETECTION");
+    std::fs::write(to.join(&file), "mine").unwrap();
+    let said = site.run(&["get", "CAM-1", DAY, "--to", to.to_str().unwrap()]).await;
+    assert_eq!((said.code, said.out.lines().count()), (3, 2), "{said:?}");
+    assert!(said.err.contains(&file) && said.err.contains("exists already"), "{said:?}");
+    assert!(said.err.contains("1 of 3 failed"), "{said:?}");
+    assert_eq!(std::fs::read_to_string(to.join(&file)).unwrap(), "mine");
+    assert_eq!(names(&to).len(), 3, "no unfinished file is left");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named() {
+    let site = lived_in().await;
+    let to = site.path("got");
+    let to = to.to_str().unwrap();
+    let file = hikvision("050607", "MOTION_DETECTION");
+    let said = site.run(&["get", "CAM-1", DAY, &file, "no.jpg", "--to", to]).await;
+    assert_eq!((said.code, said.out.lines().count()), (3, 1), "{said:?}");
+    assert!(said.err.contains("no.jpg: no such capture of CAM-1 on 2022-02-24"), "{said:?}");
+    for (camera, date) in [("CAM-9", DAY), ("CAM-1", "2022-02-26")] {
+        let said = site.run(&["get", camera, date, "--to", to]).await;
+        assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
+        assert!(said.err.contains(&format!("`hk-aws days {camera}`")), "{said:?}");
+    }
+    let nowhere = site.path("nothing");
+    let said = site.run(&["get", "CAM-1", DAY, "no.jpg", "--to", nowhere.to_str().unwrap()]).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(!nowhere.exists(), "no folder for nothing");
+}
+
+#[tokio::test]
+async fn an_object_that_was_altered_in_the_bucket_is_refused() {
+    let site = Site::start().await;
+    let names = ["a", "b", "c"].map(|name| format!("192.168.1.64_01_20220224050607089_{name}.jpg"));
+    for name in &names {
+        site.drop_file(&format!("CAM/{name}"), b"as it was");
+    }
+    assert_eq!(site.run(&["upload"]).await.code, 0);
+    // One is altered below S3; one is replaced by somebody who brings a checksum that fits.
+    let key = |name: &str| format!("CAM/{DAY}/{name}");
+    site.s3.edit(&key(&names[0]), |object| object.bytes = Some("as it is.".into()));
+    site.s3.edit(&key(&names[1]), |object| {
+        object.bytes = Some("as it is.".into());
+        object.checksum = s3s::dto::Checksum::default();
+    });
+    let to = site.path("got");
+    let said = site.run(&["get", "CAM", DAY, "--to", to.to_str().unwrap()]).await;
+    assert_eq!((said.code, said.out.lines().count()), (3, 1), "{said:?}");
+    for name in &names[..2] {
+        assert!(said.err.contains(&key(name)) && said.err.contains("not the ones that were stored"), "{said:?}");
+    }
+    assert_eq!(super::names(&to), [names[2].clone()]);
+    let said = site.run(&["get", "CAM", DAY, &names[0], "--to", to.to_str().unwrap()]).await;
+    assert_eq!(said.code, 1, "{said:?}");
+}
+
+#[tokio::test]
+async fn what_went_up_in_parts_comes_back_whole_or_not_at_all() {
+    let site = Site::start().await;
+    let clip: Vec<u8> = (0..17 << 20).map(|at: u32| at.to_le_bytes()[at as usize % 3]).collect();
+    site.drop_file("CAM/192.168.1.64_01_20220224050607089.mp4", &clip);
+    let said = site.run(&["upload"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(site.s3.count("CompleteMultipartUpload"), 1);
+    let to = site.path("got");
+    let said = site.run(&["get", "CAM", DAY, "--to", to.to_str().unwrap()]).await;
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    let file = to.join("192.168.1.64_01_20220224050607089.mp4");
+    assert!(std::fs::read(&file).unwrap() == clip);
+
+    let altered: Vec<u8> = clip.iter().rev().copied().collect();
+    site.s3.edit("CAM/2022-02-24/192.168.1.64_01_20220224050607089.mp4", |object| object.bytes = Some(altered.into()));
+    let again = site.path("again");
+    let said = site.run(&["get", "CAM", DAY, "--to", again.to_str().unwrap()]).await;
+    assert!(said.code == 1 && said.err.contains("not the ones that were stored"), "{said:?}");
+    assert!(names(&again).is_empty(), "no unfinished file is left");
+}
+
+#[tokio::test]
+async fn a_refusal_to_read_says_what_would_help() {
+    let site = lived_in().await;
+    let to = site.path("got");
+    let to = to.to_str().unwrap();
+    site.s3.fault(Fault::fail("ListObjectsV2", 403, "AccessDenied"));
+    let said = site.run(&["list", "CAM-1"]).await;
+    assert!(said.code == 1 && said.err.contains("allow s3:ListBucket"), "{said:?}");
+    site.s3.clear_faults();
+    site.s3.fault(Fault::fail("GetObject", 403, "AccessDenied"));
+    let said = site.run(&["get", "CAM-2", "2022-03-01", "--to", to]).await;
+    assert!(said.code == 1 && said.err.contains("allow s3:GetObject"), "{said:?}");
+    site.s3.clear_faults();
+    site.s3.edit("CAM-2/2022-03-01/clip.mp4", |object| "GLACIER".clone_into(&mut object.storage_class));
+    assert_eq!(site.lines(&["list", "CAM-2"]).await[0]["storage_class"], "GLACIER");
+    let said = site.run(&["get", "CAM-2", "2022-03-01", "--to", to]).await;
+    assert!(said.code == 1 && said.err.contains("restore it first"), "{said:?}");
+}
+
+#[tokio::test]
+async fn another_layout_is_read_as_it_was_written() {
+    let layout = ", prefix: site-1, key: \"{camera}/{year}/{month}/{day}/{hour}-{event}/{file}\"";
+    let site = Site::start_with(layout, "").await;
+    let (late, early) = (hikvision("230000", "A"), hikvision("050607", "MOTION_DETECTION"));
+    site.drop_file(&format!("CAM/{late}"), b"late");
+    site.drop_file(&format!("CAM/{early}"), b"early");
+    site.s3.insert("CAM/2022-02-24/outside-of-the-prefix.jpg", "x");
+    site.s3.insert("site-1/CAM/archive/2022-02-24.tar.gz", "x");
+    assert_eq!(site.run(&["upload"]).await.code, 0);
+    assert!(site.s3.object(&format!("site-1/CAM/2022/02/24/05-MOTION_DETECTION/{early}")).is_some());
+    assert_eq!(site.run(&["cameras"]).await.out, "CAM\n");
+    assert_eq!(site.run(&["days", "CAM"]).await.out, "2022-02-24\n");
+    assert_eq!(files(&site.lines(&["list", "CAM"]).await), [&early, &late]);
+    assert_eq!(files(&site.lines(&["list", "CAM", DAY]).await), [&early, &late]);
+    assert_eq!(site.run(&["days", "site-1"]).await.code, 1);
+    let to = site.path("got");
+    let said = site.run(&["get", "CAM", DAY, &late, "--to", to.to_str().unwrap()]).await;
+    assert_eq!((said.code, names(&to)), (0, vec![late]), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_key_cannot_play_tricks_on_a_terminal() {
+    let site = Site::start().await;
+    site.s3.insert("CAM/2022-02-24/a\nb\u{9b}31m.jpg", "x");
+    let said = site.run(&["list", "CAM"]).await;
+    assert_eq!(said.out.lines().count(), 1, "{said:?}");
+    assert!(said.out.contains("a\\nb\\u{9b}31m.jpg"), "{said:?}");
+    assert_eq!(site.lines(&["list", "CAM"]).await[0]["file"], "a\nb\u{9b}31m.jpg");
+}

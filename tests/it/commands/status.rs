@@ -1,0 +1,90 @@
+//! `status`: what the daemon said last, and whether it lives.
+
+use std::fs::File;
+
+use hk_aws::status::Snapshot;
+use rustix::fs::FlockOperation;
+use serde_json::json;
+
+use super::Site;
+
+fn snapshot() -> Snapshot {
+    let at = "2022-02-24T03:06:07Z";
+    let said = json!({
+        "version": "1.2.3", "pid": 4, "at": at, "started_at": at, "state": "degraded", "bucket": "s3://captures",
+        "trouble": {"since": at, "reason": "no answer", "advice": "look at the line"},
+        "waiting": {
+            "settling": 1, "queued": 2, "uploading": 3, "backing_off": 4, "on_disk": 5, "bytes": 2048,
+            "ignored": 6, "left_alone": 7, "set_aside": 8,
+        },
+        "oldest_only_here": {"path": "CAM/old.jpg", "since": at},
+        "files": [{"path": "CAM/a.jpg", "state": "queued", "reason": null}],
+        "not_uploaded": [{"path": "CAM/b.tmp", "state": "ignored", "reason": "matches *.tmp"}],
+        "stored": {"captures": 9, "bytes": 1024},
+        "cameras": {"CAM": {"captures": 9, "last_taken_at": "2022-02-24T05:06:07+02:00", "last_stored_at": at}},
+        "last_errors": [{"at": at, "message": "went wrong"}],
+        "drop_folder_free_bytes": 1024, "state_free_bytes": null,
+    });
+    serde_json::from_value(said).unwrap()
+}
+
+#[tokio::test]
+async fn a_daemon_that_never_ran_is_said_to_be_so() {
+    let site = Site::start().await;
+    for line in [&["status"][..], &["status", "--json"]] {
+        let said = site.run(line).await;
+        assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
+        assert!(said.err.contains("is the daemon running?"), "{said:?}");
+        assert!(said.err.contains(site.path("run").to_str().unwrap()), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_daemon_that_is_gone_are_shown_as_such() {
+    let site = Site::start().await;
+    std::fs::create_dir(site.path("run")).unwrap();
+    File::create(site.path("run/run.lock")).unwrap();
+    snapshot().write(&site.path("run")).unwrap();
+    let said = site.run(&["status"]).await;
+    assert!(said.code == 1 && said.out.starts_with("state "), "{said:?}");
+    assert!(said.err.contains("not running") && said.err.contains("2022-02-24 03:06:07 UTC"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_running_daemon_is_shown_in_full() {
+    let site = Site::start().await;
+    std::fs::create_dir(site.path("run")).unwrap();
+    let lock = File::create(site.path("run/run.lock")).unwrap();
+    rustix::fs::fcntl_lock(&lock, FlockOperation::LockExclusive).unwrap();
+    snapshot().write(&site.path("run")).unwrap();
+    let json = site.run(&["--json", "status"]).await;
+    assert_eq!((json.code, json.err.as_str(), json.out.lines().count()), (0, "", 1), "{json:?}");
+    assert_eq!(serde_json::from_str::<Snapshot>(&json.out).unwrap(), snapshot());
+    let text = site.run(&["status"]).await;
+    assert_eq!((text.code, text.err.as_str()), (0, ""), "{text:?}");
+    for part in [
+        "degraded",
+        "s3://captures",
+        "no answer",
+        "look at the line",
+        "9 captures",
+        "1 settling, 2 queued, 3 uploading, 4 backing off, 5 on disk",
+        "CAM/old.jpg since 2022-02-24 03:06:07 UTC",
+        "6 ignored, 7 left alone, 8 set aside",
+        "CAM/a.jpg queued",
+        "CAM/b.tmp ignored: matches *.tmp",
+        "2022-02-24T05:06:07+02:00",
+        "went wrong",
+    ] {
+        assert!(text.out.contains(part), "{part}: {}", text.out);
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_cannot_be_read_is_no_panic() {
+    let site = Site::start().await;
+    std::fs::create_dir(site.path("run")).unwrap();
+    std::fs::write(site.path("run/status.json"), "{\"version\": ").unwrap();
+    let said = site.run(&["status"]).await;
+    assert_eq!((said.code, said.out.as_str(), said.err.lines().count()), (1, "", 1), "{said:?}");
+}

@@ -1,0 +1,335 @@
+//! What happens in a drop folder: how files come, how they are named, and what is no file at all.
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hk_aws::drop_folder::{DropFolder, OpenError, Sight, Taken};
+
+use crate::support::s3::MemoryS3;
+use crate::support::site::{DATE, DEADLINE, Settings, Site, bytes, files, key, picture, sha256};
+
+const NONE: Settings = Settings { drop: "", s3: "", rest: "" };
+/// Nothing is found by waiting: what is stored was seen happening.
+const PROMPT_ONLY: Settings = Settings { drop: "rescan: 24h, settle: 1h", ..NONE };
+
+#[tokio::test]
+async fn a_closed_file_is_stored_at_once_whatever_settle_says() {
+    let site = Site::started(PROMPT_ONLY).await;
+    site.write(format!("CAM/{}", picture(1)), b"in a new folder");
+    site.wait_for_keys(&[&key("CAM", 1)]).await;
+    site.write(format!("CAM/{}", picture(2)), b"in a watched folder");
+    site.wait_for_keys(&[&key("CAM", 1), &key("CAM", 2)]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_renamed_when_it_is_whole_is_stored_under_its_last_name() {
+    let site = Site::started(PROMPT_ONLY).await;
+    let part = site.write("CAM/upload.tmp", b"whole");
+    fs::rename(part, site.drop_path(format!("CAM/{}", picture(1)))).unwrap();
+    site.wait_for_keys(&[&key("CAM", 1)]).await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_moved_in_brings_its_files() {
+    let site = Site::started(NONE).await;
+    let outside = site.path("outside/deep/er");
+    fs::create_dir_all(&outside).unwrap();
+    fs::write(outside.join(picture(1)), b"moved").unwrap();
+    fs::rename(site.path("outside"), site.drop_path("CAM")).unwrap();
+    site.wait_for_keys(&[&key("CAM", 1)]).await;
+    // And it is watched from then on.
+    fs::write(site.drop_path(format!("CAM/deep/er/{}", picture(2))), b"later").unwrap();
+    site.wait_for_keys(&[&key("CAM", 1), &key("CAM", 2)]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_linked_in_is_stored() {
+    let site = Site::started(NONE).await;
+    let outside = site.path("outside.jpg");
+    fs::write(&outside, b"linked").unwrap();
+    fs::create_dir(site.drop_path("CAM")).unwrap();
+    fs::hard_link(&outside, site.drop_path(format!("CAM/{}", picture(1)))).unwrap();
+    site.wait_for_keys(&[&key("CAM", 1)]).await;
+}
+
+#[tokio::test]
+async fn links_to_one_file_do_not_look_like_changes_of_each_other() {
+    let mut site = Site::new(Settings { rest: "keep: {days: 0}", ..NONE }).await;
+    let first = site.write(format!("CAM/{}", picture(0)), b"one content");
+    for number in 1..200 {
+        fs::hard_link(&first, site.drop_path(format!("CAM/{}", picture(number)))).unwrap();
+    }
+    site.start().await;
+    site.wait_until_empty().await;
+    assert_eq!(site.s3.keys().len(), 200);
+    // The last link can become an only one while it is in work, and is then looked at once more: a PUT and a HEAD.
+    let requests = site.s3.requests().len();
+    assert!((200..=202).contains(&requests), "{requests} requests");
+}
+
+#[tokio::test]
+async fn folders_that_are_made_and_filled_at_once_lose_nothing() {
+    let site = Site::started(NONE).await;
+    let mut keys = Vec::new();
+    for folder in 0..40 {
+        for number in 0..5 {
+            site.write(
+                format!("CAM-{folder}/{folder}/{number}/{}", picture(number)),
+                &[folder, u8::try_from(number).unwrap()],
+            );
+            keys.push(key(&format!("CAM-{folder}"), number));
+        }
+    }
+    site.wait_for_keys(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn the_drop_folder_may_be_deleted_and_made_again() {
+    let site = Site::started(NONE).await;
+    fs::remove_dir_all(site.drop_path("")).unwrap();
+    site.wait_for_status("word of it", |status| status.trouble.is_some()).await;
+    site.write(format!("CAM/{}", picture(1)), b"found by the scan");
+    site.wait_for_keys(&[&key("CAM", 1)]).await;
+    site.wait_for_status("an end of the trouble", |status| status.trouble.is_none()).await;
+    site.write(format!("CAM/{}", picture(2)), b"seen by the watch");
+    site.wait_for_keys(&[&key("CAM", 1), &key("CAM", 2)]).await;
+}
+
+#[tokio::test]
+async fn the_drop_folder_may_be_deleted_and_made_again_in_the_blink_of_an_eye() {
+    let site = Site::started(NONE).await;
+    for number in 1..20 {
+        fs::remove_dir_all(site.drop_path("")).unwrap();
+        site.write(format!("CAM/{}", picture(number)), &number.to_be_bytes());
+        site.s3.wait_for(|state| state.object(&key("CAM", number)).is_some(), DEADLINE).await;
+        site.wait_until_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cameras_folder_may_be_deleted_and_made_again() {
+    let site = Site::started(PROMPT_ONLY).await;
+    for number in 1..4 {
+        site.write(format!("CAM/sub/{}", picture(number)), &number.to_be_bytes());
+        site.wait_until_empty().await;
+        fs::remove_dir_all(site.drop_path("CAM")).unwrap();
+    }
+    site.wait_for_keys(&[&key("CAM", 1), &key("CAM", 2), &key("CAM", 3)]).await;
+}
+
+#[tokio::test]
+async fn a_file_is_not_read_while_somebody_writes_it() {
+    let site = Site::started(Settings { drop: "rescan: 1s", ..NONE }).await;
+    let path = site.drop_path(format!("CAM/{}", picture(1)));
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    let mut writing = OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
+    writing.write_all(&bytes(1, 1000)).unwrap();
+    let open = |status: &hk_aws::status::Snapshot| {
+        status.files.iter().any(|file| file.reason.as_deref() == Some("open for writing"))
+    };
+    site.wait_for_status("a growing file", open).await;
+    writing.write_all(&bytes(2, 1000)).unwrap();
+    assert_eq!(site.s3.requests().len(), 0);
+    drop(writing);
+    site.wait_until_empty().await;
+    let whole = [bytes(1, 1000), bytes(2, 1000)].concat();
+    assert_eq!(site.s3.object(&key("CAM", 1)).unwrap().sha256, sha256(&whole));
+    assert_eq!(site.s3.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn any_name_is_stored() {
+    let site = Site::started(Settings { drop: "ignore: []", ..NONE }).await;
+    let long = format!("{}.jpg", "n".repeat(251));
+    let names: [&[u8]; 8] = [
+        b"caf\xe9.jpg",
+        b"two\nlines.jpg",
+        b"a..b",
+        b"-rf",
+        b"...",
+        b" ",
+        "\u{202e}gpj.exe".as_bytes(),
+        long.as_bytes(),
+    ];
+    for (number, name) in (0..).zip(names) {
+        site.write(Path::new("CAM").join(OsStr::from_bytes(name)), &[number]);
+    }
+    site.wait_until_empty().await;
+    let keys = site.s3.keys();
+    assert_eq!(keys.len(), names.len());
+    for (number, end) in (0..).zip(["caf%E9.jpg", "two%0Alines.jpg", "a..b", "-rf", "...", " ", "gpj.exe", &long]) {
+        let key = keys.iter().find(|key| key.ends_with(&format!("_{end}")) || key.ends_with(end)).unwrap();
+        assert_eq!(site.s3.object(key).unwrap().sha256, sha256(&[number]), "{key}");
+    }
+    // A stamp before a name of 255 bytes is too long for a file here, not for a key.
+    assert_eq!(files(&site.path("state/kept")).len(), names.len());
+}
+
+#[tokio::test]
+async fn links_fifos_and_sockets_are_left_alone_and_never_opened() {
+    let site = Site::started(NONE).await;
+    let secret = site.path("secret.jpg");
+    fs::write(&secret, b"secret").unwrap();
+    let camera = site.drop_path("CAM");
+    fs::create_dir(&camera).unwrap();
+    fs::create_dir(site.path("elsewhere")).unwrap();
+    fs::write(site.path("elsewhere/x.jpg"), b"secret").unwrap();
+    std::os::unix::fs::symlink(&secret, camera.join(picture(1))).unwrap();
+    std::os::unix::fs::symlink(site.path("elsewhere"), camera.join("folder")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, camera.join(picture(2)), rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(camera.join(picture(3))).unwrap();
+    site.write(format!("CAM/{}", picture(4)), b"a file");
+    site.wait_for_status("four that are left alone", |status| status.waiting.left_alone == 4).await;
+    site.wait_for_keys(&[&key("CAM", 4)]).await;
+    assert!(fs::exists(camera.join(picture(1))).unwrap() && fs::exists(secret).unwrap());
+}
+
+#[test]
+fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = drop_folder(place.path());
+    fs::create_dir(place.path().join("secrets")).unwrap();
+    fs::write(place.path().join("secrets/a.jpg"), b"secret").unwrap();
+    fs::create_dir(folder.path().join("CAM")).unwrap();
+    fs::write(folder.path().join("CAM/a.jpg"), b"capture").unwrap();
+    let opened = folder.open(Path::new("CAM/a.jpg")).unwrap();
+    fs::rename(folder.path().join("CAM"), folder.path().join("OLD")).unwrap();
+    std::os::unix::fs::symlink(place.path().join("secrets"), folder.path().join("CAM")).unwrap();
+    assert!(matches!(folder.open(Path::new("CAM/a.jpg")), Err(OpenError::NotAFile(_))));
+    assert!(folder.look(Path::new("CAM/a.jpg"), SystemTime::now()).unwrap().is_none());
+    assert!(folder.open(Path::new("../secrets/a.jpg")).is_err());
+    // What was opened before is the file that was meant, wherever its folder is now.
+    assert_eq!(opened.remove().unwrap(), Taken::Away);
+    assert!(place.path().join("secrets/a.jpg").exists() && !folder.path().join("OLD/a.jpg").exists());
+}
+
+#[test]
+fn a_file_is_moved_whole_across_file_systems_or_stays() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = drop_folder(place.path());
+    // Another file system than the temporary directory's: any Linux has this one.
+    let other = tempfile::tempdir_in("/dev/shm").unwrap();
+    let device = |path: &Path| rustix::fs::stat(path).unwrap().st_dev;
+    assert_ne!(device(other.path()), device(place.path()), "the test needs two file systems");
+    let content = bytes(1, 3_000_000);
+    fs::write(folder.path().join("a.jpg"), &content).unwrap();
+    let target = other.path().join("CAM/2026-02-24/a.jpg");
+    assert_eq!(folder.open(Path::new("a.jpg")).unwrap().move_to(&target).unwrap(), Taken::Away);
+    assert_eq!(fs::read(&target).unwrap(), content);
+    assert!(files(folder.path()).is_empty());
+    fs::write(folder.path().join("b.jpg"), b"other").unwrap();
+    assert!(folder.open(Path::new("b.jpg")).unwrap().move_to(&target).is_err(), "a copy was replaced");
+    assert_eq!(fs::read(folder.path().join("b.jpg")).unwrap(), b"other");
+    assert_eq!(files(other.path()), [target]);
+}
+
+#[test]
+fn i1_what_changed_or_is_open_since_is_put_back() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = drop_folder(place.path());
+    let path = folder.path().join("a.jpg");
+    fs::write(&path, b"first").unwrap();
+    let opened = folder.open(Path::new("a.jpg")).unwrap();
+    let mut writer = OpenOptions::new().append(true).open(&path).unwrap();
+    assert_eq!(opened.remove().unwrap(), Taken::PutBack);
+    writer.write_all(b", second").unwrap();
+    drop(writer);
+    assert_eq!(fs::read(&path).unwrap(), b"first, second");
+    let opened = folder.open(Path::new("a.jpg")).unwrap();
+    fs::write(&path, b"third").unwrap();
+    assert_eq!(opened.move_to(&place.path().join("kept.jpg")).unwrap(), Taken::PutBack);
+    assert_eq!(fs::read(&path).unwrap(), b"third");
+    // The same name, another file: a rename over it.
+    let opened = folder.open(Path::new("a.jpg")).unwrap();
+    fs::write(folder.path().join("new"), b"third").unwrap();
+    fs::rename(folder.path().join("new"), &path).unwrap();
+    assert_eq!(opened.remove().unwrap(), Taken::PutBack);
+    assert_eq!(files(folder.path()), [path]);
+}
+
+#[test]
+fn empty_folders_are_pruned_when_a_day_old_but_never_a_cameras_own() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = drop_folder(place.path());
+    for path in ["CAM/2026-01-01/05", "CAM/2026-01-02", "EMPTY", "CAM/used"] {
+        fs::create_dir_all(folder.path().join(path)).unwrap();
+    }
+    fs::write(folder.path().join("CAM/used/a.jpg"), b"a").unwrap();
+    let left = |now: SystemTime| {
+        let mut left: Vec<PathBuf> = Vec::new();
+        folder.scan(Path::new(""), now, &mut |_| {}).unwrap();
+        folder
+            .scan(Path::new(""), SystemTime::UNIX_EPOCH, &mut |sight| {
+                if let Sight::Folder(path) = sight {
+                    left.push(path);
+                }
+            })
+            .unwrap();
+        left.sort();
+        left.iter().map(|path| path.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let now = SystemTime::now();
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    assert_eq!(
+        left(now + hours(23)),
+        ["", "CAM", "CAM/2026-01-01", "CAM/2026-01-01/05", "CAM/2026-01-02", "CAM/used", "EMPTY"]
+    );
+    assert_eq!(left(now + hours(25)), ["", "CAM", "CAM/used", "EMPTY"]);
+}
+
+#[tokio::test]
+async fn an_empty_file_waits_for_its_bytes_and_is_then_set_aside() {
+    let site = Site::started(Settings { drop: "partial_after: 2s", ..NONE }).await;
+    site.write(format!("CAM/{}", picture(1)), b"");
+    let late = site.write(format!("CAM/{}", picture(2)), b"");
+    site.wait_for_status("two empty files", |status| status.waiting.backing_off == 2).await;
+    fs::write(&late, b"bytes after all").unwrap();
+    site.wait_for_keys(&[&key("CAM", 2)]).await;
+    let status = site.wait_for_status("one set aside", |status| status.waiting.set_aside == 1).await;
+    assert!(
+        status.not_uploaded.iter().any(|file| file.state == "set aside" && file.reason.as_deref() == Some("empty"))
+    );
+    assert!(site.path(format!("state/set-aside/CAM/{}", picture(1))).exists());
+    site.wait_until_empty().await;
+}
+
+#[tokio::test]
+async fn a_clip_of_300_mb_goes_up_in_parts_and_memory_does_not_grow_with_it() {
+    let s3 = MemoryS3::start_without_bytes("evidence").await;
+    let site = Site::with(s3, Settings { rest: "keep: {days: 0}", ..NONE });
+    let mut site = site;
+    let path = site.write("CAM/192.168.1.64_01_20260224120000000_1.mp4", b"begin");
+    let length = 300 * 1024 * 1024;
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
+    site.start().await;
+    let key = format!("CAM/{DATE}/192.168.1.64_01_20260224120000000_1.mp4");
+    site.s3.wait_for(|state| state.object(&key).is_some_and(|object| object.len == length), DEADLINE * 3).await;
+    site.wait_until_empty().await;
+    let requests = site.s3.requests();
+    assert!(requests.iter().filter(|request| request.operation == "UploadPart").count() > 30);
+    assert!(requests.iter().all(|request| request.bytes <= 9 * 1024 * 1024), "no part is larger than it says");
+}
+
+#[tokio::test]
+async fn files_that_vanish_before_they_are_opened_do_no_harm() {
+    let site = Site::started(NONE).await;
+    for number in 0..200 {
+        let path = site.write(format!("CAM/{}", picture(number)), &number.to_be_bytes());
+        // Some are gone before the daemon looks, some while it works.
+        let _gone_already = fs::remove_file(path);
+    }
+    site.write(format!("LAST/{}", picture(1)), b"stored");
+    site.s3.wait_for(|state| state.object(&key("LAST", 1)).is_some(), DEADLINE).await;
+    site.wait_for_status("nothing that waits", |status| status.files.is_empty() && status.trouble.is_none()).await;
+}
+
+fn drop_folder(place: &Path) -> DropFolder {
+    fs::create_dir(place.join("drop")).unwrap();
+    let text = format!("drop_folder: {{path: '{}'}}\ns3: {{bucket: evidence}}\n", place.join("drop").display());
+    let config = hk_aws::config::Config::parse(Path::new("t.yaml"), &text, &|_| None).unwrap();
+    DropFolder::new(&config.drop_folder)
+}

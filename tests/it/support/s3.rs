@@ -1,0 +1,336 @@
+//! An S3 server in memory, for the tests, the demo and the figures.
+//!
+//! It answers real HTTP/1.1 on 127.0.0.1 and behaves as AWS does in all that the project depends on: conditional
+//! writes, checksums, storage classes, signatures. Signatures, XML and routing are s3s's; the [`store`] is ours. Every
+//! request is recorded, and [`wire`] carries out scripted [`Fault`]s round the store, down to a reset connection.
+//!
+//! A mock of the client was rejected: it can't lose a reply, cut a body or answer 412 to the retry of its own success.
+#![expect(clippy::disallowed_methods, reason = "a server stamps what it receives with the real time")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
+use bytes::Bytes;
+use s3s::dto::{Checksum, ObjectLockMode, ServerSideEncryption, Timestamp};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpSocket;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+#[path = "s3/store.rs"]
+mod store;
+#[path = "s3/wire.rs"]
+mod wire;
+
+pub(crate) use wire::Fault;
+
+/// The one access key the server knows.
+pub(crate) const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+/// The secret that belongs to [`ACCESS_KEY`].
+pub(crate) const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+/// The region clients are expected to sign for; others are accepted too.
+pub(crate) const REGION: &str = "eu-central-1";
+
+/// A running server with one bucket. Dropping it stops everything.
+pub(crate) struct MemoryS3 {
+    bucket: String,
+    address: SocketAddr,
+    wire: Arc<wire::Wire>,
+    listening: Mutex<Option<(CancellationToken, JoinHandle<()>)>>,
+    /// Bound but never listening: it keeps the port ours while the server refuses connections.
+    _reserved: TcpSocket,
+}
+
+/// What a request asked for and what became of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// The name of the S3 operation, such as `PutObject`.
+    pub(crate) operation: &'static str,
+    /// The object key, decoded; empty for operations on the bucket.
+    pub(crate) key: String,
+    /// The status answered; `None` while there is no answer, and for ever if a fault took it.
+    pub(crate) status: Option<u16>,
+    /// When the head of the request had been read.
+    pub(crate) received: Instant,
+    /// When the answer was ready to be sent.
+    pub(crate) answered: Option<Instant>,
+    /// Bytes of the body read so far, as they came over the wire.
+    pub(crate) bytes: u64,
+}
+
+/// A stored object.
+#[derive(Debug, Clone)]
+pub(crate) struct Object {
+    /// The content, unless the server keeps digests only.
+    pub(crate) bytes: Option<Bytes>,
+    /// Length of the content in bytes.
+    pub(crate) len: u64,
+    /// SHA-256 of the content in hex, for multipart objects too.
+    pub(crate) sha256: String,
+    /// MD5 of the content in hex, as S3 answers it; of the parts' MD5s and their number for multipart objects.
+    pub(crate) etag: String,
+    /// What `HeadObject` answers in checksum mode.
+    pub(crate) checksum: Checksum,
+    /// The class it was stored in; `STANDARD` unless told otherwise.
+    pub(crate) storage_class: String,
+    /// The MIME type sent with it.
+    pub(crate) content_type: Option<String>,
+    /// The `x-amz-meta-*` headers, without their prefix.
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// The tags of `x-amz-tagging`.
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Server-side encryption as asked for.
+    pub(crate) sse: Option<ServerSideEncryption>,
+    /// The KMS key as asked for.
+    pub(crate) kms_key: Option<String>,
+    /// The Object Lock mode; stored, not enforced.
+    pub(crate) lock_mode: Option<ObjectLockMode>,
+    /// The end of the lock.
+    pub(crate) locked_until: Option<Timestamp>,
+    /// When it was stored.
+    pub(crate) last_modified: SystemTime,
+    /// `x-amz-restore` as S3 answers it once a restore was asked for.
+    pub(crate) restore: Option<String>,
+}
+
+impl Object {
+    fn with_bytes(bytes: Bytes) -> Self {
+        Self {
+            len: bytes.len() as u64,
+            sha256: hex::encode(Sha256::digest(&bytes)),
+            etag: store::md5_hex(&bytes),
+            bytes: Some(bytes),
+            checksum: Checksum::default(),
+            storage_class: "STANDARD".to_owned(),
+            content_type: None,
+            metadata: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            sse: None,
+            kms_key: None,
+            lock_mode: None,
+            locked_until: None,
+            last_modified: SystemTime::now(),
+            restore: None,
+        }
+    }
+}
+
+/// Everything the server knows, as [`MemoryS3::wait_for`] shows it.
+#[derive(Default)]
+pub(crate) struct State {
+    bucket: String,
+    keep_bytes: bool,
+    objects: BTreeMap<String, Object>,
+    uploads: BTreeMap<String, store::Upload>,
+    requests: Vec<Request>,
+    faults: Vec<Fault>,
+    /// How often faults were cleared: what hangs waits for the next time.
+    cleared: u64,
+    /// The number in the next upload id.
+    next_upload: u64,
+}
+
+impl State {
+    /// Returns the object under `key`.
+    pub(crate) fn object(&self, key: &str) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    /// Returns every object by key.
+    pub(crate) fn objects(&self) -> &BTreeMap<String, Object> {
+        &self.objects
+    }
+
+    /// Counts the requests received so far for `operation`.
+    pub(crate) fn count(&self, operation: &str) -> usize {
+        self.requests.iter().filter(|request| request.operation == operation).count()
+    }
+
+    /// Returns every request received so far, oldest first.
+    pub(crate) fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+}
+
+/// The state, and the news that it changed.
+struct Shared {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere must not hide behind a poisoned lock: the state itself is always whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state());
+        self.changed.send_replace(());
+        result
+    }
+}
+
+impl MemoryS3 {
+    /// Starts a server that holds `bucket` and keeps what is stored there.
+    pub(crate) async fn start(bucket: &str) -> Self {
+        Self::start_with(State { bucket: bucket.to_owned(), keep_bytes: true, ..State::default() }).await
+    }
+
+    /// Starts a server that keeps lengths and digests, not bytes: for floods, and where memory is measured.
+    ///
+    /// Such objects can't be read; parts are kept until their upload is completed.
+    pub(crate) async fn start_without_bytes(bucket: &str) -> Self {
+        Self::start_with(State { bucket: bucket.to_owned(), ..State::default() }).await
+    }
+
+    async fn start_with(state: State) -> Self {
+        let bucket = state.bucket.clone();
+        let reserved = bind(([127, 0, 0, 1], 0).into());
+        let address = reserved.local_addr().expect("a bound socket has an address");
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: watch::Sender::new(()) });
+        let wire = Arc::new(wire::Wire::new(shared));
+        let server = Self { bucket, address, wire, listening: Mutex::new(None), _reserved: reserved };
+        server.accept().await;
+        server
+    }
+
+    /// Listens (again) on the server's port.
+    pub(crate) async fn accept(&self) {
+        self.refuse().await;
+        let listener = bind(self.address).listen(1024).expect("the port is reserved for this server");
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(wire::listen(listener, Arc::clone(&self.wire), stop.clone()));
+        *self.listening() = Some((stop, task));
+    }
+
+    /// Stops listening and resets every connection: from now on connections are refused.
+    pub(crate) async fn refuse(&self) {
+        let listening = self.listening().take();
+        if let Some((stop, task)) = listening {
+            stop.cancel();
+            task.await.expect("the listener does not panic");
+        }
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Option<(CancellationToken, JoinHandle<()>)>> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the URL for `endpoint_url`; the bucket goes into the path.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns the SDK's client for this server, with the right keys and without retries.
+    pub(crate) fn client(&self) -> aws_sdk_s3::Client {
+        self.client_signing_with(ACCESS_KEY, SECRET_KEY)
+    }
+
+    /// Returns a client that signs with other keys.
+    pub(crate) fn client_signing_with(&self, access_key: &str, secret_key: &str) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
+            .endpoint_url(self.endpoint())
+            .force_path_style(true)
+            .region(Region::from_static(REGION))
+            .retry_config(RetryConfig::disabled());
+        aws_sdk_s3::Client::from_conf(config.build())
+    }
+
+    /// Returns a copy of the object under `key`.
+    pub(crate) fn object(&self, key: &str) -> Option<Object> {
+        self.wire.shared.state().objects.get(key).cloned()
+    }
+
+    /// Returns the keys of all objects, sorted.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.wire.shared.state().objects.keys().cloned().collect()
+    }
+
+    /// Stores an object behind the clients' backs: a bucket that was there before.
+    pub(crate) fn insert(&self, key: &str, bytes: impl Into<Bytes>) {
+        let object = Object::with_bytes(bytes.into());
+        self.wire.shared.change(|state| state.objects.insert(key.to_owned(), object));
+    }
+
+    /// Alters the object under `key` behind the clients' backs: its age, its bytes, a restore that is done.
+    pub(crate) fn edit(&self, key: &str, edit: impl FnOnce(&mut Object)) {
+        self.wire.shared.change(|state| edit(state.objects.get_mut(key).expect("the object to edit exists")));
+    }
+
+    /// Returns key and id of every multipart upload that was neither completed nor aborted.
+    pub(crate) fn uploads(&self) -> Vec<(String, String)> {
+        self.wire.shared.state().uploads.iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
+    }
+
+    /// Returns every request received so far, oldest first.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.wire.shared.state().requests.clone()
+    }
+
+    /// Counts the requests received so far for `operation`.
+    pub(crate) fn count(&self, operation: &str) -> usize {
+        self.wire.shared.state().count(operation)
+    }
+
+    /// Arms a fault. Of several that match a request, the one armed first strikes.
+    pub(crate) fn fault(&self, fault: Fault) {
+        self.wire.shared.change(|state| state.faults.push(fault));
+    }
+
+    /// Disarms every fault and lets go of what hangs.
+    pub(crate) fn clear_faults(&self) {
+        self.wire.shared.change(|state| {
+            state.faults.clear();
+            state.cleared += 1;
+        });
+    }
+
+    /// Returns a receiver that is told of every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.wire.shared.changed.subscribe()
+    }
+
+    /// Looks at the state under its lock.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.wire.shared.state())
+    }
+
+    /// Waits until `reached` holds, looking after every change; panics with what there is when `deadline` has passed.
+    pub(crate) async fn wait_for(&self, reached: impl Fn(&State) -> bool, deadline: Duration) {
+        let mut changes = self.changes();
+        let wait = async {
+            while !self.look(&reached) {
+                changes.changed().await.expect("the sender lives in self");
+            }
+        };
+        if tokio::time::timeout(deadline, wait).await.is_err() {
+            let (keys, requests) = (self.keys(), self.requests());
+            let last = &requests[requests.len().saturating_sub(10)..];
+            panic!("not reached within {deadline:?}; bucket {} holds {keys:?}; last requests {last:#?}", self.bucket);
+        }
+    }
+}
+
+impl Drop for MemoryS3 {
+    fn drop(&mut self) {
+        if let Some((stop, _)) = self.listening().take() {
+            stop.cancel();
+        }
+    }
+}
+
+/// Binds a socket that shares its port with the server's other sockets.
+fn bind(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket can be made");
+    socket.set_reuseport(true).expect("Linux knows SO_REUSEPORT");
+    socket.bind(address).expect("a loopback port can be bound");
+    socket
+}

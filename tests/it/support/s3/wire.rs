@@ -1,0 +1,283 @@
+//! The HTTP layer: records every request and carries out the scripted faults round the store.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::{Method, Response, StatusCode, service::service_fn};
+use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{HttpError, StdError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{REGION, Request, Shared, State, store};
+
+/// A failure that strikes the next requests for one operation (`*`: for any).
+pub(crate) struct Fault {
+    operation: &'static str,
+    key: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    effect: Effect,
+    left: usize,
+}
+
+#[derive(Clone)]
+enum Effect {
+    Fail { status: StatusCode, code: &'static str, message: String },
+    Delay(Duration),
+    Reset,
+    CutBody(u64),
+    LoseReply,
+    Hang,
+}
+
+impl Fault {
+    fn new(operation: &'static str, effect: Effect) -> Self {
+        Self { operation, key: Box::new(|_| true), effect, left: usize::MAX }
+    }
+
+    /// Answers an S3 error instead of carrying the request out, once its body was read; 200 gives an error in the body.
+    pub(crate) fn fail(operation: &'static str, status: u16, code: &'static str) -> Self {
+        let status = StatusCode::from_u16(status).expect("a valid status");
+        Self::new(operation, Effect::Fail { status, code, message: format!("scripted {code}") })
+    }
+
+    /// Carries the request out, but only after `delay`.
+    pub(crate) fn delay(operation: &'static str, delay: Duration) -> Self {
+        Self::new(operation, Effect::Delay(delay))
+    }
+
+    /// Resets the connection after the head of the request, before any of its body is read.
+    pub(crate) fn reset(operation: &'static str) -> Self {
+        Self::new(operation, Effect::Reset)
+    }
+
+    /// Resets the connection once `bytes` of the request's body have been read; the store never sees them whole.
+    pub(crate) fn cut_body(operation: &'static str, bytes: u64) -> Self {
+        Self::new(operation, Effect::CutBody(bytes))
+    }
+
+    /// Carries the request out, then resets the connection without an answer.
+    pub(crate) fn lose_reply(operation: &'static str) -> Self {
+        Self::new(operation, Effect::LoseReply)
+    }
+
+    /// Does nothing until the faults are cleared, then carries the request out.
+    pub(crate) fn hang(operation: &'static str) -> Self {
+        Self::new(operation, Effect::Hang)
+    }
+
+    /// Strikes `times` requests; without it, all of them until the faults are cleared.
+    pub(crate) fn times(mut self, times: usize) -> Self {
+        self.left = times;
+        self
+    }
+
+    /// Strikes only requests whose key `matches`.
+    pub(crate) fn on_key(mut self, matches: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.key = Box::new(matches);
+        self
+    }
+
+    /// Answers this text with the error.
+    pub(crate) fn message(mut self, text: &str) -> Self {
+        if let Effect::Fail { message, .. } = &mut self.effect {
+            text.clone_into(message);
+        }
+        self
+    }
+}
+
+impl State {
+    /// Takes what the first fault that matches does, and counts it down.
+    fn strike(&mut self, operation: &str, key: &str) -> Option<Effect> {
+        let matches = |fault: &Fault| (fault.operation == "*" || fault.operation == operation) && (fault.key)(key);
+        let position = self.faults.iter().position(|fault| fault.left > 0 && matches(fault))?;
+        let fault = &mut self.faults[position];
+        fault.left -= 1;
+        Some(fault.effect.clone())
+    }
+}
+
+/// What every connection shares.
+pub(super) struct Wire {
+    pub(super) shared: Arc<Shared>,
+    service: S3Service,
+}
+
+/// Accepts connections until `stop`, then resets them all.
+pub(super) async fn listen(listener: TcpListener, wire: Arc<Wire>, stop: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                connections.spawn(serve(stream, Arc::clone(&wire), stop.child_token()));
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Serves one connection until its end, or resets it (RST, not FIN) when `reset` is cancelled.
+async fn serve(stream: TcpStream, wire: Arc<Wire>, reset: CancellationToken) {
+    // Without it an answer in two segments waits for the client's delayed acknowledgement.
+    stream.set_nodelay(true).ok();
+    let service = service_fn(|request| Arc::clone(&wire).answer(request, reset.clone()));
+    let mut connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // The client may go away at any time: that is its business.
+        _ = &mut connection => {}
+        () = reset.cancelled() => {
+            connection.into_parts().io.into_inner().set_zero_linger().ok();
+        }
+    }
+}
+
+impl Wire {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let mut builder = S3ServiceBuilder::new(store::Store(Arc::clone(&shared)));
+        builder.set_auth(store::Keys);
+        Self { shared, service: builder.build() }
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: hyper::Request<Incoming>,
+        reset: CancellationToken,
+    ) -> Result<Response<s3s::Body>, HttpError> {
+        let (operation, key) = name(&request);
+        let (index, effect) = self.shared.change(|state| {
+            let effect = state.strike(operation, &key);
+            let received = Instant::now();
+            state.requests.push(Request { operation, key, status: None, received, answered: None, bytes: 0 });
+            (state.requests.len() - 1, effect)
+        });
+        let mut limit = u64::MAX;
+        match &effect {
+            Some(Effect::Reset) => hang_up(&reset).await,
+            Some(Effect::Hang) => self.wait_until_cleared().await,
+            Some(Effect::Delay(delay)) => tokio::time::sleep(*delay).await,
+            Some(Effect::CutBody(bytes)) => limit = *bytes,
+            Some(Effect::Fail { .. } | Effect::LoseReply) | None => {}
+        }
+        let shared = Arc::clone(&self.shared);
+        let request = request.map(|body| Counted { body, index, shared, limit, reset: reset.clone() });
+        let response = if let Some(Effect::Fail { status, code, message }) = &effect {
+            // S3 reads a body before it refuses it; a client that still writes could miss the answer.
+            request.into_body().collect().await.map_err(HttpError::new)?;
+            refusal(*status, code, message)
+        } else {
+            self.service.call(request.map(s3s::Body::http_body_unsync)).await?
+        };
+        if matches!(effect, Some(Effect::LoseReply)) {
+            hang_up(&reset).await;
+        }
+        self.shared.change(|state| {
+            state.requests[index].status = Some(response.status().as_u16());
+            state.requests[index].answered = Some(Instant::now());
+        });
+        Ok(response)
+    }
+
+    async fn wait_until_cleared(&self) {
+        let mut changes = self.shared.changed.subscribe();
+        let before = self.shared.state().cleared;
+        while self.shared.state().cleared == before {
+            changes.changed().await.expect("the sender lives in self");
+        }
+    }
+}
+
+/// Resets the connection and never returns: the future that waits here is dropped with it.
+async fn hang_up(reset: &CancellationToken) {
+    reset.cancel();
+    std::future::pending::<()>().await;
+}
+
+fn refusal(status: StatusCode, code: &str, message: &str) -> Response<s3s::Body> {
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
+         <RequestId>4442587FB7D0A2F9</RequestId></Error>"
+    );
+    let mut response = Response::builder().status(status).header("content-type", "application/xml");
+    if status.is_redirection() {
+        response = response.header("x-amz-bucket-region", REGION);
+    }
+    response.body(s3s::Body::from(xml)).expect("the headers are valid")
+}
+
+/// Returns operation and key of a path-style request, as the API reference tells operations apart.
+fn name<B>(request: &hyper::Request<B>) -> (&'static str, String) {
+    let path = request.uri().path().trim_start_matches('/');
+    let (_bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    let query = request.uri().query().unwrap_or_default();
+    let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+    let copies = request.headers().contains_key("x-amz-copy-source");
+    let operation = match (request.method(), key.is_empty()) {
+        (&Method::PUT, false) if has("partNumber") => "UploadPart",
+        (&Method::PUT, false) if copies => "CopyObject",
+        (&Method::PUT, false) => "PutObject",
+        (&Method::POST, false) if has("uploads") => "CreateMultipartUpload",
+        (&Method::POST, false) if has("uploadId") => "CompleteMultipartUpload",
+        (&Method::POST, false) if has("restore") => "RestoreObject",
+        (&Method::POST, true) if has("delete") => "DeleteObjects",
+        (&Method::DELETE, false) if has("uploadId") => "AbortMultipartUpload",
+        (&Method::DELETE, false) => "DeleteObject",
+        (&Method::GET, false) if has("uploadId") => "ListParts",
+        (&Method::GET, false) if has("tagging") => "GetObjectTagging",
+        (&Method::GET, false) => "GetObject",
+        (&Method::GET, true) if has("uploads") => "ListMultipartUploads",
+        (&Method::GET, true) if has("list-type") => "ListObjectsV2",
+        (&Method::HEAD, false) => "HeadObject",
+        (&Method::HEAD, true) => "HeadBucket",
+        _ => "Other",
+    };
+    (operation, percent_decode_str(key).decode_utf8_lossy().into_owned())
+}
+
+/// A request's body that is counted as it is read, and cut at `limit`.
+struct Counted {
+    body: Incoming,
+    index: usize,
+    shared: Arc<Shared>,
+    limit: u64,
+    reset: CancellationToken,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            let read = self.shared.change(|state| {
+                let bytes = &mut state.requests[self.index].bytes;
+                *bytes += data.len() as u64;
+                *bytes
+            });
+            if read >= self.limit {
+                self.reset.cancel();
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

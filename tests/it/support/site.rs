@@ -1,0 +1,209 @@
+//! A site as a test wants it: a drop folder, an S3 in memory, and the library's daemon between them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hk_aws::bucket::Credentials;
+use hk_aws::config::Config;
+use hk_aws::status::Snapshot;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The date in the names of [`picture`].
+pub(crate) const DATE: &str = "2026-02-24";
+
+pub(crate) struct Site {
+    pub(crate) s3: MemoryS3,
+    folder: TempDir,
+    settings: Settings,
+    running: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
+}
+
+/// What a test sets beside what every site has: the inner of two YAML maps, and whole lines.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Settings {
+    pub(crate) drop: &'static str,
+    pub(crate) s3: &'static str,
+    pub(crate) rest: &'static str,
+}
+
+impl Site {
+    /// A site whose daemon is not started.
+    pub(crate) async fn new(settings: Settings) -> Self {
+        Self::with(MemoryS3::start("evidence").await, settings)
+    }
+
+    /// A site with an S3 of its own kind.
+    pub(crate) fn with(s3: MemoryS3, settings: Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("drop")).unwrap();
+        Self { s3, folder, settings, running: None }
+    }
+
+    /// A site with a running daemon.
+    pub(crate) async fn started(settings: Settings) -> Self {
+        let mut site = Self::new(settings).await;
+        site.start().await;
+        site
+    }
+
+    pub(crate) fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    pub(crate) fn drop_path(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.path("drop").join(below)
+    }
+
+    /// Writes a file below the drop folder, its folders too.
+    pub(crate) fn write(&self, below: impl AsRef<Path>, bytes: &[u8]) -> PathBuf {
+        let path = self.drop_path(below);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let Settings { drop, s3, rest } = self.settings;
+        let rescan = if drop.contains("rescan") { "" } else { "rescan: 1h, " };
+        let settle = if drop.contains("settle") { "" } else { "settle: 300ms, " };
+        let text = format!(
+            "drop_folder: {{path: '{folder}', {settle}{rescan}{drop}}}\n\
+             s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true, {s3}}}\n\
+             state_dir: '{state}'\nruntime_dir: '{run}'\ntimezone: UTC\n{rest}\n",
+            folder = self.path("drop").display(),
+            endpoint = self.s3.endpoint(),
+            state = self.path("state").display(),
+            run = self.path("run").display(),
+        );
+        Config::parse(Path::new("site.yaml"), &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+    }
+
+    /// Starts the daemon and waits until the folder is watched and was scanned.
+    pub(crate) async fn start(&mut self) {
+        self.start_with(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test")).await;
+    }
+
+    pub(crate) async fn start_with(&mut self, credentials: Credentials) {
+        let stop = CancellationToken::new();
+        let _stale = std::fs::remove_file(self.path("run/status.json"));
+        let daemon = tokio::spawn(hk_aws::daemon::run(self.config(), Some(credentials), stop.clone()));
+        self.running = Some((stop, daemon));
+        self.wait_for_status("the first scan", |status| status.state != hk_aws::status::State::Starting).await;
+    }
+
+    /// Stops the daemon as SIGTERM does.
+    pub(crate) async fn stop(&mut self) {
+        let (stop, daemon) = self.running.take().unwrap();
+        stop.cancel();
+        tokio::time::timeout(DEADLINE, daemon).await.unwrap().unwrap().unwrap();
+    }
+
+    /// Ends the daemon wherever it is.
+    pub(crate) async fn abort(&mut self) {
+        let (_, daemon) = self.running.take().unwrap();
+        daemon.abort();
+        assert!(daemon.await.unwrap_err().is_cancelled());
+    }
+
+    /// Waits until the bucket holds exactly `keys`.
+    pub(crate) async fn wait_for_keys(&self, keys: &[&str]) {
+        let mut expected: Vec<&str> = keys.to_vec();
+        expected.sort_unstable();
+        self.s3.wait_for(|state| state.objects().keys().eq(expected.iter()), DEADLINE).await;
+    }
+
+    /// Waits until the drop folder holds no file any more.
+    pub(crate) async fn wait_until_empty(&self) {
+        self.wait("an empty drop folder", || files(&self.drop_path("")).is_empty().then_some(())).await;
+    }
+
+    /// Waits until what the daemon says of itself is as wanted.
+    pub(crate) async fn wait_for_status(&self, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        self.wait(what, || Snapshot::read(&self.path("run")).ok().filter(|status| wanted(status))).await
+    }
+
+    /// Waits for something that only looking can find.
+    pub(crate) async fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+        let waited = tokio::time::timeout(DEADLINE, async {
+            loop {
+                if let Some(found) = look() {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| {
+            let status = std::fs::read_to_string(self.path("run/status.json")).unwrap_or_default();
+            let files = files(&self.drop_path(""));
+            panic!("no {what}; bucket: {:?}; drop folder: {files:?}; status: {status}", self.s3.keys())
+        })
+    }
+
+    /// The local copy of a key.
+    pub(crate) fn kept(&self, key: &str) -> Vec<u8> {
+        std::fs::read(self.path("state/kept").join(key)).unwrap()
+    }
+
+    /// The lines of the ledger of a camera on [`DATE`].
+    pub(crate) fn ledger(&self, camera: &str) -> Vec<hk_aws::ledger::Entry> {
+        let path = self.path(format!("state/ledger/{camera}/{DATE}.jsonl"));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some((stop, _)) = self.running.take() {
+            stop.cancel();
+        }
+    }
+}
+
+/// Every file below a folder, links and fifos too.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            Ok(_) => found.push(entry.path()),
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+/// The name of a Hikvision picture taken on [`DATE`].
+pub(crate) fn picture(number: u32) -> String {
+    let (minute, second) = (number / 60 % 60, number % 60);
+    format!("192.168.1.64_01_2026022412{minute:02}{second:02}{:03}_MOTION_DETECTION.jpg", number / 3600)
+}
+
+/// The key of [`picture`] of a camera.
+pub(crate) fn key(camera: &str, number: u32) -> String {
+    format!("{camera}/{DATE}/{}", picture(number))
+}
+
+/// Bytes that no other seed gives.
+pub(crate) fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 32);
+    let mut block = Sha256::digest(seed.to_be_bytes());
+    while bytes.len() < length {
+        bytes.extend_from_slice(&block);
+        block = Sha256::digest(block);
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}

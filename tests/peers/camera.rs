@@ -1,0 +1,148 @@
+//! Cameras: pictures as they take them, and the FTP sessions that push them.
+
+use std::io::Write;
+use std::iter;
+use std::net::Shutdown;
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use sha2::{Digest, Sha256};
+use suppaftp::FtpStream;
+use suppaftp::types::{FileType, FtpError};
+
+use crate::vsftpd::{PASSWORD, USER, Vsftpd};
+
+/// The cameras' clocks: not the machine's zone, so that reading a name in the wrong one shows.
+pub(crate) const ZONE: Tz = chrono_tz::Europe::Kyiv;
+
+/// The sizes that cameras' pictures have.
+const SIZES_BYTES: std::ops::Range<u64> = 30_000..1_300_000;
+
+/// One picture, whole, with the name that a Hikvision camera gives it by default.
+#[derive(Debug, Clone)]
+pub(crate) struct Picture {
+    pub(crate) camera: String,
+    pub(crate) name: String,
+    pub(crate) taken: DateTime<Tz>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Picture {
+    /// The `number`-th picture of a test: no two numbers have the same bytes, nor the same time.
+    pub(crate) fn take(camera: &str, number: u64) -> Self {
+        // One base for all: times counted back from a clock that runs on could meet.
+        static NOW: LazyLock<DateTime<Utc>> = LazyLock::new(Utc::now);
+        let age = TimeDelta::milliseconds(i64::try_from(number).unwrap() * 37);
+        let taken = (*NOW - age).with_timezone(&ZONE);
+        Self {
+            camera: camera.to_owned(),
+            name: format!("192.168.1.64_01_{}_MOTION_DETECTION.jpg", taken.format("%Y%m%d%H%M%S%3f")),
+            taken,
+            bytes: jpeg(number),
+        }
+    }
+
+    /// The same name and time with other bytes.
+    pub(crate) fn taken_again(&self, number: u64) -> Self {
+        Self { bytes: jpeg(number), ..self.clone() }
+    }
+
+    /// Where it lies below the drop folder.
+    pub(crate) fn path(&self) -> String {
+        format!("{}/{}", self.camera, self.name)
+    }
+
+    /// Where it belongs in the bucket.
+    pub(crate) fn key(&self) -> String {
+        format!("{}/{}/{}", self.camera, self.taken.format("%Y-%m-%d"), self.name)
+    }
+
+    /// The key beside [`Self::key`] for other bytes under the same name; `mark` stands before the hash.
+    pub(crate) fn key_beside(&self, mark: &str, bytes: &[u8]) -> String {
+        let stem = self.key().strip_suffix(".jpg").unwrap().to_owned();
+        format!("{stem}~{mark}{}.jpg", &sha256(bytes)[..8])
+    }
+}
+
+/// In hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// A picture file with the framing of a JPEG (JFIF header, one scan, end marker) around bytes that only `number` has.
+fn jpeg(number: u64) -> Vec<u8> {
+    const HEAD: &[u8] =
+        b"\xFF\xD8\xFF\xE0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00\xFF\xDA\x00\x08\x01\x01\x00\x00\x3F\x00";
+    let mut state = number;
+    // SplitMix64 (Steele, Lea, Flood 2014): every seed a sequence of its own.
+    let mut next = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut word = state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        word ^ (word >> 31)
+    };
+    let size = SIZES_BYTES.start + next() % (SIZES_BYTES.end - SIZES_BYTES.start);
+    let size = usize::try_from(size).unwrap();
+    // FF would begin a marker inside the scan.
+    let scan: Vec<u8> =
+        iter::repeat_with(|| next().to_le_bytes()).take(2048).flatten().map(|byte| byte.min(0xFE)).collect();
+    let mut bytes = HEAD.to_vec();
+    bytes.extend(scan.repeat(size / scan.len() + 1));
+    bytes.truncate(size - 2);
+    bytes.extend_from_slice(b"\xFF\xD9");
+    bytes
+}
+
+/// An FTP session of a camera: logged in, binary, passive.
+pub(crate) struct Session {
+    ftp: FtpStream,
+}
+
+impl Session {
+    pub(crate) fn open(server: &Vsftpd) -> Self {
+        let mut ftp = FtpStream::connect(server.address()).unwrap();
+        ftp.login(USER, PASSWORD).unwrap();
+        ftp.transfer_type(FileType::Binary).unwrap();
+        Self { ftp }
+    }
+
+    /// Makes the camera's folder, as cameras do before every upload, whether it is there or not.
+    pub(crate) fn make_folder(&mut self, camera: &str) {
+        match self.ftp.mkdir(camera) {
+            Ok(()) | Err(FtpError::UnexpectedResponse(_)) => {}
+            Err(error) => panic!("MKD {camera}: {error}"),
+        }
+    }
+
+    /// Pushes the picture; answers when the server's 226 was read.
+    pub(crate) fn push(&mut self, picture: &Picture) -> Instant {
+        self.ftp.put_file(picture.path(), &mut picture.bytes.as_slice()).unwrap();
+        Instant::now()
+    }
+
+    /// Pushes the picture in parts, calling `between` before each part but the first.
+    pub(crate) fn push_slowly(&mut self, picture: &Picture, parts: usize, mut between: impl FnMut()) {
+        let mut upload = self.ftp.put_with_stream(picture.path()).unwrap();
+        for (number, part) in picture.bytes.chunks(picture.bytes.len().div_ceil(parts)).enumerate() {
+            if number > 0 {
+                between();
+            }
+            upload.write_all(part).unwrap();
+            upload.flush().unwrap();
+        }
+        between();
+        upload.finish().unwrap();
+    }
+
+    /// Pushes the first `length` bytes and goes away, as a camera that loses its power does: both connections just end.
+    pub(crate) fn push_cut_off(mut self, picture: &Picture, length: usize) {
+        let mut upload = self.ftp.put_with_stream(picture.path()).unwrap();
+        upload.write_all(&picture.bytes[..length]).unwrap();
+        upload.flush().unwrap();
+        self.ftp.get_ref().shutdown(Shutdown::Both).unwrap();
+        upload.get_ref().get_ref().shutdown(Shutdown::Both).unwrap();
+    }
+}

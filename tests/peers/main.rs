@@ -1,0 +1,19 @@
+//! The daemon between real peers: an FTP client and vsftpd before it, SeaweedFS and moto behind it.
+//!
+//! Run by name, as root: `cargo test --test peers`. A newcomer's machine has none of these servers, so plain `cargo
+//! test` leaves this out; but once asked for, a peer that is missing is a failure that names what to install.
+#![expect(clippy::disallowed_methods, reason = "tests measure real time, and take away their own files")]
+#![expect(clippy::unwrap_used, reason = "a test ends where its ground gives way")]
+
+mod camera;
+mod captures;
+mod daemon;
+mod installation;
+mod moto;
+mod parts;
+mod proxy;
+mod seaweedfs;
+mod server;
+mod store;
+mod vsftpd;
+mod watching;

@@ -1,0 +1,130 @@
+//! A real S3 server with one bucket, looked at with the SDK itself: never through the daemon, nor through the proxy.
+
+use std::collections::HashMap;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_s3::primitives::ByteStream;
+use tokio::runtime::Runtime;
+
+use crate::moto::Moto;
+use crate::seaweedfs::SeaweedFs;
+
+pub(crate) const ACCESS_KEY: &str = "peers-access-key";
+pub(crate) const SECRET_KEY: &str = "peers-secret-key";
+pub(crate) const REGION: &str = "us-east-1";
+pub(crate) const BUCKET: &str = "captures";
+
+/// Which server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    SeaweedFs,
+    Moto,
+}
+
+#[derive(Debug)]
+enum Peer {
+    SeaweedFs(SeaweedFs),
+    Moto(Moto),
+}
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    runtime: Runtime,
+    client: Client,
+    peer: Peer,
+}
+
+/// An object as the bucket gives it back.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) content_type: String,
+    pub(crate) metadata: HashMap<String, String>,
+}
+
+impl Store {
+    /// Starts the server and makes the bucket; a PUT has succeeded when this returns.
+    pub(crate) fn start(kind: Kind) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let ready = |endpoint: &str| runtime.block_on(takes_a_put(&client(endpoint)));
+        let peer = match kind {
+            Kind::SeaweedFs => Peer::SeaweedFs(SeaweedFs::start(ready)),
+            Kind::Moto => Peer::Moto(Moto::start(ready)),
+        };
+        let client = client(&peer.endpoint());
+        Self { runtime, client, peer }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        self.peer.endpoint()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        match &self.peer {
+            Peer::SeaweedFs(peer) => peer.pid(),
+            Peer::Moto(peer) => peer.pid(),
+        }
+    }
+
+    /// Every key in the bucket, in order.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.runtime.block_on(async {
+            let mut pages = self.client.list_objects_v2().bucket(BUCKET).into_paginator().send();
+            let mut keys = Vec::new();
+            while let Some(page) = pages.next().await {
+                keys.extend(page.unwrap().contents().iter().map(|object| object.key().unwrap().to_owned()));
+            }
+            keys.sort();
+            keys
+        })
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Object {
+        self.runtime.block_on(async {
+            let answer = self.client.get_object().bucket(BUCKET).key(key).send().await.unwrap();
+            Object {
+                content_type: answer.content_type().unwrap_or_default().to_owned(),
+                metadata: answer.metadata().cloned().unwrap_or_default(),
+                bytes: answer.body.collect().await.unwrap().into_bytes().to_vec(),
+            }
+        })
+    }
+
+    /// Puts through any endpoint, such as a proxy before this store.
+    pub(crate) fn put_through(&self, endpoint: &str, key: &str, bytes: Vec<u8>) {
+        let put = client(endpoint).put_object().bucket(BUCKET).key(key).body(ByteStream::from(bytes));
+        self.runtime.block_on(put.send()).unwrap();
+    }
+}
+
+impl Peer {
+    fn endpoint(&self) -> String {
+        match self {
+            Self::SeaweedFs(peer) => peer.endpoint(),
+            Self::Moto(peer) => peer.endpoint(),
+        }
+    }
+}
+
+fn client(endpoint: &str) -> Client {
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static(REGION))
+        .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "peers"))
+        .endpoint_url(endpoint)
+        .force_path_style(true)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Client::from_conf(config)
+}
+
+/// Makes the bucket where it is missing, then stores a key and takes it away again.
+async fn takes_a_put(client: &Client) -> bool {
+    let key = "ready";
+    if client.put_object().bucket(BUCKET).key(key).body(ByteStream::from_static(b"ready")).send().await.is_err() {
+        client.create_bucket().bucket(BUCKET).send().await.ok();
+        return false;
+    }
+    client.delete_object().bucket(BUCKET).key(key).send().await.is_ok()
+}
