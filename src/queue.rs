@@ -22,6 +22,12 @@ const BACKLOG_TURN: u32 = 4;
 /// A file that failed so often while others did not is left to its own waits when the bucket answers again.
 const OWN_TROUBLE: u32 = 2;
 
+/// First wait of a file that was open for writing when its turn came.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// A `settle` of 0 must not turn waiting into spinning.
+const LEAST_SETTLE: Duration = Duration::from_millis(100);
+
 /// The two clocks, read together: the steady one for waiting, the wall for a file's age.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
@@ -61,6 +67,8 @@ struct Item {
     since: Instant,
     /// When the next look is due; in [`Queue::timers`] while settling or backing off.
     due: Instant,
+    /// How often it was open for writing when its turn came.
+    asked: u32,
     failures: u32,
     /// Failures between which other files were stored.
     own_failures: u32,
@@ -158,6 +166,7 @@ impl Queue {
             state: State::Settling,
             since: now.steady,
             due: now.steady,
+            asked: 0,
             failures: 0,
             own_failures: 0,
             failed_at: None,
@@ -211,7 +220,7 @@ impl Queue {
         let due = self.due(State::Settling, now);
         for name in &due {
             // A look that fails must not come back at once.
-            self.wait(name, State::Settling, now.steady + self.settle.max(Duration::from_millis(100)));
+            self.wait(name, State::Settling, now.steady + self.settle.max(LEAST_SETTLE));
         }
         due.iter().map(|name| name.to_path_buf()).collect()
     }
@@ -237,14 +246,17 @@ impl Queue {
         self.forget(&name);
     }
 
-    /// A file that turned out to be still growing settles anew.
+    /// A file that turned out to be open for writing is asked again soon, then ever more slowly.
+    ///
+    /// Soon, because the kernel tells of a close before it counts the writer out: a file just closed can look open.
     pub fn settle_again(&mut self, path: &Path, reason: &str, now: Now) {
-        let name: Name = Arc::from(path);
-        if let Some(item) = self.items.get_mut(&name) {
-            item.since = now.steady;
-            item.reason = Some(reason.to_owned());
-        }
-        self.wait(&name, State::Settling, now.steady + self.settle.max(Duration::from_millis(100)));
+        let Some(item) = self.items.get_mut(path) else { return };
+        item.asked += 1;
+        let wait = backoff(item.asked, ASK_AGAIN, self.settle.max(LEAST_SETTLE), 0.0);
+        // Unchanged by then, it is due, whatever `settle` says.
+        item.since = (now.steady + wait).checked_sub(self.settle).unwrap_or(now.steady);
+        item.reason = Some(reason.to_owned());
+        self.wait(&Arc::from(path), State::Settling, now.steady + wait);
     }
 
     /// Takes note of a failure while `stored` files had been stored, and says how often the file failed where others

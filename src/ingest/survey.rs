@@ -205,10 +205,12 @@ fn survey(
 }
 
 /// What the kernel knows of a file's writers, as a hint.
+///
+/// A file that is open may just be closing, and was told of before anybody listened: whoever uploads it asks again.
 fn closed(folder: &DropFolder, sight: &Sight) -> Hint {
     match sight {
         Sight::File(found) if found.stamp.size > 0 => match folder.open(&found.path).map(|opened| opened.writer()) {
-            Ok(Writer::Nobody) => Hint::Closed,
+            Ok(Writer::Nobody | Writer::Somebody) => Hint::Closed,
             _ => Hint::Scan,
         },
         _ => Hint::Scan,

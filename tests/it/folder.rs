@@ -122,6 +122,26 @@ async fn a_cameras_folder_may_be_deleted_and_made_again() {
 }
 
 #[tokio::test]
+async fn a_writer_that_goes_without_a_word_is_noticed_at_once() {
+    let site = Site::started(PROMPT_ONLY).await;
+    let path = site.drop_path(format!("CAM/{}", picture(1)));
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    let mut told = OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
+    told.write_all(b"whole").unwrap();
+    // Its close is told of in another folder, as if the kernel's word had come before its count of writers fell.
+    let elsewhere = site.path("elsewhere.jpg");
+    fs::hard_link(&path, &elsewhere).unwrap();
+    let untold = OpenOptions::new().append(true).open(&elsewhere).unwrap();
+    drop(told);
+    site.wait_for_status("a file that is open", |status| {
+        status.files.iter().any(|file| file.reason.as_deref() == Some("open for writing"))
+    })
+    .await;
+    drop(untold);
+    site.wait_for_keys(&[&key("CAM", 1)]).await;
+}
+
+#[tokio::test]
 async fn a_file_is_not_read_while_somebody_writes_it() {
     let site = Site::started(Settings { drop: "rescan: 1s", ..NONE }).await;
     let path = site.drop_path(format!("CAM/{}", picture(1)));

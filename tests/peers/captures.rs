@@ -145,9 +145,9 @@ fn a_paced_stream_is_stored_within_a_second(kind: Kind) {
         at(99)
     )
     .unwrap();
-    if matches!(kind, Kind::SeaweedFs) {
-        assert!(longest < Duration::from_secs(1), "the slowest took {longest:?}");
-    }
+    // A busy machine may stall one of them; none may have gone by the fallback of `settle`.
+    assert!(at(95) < Duration::from_secs(1), "one in twenty took {:?}", at(95));
+    assert!(longest < Duration::from_secs(3), "the slowest took {longest:?}");
 }
 
 fn both_contents_of_a_name_are_stored_when_one_comes_while_the_other_is_sent(kind: Kind) {
