@@ -1,44 +1,69 @@
 //! What a file in the drop folder is: which camera took it, when, and why.
 //!
-//! Classification is pure: it takes the path below the drop folder and the time of arrival, and touches nothing.
-//! The camera is the configured one whose `match` fits, else the first folder, else what the device calls itself in
-//! the name, else `unknown`. The time is the name's, else the arrival's.
+//! Classification is pure: it takes the path below the drop folder, what the content tells of its time, and the time of
+//! arrival, and touches nothing. The camera is the configured one whose `match` fits, else the first folder that is not
+//! of a vendor's own tree, else what the device calls itself in the name, else `unknown`. The time is the name's, else
+//! the folders', else the content's, else the arrival's; one that cannot be, seen from the arrival, is not believed.
 //!
 //! A camera's clock says no zone. Three rules, each tested:
 //! * a time that exists once in the camera's zone is that time;
 //! * in the hour that autumn repeats, it is the one of the two that lies nearer to the arrival, else the first;
 //! * a time that spring leaves out comes from a camera without DST: it is read with the offset of before the change.
 
+use std::fs::File;
+use std::io;
 use std::path::{Component, Path};
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use regex::Regex;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::config::{Camera, Config};
 use crate::key::{self, Fields};
 
+pub mod content;
+mod folders;
 pub mod media;
 pub mod naming;
+
+use content::ContentTime;
+use folders::Folder;
 
 /// The camera of a file that names none.
 const UNKNOWN: &str = "unknown";
 
-/// What was read of one file before its time is settled.
+/// Before this year no camera pushed anything that is still of use: a clock that was reset starts again in 1970, 2000.
+const FIRST_YEAR: i32 = 2010;
+
+/// How far a camera's clock, or its zone, may be ahead.
+const MAX_AHEAD: TimeDelta = TimeDelta::days(1);
+
+/// What was read of one path before its time is settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub struct Sighting<'a> {
     /// The camera, as a segment of a key.
     pub camera: String,
-    /// What the name says.
+    /// What [`Sighting::camera`] was read from.
+    pub camera_from: CameraFrom,
+    /// What the path says.
     pub reading: naming::Reading,
-    /// What the file's extension says.
+    /// What the file's name promises.
     pub media: Media,
-    zone: Tz,
-    /// The path below the camera's folder, `/` as `_`.
-    local_name: Vec<u8>,
-    own_name: Vec<u8>,
+    /// The camera's zone.
+    pub zone: Tz,
+    /// The day that a folder names.
+    day: Option<NaiveDate>,
+    /// Past stamps farther from the arrival are not believed.
+    max_clock_skew: Option<Duration>,
+    /// The path but for the camera's own folder.
+    below: Vec<&'a [u8]>,
+    /// What the folders among these are.
+    folders: Vec<Folder>,
 }
 
 /// One picture or clip of a camera.
@@ -50,29 +75,51 @@ pub struct Capture {
     pub taken: DateTime<FixedOffset>,
     /// What [`Capture::taken`] was read from.
     pub taken_from: TakenFrom,
+    /// What the camera says instead, where that is not believed.
+    pub camera_time: Option<DateTime<FixedOffset>>,
     /// The event word, raw.
     pub event: Option<String>,
     /// The channel, as written.
     pub channel: Option<String>,
     /// The vendor whose naming it follows.
     pub vendor: Option<&'static str>,
-    /// Picture, clip or neither.
+    /// What kind of file it is.
     pub media: Media,
     /// The source's name for the key: its own where that carries the full time, else time and path.
     pub file: Vec<u8>,
+}
+
+/// Where the name of a capture's camera comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CameraFrom {
+    /// The group `camera` of the configured pattern.
+    Pattern,
+    /// The configured camera whose `match` fits.
+    Match,
+    /// The first folder that is not of a vendor's own tree.
+    Folder,
+    /// What the device calls itself in the file's name.
+    Device,
+    /// Nothing tells it.
+    Nothing,
 }
 
 /// Where a capture's time comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TakenFrom {
-    /// The file's name or folders.
+    /// The file's own name.
     Name,
+    /// Its folders, alone or with its name.
+    Folder,
+    /// Its content.
+    Content,
     /// The file's modification time.
     Arrival,
 }
 
-/// What kind of recording a file's extension promises.
+/// What kind of file a name promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Media {
@@ -80,6 +127,14 @@ pub enum Media {
     Picture,
     /// A clip.
     Video,
+    /// A sidecar: a clip's index.
+    Index,
+    /// What is still being written, under the name of a camera or an FTP server for that.
+    Partial,
+    /// A recorder's lock.
+    Lock,
+    /// What a camera sends when its owner presses "test".
+    Test,
     /// Anything else: it is stored all the same.
     Other,
 }
@@ -89,101 +144,232 @@ impl TakenFrom {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Name => "name",
+            Self::Folder => "folder",
+            Self::Content => "content",
             Self::Arrival => "arrival",
         }
     }
 }
 
 /// Reads what `path` (below the drop folder) says by itself.
-pub fn sight(path: &Path, config: &Config) -> Sighting {
-    sight_of(path, config.cameras.iter().find(|camera| camera.matches.is_match(path)), config)
+pub fn sight<'a>(path: &'a Path, config: &Config) -> Sighting<'a> {
+    sight_of(path, configured(path, config), config)
 }
 
-fn sight_of(path: &Path, configured: Option<&Camera>, config: &Config) -> Sighting {
+/// The configured camera whose `match` fits.
+pub fn configured<'a>(path: &Path, config: &'a Config) -> Option<&'a Camera> {
+    config.cameras.iter().find(|camera| camera.matches.is_match(path))
+}
+
+fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) -> Sighting<'a> {
     let own = configured.and_then(|camera| naming::read_own(path, camera.pattern.as_ref()?.regex()));
     let (reading, own_camera) =
         own.unwrap_or_else(|| (naming::read(path, configured.map_or("auto", |camera| &camera.vendor)), None));
-    let segments: Vec<&[u8]> = path
+    let mut below: Vec<&[u8]> = path
         .components()
         .filter_map(|component| match component {
             Component::Normal(name) => Some(name.as_encoded_bytes()),
             _ => None,
         })
         .collect();
-    let (own_name, folders) = segments.split_last().map_or((&b""[..], &[][..]), |(name, folders)| (*name, folders));
-    let camera = own_camera
-        .or_else(|| configured.map(|camera| key::camera_segment(camera.name.as_bytes())))
-        .or_else(|| folders.first().map(|folder| key::camera_segment(folder)))
-        .or_else(|| reading.device.clone())
-        .unwrap_or_else(|| UNKNOWN.to_owned());
-    let local_name = segments.get(folders.len().min(1)..).unwrap_or_default().join(&b'_');
+    let mut folders = folders::read(below.split_last().map_or(&[], |(_, folders)| folders));
+    let day = folders.iter().rev().find_map(|folder| if let Folder::Date(date) = folder { Some(*date) } else { None });
+    let given = given_folder(&below, &folders, &reading);
+    let (camera, camera_from) = match (own_camera, configured, given, &reading.device) {
+        (Some(camera), ..) => (camera, CameraFrom::Pattern),
+        (_, Some(camera), ..) => (key::camera_segment(camera.name.as_bytes()), CameraFrom::Match),
+        (_, _, Some(place), _) => (key::camera_segment(below[place]), CameraFrom::Folder),
+        (_, _, _, Some(device)) => (device.clone(), CameraFrom::Device),
+        _ => (UNKNOWN.to_owned(), CameraFrom::Nothing),
+    };
+    // The camera's folders need not be repeated: the one of its name, else those that its `match` spells out.
+    let named = (0..folders.len()).find(|place| key::camera_segment(below[*place]) == camera);
+    let spelt = configured.map_or(0, |camera| camera.matches.literal_folders(path));
+    let own_folders = named.map_or(0..spelt, |place| place..place + 1);
+    below.drain(own_folders.clone());
+    folders.drain(own_folders);
     Sighting {
         camera,
+        camera_from,
+        media: media(path, &reading),
         reading,
-        media: media(path),
         zone: configured.and_then(|camera| camera.timezone).unwrap_or(config.timezone),
-        local_name,
-        own_name: own_name.to_vec(),
+        day,
+        max_clock_skew: config.max_clock_skew,
+        below,
+        folders,
     }
 }
 
-impl Sighting {
-    /// The capture, its time settled by the name or else by `arrival`; `None` where neither tells.
-    pub fn settle(self, arrival: Option<DateTime<Utc>>) -> Option<Capture> {
-        let (taken, taken_from, file) = if let Some(stamp) = self.reading.stamp {
-            (resolve(stamp, self.zone, arrival), TakenFrom::Name, self.own_name)
-        } else {
-            let taken = arrival?.with_timezone(&self.zone).fixed_offset();
-            let mut file = taken.format("%Y%m%dT%H%M%S_").to_string().into_bytes();
-            file.extend(self.local_name);
-            (taken, TakenFrom::Arrival, file)
-        };
-        Some(Capture {
+/// The first folder that somebody gave its name: not one of a vendor's own tree, nor one named like the event.
+fn given_folder(below: &[&[u8]], folders: &[Folder], reading: &naming::Reading) -> Option<usize> {
+    let mut at = 0;
+    (0..folders.len()).find(|&place| {
+        let (name, begins) = (below[place], at);
+        at += name.len() + 1;
+        let event = reading.event.as_ref().is_some_and(|event| event.as_bytes() == name);
+        folders[place] == Folder::Given && begins < reading.tree_at && !event
+    })
+}
+
+impl Sighting<'_> {
+    /// Asks the content for the time, where the path does not tell it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn ask(&self, file: &mut File) -> io::Result<Option<ContentTime>> {
+        if self.reading.stamp.is_some() { Ok(None) } else { content::taken(file) }
+    }
+
+    /// The capture of a file that arrived at `arrival`.
+    pub fn settle(self, content: Option<ContentTime>, arrival: DateTime<Utc>) -> Capture {
+        let arrived = arrival.with_timezone(&self.zone).fixed_offset();
+        match self.told(content, Some(arrival)) {
+            Some((taken, from)) if self.believes(taken, arrival) => self.capture(taken, from, None),
+            doubted => self.capture(arrived, TakenFrom::Arrival, doubted.map(|(taken, _)| taken)),
+        }
+    }
+
+    /// The capture by what the path says alone; `None` where it does not tell the time.
+    pub fn settle_by_path(self) -> Option<Capture> {
+        let (taken, from) = self.told(None, None)?;
+        Some(self.capture(taken, from, None))
+    }
+
+    /// What path and content say of the time.
+    fn told(
+        &self,
+        content: Option<ContentTime>,
+        arrival: Option<DateTime<Utc>>,
+    ) -> Option<(DateTime<FixedOffset>, TakenFrom)> {
+        if let Some(stamp) = self.reading.stamp {
+            return Some((resolve(stamp.wall, self.zone, arrival), stamp.from));
+        }
+        if let Some(content) = content {
+            return Some((resolve_content(content, self.zone, arrival), TakenFrom::Content));
+        }
+        // The day alone. On that day itself the arrival knows better.
+        let day = self.day?;
+        let arrived_then = arrival.is_some_and(|arrival| arrival.with_timezone(&self.zone).date_naive() == day);
+        (!arrived_then).then(|| (resolve(day.and_time(NaiveTime::MIN), self.zone, arrival), TakenFrom::Folder))
+    }
+
+    /// Whether a camera's clock can have said `taken` rightly of what arrived at `arrival`.
+    fn believes(&self, taken: DateTime<FixedOffset>, arrival: DateTime<Utc>) -> bool {
+        let ahead = taken.to_utc().signed_duration_since(arrival);
+        let past = self.max_clock_skew.is_none_or(|most| {
+            taken.year() >= FIRST_YEAR && TimeDelta::from_std(most).is_ok_and(|most| -ahead <= most)
+        });
+        past && ahead <= MAX_AHEAD
+    }
+
+    fn capture(
+        self,
+        taken: DateTime<FixedOffset>,
+        taken_from: TakenFrom,
+        camera_time: Option<DateTime<FixedOffset>>,
+    ) -> Capture {
+        Capture {
+            file: self.file(taken, taken_from),
             camera: self.camera,
             taken,
             taken_from,
+            camera_time,
             event: self.reading.event,
             channel: self.reading.channel,
             vendor: self.reading.vendor,
             media: self.media,
-            file,
-        })
+        }
+    }
+
+    /// The source's name for the key. No two paths of a camera have one, but where they differ in folders alone that
+    /// repeat what the name says.
+    fn file(&self, taken: DateTime<FixedOffset>, taken_from: TakenFrom) -> Vec<u8> {
+        let Some((own, folders)) = self.below.split_last() else { return Vec::new() };
+        if taken_from == TakenFrom::Name && !has_our_stamp(own) {
+            let (wall, channel) = (taken.naive_local(), self.reading.channel.as_deref());
+            let event = self.reading.event.as_ref().map(String::as_bytes);
+            let implied = |(name, folder): &(&&[u8], &Folder)| {
+                folder.is_implied(wall, channel, self.media) || event == Some(name)
+            };
+            let told = folders.iter().zip(&self.folders).filter(|folder| !implied(folder));
+            let mut parts: Vec<&[u8]> = told.map(|(name, _)| *name).collect();
+            let marked = !parts.is_empty();
+            parts.push(own);
+            return join(&parts, marked);
+        }
+        let mut file = taken.format("%Y%m%dT%H%M%S_").to_string().into_bytes();
+        // One text can be joined from several paths: it stands for one of them, the others are marked.
+        file.extend(join(&self.below, self.below.join(&b'/') != split(&self.below.join(&b'_'))));
+        file
     }
 }
 
-/// Classifies a file that arrived at `arrival`.
+/// Joins parts with `_`; `marked` with a hash of what they were, because another path gives the same text.
+fn join(parts: &[&[u8]], marked: bool) -> Vec<u8> {
+    let joined = parts.join(&b'_');
+    if !marked {
+        return joined;
+    }
+    let hash = hex::encode(Sha256::digest(parts.join(&b'/')));
+    let own = parts.last().map_or(0, |own| own.len());
+    let dot = joined.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > joined.len() - own);
+    let (stem, extension) = joined.split_at(dot.unwrap_or(joined.len()));
+    [stem, b"~", &hash.as_bytes()[..8], extension].concat()
+}
+
+/// The path for which a joined one stands: the tree of a vendor whose folders tell the time if it can be one, else a
+/// name without folders.
+fn split(joined: &[u8]) -> Vec<u8> {
+    let tree = String::from_utf8_lossy(joined).replace('_', "/").replace("/pic/", "/pic_");
+    let reading = naming::read(Path::new(&tree), "auto");
+    let is_tree = reading.stamp.is_some_and(|stamp| stamp.from == TakenFrom::Folder);
+    if is_tree { tree.into_bytes() } else { joined.to_vec() }
+}
+
+/// Whether a name begins as ours do that are made of time and path.
+fn has_our_stamp(name: &[u8]) -> bool {
+    name.len() > 15
+        && name[..15].iter().enumerate().all(|(at, byte)| if at == 8 { *byte == b'T' } else { byte.is_ascii_digit() })
+        && name[15] == b'_'
+}
+
+/// Classifies a file that arrived at `arrival`, without a look into it.
 pub fn classify(path: &Path, arrival: DateTime<Utc>, config: &Config) -> Capture {
-    // With an arrival there is always a time; the fallback satisfies the type alone.
-    let sighting = sight(path, config);
-    sighting.clone().settle(Some(arrival)).unwrap_or_else(|| Capture {
-        camera: sighting.camera,
-        taken: arrival.fixed_offset(),
-        taken_from: TakenFrom::Arrival,
-        event: None,
-        channel: None,
-        vendor: None,
-        media: sighting.media,
-        file: sighting.own_name,
-    })
+    sight(path, config).settle(None, arrival)
 }
 
-/// Reads the last segment of a key back, as far as it tells the time: our own stamp before it, or the vendor's in it.
-pub fn read_stored(camera: &str, file: &str, config: &Config) -> Option<Capture> {
-    static OWN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^([0-9]{8}T[0-9]{6})_(.*)$").ok());
-    static BESIDE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"~(?:partial-)?[0-9a-f]{8}(\.[^.]*)?$").ok());
-    let file = BESIDE.as_ref()?.replace(file, "$1");
-    // A pattern of the camera's own may want its folder; which one it was, its name tells best.
-    let path = Path::new(camera).join(file.as_ref());
+/// What the last segment of a key tells of its capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredName {
+    /// When it was taken.
+    pub taken: Option<DateTime<FixedOffset>>,
+    /// The event word.
+    pub event: Option<String>,
+}
+
+/// Reads the last segment of a key back: our own stamp before it, or the vendor's in it.
+pub fn read_stored(camera: &str, file: &str, config: &Config) -> StoredName {
+    static BESIDE: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"(?:~(?:partial-)?[0-9a-f]{8})+(\.[^.]*)?$").ok());
+    let file = BESIDE.as_ref().map_or(file.into(), |beside| beside.replace(file, "$1"));
+    let (own, tail) = if has_our_stamp(file.as_bytes()) { file.split_at(16) } else { ("", file.as_ref()) };
     let configured = config.cameras.iter().find(|known| key::camera_segment(known.name.as_bytes()) == camera);
-    let mut sighting = sight_of(&path, configured, config);
-    if sighting.reading.stamp.is_none() {
+    // A pattern of the camera's own may want its folder; which one it was, its name tells best.
+    let read = |name: &str| {
+        let path = Path::new(camera).join(name);
+        let reading = sight_of(&path, configured, config).reading;
+        let nothing = reading.stamp.is_none() && reading.event.is_none();
         // Stored before the camera was configured as it is now.
-        sighting.reading = naming::read(&path, "auto");
+        if nothing { naming::read(&path, "auto") } else { reading }
+    };
+    let reading = if own.is_empty() { read(tail) } else { read(&String::from_utf8_lossy(&split(tail.as_bytes()))) };
+    let ours = NaiveDateTime::parse_from_str(own, "%Y%m%dT%H%M%S_").ok();
+    let zone = configured.and_then(|camera| camera.timezone).unwrap_or(config.timezone);
+    StoredName {
+        taken: ours.or(reading.stamp.map(|stamp| stamp.wall)).map(|wall| resolve(wall, zone, None)),
+        event: reading.event,
     }
-    if let Some(own) = OWN.as_ref()?.captures(&file) {
-        sighting.reading.stamp = NaiveDateTime::parse_from_str(&own[1], "%Y%m%dT%H%M%S").ok();
-    }
-    sighting.settle(None)
 }
 
 impl Capture {
@@ -199,13 +385,41 @@ impl Capture {
     }
 }
 
-fn media(path: &Path) -> Media {
-    let guess = mime_guess::from_path(path).first_raw().unwrap_or_default();
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-    match (guess.split('/').next(), extension.as_deref()) {
-        (Some("image"), _) => Media::Picture,
-        (Some("video"), _) | (_, Some("dav" | "h264" | "h265" | "264" | "265")) => Media::Video,
-        _ => Media::Other,
+fn media(path: &Path, reading: &naming::Reading) -> Media {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    if name == "dvrworkdirectory" {
+        return Media::Lock;
+    }
+    // pure-ftpd's and proftpd's names for what is still coming.
+    if name.ends_with(['_', '~']) || name.starts_with(".pureftpd-upload") || name.starts_with(".in.") {
+        return Media::Partial;
+    }
+    match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("idx") => Media::Index,
+        Some("tmp" | "part" | "filepart") => Media::Partial,
+        Some("txt") if reading.vendor == Some("reolink") => Media::Test,
+        Some("jpg" | "jpeg" | "png") => Media::Picture,
+        Some("mp4" | "mkv" | "avi" | "mov" | "dav" | "h264" | "h265" | "264" | "265") => Media::Video,
+        _ => {
+            // STOU's `.1`, and Dahua's pictures without any extension.
+            let stem = name.rsplit_once('.').filter(|(_, number)| number.parse::<u16>().is_ok()).map(|(stem, _)| stem);
+            let guess = mime_guess::from_path(stem.unwrap_or(&name)).first_raw().unwrap_or_default();
+            let pictures = |part: &std::ffi::OsStr| part == "jpg" || part.as_encoded_bytes().starts_with(b"pic_");
+            match guess.split('/').next() {
+                Some("image") => Media::Picture,
+                Some("video") => Media::Video,
+                _ if reading.vendor == Some("dahua") && path.iter().any(pictures) => Media::Picture,
+                _ => Media::Other,
+            }
+        }
+    }
+}
+
+/// The instant that a file's content means.
+fn resolve_content(content: ContentTime, zone: Tz, arrival: Option<DateTime<Utc>>) -> DateTime<FixedOffset> {
+    match content {
+        ContentTime::At(taken) => taken,
+        ContentTime::Wall(wall) => resolve(wall, zone, arrival),
     }
 }
 
@@ -252,13 +466,16 @@ mod tests {
         assert_eq!(capture.camera, "CAM-EXT-001");
         assert_eq!(capture.taken.to_rfc3339(), "2022-02-24T05:06:07.089+02:00");
         assert_eq!(capture.taken_from, TakenFrom::Name);
-        assert_eq!(capture.file, b"192.168.1.64_01_20220224050607089_MOTION_DETECTION.jpg");
+        assert_eq!(
+            String::from_utf8_lossy(&capture.file),
+            "sub_192.168.1.64_01_20220224050607089_MOTION_DETECTION~16f63916.jpg"
+        );
         assert_eq!(capture.media, Media::Picture);
     }
 
     #[test]
     fn without_a_time_in_the_name_the_arrival_and_the_path_make_the_name() {
-        let capture = classify(Path::new("garage/a/b.dav"), at("2022-07-01T22:00:01Z"), &config(""));
+        let capture = classify(Path::new("garage/a_b.dav"), at("2022-07-01T22:00:01Z"), &config(""));
         assert_eq!((capture.camera.as_str(), capture.taken_from), ("garage", TakenFrom::Arrival));
         assert_eq!(capture.file, b"20220702T010001_a_b.dav");
         assert_eq!(capture.media, Media::Video);
@@ -271,8 +488,8 @@ mod tests {
              pattern: '^Porch/(?P<event>[a-z]+)-(?P<taken>[0-9]{8}-[0-9]{6})'}\n",
         );
         let read = |camera: &str, file: &str| {
-            let capture = read_stored(camera, file, &config)?;
-            Some((capture.taken.to_rfc3339(), capture.event.unwrap_or_default()))
+            let told = read_stored(camera, file, &config);
+            Some((told.taken?.to_rfc3339(), told.event.unwrap_or_default()))
         };
         let found = |taken: &str, event: &str| Some((taken.to_owned(), event.to_owned()));
         assert_eq!(read("Porch", "cat-20240102-030405.jpg"), found("2024-01-02T03:04:05-05:00", "cat"));
@@ -280,7 +497,11 @@ mod tests {
         assert_eq!(read("Porch", &format!("{name}.jpg")), found("2024-01-02T03:04:05-05:00", "TIMING"));
         assert_eq!(read("Yard", &format!("{name}~partial-0a1b2c3d.jpg")), found("2024-01-02T03:04:05+02:00", "TIMING"));
         assert_eq!(read("Yard", "20240102T030405_cat.jpg"), found("2024-01-02T03:04:05+02:00", ""));
-        assert_eq!(read("Yard", "cat-20240102-030405.jpg"), None);
+        assert_eq!(read("Yard", "cat-20240102-030405.jpg"), found("2024-01-02T03:04:05+02:00", ""));
+        assert_eq!(read("Yard", "cat-2024.jpg"), None);
+        let tree = "20240102T030405_2024-01-02_001_jpg_03_04_05[M][0@0][0]";
+        assert_eq!(read("Yard", &format!("{tree}.jpg")), found("2024-01-02T03:04:05+02:00", "M"));
+        assert_eq!(read("Yard", &format!("{tree}~0a1b2c3d~partial-0a1b2c3d.jpg")), found("2024-01-02T03:04:05+02:00", "M"));
     }
 
     #[test]

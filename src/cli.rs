@@ -57,6 +57,9 @@ enum Command {
         /// Paths below the drop folder; they need not exist
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
+        /// Say which rule read what, and why the others did not
+        #[arg(long)]
+        explain: bool,
     },
     /// Make one pass over the drop folder, or over some of its files, and exit
     Upload(upload::Upload),
@@ -147,7 +150,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run => runtime.block_on(daemon::serve(config)),
         Command::Check => check(&out, &config),
         Command::Status => status::status(&out, &config),
-        Command::Classify { paths } => classify::classify(&out, &config, &paths),
+        Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
         command => runtime.block_on(async {
             let context = Arc::new(Context::new(Arc::new(config), None, daemon::now).await);
             on_bucket(command, &out, &context).await

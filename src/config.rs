@@ -434,11 +434,10 @@ impl Config {
 type Asks = fn(&Config) -> bool;
 
 /// The keys whose machinery is not there yet.
-const NOT_IN_EFFECT: [(&str, Asks); 14] = [
+const NOT_IN_EFFECT: [(&str, Asks); 13] = [
     ("cameras[].silent_after", |config| {
         config.cameras.iter().any(|camera| camera.silent_after != settings::SILENT_AFTER)
     }),
-    ("max_clock_skew", |config| config.max_clock_skew.is_some_and(|skew| skew != settings::MAX_CLOCK_SKEW)),
     ("upload.bandwidth", |config| config.upload.bandwidth.is_some()),
     ("keep.days", |config| ![0, settings::KEEP_DAYS].contains(&config.keep.days)),
     ("keep.max_size", |config| config.keep.max_size.is_some_and(|size| size != settings::KEEP_MAX_SIZE)),

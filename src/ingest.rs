@@ -316,6 +316,19 @@ impl Ingest {
             if stored.partial { " as far as it came:" } else { "" },
             stored.key,
         );
+        if let Some(told) = capture.camera_time
+            && self.tally.doubt(&capture.camera, told)
+        {
+            let message = format!(
+                "the clock of camera {} is wrong: of what arrived at {} it says {}; such captures are filed by arrival until \
+                 its clock is set",
+                capture.camera,
+                capture.taken.to_rfc3339(),
+                told.to_rfc3339(),
+            );
+            tracing::warn!(camera = capture.camera, "{message}");
+            self.remember(message);
+        }
         let news = self.link.succeeded(now);
         self.say(&news);
         if news != News::None {

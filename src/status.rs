@@ -133,6 +133,17 @@ pub struct Camera {
     pub last_taken_at: DateTime<FixedOffset>,
     /// When the last one was stored.
     pub last_stored_at: DateTime<Utc>,
+    /// What its clock said that was not believed, if it did.
+    pub wrong_clock: Option<WrongClock>,
+}
+
+/// A camera's clock that cannot be right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongClock {
+    /// Captures that were filed by their arrival instead.
+    pub captures: u64,
+    /// What the clock said of the last of them.
+    pub last_said: DateTime<FixedOffset>,
 }
 
 /// An error, once.

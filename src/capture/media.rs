@@ -4,10 +4,12 @@
 //! When in doubt, a file is whole: it is then stored under its own key, and nothing is lost by the mistake.
 
 use std::fs::File;
+use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 /// What a file's content says of its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum End {
     /// It is there.
     Whole,

@@ -1,42 +1,311 @@
 //! How vendors name what their cameras push: one ordered table, tried from the top.
 //!
-//! A row is data: a pattern over the whole path below the drop folder, and how its named groups read. Groups:
-//! `device` (the camera's own name for itself), `channel`, `stamp` (the camera's wall clock, digits only), `event`.
-//! The first row that matches and whose stamp is a real time wins. A trait per vendor was rejected: vendors differ in
-//! spelling, not in behaviour.
+//! A row is data: a pattern over the whole path below the drop folder, and how its named groups read. Groups: `device`
+//! (the camera's own name for itself), `channel`, `stamp` or `date` and `time` (the camera's wall clock; what is no
+//! digit in them does not count), `event`. The first row that matches and whose stamp is a real time wins. Rows with a
+//! stamp stand before those without, and a vendor's longer stamps before any shorter one.
+//!
+//! Dotted addresses look like some vendors' times and names hold `_` freely, so nothing is split: patterns are anchored
+//! on the stamp and read outwards. A trait per vendor was rejected: vendors differ in spelling, not in behaviour.
 
 use std::path::Path;
 use std::sync::LazyLock;
 
 use chrono::{NaiveDate, NaiveDateTime, TimeDelta};
-use regex::bytes::Regex;
+use regex::bytes::{Captures, Regex, RegexSet, RegexSetBuilder};
 
+use super::TakenFrom;
 use crate::key;
 
 /// One way in which a vendor writes a path.
 #[derive(Debug)]
 struct Naming {
-    vendor: &'static str,
+    /// `None` for a stamp that anybody may write.
+    vendor: Option<&'static str>,
+    /// For people: `...` stands for folders, `E` for an event.
+    shape: &'static str,
+    /// A regular expression in which a word in braces stands for one of [`FRAGMENTS`].
     pattern: &'static str,
+    /// How many digits the year has.
+    year: Year,
 }
 
-/// The table. `[^/]` reads bytes, not characters: names need not be UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Year {
+    Four,
+    Two,
+}
+use Year::{Four, Two};
+
+/// Patterns read bytes, not characters: names need not be UTF-8.
+const FRAGMENTS: &[(&str, &str)] = &[
+    // Where the file's name begins.
+    ("{name}", r"(?:^|/)"),
+    ("{device}", r"(?P<device>[^/]+?)"),
+    // An event is any word that is no number.
+    ("{event}", r"(?P<event>[^/0-9_][^/]*?)"),
+    ("{stamp17}", r"(?P<stamp>[0-9]{17})"),
+    ("{stamp14}", r"(?P<stamp>[0-9]{14})"),
+    ("{stamp8-6}", r"(?P<stamp>[0-9]{8}[-_][0-9]{6})"),
+    ("{n}", r"(?:_[0-9]+)?"),
+    // A `_` marks what is still being written; `.1` is added by FTP servers that refuse to overwrite (STOU).
+    ("{ext}", r"(?:\.[A-Za-z0-9]{1,5}_?(?:\.[0-9]{1,3})?)?$"),
+    ("{day}", r"(?:^|/)(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})/"),
+    ("{h.m.s}", r"(?P<time>[0-9]{2}\.[0-9]{2}\.[0-9]{2})"),
+    ("{-h.m.s}", r"(?:-[0-9]{2}\.[0-9]{2}\.[0-9]{2})?"),
+    // Dahua's marks: what started the recording, and numbers.
+    ("{[E]}", r"\[(?P<event>[A-Za-z]+)\][^/]*$"),
+    ("{[E]?}", r"(?:\[(?P<event>[A-Za-z]+)\][^/]*$|{ext})"),
+    ("{anpr}", r"(?P<event>VEHICLE_DETECTION|PLATE|BACKGROUND)"),
+    (
+        "{word}",
+        r"(?P<event>[A-Z]+(?:_[A-Z]+)*_(?:DETECTION|SNAP|BACKGROUND|INPUT)|[A-Z]*DETECTION|TIMING|VMD|PIR|IO|EVENT)",
+    ),
+    // What may stand before a stamp that is anybody's: not a digit, which would make it longer than it is.
+    ("{before}", r"(?:(?P<device>[^/]+?)[_@ .-]+|[^/]*[^/0-9])?"),
+    ("{after}", r"(?:[^/0-9][^/]*)?$"),
+    ("{year}", r"(?:19[7-9][0-9]|20[0-9]{2})"),
+];
+
+/// The table. Shapes and traps are gathered from manuals, logs and issue threads of each vendor's users.
 const NAMINGS: &[Naming] = &[
-    // Hikvision's default: IP_CH_YYYYMMDDhhmmssmmm_EVENT[_rule].jpg; a clip has a number, or nothing, for the event.
-    // FTP servers that refuse to overwrite add `.1` and so on (STOU).
     Naming {
-        vendor: "hikvision",
-        pattern: r"(?-u)(?:^|/)(?P<device>[^/]+?)_(?P<channel>[0-9]{2,3})_(?P<stamp>[0-9]{17})(?:_(?P<event>[A-Za-z][^/]*?))?(?:_[0-9]+)?\.[A-Za-z0-9]{2,5}(?:\.[0-9]{1,3})?$",
+        vendor: Some("hikvision"),
+        shape: "IP_CH_YYYYMMDDhhmmssmmm_PLATE_VEHICLE_DETECTION.jpg",
+        pattern: r"{name}{device}_(?P<channel>[0-9]{2,3})_{stamp17}_(?:[^/_]*[0-9][^/_]*|(?i:unknown))_(?P<event>VEHICLE_DETECTION){n}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("hikvision"),
+        shape: "IP_CH_YYYYMMDDhhmmssmmm[_EVENT][_n].jpg",
+        pattern: r"{name}{device}_(?P<channel>[0-9]{2,3})_{stamp17}(?:_{event})?{n}{ext}",
+        year: Four,
+    },
+    // The serial number stays with the prefix, which many cameras may share.
+    Naming {
+        vendor: Some("hikvision"),
+        shape: "PREFIX_SERIAL_YYYYMMDDhhmmssmmm[_EVENT][_n].jpg",
+        pattern: r"{name}(?P<device>[^/]+_(?:[A-Za-z]{2}[0-9]{7}|[A-Za-z][0-9]{8}|[0-9]{9}))_{stamp17}(?:_{event})?{n}{ext}",
+        year: Four,
+    },
+    // The order of the fields is the user's: the words tell what they are.
+    Naming {
+        vendor: Some("hikvision"),
+        shape: "[DIRECTION_]YYYYMMDDhhmmssmmm_PLATE_(VEHICLE_DETECTION|PLATE|BACKGROUND).jpg",
+        pattern: r"{name}(?:[^/]*_)?{stamp17}(?:_[^/]*)?_{anpr}(?:_[^/]*?)?{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("hikvision"),
+        shape: "(VEHICLE_DETECTION|PLATE|BACKGROUND)_..._YYYYMMDDhhmmssmmm.jpg",
+        pattern: r"{name}(?:[^/]*_)?{anpr}_(?:[^/]*_)?{stamp17}(?:_[^/]*?)?{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("xiongmai"),
+        shape: ".../YYYY-MM-DD/CCC/hh.mm.ss-hh.mm.ss[E][@hex][n].h264",
+        pattern: r"{day}(?:(?P<channel>[0-9]{1,3})/)?(?:[^/]+/)*{h.m.s}{-h.m.s}\[(?P<event>[A-Za-z]+)\]\[@[0-9A-Za-z]*\][^/]*$",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("dahua"),
+        shape: ".../YYYY-MM-DD/CCC/jpg/hh/mm/ss[E][0@0][n].jpg",
+        pattern: r"{day}(?:(?:pic_)?(?P<channel>[0-9]{1,3})/)?(?:(?i:jpg|pic)/)?(?P<time>[0-9]{2}/[0-9]{2}/[0-9]{2}){[E]}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("dahua"),
+        shape: ".../YYYY-MM-DD/[pic_]CCC/(dav|jpg)/hh/hh.mm.ss[-hh.mm.ss][E][0@0][n].mp4",
+        pattern: r"{day}(?:(?:pic_)?(?P<channel>[0-9]{1,3})/)?(?:[^/]+/)*?{h.m.s}{-h.m.s}{[E]?}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("dahua"),
+        shape: "YYYY-MM-DD_CCC_hh.mm.ss[-hh.mm.ss][E][0@0][n].jpg",
+        pattern: r"{name}(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})_(?P<channel>[0-9]{1,3})_{h.m.s}{-h.m.s}{[E]?}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("dahua"),
+        shape: "[DEVICE_]CCC_YYYYMMDDhhmmss_[E][0@0][n].jpg",
+        pattern: r"{name}(?:{device}_)?(?P<channel>[0-9]{1,3})_{stamp14}_?{[E]}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("dahua"),
+        shape: "DEVICE_chN_(main|sub)_YYYYMMDDhhmmss_YYYYMMDDhhmmss.dav",
+        pattern: r"{name}{device}_(?i:ch)(?P<channel>[0-9]+)_(?:[A-Za-z0-9]+_)?{stamp14}_[0-9]{14}{n}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("dahua"),
+        shape: ".../YYYY_MM_DD_hh_mm_ss_n.jpg",
+        pattern: r"{name}(?P<stamp>[0-9]{4}(?:_[0-9]{2}){5})_[0-9]{1,3}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("foscam"),
+        shape: "(snap|record)/(MDAlarm|Schedule|...)_YYYYMMDD-hhmmss.jpg",
+        pattern: r"{name}(?P<event>(?i:[a-z]*alarm|schedule|manual))_{stamp8-6}{n}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("foscam"),
+        shape: "MAC(ALIAS)_d_YYYYMMDDhhmmss_n.jpg",
+        pattern: r"{name}(?P<device>[0-9A-Fa-f]{12}\([^/]*\))_(?P<event>[0-9]+)_{stamp14}{n}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("hi35xx"),
+        shape: "imagesNNN/EYYMMDDhhmmssnn.jpg",
+        pattern: r"(?:^|/)images[0-9]+/(?P<event>[A-Za-z])(?P<stamp>[0-9]{12})[0-9]{2}{ext}",
+        year: Two,
+    },
+    Naming {
+        vendor: Some("hi35xx"),
+        shape: "[recordNNN/]EYYMMDD_hhmmss_hhmmss.mp4",
+        pattern: r"{name}(?P<event>[A-Za-z])(?P<stamp>[0-9]{6}_[0-9]{6})_[0-9]{6}{ext}",
+        year: Two,
+    },
+    Naming {
+        vendor: Some("yi"),
+        shape: "YYYYYMMMDDDHHH/[En]mmMssSdd.mp4",
+        pattern: r"(?:^|/)(?P<date>[0-9]{4}Y[0-9]{2}M[0-9]{2}D[0-9]{2}H)/(?:E[0-9]+)?(?P<time>[0-9]{2}M[0-9]{2}S)[0-9]*{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("tvt"),
+        shape: ".../EVENT/YYYY-MM-DD/hh/EVENT_YYYY-MM-DD-hh-mm-ss-mmm_nnn.jpg",
+        pattern: r"{name}{event}_(?P<stamp>[0-9]{4}(?:-[0-9]{2}){5}-[0-9]{3}){n}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("axis"),
+        shape: "imageYY-MM-DD_hh-mm-ss-ff[_n].jpg",
+        pattern: r"{name}(?:[^/]*[^/0-9-])?(?P<stamp>[0-9]{2}-[0-9]{2}-[0-9]{2}_[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}){n}{ext}",
+        year: Two,
+    },
+    Naming {
+        vendor: Some("axis"),
+        shape: ".../YYYYMMDD_hh/YYYYMMDD_hhmmss_XXXX.mkv",
+        pattern: r"{name}{stamp8-6}_[0-9A-F]{4}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("vivotek"),
+        shape: "PREFIX_YYYYMMDDhhmmss_n_(pre|trg|pos).jpg",
+        pattern: r"{name}{device}_{stamp14}_[0-9]+_(?P<event>pre|trg|pos){ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("vivotek"),
+        shape: "(pre|trg|pos)_YYYYMMDDhhmmss.jpg",
+        pattern: r"{name}(?:{device}_)?(?P<event>pre|trg|pos)_{stamp14}{n}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("acti"),
+        shape: "NAME_YYYY_MM_DD@hhmmss.jpg",
+        pattern: r"{name}{device}_(?P<stamp>[0-9]{4}_[0-9]{2}_[0-9]{2}@[0-9]{6}){n}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("acti"),
+        shape: "Img_YYYY-MM-DD/Snap_hhmmss_mmm_n.jpg",
+        pattern: r"(?:^|/)Img_(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})/(?:[^/]+/)*Snap_(?P<time>[0-9]{6}_[0-9]{3}){n}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("reolink"),
+        shape: "[YYYY/MM/DD/]NAME_CH_YYYYMMDDhhmmss.jpg",
+        pattern: r"{name}{device}_(?P<channel>[0-9]{2})_{stamp14}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("reolink"),
+        shape: "[YYYY/MM/DD/]NAME_YYYYMMDDhhmmss.jpg",
+        pattern: r"{name}{device}_{stamp14}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("vivotek"),
+        shape: "PREFIX[-_@]YYYYMMDD[-_]hhmmss.jpg",
+        pattern: r"{name}(?P<device>[^/]*?[^/0-9_@-])[-_@]?{stamp8-6}{n}{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: None,
+        shape: "...YYYYMMDDhhmmssmmm[_EVENT]...",
+        pattern: r"{name}{before}(?P<stamp>{year}[0-9]{13})(?:[_ -]+(?P<event>[A-Za-z][A-Za-z_]*))?{after}",
+        year: Four,
+    },
+    Naming {
+        vendor: None,
+        shape: "...YYYYMMDD[-_T@ ]hhmmss...",
+        pattern: r"{name}{before}(?P<stamp>{year}[0-9]{4}[-_T@ ]?[0-9]{6}){after}",
+        year: Four,
+    },
+    Naming {
+        vendor: None,
+        shape: "...YYYY-MM-DD[-_T@ ]hh-mm-ss...",
+        pattern: r"{name}{before}(?P<stamp>{year}[-_.][0-9]{2}[-_.][0-9]{2}[-_T@. ]+[0-9]{2}[-_.:]?[0-9]{2}[-_.:]?[0-9]{2}){after}",
+        year: Four,
+    },
+    // From here on nothing tells the time.
+    Naming {
+        vendor: Some("xiongmai"),
+        shape: "hh.mm.ss-hh.mm.ss[E][@hex][n].h264 without its folders",
+        pattern: r"{name}[0-9]{2}\.[0-9]{2}\.[0-9]{2}{-h.m.s}\[(?P<event>[A-Za-z]+)\]\[@[0-9A-Za-z]*\][^/]*$",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("dahua"),
+        shape: "[hh.mm.]ss[-hh.mm.ss][E][0@0][n].dav without its folders",
+        pattern: r"{name}(?:[0-9]{2}\.[0-9]{2}\.)?[0-9]{2}{-h.m.s}{[E]}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("yi"),
+        shape: "[En]mmMssSdd.mp4 without its folder",
+        pattern: r"{name}(?:E[0-9]+)?[0-9]{2}M[0-9]{2}S[0-9]*{ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("mobotix"),
+        shape: "NNN/NNN/ENNNNN.jpg",
+        pattern: r"(?:^|/)[0-9]+/[0-9]+/(?P<event>E[0-9]{5}){ext}",
+        year: Four,
+    },
+    Naming {
+        vendor: Some("hikvision"),
+        shape: "NAME_TIMING.jpg, overwritten for ever",
+        pattern: r"{name}{device}_{word}{ext}",
+        year: Four,
     },
 ];
 
-static COMPILED: LazyLock<Vec<(&'static str, Regex)>> = LazyLock::new(|| {
+struct Table {
+    patterns: Vec<Regex>,
+    /// All patterns at once: which rows to read with at all.
+    any: RegexSet,
+}
+
+static TABLE: LazyLock<Option<Table>> = LazyLock::new(|| {
     // A row that does not compile would be found by `every_row_compiles`.
-    NAMINGS.iter().filter_map(|row| Some((row.vendor, Regex::new(row.pattern).ok()?))).collect()
+    let patterns: Vec<String> = NAMINGS.iter().map(|row| expand(row.pattern)).collect();
+    let any = RegexSetBuilder::new(&patterns).unicode(false).build().ok()?;
+    let compile = |pattern: &String| regex::bytes::RegexBuilder::new(pattern).unicode(false).build().ok();
+    Some(Table { patterns: patterns.iter().map(compile).collect::<Option<_>>()?, any })
 });
 
+fn expand(pattern: &str) -> String {
+    // One fragment may hold another.
+    let once = |text: String| FRAGMENTS.iter().fold(text, |text, (word, meaning)| text.replace(word, meaning));
+    once(once(pattern.to_owned()))
+}
+
 /// What a path says of its capture.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The vendor whose row matched.
     pub vendor: Option<&'static str>,
@@ -45,59 +314,149 @@ pub struct Reading {
     /// The channel, as written.
     pub channel: Option<String>,
     /// The camera's wall clock.
-    pub stamp: Option<NaiveDateTime>,
+    pub stamp: Option<Stamp>,
     /// The event word, raw.
     pub event: Option<String>,
+    /// Where in the path the vendor's own tree begins; the length of the path where nothing was read.
+    pub tree_at: usize,
 }
 
-/// Reads a path below the drop folder; `vendor` is `auto` or narrows the table to one vendor's rows.
+impl Reading {
+    fn nothing(path: &[u8]) -> Self {
+        Self { vendor: None, device: None, channel: None, stamp: None, event: None, tree_at: path.len() }
+    }
+}
+
+/// A wall clock that a path tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The camera's clock, without a zone.
+    pub wall: NaiveDateTime,
+    /// [`TakenFrom::Name`] where the file's own name tells all of it, else [`TakenFrom::Folder`].
+    pub from: TakenFrom,
+}
+
+/// Why a row of the table did or did not read a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trial {
+    /// It reads it.
+    Reads(Reading),
+    /// The path has another shape.
+    OtherShape,
+    /// The digits in the place of the stamp are no time.
+    NoTime(String),
+    /// The camera is of another vendor.
+    OtherVendor,
+    /// A row before it reads the path.
+    NotAsked,
+}
+
+/// Reads a path below the drop folder; `vendor` is `auto` or leaves only that vendor's rows and anybody's.
 pub fn read(path: &Path, vendor: &str) -> Reading {
     let bytes = path.as_os_str().as_encoded_bytes();
-    COMPILED
+    let Some(table) = &*TABLE else { return Reading::nothing(bytes) };
+    table
+        .any
+        .matches(bytes)
         .iter()
-        .filter(|(name, _)| vendor == "auto" || vendor == *name)
-        .find_map(|(name, pattern)| read_with(pattern, bytes, Some(name)).filter(|reading| reading.stamp.is_some()))
-        .unwrap_or_default()
+        .filter(|row| is_asked(&NAMINGS[*row], vendor))
+        .find_map(|row| read_row(&NAMINGS[row], &table.patterns[row], bytes).ok())
+        .unwrap_or_else(|| Reading::nothing(bytes))
+}
+
+/// Tries every row: its vendor, its shape, and what came of it.
+pub fn explain(path: &Path, vendor: &str) -> Vec<(Option<&'static str>, &'static str, Trial)> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let patterns = TABLE.as_ref().map_or(&[][..], |table| &table.patterns);
+    let mut read = false;
+    let trial = |(row, pattern): (&'static Naming, &Regex)| {
+        let trial = match () {
+            () if !is_asked(row, vendor) => Trial::OtherVendor,
+            () if read => Trial::NotAsked,
+            () => read_row(row, pattern, bytes).map_or_else(|trial| trial, Trial::Reads),
+        };
+        read |= matches!(trial, Trial::Reads(_));
+        (row.vendor, row.shape, trial)
+    };
+    NAMINGS.iter().zip(patterns).map(trial).collect()
+}
+
+fn is_asked(row: &Naming, vendor: &str) -> bool {
+    // Amcrest's cameras are Dahua's.
+    let vendor = if vendor == "amcrest" { "dahua" } else { vendor };
+    vendor == "auto" || row.vendor.is_none_or(|name| name == vendor)
+}
+
+fn read_row(row: &Naming, pattern: &Regex, bytes: &[u8]) -> Result<Reading, Trial> {
+    let found = pattern.captures(bytes).ok_or(Trial::OtherShape)?;
+    let reading = reading(&found, row.vendor, bytes, row.year);
+    match reading.stamp {
+        None if found.name("stamp").or(found.name("date")).is_some() => Err(Trial::NoTime(digits(&found))),
+        _ => Ok(reading),
+    }
 }
 
 /// Reads a path with the pattern of a camera's own configuration (groups `camera`, `taken`, `event`, `channel`).
 pub fn read_own(path: &Path, pattern: &Regex) -> Option<(Reading, Option<String>)> {
     let bytes = path.as_os_str().as_encoded_bytes();
-    let camera = pattern.captures(bytes)?.name("camera").map(|found| key::camera_segment(found.as_bytes()));
-    read_with(pattern, bytes, None).map(|reading| (reading, camera))
+    let found = pattern.captures(bytes)?;
+    let camera = found.name("camera").map(|found| key::camera_segment(found.as_bytes()));
+    Some((reading(&found, None, bytes, Four), camera))
 }
 
-fn read_with(pattern: &Regex, bytes: &[u8], vendor: Option<&'static str>) -> Option<Reading> {
-    let found = pattern.captures(bytes)?;
+fn reading(found: &Captures<'_>, vendor: Option<&'static str>, path: &[u8], year: Year) -> Reading {
     let group = |name| found.name(name).map(|m| m.as_bytes());
-    let text = |name| group(name).map(key::escape);
-    Some(Reading {
+    let name_at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let clock = ["stamp", "taken", "date", "time"].map(|name| found.name(name));
+    let in_name = clock.iter().flatten().all(|part| part.start() >= name_at);
+    let parts = clock.iter().flatten().map(|part| part.as_bytes());
+    let from = if in_name { TakenFrom::Name } else { TakenFrom::Folder };
+    Reading {
         vendor,
-        device: group("device").map(key::camera_segment),
-        channel: text("channel"),
-        stamp: group("stamp").or_else(|| group("taken")).and_then(read_stamp),
-        event: text("event"),
-    })
+        // Where the stamp of a name is none, its digits would make every picture a camera.
+        device: group("device").filter(|device| !has_long_number(device)).map(key::camera_segment),
+        channel: group("channel").map(key::escape),
+        stamp: read_stamp(parts, year).map(|wall| Stamp { wall, from }),
+        event: group("event").map(key::escape),
+        tree_at: found.get(0).map_or(name_at, |whole| whole.start().min(name_at)),
+    }
+}
+
+fn has_long_number(text: &[u8]) -> bool {
+    text.split(|byte| !byte.is_ascii_digit()).any(|number| number.len() >= 14)
+}
+
+/// The digits of a stamp, for a message.
+fn digits(found: &Captures<'_>) -> String {
+    let parts = ["stamp", "date", "time"].iter().filter_map(|name| found.name(name));
+    parts.map(|part| String::from_utf8_lossy(part.as_bytes())).collect::<Vec<_>>().join(" ")
 }
 
 /// Reads a wall clock out of the digits of `YYYYMMDDhhmmss[f...]`, whatever stands between them.
 ///
 /// The year must be 1970 to 2099; second 60, which recorders write at the end of a day, is the next minute's start.
-fn read_stamp(raw: &[u8]) -> Option<NaiveDateTime> {
-    let digits: Vec<u32> = raw.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| u32::from(byte - b'0')).collect();
-    if digits.len() < 14 || digits.len() > 20 {
+fn read_stamp<'a>(parts: impl Iterator<Item = &'a [u8]>, year: Year) -> Option<NaiveDateTime> {
+    let mut digits = [0; 20];
+    let mut count = 0;
+    for byte in parts.flatten().filter(|byte| byte.is_ascii_digit()) {
+        *digits.get_mut(count)? = u32::from(byte - b'0');
+        count += 1;
+    }
+    let number = |from: usize, to: usize| digits[from..to].iter().fold(0, |sum, digit| sum * 10 + digit);
+    let (year, rest) = match year {
+        Four => (number(0, 4), 4),
+        // Before 1970 no camera's clock has begun.
+        Two => (number(0, 2) + if number(0, 2) < 70 { 2000 } else { 1900 }, 2),
+    };
+    if count < rest + 10 || !(1970..=2099).contains(&year) {
         return None;
     }
-    let number = |range: std::ops::Range<usize>| digits[range].iter().fold(0, |sum, digit| sum * 10 + digit);
-    let year = i32::try_from(number(0..4)).ok().filter(|year| (1970..=2099).contains(year))?;
-    let mut millis = 0;
-    for place in 14..17 {
-        millis = millis * 10 + digits.get(place).copied().unwrap_or(0);
-    }
-    let second = number(12..14);
-    let time = NaiveDate::from_ymd_opt(year, number(4..6), number(6..8))?.and_hms_milli_opt(
-        number(8..10),
-        number(10..12),
+    let pair = |place: usize| number(rest + 2 * place, rest + 2 * place + 2);
+    let millis = number(rest + 10, rest + 13);
+    let second = pair(4);
+    let time = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, pair(0), pair(1))?.and_hms_milli_opt(
+        pair(2),
+        pair(3),
         second.min(59),
         millis,
     )?;
@@ -118,64 +477,81 @@ mod tests {
 
     #[test]
     fn every_row_compiles() {
-        assert_eq!(COMPILED.len(), NAMINGS.len());
+        assert_eq!(TABLE.as_ref().unwrap().patterns.len(), NAMINGS.len());
+        for row in NAMINGS {
+            assert!(!expand(row.pattern).contains("{name}") && !row.shape.is_empty());
+        }
+    }
+
+    /// Vendor, device, channel, stamp, event; `-` where there is none.
+    fn told(path: &str) -> [String; 5] {
+        let read = reading(path);
+        let text = |value: Option<&str>| value.unwrap_or("-").to_owned();
+        let stamp = read.stamp.map(|stamp| stamp.wall.format("%Y-%m-%dT%H:%M:%S%.f").to_string());
+        [
+            text(read.vendor),
+            text(read.device.as_deref()),
+            text(read.channel.as_deref()),
+            text(stamp.as_deref()),
+            text(read.event.as_deref()),
+        ]
     }
 
     #[test]
-    fn hikvision_default_names_are_read_in_full() {
-        for (path, device, channel, stamp, event) in [
+    fn devices_and_what_visible_examples_leave_open_are_read() {
+        for (path, expected) in [
             (
                 "192.168.0.64_01_20190319093422939_MOTION_DETECTION.jpg",
-                "192.168.0.64",
-                "01",
-                "2019-03-19T09:34:22.939",
-                Some("MOTION_DETECTION"),
-            ),
-            (
-                "FrontDoorCamera/192.168.1.51_01_20160505160951242_LINE_CROSSING_DETECTION.jpg",
-                "192.168.1.51",
-                "01",
-                "2016-05-05T16:09:51.242",
-                Some("LINE_CROSSING_DETECTION"),
+                ["hikvision", "192.168.0.64", "01", "2019-03-19T09:34:22.939", "MOTION_DETECTION"],
             ),
             (
                 "10.4.100.111_101_20150619045051383_TIMING.JPG",
-                "10.4.100.111",
-                "101",
-                "2015-06-19T04:50:51.383",
-                Some("TIMING"),
+                ["hikvision", "10.4.100.111", "101", "2015-06-19T04:50:51.383", "TIMING"],
             ),
-            ("192.168.1.64_01_20230712182012676_6.mp4", "192.168.1.64", "01", "2023-07-12T18:20:12.676", None),
-            ("192.168.1.64_01_20230712182012676.mp4", "192.168.1.64", "01", "2023-07-12T18:20:12.676", None),
+            (
+                "192.168.1.64_01_20230712182012676.mp4",
+                ["hikvision", "192.168.1.64", "01", "2023-07-12T18:20:12.676", "-"],
+            ),
             (
                 "a/10.0.0.1_02_20230712182012676_FIELDDETECTION_2.jpg",
-                "10.0.0.1",
-                "02",
-                "2023-07-12T18:20:12.676",
-                Some("FIELDDETECTION"),
+                ["hikvision", "10.0.0.1", "02", "2023-07-12T18:20:12.676", "FIELDDETECTION"],
             ),
             (
                 "10.0.0.1_01_20230712182012676_someNewWord.jpg.1",
-                "10.0.0.1",
-                "01",
-                "2023-07-12T18:20:12.676",
-                Some("someNewWord"),
+                ["hikvision", "10.0.0.1", "01", "2023-07-12T18:20:12.676", "someNewWord"],
             ),
             (
                 "front_door_01_20230712182012676_TIMING.jpg",
-                "front_door",
-                "01",
-                "2023-07-12T18:20:12.676",
-                Some("TIMING"),
+                ["hikvision", "front_door", "01", "2023-07-12T18:20:12.676", "TIMING"],
             ),
-            ("10.0.0.1_01_20230712182060000_TIMING.jpg", "10.0.0.1", "01", "2023-07-12T18:21:00", Some("TIMING")),
+            (
+                "10.0.0.1_01_20230712182060000_TIMING.jpg",
+                ["hikvision", "10.0.0.1", "01", "2023-07-12T18:21:00", "TIMING"],
+            ),
+            (
+                "10.0.0.1_01_20230712182012676_AB12CD_VEHICLE_DETECTION.jpg",
+                ["hikvision", "10.0.0.1", "01", "2023-07-12T18:20:12.676", "VEHICLE_DETECTION"],
+            ),
+            (
+                "gg_733804851_20190319124752348_MOTION_DETECTION.jpg",
+                ["hikvision", "gg_733804851", "-", "2019-03-19T12:47:52.348", "MOTION_DETECTION"],
+            ),
+            (
+                "AB12CD_VEHICLE_DETECTION_20230712182012676.jpg",
+                ["hikvision", "-", "-", "2023-07-12T18:20:12.676", "VEHICLE_DETECTION"],
+            ),
+            ("c/2019-05-09/1/dav/23/23.59.60-00.00.30[M][0@0][0].dav", ["dahua", "-", "1", "2019-05-10T00:00:00", "M"]),
+            ("c/2019-05-09/pic_001/12.00.01[A][0@0][2].jpg", ["dahua", "-", "001", "2019-05-09T12:00:01", "A"]),
+            ("NVR_ch12_sub_20230131000000_20230131235960.mp4", ["dahua", "NVR", "12", "2023-01-31T00:00:00", "-"]),
+            ("2024Y05M06D07H/E181M10S50.mp4", ["yi", "-", "-", "-", "-"]),
+            ("2024Y05M06D07H/E108M10S50.mp4", ["yi", "-", "-", "2024-05-06T07:08:10", "-"]),
+            ("image99-01-15_12-34-56-78.jpg", ["axis", "-", "-", "1999-01-15T12:34:56.780", "-"]),
+            ("Den_20260927140305.jpg", ["reolink", "Den", "-", "2026-09-27T14:03:05", "-"]),
+            ("01-20260927140305-00.jpg", ["-", "01", "-", "2026-09-27T14:03:05", "-"]),
+            ("Porch 2026-09-27 14.03.05 motion.jpg", ["-", "Porch", "-", "2026-09-27T14:03:05", "-"]),
+            ("porch-20260927140305123-pir.jpg", ["-", "porch", "-", "2026-09-27T14:03:05.123", "pir"]),
         ] {
-            let read = reading(path);
-            assert_eq!(read.vendor, Some("hikvision"), "{path}");
-            assert_eq!(read.device.as_deref(), Some(device), "{path}");
-            assert_eq!(read.channel.as_deref(), Some(channel), "{path}");
-            assert_eq!(read.stamp, Some(stamp.parse().unwrap()), "{path}");
-            assert_eq!(read.event.as_deref(), event, "{path}");
+            assert_eq!(told(path), expected, "{path}");
         }
     }
 
@@ -188,16 +564,35 @@ mod tests {
             "10.0.0.1_01_2023071218201267699_TIMING.jpg",
             "10.0.0.1_01_20230712182099000_TIMING.jpg",
             "10.20.30.40_01_x.jpg",
+            "2024-13-01/001/jpg/06/07/27[M][0@0][0].jpg",
+            "cam/A25130106224300.jpg",
+            "861551053998357.jpg",
             "",
+            "/",
         ] {
-            assert_eq!(reading(path), Reading::default(), "{path}");
+            assert_eq!(reading(path).stamp, None, "{path}");
         }
     }
 
     #[test]
     fn a_vendor_narrows_the_table() {
-        let path = Path::new("10.0.0.1_01_20230712182012676_TIMING.jpg");
-        assert_eq!(read(path, "dahua"), Reading::default());
-        assert_eq!(read(path, "hikvision").vendor, Some("hikvision"));
+        let name = Path::new("2026/09/27/Den_00_20260927140305.jpg");
+        assert_eq!(read(name, "reolink").vendor, Some("reolink"));
+        let other = read(name, "dahua");
+        assert_eq!((other.vendor, other.channel), (None, None));
+        assert_eq!(other.stamp.unwrap().from, TakenFrom::Name);
+        assert_eq!(read(Path::new("c/001_20230818062050_[R][0@0][0].jpg"), "amcrest").vendor, Some("dahua"));
+    }
+
+    #[test]
+    fn every_row_is_explained() {
+        let trials = explain(Path::new("10.0.0.1_01_20231312182012676_TIMING.jpg"), "auto");
+        assert_eq!(trials.len(), NAMINGS.len());
+        assert_eq!(trials[1].2, Trial::NoTime("20231312182012676".to_owned()));
+        assert!(matches!(trials[NAMINGS.len() - 1].2, Trial::Reads(_)));
+        let trials = explain(Path::new("Den_00_20260927140305.jpg"), "reolink");
+        assert_eq!(trials[0].2, Trial::OtherVendor);
+        assert_eq!(trials[NAMINGS.len() - 1].2, Trial::OtherVendor);
+        assert_eq!(trials.iter().filter(|(.., trial)| matches!(trial, Trial::Reads(_))).count(), 1);
     }
 }

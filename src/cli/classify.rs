@@ -5,11 +5,12 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-use chrono::DateTime;
 use serde::Serialize;
 
 use super::{Out, Partly, tell};
-use crate::capture::{self, Media, TakenFrom};
+use crate::capture::media::{self, End};
+use crate::capture::naming::{self, Reading, Trial};
+use crate::capture::{self, CameraFrom, Media, Sighting, TakenFrom};
 use crate::config::Config;
 use crate::daemon;
 use crate::drop_folder::{DropFolder, Sight};
@@ -28,13 +29,35 @@ struct Classified {
     media: Media,
     ignored: Option<String>,
     key: Option<String>,
+    /// What the camera's clock says, where that is not believed.
+    camera_time: Option<String>,
+    /// Whether the content has its end, where there is a file.
+    end: Option<End>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<Explanation>,
+}
+
+#[derive(Debug, Serialize)]
+struct Explanation {
+    camera_from: CameraFrom,
+    zone: String,
+    rules: Vec<Rule>,
+}
+
+/// One way to read a path, and what came of it.
+#[derive(Debug, Serialize)]
+struct Rule {
+    vendor: Option<&'static str>,
+    shape: String,
+    reads: bool,
+    why: String,
 }
 
 /// Needs no bucket: finding credentials and a region can take seconds.
-pub(super) fn classify(out: &Out, config: &Config, paths: &[PathBuf]) -> anyhow::Result<()> {
+pub(super) fn classify(out: &Out, config: &Config, paths: &[PathBuf], explain: bool) -> anyhow::Result<()> {
     let mut failed = 0;
     for path in paths {
-        match one(config, path) {
+        match one(config, path, explain) {
             Ok(classified) => out.item(&classified, &classified)?,
             Err(reason) => {
                 failed += 1;
@@ -45,27 +68,73 @@ pub(super) fn classify(out: &Out, config: &Config, paths: &[PathBuf]) -> anyhow:
     if failed == 0 { Ok(()) } else { Err(Partly { failed, total: paths.len() }.into()) }
 }
 
-fn one(config: &Config, path: &Path) -> Result<Classified, String> {
+fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String> {
     let folder = DropFolder::new(&config.drop_folder);
     let path = below(&folder, path)?;
-    let arrival = arrival(&folder, &path, daemon::now().wall)?;
     let sighting = capture::sight(&path, config);
-    let capture = sighting.clone().settle(arrival.map(DateTime::from));
+    let (mut end, mut content) = (None, None);
+    let arrival = arrival(&folder, &path, daemon::now().wall)?;
+    if arrival.is_some() {
+        let opened = folder.open(&path).map_err(|error| error.to_string())?;
+        let read = opened.reader().and_then(|mut file| Ok((media::end_of(&mut file)?, sighting.ask(&mut file)?)));
+        let (found, told) = read.map_err(|error| format!("failed to read file: {error}"))?;
+        (end, content) = (Some(found), told);
+    }
+    let capture = match arrival {
+        Some(arrival) => Some(sighting.clone().settle(content, arrival.into())),
+        None => sighting.clone().settle_by_path(),
+    };
+    let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
     Ok(Classified {
         path: show(&path),
-        camera: sighting.camera,
         taken_at: capture.as_ref().map(|capture| capture.taken.to_rfc3339()),
         taken_from: capture.as_ref().map_or(TakenFrom::Arrival, |capture| capture.taken_from),
+        camera_time: capture.as_ref().and_then(|capture| capture.camera_time).map(|told| told.to_rfc3339()),
+        ignored: config.drop_folder.ignore.matches(&path).map(str::to_owned),
+        key: capture.map(|capture| layout.render(&capture.fields()).as_str().to_owned()),
+        end,
+        explain: explain.then(|| explanation(&path, &sighting, config)),
+        camera: sighting.camera,
         event: sighting.reading.event,
         channel: sighting.reading.channel,
         vendor: sighting.reading.vendor,
         media: sighting.media,
-        ignored: config.drop_folder.ignore.matches(&path).map(str::to_owned),
-        key: capture.map(|capture| {
-            let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
-            layout.render(&capture.fields()).as_str().to_owned()
-        }),
     })
+}
+
+fn explanation(path: &Path, sighting: &Sighting<'_>, config: &Config) -> Explanation {
+    let configured = capture::configured(path, config);
+    let mut rules = Vec::new();
+    let mut own_reads = false;
+    if let Some((camera, pattern)) = configured.and_then(|camera| Some((camera, camera.pattern.as_ref()?))) {
+        let read = naming::read_own(path, pattern.regex()).map(|(reading, _)| reading);
+        own_reads = read.is_some();
+        let why = read.map_or_else(|| "the path does not match it".to_owned(), |reading| describe(&reading));
+        let shape = format!("pattern of {}: {}", camera.name, pattern.as_str());
+        rules.push(Rule { vendor: None, shape, reads: own_reads, why });
+    }
+    let vendor = configured.map_or("auto", |camera| camera.vendor.as_str());
+    for (row, shape, trial) in naming::explain(path, vendor) {
+        let why = match &trial {
+            _ if own_reads => "not asked: the pattern reads the path".to_owned(),
+            Trial::Reads(reading) => describe(reading),
+            Trial::OtherShape => "the path has another shape".to_owned(),
+            Trial::NoTime(digits) => format!("{digits} is no time"),
+            Trial::OtherVendor => format!("not asked: the camera's vendor is {vendor}"),
+            Trial::NotAsked => "not asked: a rule before it reads the path".to_owned(),
+        };
+        let reads = !own_reads && matches!(trial, Trial::Reads(_));
+        rules.push(Rule { vendor: row, shape: shape.to_owned(), reads, why });
+    }
+    Explanation { camera_from: sighting.camera_from, zone: sighting.zone.to_string(), rules }
+}
+
+fn describe(reading: &Reading) -> String {
+    let stamp = reading.stamp.map(|stamp| format!("{} from the {}", stamp.wall, stamp.from.as_str()));
+    let parts = [("time", &stamp), ("device", &reading.device), ("channel", &reading.channel), ("event", &reading.event)];
+    let told: Vec<String> =
+        parts.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?))).collect();
+    if told.is_empty() { "reads the path, which tells nothing".to_owned() } else { format!("reads {}", told.join(", ")) }
 }
 
 /// The path below the drop folder: of an absolute path, of a file in a shell's folder there, else what was typed.
@@ -114,9 +183,35 @@ impl Display for Classified {
         ] {
             writeln!(f, "  {name:<8} {value}")?;
         }
+        if let Some(told) = &self.camera_time {
+            writeln!(f, "  {:<8} says {told}, which cannot be: filed by arrival", "clock")?;
+        }
+        if self.end == Some(End::Cut) {
+            writeln!(f, "  {:<8} missing: stored as a partial, beside the key", "end")?;
+        }
         match &self.ignored {
             Some(pattern) => write!(f, "  ignored  matches {pattern} of drop_folder.ignore"),
             None => write!(f, "  {:<8} {}", "key", self.key.as_ref().unwrap_or(&none)),
+        }?;
+        self.explain.as_ref().map_or(Ok(()), |explanation| write!(f, "\n{explanation}"))
+    }
+}
+
+impl Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let camera = match self.camera_from {
+            CameraFrom::Pattern => "the group `camera` of its pattern",
+            CameraFrom::Match => "the configured camera whose `match` fits",
+            CameraFrom::Folder => "the first folder that is not of a vendor's own tree",
+            CameraFrom::Device => "what the device calls itself: no folder is a camera's",
+            CameraFrom::Nothing => "neither a folder nor the name tells it",
+        };
+        writeln!(f, "  the camera is {camera}; its clock is read in {}", self.zone)?;
+        write!(f, "  rules, in their order:")?;
+        for rule in &self.rules {
+            let mark = if rule.reads { '>' } else { ' ' };
+            write!(f, "\n  {mark} {:<10} {}\n      {}", rule.vendor.unwrap_or("any"), rule.shape, rule.why)?;
         }
+        Ok(())
     }
 }

@@ -277,8 +277,8 @@ fn holding(context: &Context, parts: Parts, object: Object) -> Holding {
         file: parts.file,
         camera: parts.camera,
         date: parts.date,
-        taken_at: named.as_ref().map(|capture| capture.taken),
-        event: named.and_then(|capture| capture.event),
+        taken_at: named.taken,
+        event: named.event,
         size: object.size,
         storage_class: object.storage_class,
     }

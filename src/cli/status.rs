@@ -65,6 +65,10 @@ fn describe(snapshot: &Snapshot) -> anyhow::Result<()> {
             camera.captures,
             camera.last_taken_at.to_rfc3339()
         ))?;
+        if let Some(wrong) = &camera.wrong_clock {
+            let (captures, said) = (wrong.captures, wrong.last_said.to_rfc3339());
+            print_line(format!("           its clock is wrong: {captures} filed by arrival, one said {said}"))?;
+        }
     }
     for file in snapshot.files.iter().chain(&snapshot.not_uploaded) {
         let reason = file.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

@@ -16,6 +16,7 @@ use super::{Out, Partly, tell};
 use crate::bucket::{Refusal, Verdict};
 use crate::daemon;
 use crate::drop_folder::{Found, Sight};
+use crate::key::ObjectKey;
 use crate::ingest::{Context, Outcome, ingest_one, show};
 
 #[derive(Debug, Args)]
@@ -75,8 +76,13 @@ impl Upload {
                         out.remark(format_args!("{}: {EMPTY}", show(&found.path)));
                     }
                     Some(Ok(found)) if self.dry_run => {
-                        let (_, key) = context.classify(&found.path, found.stamp.modified);
-                        print(out, &bar, &found.path, key.as_str(), found.stamp.size, "would be stored")?;
+                        match planned_key(&context, &found) {
+                            Ok(key) => print(out, &bar, &found.path, key.as_str(), found.stamp.size, "would be stored")?,
+                            Err(reason) => {
+                                (total, failed) = (total + 1, failed + 1);
+                                tell(format_args!("{}: {reason}", show(&found.path)));
+                            }
+                        }
                     }
                     Some(Ok(found)) => {
                         total += 1;
@@ -153,6 +159,14 @@ fn find(context: &Context, paths: &[PathBuf], now: SystemTime, send: &mpsc::Send
         let _unheard = send.blocking_send(Err((path, absent)));
     }
     Ok(())
+}
+
+/// Reads no more than the start of the file.
+fn planned_key(context: &Context, found: &Found) -> Result<ObjectKey, String> {
+    let opened = context.folder.open(&found.path).map_err(|error| error.to_string())?;
+    let mut file = opened.reader().map_err(|error| error.to_string())?;
+    let classified = context.classify(&found.path, &mut file, found.stamp.modified);
+    classified.map(|(_, key)| key).map_err(|error| error.to_string())
 }
 
 /// Uploads a file once it has been quiet for as long as the daemon would wait.

@@ -23,6 +23,12 @@ impl FolderGlob {
         self.0.is_match(relative)
     }
 
+    /// How many folders of a path that matches the glob spells out before its first wildcard.
+    pub fn literal_folders(&self, relative: &Path) -> usize {
+        let folders = relative.iter().count().saturating_sub(1);
+        self.as_str().split('/').take(folders).take_while(|part| !part.contains(['*', '?', '[', '{', '\\'])).count()
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         self.0.glob().glob()

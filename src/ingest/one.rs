@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::bucket::{About, Bucket, Credentials, Put, Refusal, Source, read_through};
 use crate::capture::media::{self, End};
-use crate::capture::{self, Capture};
+use crate::capture::{self, Capture, Media};
 use crate::config::Config;
 use crate::drop_folder::{self, DropFolder, OpenError, Opened, Taken, Writer};
 use crate::kept::{self, Place};
@@ -90,12 +89,17 @@ impl Context {
         Self { folder: DropFolder::new(&config.drop_folder), bucket, layout, config, clock }
     }
 
-    /// Classifies a file of the folder and gives it its key.
-    pub fn classify(&self, path: &Path, modified: SystemTime) -> (Capture, ObjectKey) {
+    /// Classifies a file of the folder, with a look into it where the path does not tell the time, and gives it its key.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn classify(&self, path: &Path, file: &mut File, modified: SystemTime) -> io::Result<(Capture, ObjectKey)> {
         let sent_as = drop_folder::sent_as(path);
-        let capture = capture::classify(&sent_as, DateTime::<Utc>::from(modified), &self.config);
+        let sighting = capture::sight(&sent_as, &self.config);
+        let content = sighting.ask(file)?;
+        let capture = sighting.settle(content, modified.into());
         let key = self.layout.render(&capture.fields());
-        (capture, key)
+        Ok((capture, key))
     }
 
     /// Where the ledger lies.
@@ -115,9 +119,8 @@ pub async fn ingest_one(context: Arc<Context>, path: PathBuf) -> Outcome {
 
 /// The capture as stored, and how long its file still waits, if it does.
 async fn attempt(context: &Arc<Context>, path: &Path) -> Result<(Stored, Option<Duration>), Outcome> {
-    let (opened, source, partial) = open(context, path).await?;
+    let Ready { opened, source, partial, capture, first_key } = open(context, path).await?;
     let stamp = opened.stamp();
-    let (capture, first_key) = context.classify(path, stamp.modified);
     let about = about(&capture, path, &source.sha256, partial);
     let put = put(context, &first_key, &source, &about, partial).await;
     let (key, put) = match put {
@@ -137,11 +140,21 @@ async fn attempt(context: &Arc<Context>, path: &Path) -> Result<(Stored, Option<
     Ok((stored, wait))
 }
 
-/// Opens and hashes a file that is ready to go, and says whether it was cut off.
-async fn open(context: &Arc<Context>, path: &Path) -> Result<(Opened, Source, bool), Outcome> {
-    let (folder, path) = (context.folder.clone(), path.to_owned());
+/// A file that is ready to go.
+struct Ready {
+    opened: Opened,
+    source: Source,
+    /// Whether it was cut off.
+    partial: bool,
+    capture: Capture,
+    first_key: ObjectKey,
+}
+
+/// Opens, hashes and classifies a file that nobody writes.
+async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
+    let (context, path) = (Arc::clone(context), path.to_owned());
     blocking(move || {
-        let opened = folder.open(&path).map_err(|error| match error {
+        let opened = context.folder.open(&path).map_err(|error| match error {
             OpenError::Gone => Outcome::Gone,
             other => Outcome::Unreadable(other.to_string()),
         })?;
@@ -153,15 +166,18 @@ async fn open(context: &Arc<Context>, path: &Path) -> Result<(Opened, Source, bo
             return Err(Outcome::Empty(stamp.modified));
         }
         let read = opened.reader().and_then(|mut file| {
-            let end = media::end_of(&mut file)?;
-            Ok((hash(&file, stamp.size)?, file, end == End::Cut))
+            let partial = media::end_of(&mut file)? == End::Cut;
+            let (capture, first_key) = context.classify(&path, &mut file, stamp.modified)?;
+            let sha256 = hash(&file, stamp.size)?;
+            let source = Source { file: Arc::new(file), size: stamp.size, sha256 };
+            Ok((source, partial, capture, first_key))
         });
-        let (sha256, file, partial) = match read {
+        let (source, partial, capture, first_key) = match read {
             Ok(read) => read,
             Err(_) if !opened.is_unchanged() => return Err(Outcome::Changed),
             Err(error) => return Err(Outcome::Unreadable(format!("failed to read file: {error}"))),
         };
-        Ok((opened, Source { file: Arc::new(file), size: stamp.size, sha256 }, partial))
+        Ok(Ready { opened, source, partial, capture, first_key })
     })
     .await
 }
@@ -265,16 +281,22 @@ fn about(capture: &Capture, path: &Path, sha256: &[u8; 32], partial: bool) -> Ab
         ("source", key::bounded(&key::escape_path(&sent_as), MAX_SOURCE_BYTES)),
         ("sha256", hex::encode(sha256)),
     ];
+    metadata.extend(capture.camera_time.map(|told| ("camera-time", told.to_rfc3339())));
     metadata.extend(partial.then(|| ("partial", "true".to_owned())));
     metadata.extend(capture.event.clone().map(|event| ("event", event)));
     metadata.extend(capture.channel.clone().map(|channel| ("channel", channel)));
     let mut tags = vec![("camera", capture.camera.clone())];
     tags.extend(capture.event.clone().map(|event| ("event", event)));
-    About { content_type: content_type(&sent_as), metadata, tags }
+    About { content_type: content_type(&sent_as, capture.media), metadata, tags }
 }
 
-fn content_type(path: &Path) -> String {
-    mime_guess::from_path(path).first_or_octet_stream().to_string()
+fn content_type(path: &Path, media: Media) -> String {
+    match (mime_guess::from_path(path).first_raw(), media) {
+        (Some(known), _) => known.to_owned(),
+        // Cameras that leave the extension out send JPEGs.
+        (None, Media::Picture) => mime_guess::mime::IMAGE_JPEG.to_string(),
+        (None, _) => mime_guess::mime::APPLICATION_OCTET_STREAM.to_string(),
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Outcome> + Send + 'static) -> Result<T, Outcome> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, FixedOffset, Utc};
 
 use super::{Stored, show};
 use crate::drop_folder::{Found, Sight};
@@ -64,11 +64,19 @@ impl Tally {
         self.stored.captures += 1;
         self.stored.bytes += stored.size;
         let taken = stored.capture.taken;
-        let new = status::Camera { captures: 0, last_taken_at: taken, last_stored_at: at };
+        let new = status::Camera { captures: 0, last_taken_at: taken, last_stored_at: at, wrong_clock: None };
         let camera = self.cameras.entry(stored.capture.camera.clone()).or_insert(new);
         camera.captures += 1;
         camera.last_taken_at = camera.last_taken_at.max(taken);
         camera.last_stored_at = at;
+    }
+
+    /// Takes note of a camera's time that is not believed; says whether that is news.
+    pub(super) fn doubt(&mut self, camera: &str, told: DateTime<FixedOffset>) -> bool {
+        let Some(camera) = self.cameras.get_mut(camera) else { return false };
+        let captures = camera.wrong_clock.as_ref().map_or(0, |wrong| wrong.captures);
+        camera.wrong_clock = Some(status::WrongClock { captures: captures + 1, last_said: told });
+        captures == 0
     }
 
     pub(super) fn remember_error(&mut self, message: String, at: DateTime<Utc>) {

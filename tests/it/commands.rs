@@ -43,7 +43,7 @@ impl Site {
         let config = format!(
             "drop_folder: {{path: {drop}, settle: 0s}}\n\
              s3: {{bucket: captures, region: {REGION}, endpoint_url: \"{endpoint}\", path_style: true{s3_keys}}}\n\
-             timezone: Europe/Kyiv\nstate_dir: {state}\nruntime_dir: {run}\n{sections}",
+             timezone: Europe/Kyiv\nmax_clock_skew: null\nstate_dir: {state}\nruntime_dir: {run}\n{sections}",
             drop = site.path("drop").display(),
             endpoint = site.s3.endpoint(),
             state = site.path("state").display(),

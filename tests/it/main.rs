@@ -7,6 +7,7 @@ mod config;
 mod docs;
 mod folder;
 mod invariants;
+mod names;
 mod process;
 mod support;
 mod support_s3;

@@ -55,7 +55,7 @@ impl Place {
     fn configure(&self, endpoint: &str, more: &str) {
         let folder = self.path().display();
         let config = format!(
-            "state_dir: {folder}/state\nruntime_dir: {folder}/run\ntimezone: UTC\n\
+            "state_dir: {folder}/state\nruntime_dir: {folder}/run\ntimezone: UTC\nmax_clock_skew: null\n\
              drop_folder:\n  path: {folder}/drop\n{more}\
              s3:\n  bucket: {BUCKET}\n  region: {REGION}\n  endpoint_url: {endpoint}\n  path_style: true\n\
              keep:\n  days: 0\n\

@@ -27,6 +27,8 @@ async fn a_name_alone_is_judged_where_there_is_no_file() {
         "media": "picture",
         "ignored": null,
         "key": format!("CAM-EXT-001/2022-02-24/{NAME}"),
+        "camera_time": null,
+        "end": null,
     });
     assert_eq!(lines[0], full);
     assert_eq!((&lines[1]["taken_at"], &lines[1]["key"]), (&Value::Null, &Value::Null));
@@ -57,7 +59,7 @@ async fn a_file_without_a_time_in_its_name_is_judged_by_its_arrival() {
             (&found["taken_at"], &found["taken_from"]),
             (&json!("2022-02-24T05:06:07+02:00"), &json!("arrival"))
         );
-        assert_eq!(found["key"], "CAM/2022-02-24/20220224T050607_sub_snap.mp4");
+        assert_eq!(found["key"], "CAM/2022-02-24/20220224T050607_sub_snap~3a4d1e0e.mp4");
         assert_eq!(found["media"], "video");
     }
     assert!(path.exists());
@@ -104,4 +106,35 @@ async fn what_is_no_capture_is_named_and_the_rest_is_still_judged() {
     }
     let many: Vec<OsString> = ["classify", "--json", "A/1.jpg", "A/2.jpg"].map(OsString::from).into();
     assert_eq!(site.run(&many).await.out.lines().count(), 2, "one object a line");
+}
+
+#[tokio::test]
+async fn every_rule_says_what_it_read_or_why_it_did_not() {
+    let site = Site::start().await;
+    let path = "2026/09/27/Den_00_20260927140305.jpg";
+    let lines = site.lines(&["classify", "--explain", path]).await;
+    let explain = &lines[0]["explain"];
+    assert_eq!((&explain["camera_from"], &explain["zone"]), (&json!("device"), &json!("Europe/Kyiv")));
+    let rules = explain["rules"].as_array().unwrap();
+    let reads: Vec<&Value> = rules.iter().filter(|rule| rule["reads"] == true).collect();
+    assert_eq!(reads.len(), 1);
+    assert_eq!(reads[0]["vendor"], "reolink");
+    assert_eq!(reads[0]["why"], "reads time 2026-09-27 14:03:05 from the name, device Den, channel 00");
+    assert!(rules.iter().any(|rule| rule["why"] == "the path has another shape"));
+    assert!(rules.iter().any(|rule| rule["why"] == "not asked: a rule before it reads the path"));
+
+    let said = site.run(&["classify", "--explain", "CAM/10.0.0.1_01_20231312182012676_TIMING.jpg"]).await;
+    for line in ["  the camera is the first folder", "20231312182012676 is no time", "> hikvision  NAME_TIMING.jpg"] {
+        assert!(said.out.contains(line), "{line}: {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_off_says_so() {
+    let site = Site::start().await;
+    site.drop_file(&format!("CAM/{NAME}"), b"\xFF\xD8\xFF\xE0\0\x10half");
+    let found = &site.lines(&["classify", &format!("CAM/{NAME}")]).await[0];
+    assert_eq!(found["end"], "cut");
+    let said = site.run(&["classify", &format!("CAM/{NAME}")]).await;
+    assert!(said.out.contains("stored as a partial"), "{said:?}");
 }

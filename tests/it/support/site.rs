@@ -73,11 +73,13 @@ impl Site {
     pub(crate) fn config(&self) -> Config {
         let Settings { drop, s3, rest } = self.settings;
         let rescan = if drop.contains("rescan") { "" } else { "rescan: 1h, " };
+        // The stamps of [`picture`] are as old as they are.
+        let skew = if rest.contains("max_clock_skew") { "" } else { "max_clock_skew: null\n" };
         let settle = if drop.contains("settle") { "" } else { "settle: 300ms, " };
         let text = format!(
             "drop_folder: {{path: '{folder}', {settle}{rescan}{drop}}}\n\
              s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true, {s3}}}\n\
-             state_dir: '{state}'\nruntime_dir: '{run}'\ntimezone: UTC\n{rest}\n",
+             state_dir: '{state}'\nruntime_dir: '{run}'\ntimezone: UTC\n{skew}{rest}\n",
             folder = self.path("drop").display(),
             endpoint = self.s3.endpoint(),
             state = self.path("state").display(),

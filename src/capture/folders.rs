@@ -1,0 +1,157 @@
+//! Which folders of a path are a vendor's own tree, and what they say.
+//!
+//! Cameras put their captures into folders by date, hour, channel and kind. None of these is a camera's name, and a
+//! folder that says no more than the capture's own name does need not be repeated in its key.
+
+use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
+
+use super::Media;
+
+/// One folder below the drop folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Folder {
+    /// No vendor's: a name somebody gave.
+    Given,
+    /// A day.
+    Date(NaiveDate),
+    /// The days of a filing interval, first and last.
+    Interval(NaiveDate, NaiveDate),
+    /// An hour, or a channel.
+    Number(u32),
+    /// A kind of recording.
+    Kind(Media),
+    /// A vendor's, and nothing more.
+    Tree,
+}
+
+/// What each folder is: a number is a channel or an hour only below a date, else somebody's name for a camera.
+pub(super) fn read(folders: &[&[u8]]) -> Vec<Folder> {
+    let mut read: Vec<Folder> = folders.iter().map(|folder| read_one(folder)).collect();
+    // A date in three folders.
+    for place in 2..folders.len() {
+        let [year, month, day] = [place - 2, place - 1, place].map(|place| number(folders[place]));
+        let date = folders[place - 2].len() == 4 && folders[place - 1].len() <= 2 && folders[place].len() <= 2;
+        if date && let Some(date) = date_of(year, month, day) {
+            read[place - 2..=place].fill(Folder::Date(date));
+        }
+    }
+    let mut dated = false;
+    for (folder, name) in read.iter_mut().zip(folders) {
+        dated |= matches!(folder, Folder::Date(_));
+        if dated && *folder == Folder::Given && name.len() <= 3 {
+            *folder = number(name).map_or(Folder::Given, Folder::Number);
+        }
+    }
+    read
+}
+
+fn read_one(name: &[u8]) -> Folder {
+    let digits: Vec<u8> = name.iter().copied().filter(u8::is_ascii_digit).collect();
+    // The longest that is looked for.
+    if name.len() > 21 {
+        return Folder::Given;
+    }
+    let shape: Vec<u8> =
+        name.iter().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte.to_ascii_lowercase() }).collect();
+    let date = |from: usize| {
+        let part = |from: usize, to: usize| digits.get(from..to).and_then(number);
+        date_of(part(from, from + 4), part(from + 4, from + 6), part(from + 6, from + 8))
+    };
+    match shape.as_slice() {
+        b"0000-00-00" | b"0000_00_00" | b"0000.00.00" | b"00000000" | b"00000000_00" | b"img_0000-00-00"
+        | b"0000y00m00d00h" => date(0).map_or(Folder::Given, Folder::Date),
+        b"0000_00_00-0000_00_00" => match (date(0), date(8)) {
+            (Some(first), Some(last)) => Folder::Interval(first, last),
+            _ => Folder::Given,
+        },
+        b"pic_0" | b"pic_00" | b"pic_000" | b"00hour" => number(&digits).map_or(Folder::Given, Folder::Number),
+        b"jpg" | b"snap" => Folder::Kind(Media::Picture),
+        b"dav" | b"record" => Folder::Kind(Media::Video),
+        b"images000" if digits == b"000" => Folder::Kind(Media::Picture),
+        b"record000" if digits == b"000" => Folder::Kind(Media::Video),
+        b"images000" | b"record000" => Folder::Tree,
+        _ => Folder::Given,
+    }
+}
+
+impl Folder {
+    /// Whether it says nothing that a capture's own name, of this time, channel and kind, does not say.
+    pub(super) fn is_implied(self, taken: NaiveDateTime, channel: Option<&str>, media: Media) -> bool {
+        match self {
+            Self::Given | Self::Tree => false,
+            Self::Date(date) => date == taken.date(),
+            Self::Interval(first, last) => (first..=last).contains(&taken.date()),
+            Self::Number(number) => {
+                number == taken.hour() || channel.and_then(|channel| channel.parse().ok()) == Some(number)
+            }
+            Self::Kind(kind) => kind == media,
+        }
+    }
+}
+
+fn number(digits: impl AsRef<[u8]>) -> Option<u32> {
+    let digits = digits.as_ref();
+    let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    all.then(|| digits.iter().fold(0, |sum: u32, digit| sum.saturating_mul(10).saturating_add(u32::from(digit - b'0'))))
+}
+
+/// A date that a camera may write.
+fn date_of(year: Option<u32>, month: Option<u32>, day: Option<u32>) -> Option<NaiveDate> {
+    let date = NaiveDate::from_ymd_opt(i32::try_from(year?).ok()?, month?, day?)?;
+    (1970..=2099).contains(&date.year()).then_some(date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(path: &str) -> String {
+        let folders: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
+        let letter = |folder: &Folder| match folder {
+            Folder::Given => 'g',
+            Folder::Date(_) => 'd',
+            Folder::Interval(..) => 'i',
+            Folder::Number(_) => 'n',
+            Folder::Kind(_) => 'k',
+            Folder::Tree => 't',
+        };
+        read(&folders).iter().map(letter).collect()
+    }
+
+    #[test]
+    fn a_vendors_tree_is_told_from_names() {
+        for (path, expected) in [
+            ("CAM-EXT-001", "g"),
+            ("2019-05-09/001/jpg/06/07", "dnknn"),
+            ("cam/2024-08-13/06hour/jpg", "gdnk"),
+            ("Den/2026/09/27", "gddd"),
+            ("2026/9/7/Den/14", "dddgn"),
+            ("5", "g"),
+            ("00000005", "g"),
+            ("861551053998357/2023/11/2", "gddd"),
+            ("shangzhan/2026_06_23-2026_06_23", "gi"),
+            ("20250901/images000", "dk"),
+            ("20250901/record001", "dt"),
+            ("axis-ACCC8EB0662C/20190510/08/20190510_084109_D60B_ACCC8EB0662C/20190510_09", "gdngd"),
+            ("Img_2010-08-10", "d"),
+            ("2024Y05M06D07H", "d"),
+            ("2024-13-01", "g"),
+            ("2026/13/01", "ggg"),
+            ("", "g"),
+        ] {
+            assert_eq!(kinds(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_the_name_says_anyway_is_implied() {
+        let taken = "2026-09-27T14:03:05".parse().unwrap();
+        let implied = |path: &str| -> Vec<bool> {
+            let folders: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
+            read(&folders).into_iter().map(|folder| folder.is_implied(taken, Some("01"), Media::Picture)).collect()
+        };
+        assert_eq!(implied("2026/09/27/14/01/02/jpg/dav"), [true, true, true, true, true, false, true, false]);
+        assert_eq!(implied("2026_09_25-2026_09_28/2026_09_25-2026_09_26"), [true, false]);
+        assert_eq!(implied("porch/2026-09-28"), [false, false]);
+    }
+}

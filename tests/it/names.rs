@@ -1,0 +1,321 @@
+//! What cameras call their files, and what is made of it: real names, and every name there can be.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Datelike, Duration, NaiveDateTime, Offset, TimeZone, Utc};
+use chrono_tz::Tz;
+use hk_aws::capture::{self, Capture, TakenFrom};
+use hk_aws::config::Config;
+use hk_aws::key::Layout;
+use proptest::prelude::*;
+
+use crate::support::site::{Settings, Site, files, picture};
+
+/// Real paths and what they say; the last columns are ours. Empty where the path does not say.
+const NAMES: &str = include_str!("names.tsv");
+
+fn config(rest: &str) -> Config {
+    let text = format!("drop_folder: {{path: /drop}}\ns3: {{bucket: my-bucket}}\n{rest}");
+    Config::parse(Path::new("names.yaml"), &text, &|_| None).unwrap()
+}
+
+fn utc() -> Config {
+    config("timezone: UTC\nmax_clock_skew: null\n")
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn key(config: &Config, capture: &Capture) -> String {
+    Layout::new(&config.s3.prefix, config.s3.key.clone()).render(&capture.fields()).as_str().to_owned()
+}
+
+fn paths() -> impl Iterator<Item = &'static str> {
+    NAMES.lines().skip(1).map(|line| line.split('\t').nth(1).unwrap())
+}
+
+#[test]
+fn every_known_name_is_read_in_full() {
+    let config = utc();
+    let mut count = 0;
+    for line in NAMES.lines().skip(1) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [vendor, path, taken, event, channel, media, camera, from] = columns[..] else { panic!("{line}") };
+        let sighting = capture::sight(Path::new(path), &config);
+        let reading = &sighting.reading;
+        let expected = (!taken.is_empty()).then(|| taken.parse::<NaiveDateTime>().unwrap());
+        assert_eq!(reading.stamp.map(|stamp| stamp.wall), expected, "{path}");
+        assert_eq!(reading.stamp.map_or("arrival", |stamp| stamp.from.as_str()), from, "{path}");
+        assert_eq!(reading.event.as_deref().unwrap_or_default(), event, "{path}");
+        assert_eq!(reading.channel.as_deref().unwrap_or_default(), channel, "{path}");
+        assert_eq!(reading.vendor.unwrap_or("any"), vendor, "{path}");
+        assert_eq!(format!("{:?}", sighting.media).to_lowercase(), media, "{path}");
+        assert_eq!(sighting.camera, camera, "{path}");
+        let capture = sighting.settle_by_path();
+        assert_eq!(capture.map(|capture| capture.taken.naive_local()), expected, "{path}");
+        count += 1;
+    }
+    assert!(count >= 110, "{count} names");
+}
+
+#[test]
+fn no_two_known_names_share_a_key() {
+    let config = utc();
+    let mut keys = HashMap::new();
+    for path in paths() {
+        let capture = capture::classify(Path::new(path), at("2026-11-22T00:00:00Z"), &config);
+        if let Some(other) = keys.insert(key(&config, &capture), path) {
+            panic!("{path} and {other} share a key");
+        }
+    }
+}
+
+#[test]
+fn folders_that_repeat_the_name_do_not_make_another_source() {
+    let config = utc();
+    let place = |path: &str| key(&config, &capture::classify(Path::new(path), at("2026-11-22T00:00:00Z"), &config));
+    let plain = place("Den/Den_00_20260927140305.jpg");
+    assert_eq!(plain, "Den/2026-09-27/Den_00_20260927140305.jpg");
+    for path in ["Den/2026/09/27", "2026/09/27/Den", "2026/09/27", "Den/2026-09-27/14/jpg", "2026_09_27-2026_09_28/Den"] {
+        assert_eq!(place(&format!("{path}/Den_00_20260927140305.jpg")), plain, "{path}");
+    }
+    for path in ["Den/2026/09/28", "Den/A", "Den/2026-09-27/15", "Den/dav", "Den/2026_09_28-2026_09_28"] {
+        assert_ne!(place(&format!("{path}/Den_00_20260927140305.jpg")), plain, "{path}");
+    }
+    // A stamp made by us is not taken for a camera's.
+    assert_ne!(place("Den/20261122T000000_a.jpg"), place("Den/a.jpg"));
+}
+
+/// Parts of paths that are alike once `/` has become `_`.
+fn part() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        "a", "b", "a_b", "b_a", "_", "2019-05-09", "2019-05-09_001", "001", "pic", "pic_001", "jpg", "dav", "06", "07",
+        "06_07", "5", "current", "27[M][0@0][0]", "a~1a2b3c4d", "20261122T000000", "20261122T000000_a",
+    ])
+}
+
+fn file() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        "a.jpg", "a_b.jpg", "b.jpg", "TIMING.jpg", "current_TIMING.jpg", "27[M][0@0][0].jpg", "07_27[M][0@0][0].jpg",
+        "06_07_27[M][0@0][0].jpg", "06.07.27[M][0@0][0].jpg", "001_06.07.27-06.07.28[M][0@0][0].jpg", "a", "a.",
+        "10.0.0.1_01_20190509060727000_TIMING.jpg", "a_10.0.0.1_01_20190509060727000_TIMING.jpg",
+        "b_10.0.0.1_01_20190509060727000_TIMING~1a2b3c4d.jpg", "001_20190509060727_[M][0@0][0].jpg",
+        "20261122T000000_a.jpg", "20190509_060727.jpg",
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn two_sources_never_share_a_key(
+        first in (proptest::collection::vec(part(), 0..5), file()),
+        second in (proptest::collection::vec(part(), 0..5), file()),
+    ) {
+        let config = utc();
+        let path = |(folders, file): &(Vec<&str>, &str)| {
+            ["cam"].iter().chain(folders).chain([file]).collect::<PathBuf>()
+        };
+        let (first, second) = (path(&first), path(&second));
+        let arrival = at("2026-11-22T00:00:00Z");
+        let [one, other] = [&first, &second].map(|path| capture::classify(path, arrival, &config));
+        if first != second && key(&config, &one) == key(&config, &other) {
+            // Folders that say again what the name says are all that may differ.
+            let told = |path: &Path| -> Vec<OsString> {
+                let implied = ["2019-05-09", "jpg", "06", "001"];
+                path.iter().filter(|part| !implied.iter().any(|known| known == part)).map(OsString::from).collect()
+            };
+            prop_assert_eq!(one.taken_from, TakenFrom::Name);
+            prop_assert_eq!(told(&first), told(&second));
+        }
+    }
+
+    #[test]
+    fn any_path_makes_a_capture_whose_key_reads_back(bytes: Vec<u8>, folders in proptest::collection::vec(part(), 0..4)) {
+        let config = utc();
+        let mut path: PathBuf = folders.iter().collect();
+        path.push(OsString::from_vec(bytes));
+        let capture = capture::classify(&path, at("2026-11-22T00:00:00Z"), &config);
+        let key = key(&config, &capture);
+        prop_assert!(key.len() <= 1024);
+        let parts = Layout::new("", config.s3.key.clone()).parse(&key).unwrap();
+        prop_assert_eq!(&parts.camera, &capture.camera);
+        prop_assert_eq!(parts.date, capture.taken.date_naive());
+        let told = capture::read_stored(&parts.camera, &parts.file, &config);
+        if let Some(taken) = told.taken {
+            // Our own stamps have no fractions.
+            prop_assert_eq!(taken.naive_local().date(), parts.date, "{}", key);
+        }
+    }
+}
+
+const ZONES: [Tz; 10] = [
+    Tz::Europe__Kyiv,
+    Tz::Europe__London,
+    Tz::America__New_York,
+    Tz::America__Sao_Paulo,
+    Tz::America__St_Johns,
+    Tz::Australia__Lord_Howe,
+    Tz::Asia__Tehran,
+    Tz::Africa__Casablanca,
+    Tz::Pacific__Apia,
+    Tz::Antarctica__Troll,
+];
+
+/// The instants at which a zone's offset changes, over twenty years.
+fn changes(zone: Tz) -> Vec<DateTime<Utc>> {
+    let offset = |at: DateTime<Utc>| zone.offset_from_utc_datetime(&at.naive_utc()).fix();
+    let (mut found, mut at, end) = (Vec::new(), at("2010-01-01T00:00:00Z"), self::at("2030-01-01T00:00:00Z"));
+    while at < end {
+        let next = at + Duration::hours(6);
+        if offset(at) != offset(next) {
+            let (mut before, mut after) = (at, next);
+            while after - before > Duration::minutes(1) {
+                let middle = before + (after - before) / 2;
+                if offset(middle) == offset(before) { before = middle } else { after = middle }
+            }
+            found.push(after);
+        }
+        at = next;
+    }
+    found
+}
+
+#[test]
+fn a_cameras_time_is_the_instant_it_was_taken_at_around_every_change_of_its_clock() {
+    let mut count = 0;
+    for zone in ZONES {
+        let config = config(&format!("timezone: {zone}\nmax_clock_skew: null\n"));
+        for change in changes(zone) {
+            count += 1;
+            for minutes in (-240..=240).step_by(10) {
+                let taken = change + Duration::minutes(minutes);
+                let name = taken.with_timezone(&zone).format("cam/x_00_%Y%m%d%H%M%S.jpg").to_string();
+                // A picture comes seconds later, a clip up to minutes.
+                for late in [1, 300] {
+                    let capture = capture::classify(Path::new(&name), taken + Duration::seconds(late), &config);
+                    let lost = (taken - capture.taken.to_utc()).abs();
+                    assert!(lost < Duration::minutes(1), "{zone} {taken}: {}", capture.taken);
+                }
+            }
+            // A camera without DST writes the times that spring leaves out: read with the offset of before.
+            let offset = |at: DateTime<Utc>| zone.offset_from_utc_datetime(&at.naive_utc()).fix();
+            let (before, after) = (offset(change - Duration::hours(1)), offset(change));
+            let gap = after.local_minus_utc() - before.local_minus_utc();
+            if gap > 600 {
+                let taken = change + Duration::seconds(i64::from(gap) / 2);
+                let name = taken.with_timezone(&before).format("cam/x_00_%Y%m%d%H%M%S.jpg").to_string();
+                let capture = capture::classify(Path::new(&name), taken, &config);
+                assert!((taken - capture.taken.to_utc()).abs() < Duration::minutes(1), "{zone} {taken}");
+            }
+        }
+    }
+    assert!(count > 200, "{count} changes");
+}
+
+#[test]
+fn a_time_that_cannot_be_is_filed_by_arrival() {
+    let arrival = at("2025-02-18T12:00:00Z");
+    let judged = |rest: &str, stamp: &str| {
+        let path = format!("cam/192.168.1.64_01_{stamp}000_ALARM_INPUT.jpg");
+        let capture = capture::classify(Path::new(&path), arrival, &config(&format!("timezone: UTC\n{rest}")));
+        (capture.taken_from, capture.taken.year(), capture.camera_time.map(|told| told.year()))
+    };
+    let believed = |year| (TakenFrom::Name, year, None);
+    let doubted = |year| (TakenFrom::Arrival, 2025, Some(year));
+    for (rest, stamp, expected) in [
+        ("", "20250218115958", believed(2025)),
+        ("", "20250219115958", believed(2025)),
+        ("", "20250219120002", doubted(2025)),
+        ("", "20240115120000", believed(2024)),
+        ("", "20240114115959", doubted(2024)),
+        ("", "19700510061241", doubted(1970)),
+        ("", "20000101000000", doubted(2000)),
+        ("", "20990101000000", doubted(2099)),
+        ("max_clock_skew: 36500d", "20110101000000", believed(2011)),
+        ("max_clock_skew: 36500d", "20091231235959", doubted(2009)),
+        ("max_clock_skew: 1h", "20250218105958", doubted(2025)),
+        ("max_clock_skew: null", "19700510061241", believed(1970)),
+        ("max_clock_skew: null", "20990101000000", doubted(2099)),
+    ] {
+        assert_eq!(judged(rest, stamp), expected, "{rest} {stamp}");
+    }
+    // What was never there is judged by its name alone.
+    let path = Path::new("cam/192.168.1.64_01_19700510061241836_ALARM_INPUT.jpg");
+    let capture = capture::sight(path, &config("")).settle_by_path().unwrap();
+    assert_eq!((capture.taken.year(), capture.taken_from), (1970, TakenFrom::Name));
+}
+
+#[test]
+fn a_folder_that_names_a_day_files_what_came_later() {
+    let config = utc();
+    let judged = |path: &str, arrival: &str| {
+        let capture = capture::classify(Path::new(path), at(arrival), &config);
+        (capture.taken.to_rfc3339(), capture.taken_from)
+    };
+    for path in ["cam/2025-02-17/a.jpg", "2025/02/17/cam/a.jpg", "cam/20250217/12/a.jpg"] {
+        let midnight = ("2025-02-17T00:00:00+00:00".to_owned(), TakenFrom::Folder);
+        assert_eq!(judged(path, "2025-02-18T12:00:00Z"), midnight, "{path}");
+        let arrival = ("2025-02-17T12:00:00+00:00".to_owned(), TakenFrom::Arrival);
+        assert_eq!(judged(path, "2025-02-17T12:00:00Z"), arrival, "{path}");
+    }
+    // The days of a filing interval can be those of another time.
+    assert_eq!(judged("cam/2025_02_17-2025_02_17/a.jpg", "2025-02-18T12:00:00Z").1, TakenFrom::Arrival);
+}
+
+#[tokio::test]
+async fn a_reset_camera_loses_nothing_and_its_clock_is_reported_once() {
+    let mut site = Site::new(Settings { rest: "max_clock_skew: 400d", ..Settings::default() }).await;
+    let mut expected = Vec::new();
+    for number in 0..3 {
+        let name = format!("192.168.1.64_01_1970010100000{number}000_TIMING.jpg");
+        let path = site.write(format!("CAM/{name}"), name.as_bytes());
+        let arrival: DateTime<Utc> = path.metadata().unwrap().modified().unwrap().into();
+        expected.push(format!("CAM/{}_{name}", arrival.format("%Y-%m-%d/%Y%m%dT%H%M%S")));
+    }
+    site.write(format!("RIGHT/192.168.1.65_01_{}_TIMING.jpg", Utc::now().format("%Y%m%d%H%M%S%3f")), b"right");
+    site.start().await;
+    site.wait_until_empty().await;
+    for (number, key) in expected.iter().enumerate() {
+        let object = site.s3.object(key).unwrap_or_else(|| panic!("{key} is not among {:?}", site.s3.keys()));
+        assert_eq!(object.metadata["taken-from"], "arrival");
+        assert_eq!(object.metadata["camera-time"], format!("1970-01-01T00:00:0{number}+00:00"));
+    }
+    let status = site.wait_for_status("all stored", |status| status.stored.captures == 4).await;
+    let wrong = status.cameras["CAM"].wrong_clock.as_ref().unwrap();
+    assert_eq!(wrong.captures, 3);
+    assert_eq!(status.cameras["RIGHT"].wrong_clock, None);
+    let said = status.last_errors.iter().filter(|error| error.message.contains("clock of camera CAM is wrong"));
+    assert_eq!(said.count(), 1);
+}
+
+#[tokio::test]
+async fn what_cameras_and_servers_write_beside_captures_is_counted_and_named() {
+    let mut site = Site::new(Settings::default()).await;
+    let day = "cam/2026-02-24/001/dav/12";
+    let beside = [
+        format!("{day}/12.00.00-12.00.30[M][0@0][0].idx"),
+        format!("{day}/12.00.00-12.00.00[M][0@0][0].mp4_"),
+        "cam/DVRWorkDirectory".to_owned(),
+        "cam/.pureftpd-upload.5f1e.15.1a2b.3c4d".to_owned(),
+        "cam/.in.x.jpg.".to_owned(),
+        "cam/x.tmp".to_owned(),
+    ];
+    for path in &beside {
+        site.write(path, b"beside");
+    }
+    site.write(format!("{day}/12.00.00-12.00.30[M][0@0][0].mp4"), b"clip");
+    site.write(format!("CAM/{}", picture(1)), b"picture");
+    site.start().await;
+    let status = site.wait_for_status("two stored", |status| status.stored.captures == 2).await;
+    assert_eq!(status.waiting.ignored, beside.len() as u64);
+    for path in &beside {
+        let named = status.not_uploaded.iter().find(|file| file.path == *path).unwrap_or_else(|| panic!("{path}"));
+        assert!(named.reason.as_ref().unwrap().contains("drop_folder.ignore"));
+    }
+    assert_eq!(files(&site.drop_path("")).len(), beside.len());
+}
