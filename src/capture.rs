@@ -10,13 +10,14 @@
 //! * in the hour that autumn repeats, it is the one of the two that lies nearer to the arrival, else the first;
 //! * a time that spring leaves out comes from a camera without DST: it is read with the offset of before the change.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Component, Path};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use chrono::{Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use regex::Regex;
@@ -183,7 +184,8 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) ->
         _ => (UNKNOWN.to_owned(), CameraFrom::Nothing),
     };
     // The camera's folders need not be repeated: the one of its name, else those that its `match` spells out.
-    let named = (0..folders.len()).find(|place| key::camera_segment(below[*place]) == camera);
+    let is_camera = |place: &usize| key::camera_segment(below[*place]) == camera;
+    let named = if camera_from == CameraFrom::Folder { given } else { (0..folders.len()).find(is_camera) };
     let spelt = configured.map_or(0, |camera| camera.matches.literal_folders(path));
     let own_folders = named.map_or(0..spelt, |place| place..place + 1);
     below.drain(own_folders.clone());
@@ -298,7 +300,7 @@ impl Sighting<'_> {
             parts.push(own);
             return join(&parts, marked);
         }
-        let mut file = taken.format("%Y%m%dT%H%M%S_").to_string().into_bytes();
+        let mut file = our_stamp(taken.naive_local());
         // One text can be joined from several paths: it stands for one of them, the others are marked.
         file.extend(join(&self.below, self.below.join(&b'/') != split(&self.below.join(&b'_'))));
         file
@@ -325,6 +327,13 @@ fn split(joined: &[u8]) -> Vec<u8> {
     let reading = naming::read(Path::new(&tree), "auto");
     let is_tree = reading.stamp.is_some_and(|stamp| stamp.from == TakenFrom::Folder);
     if is_tree { tree.into_bytes() } else { joined.to_vec() }
+}
+
+/// `YYYYMMDDThhmmss_`.
+fn our_stamp(wall: NaiveDateTime) -> Vec<u8> {
+    let (date, time) = (wall.date(), wall.time());
+    let (year, month, day) = (date.year(), date.month(), date.day());
+    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}_", time.hour(), time.minute(), time.second()).into_bytes()
 }
 
 /// Whether a name begins as ours do that are made of time and path.
@@ -386,33 +395,41 @@ impl Capture {
 }
 
 fn media(path: &Path, reading: &naming::Reading) -> Media {
-    let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    if name == "dvrworkdirectory" {
+    let name = path.file_name().map_or(&b""[..], |name| name.as_encoded_bytes());
+    if name == b"DVRWorkDirectory" {
         return Media::Lock;
     }
     // pure-ftpd's and proftpd's names for what is still coming.
-    if name.ends_with(['_', '~']) || name.starts_with(".pureftpd-upload") || name.starts_with(".in.") {
+    if name.ends_with(b"_") || name.starts_with(b".pureftpd-upload") || name.starts_with(b".in.") {
         return Media::Partial;
     }
-    match name.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("idx") => Media::Index,
-        Some("tmp" | "part" | "filepart") => Media::Partial,
-        Some("txt") if reading.vendor == Some("reolink") => Media::Test,
-        Some("jpg" | "jpeg" | "png") => Media::Picture,
-        Some("mp4" | "mkv" | "avi" | "mov" | "dav" | "h264" | "h265" | "264" | "265") => Media::Video,
-        _ => {
-            // STOU's `.1`, and Dahua's pictures without any extension.
-            let stem = name.rsplit_once('.').filter(|(_, number)| number.parse::<u16>().is_ok()).map(|(stem, _)| stem);
-            let guess = mime_guess::from_path(stem.unwrap_or(&name)).first_raw().unwrap_or_default();
-            let pictures = |part: &std::ffi::OsStr| part == "jpg" || part.as_encoded_bytes().starts_with(b"pic_");
-            match guess.split('/').next() {
+    // STOU adds `.1` and so on.
+    let stem = name.rsplitn(2, |byte| *byte == b'.').nth(1);
+    let numbered = |last: &[u8]| matches!(last.len(), 1 | 2) && last.iter().all(u8::is_ascii_digit);
+    let last = extension(name);
+    let extension = if numbered(last) { stem.map_or(&b""[..], extension) } else { last }.to_ascii_lowercase();
+    match extension.as_slice() {
+        b"idx" => Media::Index,
+        b"tmp" | b"part" | b"filepart" => Media::Partial,
+        b"txt" if reading.vendor == Some("reolink") => Media::Test,
+        b"jpg" | b"jpeg" | b"png" => Media::Picture,
+        b"mp4" | b"mkv" | b"avi" | b"mov" | b"dav" | b"h264" | b"h265" | b"264" | b"265" => Media::Video,
+        other => {
+            let known = std::str::from_utf8(other).ok().and_then(|known| mime_guess::from_ext(known).first_raw());
+            let pictures = |part: &OsStr| part == "jpg" || part.as_encoded_bytes().starts_with(b"pic_");
+            match known.and_then(|known| known.split('/').next()) {
                 Some("image") => Media::Picture,
                 Some("video") => Media::Video,
+                // Some of its cameras leave the extension out.
                 _ if reading.vendor == Some("dahua") && path.iter().any(pictures) => Media::Picture,
                 _ => Media::Other,
             }
         }
     }
+}
+
+fn extension(name: &[u8]) -> &[u8] {
+    name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0).map_or(b"", |dot| &name[dot + 1..])
 }
 
 /// The instant that a file's content means.
@@ -501,7 +518,10 @@ mod tests {
         assert_eq!(read("Yard", "cat-2024.jpg"), None);
         let tree = "20240102T030405_2024-01-02_001_jpg_03_04_05[M][0@0][0]";
         assert_eq!(read("Yard", &format!("{tree}.jpg")), found("2024-01-02T03:04:05+02:00", "M"));
-        assert_eq!(read("Yard", &format!("{tree}~0a1b2c3d~partial-0a1b2c3d.jpg")), found("2024-01-02T03:04:05+02:00", "M"));
+        assert_eq!(
+            read("Yard", &format!("{tree}~0a1b2c3d~partial-0a1b2c3d.jpg")),
+            found("2024-01-02T03:04:05+02:00", "M")
+        );
     }
 
     #[test]
@@ -529,7 +549,7 @@ mod tests {
     #[test]
     fn names_that_are_no_text_still_make_captures() {
         use std::os::unix::ffi::OsStrExt;
-        let path = Path::new(std::ffi::OsStr::from_bytes(b"c\xffm/\xe9\n.jpg"));
+        let path = Path::new(OsStr::from_bytes(b"c\xffm/\xe9\n.jpg"));
         let capture = classify(path, at("2022-02-24T03:06:10Z"), &config(""));
         assert_eq!(capture.camera, "c%FFm");
         assert_eq!(capture.file, b"20220224T050610_\xe9\n.jpg");

@@ -283,7 +283,8 @@ impl fmt::Display for ObjectKey {
 
 /// Makes the camera's segment of a key out of a folder or device name.
 pub fn camera_segment(raw: &[u8]) -> String {
-    bounded(&escape(raw), MAX_CAMERA_BYTES)
+    let text = escape(raw);
+    if text.len() <= MAX_CAMERA_BYTES { text } else { bounded(&text, MAX_CAMERA_BYTES) }
 }
 
 /// Spells any bytes as one safe segment of a key; two different inputs never give one output.
@@ -292,6 +293,15 @@ pub fn camera_segment(raw: &[u8]) -> String {
 /// carry (a listing would break) become `%XX` in upper case, and so does a `%` that already looks like that. A name of
 /// dots alone is spelt with `%2E`, because HTTP clients resolve `..` in a path. Nothing gives `%`.
 pub fn escape(raw: &[u8]) -> String {
+    let plain = |byte: &u8| matches!(byte, b' '..=b'$' | b'&'..=b'-' | b'0'..=b'~');
+    if !raw.is_empty() && raw.iter().all(|byte| plain(byte) || *byte == b'.') && raw.iter().any(plain) {
+        // Nearly every name. What follows gives the same, more slowly.
+        return String::from_utf8_lossy(raw).into_owned();
+    }
+    escape_any(raw)
+}
+
+fn escape_any(raw: &[u8]) -> String {
     let only_dots = raw.iter().all(|byte| *byte == b'.');
     let mut text = String::with_capacity(raw.len());
     for chunk in raw.utf8_chunks() {

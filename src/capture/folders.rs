@@ -45,26 +45,32 @@ pub(super) fn read(folders: &[&[u8]]) -> Vec<Folder> {
     read
 }
 
+/// The longest name of a folder that a vendor makes.
+const LONGEST: usize = "YYYY_MM_DD-YYYY_MM_DD".len();
+
 fn read_one(name: &[u8]) -> Folder {
-    let digits: Vec<u8> = name.iter().copied().filter(u8::is_ascii_digit).collect();
-    // The longest that is looked for.
-    if name.len() > 21 {
-        return Folder::Given;
+    let (mut shape, mut digits, mut count) = ([0; LONGEST], [0; LONGEST], 0);
+    let Some(shape) = shape.get_mut(..name.len()) else { return Folder::Given };
+    for (byte, place) in name.iter().zip(&mut *shape) {
+        *place = if byte.is_ascii_digit() { b'0' } else { byte.to_ascii_lowercase() };
+        if byte.is_ascii_digit() {
+            digits[count] = *byte;
+            count += 1;
+        }
     }
-    let shape: Vec<u8> =
-        name.iter().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte.to_ascii_lowercase() }).collect();
+    let digits = &digits[..count];
     let date = |from: usize| {
         let part = |from: usize, to: usize| digits.get(from..to).and_then(number);
         date_of(part(from, from + 4), part(from + 4, from + 6), part(from + 6, from + 8))
     };
-    match shape.as_slice() {
+    match &*shape {
         b"0000-00-00" | b"0000_00_00" | b"0000.00.00" | b"00000000" | b"00000000_00" | b"img_0000-00-00"
         | b"0000y00m00d00h" => date(0).map_or(Folder::Given, Folder::Date),
         b"0000_00_00-0000_00_00" => match (date(0), date(8)) {
             (Some(first), Some(last)) => Folder::Interval(first, last),
             _ => Folder::Given,
         },
-        b"pic_0" | b"pic_00" | b"pic_000" | b"00hour" => number(&digits).map_or(Folder::Given, Folder::Number),
+        b"pic_0" | b"pic_00" | b"pic_000" | b"00hour" => number(digits).map_or(Folder::Given, Folder::Number),
         b"jpg" | b"snap" => Folder::Kind(Media::Picture),
         b"dav" | b"record" => Folder::Kind(Media::Video),
         b"images000" if digits == b"000" => Folder::Kind(Media::Picture),

@@ -3,8 +3,8 @@
 //!
 //! When in doubt, a file is whole: it is then stored under its own key, and nothing is lost by the mistake.
 
-use std::fs::File;
 use serde::Serialize;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 /// What a file's content says of its end.

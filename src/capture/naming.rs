@@ -12,7 +12,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use chrono::{NaiveDate, NaiveDateTime, TimeDelta};
-use regex::bytes::{Captures, Regex, RegexSet, RegexSetBuilder};
+use regex::bytes::{Regex, RegexSet, RegexSetBuilder};
+use regex_automata::util::syntax;
+use regex_automata::{Anchored, Input, PatternID, meta};
 
 use super::TakenFrom;
 use crate::key;
@@ -39,7 +41,6 @@ use Year::{Four, Two};
 
 /// Patterns read bytes, not characters: names need not be UTF-8.
 const FRAGMENTS: &[(&str, &str)] = &[
-    // Where the file's name begins.
     ("{name}", r"(?:^|/)"),
     ("{device}", r"(?P<device>[^/]+?)"),
     // An event is any word that is no number.
@@ -284,8 +285,53 @@ const NAMINGS: &[Naming] = &[
     },
 ];
 
+/// The groups that a pattern may name.
+const GROUPS: [&str; 7] = ["device", "channel", "stamp", "date", "time", "event", "taken"];
+
+/// Where in a path the whole match lies, and each of [`GROUPS`].
+#[derive(Debug, Default)]
+struct Found {
+    begins: usize,
+    groups: [Option<(usize, usize)>; GROUPS.len()],
+}
+
+/// A row's pattern, ready to search.
+struct Reader {
+    pattern: meta::Regex,
+    /// Whether it is a pattern of the file's name alone.
+    of_name: bool,
+    /// Which group of the pattern each of [`GROUPS`] is.
+    places: [Option<usize>; GROUPS.len()],
+}
+
+/// Room for the whole match and the groups of any row.
+const MOST_SLOTS: usize = 2 * (GROUPS.len() + 1);
+
+impl Reader {
+    fn new(row: &Naming) -> Option<Self> {
+        let of_name = row.pattern.strip_prefix("{name}");
+        let pattern = expand(of_name.unwrap_or(row.pattern));
+        let syntax = syntax::Config::new().unicode(false).utf8(false);
+        let config = meta::Config::new().utf8_empty(false);
+        let pattern = meta::Builder::new().configure(config).syntax(syntax).build(&pattern).ok()?;
+        let info = pattern.group_info();
+        let places = GROUPS.map(|group| info.to_index(PatternID::ZERO, group));
+        (info.slot_len() <= MOST_SLOTS).then(|| Self { places, of_name: of_name.is_some(), pattern })
+    }
+
+    fn find(&self, path: &[u8], name_at: usize) -> Option<Found> {
+        let input =
+            if self.of_name { Input::new(path).range(name_at..).anchored(Anchored::Yes) } else { Input::new(path) };
+        let mut slots = [None; MOST_SLOTS];
+        self.pattern.search_slots(&input, &mut slots)?;
+        let place = |group: usize| Some((slots[2 * group]?.get(), slots[2 * group + 1]?.get()));
+        let begins = place(0)?.0.min(name_at);
+        Some(Found { begins, groups: self.places.map(|group| place(group?)) })
+    }
+}
+
 struct Table {
-    patterns: Vec<Regex>,
+    readers: Vec<Reader>,
     /// All patterns at once: which rows to read with at all.
     any: RegexSet,
 }
@@ -294,8 +340,7 @@ static TABLE: LazyLock<Option<Table>> = LazyLock::new(|| {
     // A row that does not compile would be found by `every_row_compiles`.
     let patterns: Vec<String> = NAMINGS.iter().map(|row| expand(row.pattern)).collect();
     let any = RegexSetBuilder::new(&patterns).unicode(false).build().ok()?;
-    let compile = |pattern: &String| regex::bytes::RegexBuilder::new(pattern).unicode(false).build().ok();
-    Some(Table { patterns: patterns.iter().map(compile).collect::<Option<_>>()?, any })
+    Some(Table { readers: NAMINGS.iter().map(Reader::new).collect::<Option<_>>()?, any })
 });
 
 fn expand(pattern: &str) -> String {
@@ -360,25 +405,25 @@ pub fn read(path: &Path, vendor: &str) -> Reading {
         .matches(bytes)
         .iter()
         .filter(|row| is_asked(&NAMINGS[*row], vendor))
-        .find_map(|row| read_row(&NAMINGS[row], &table.patterns[row], bytes).ok())
+        .find_map(|row| read_row(&NAMINGS[row], &table.readers[row], bytes).ok())
         .unwrap_or_else(|| Reading::nothing(bytes))
 }
 
 /// Tries every row: its vendor, its shape, and what came of it.
 pub fn explain(path: &Path, vendor: &str) -> Vec<(Option<&'static str>, &'static str, Trial)> {
     let bytes = path.as_os_str().as_encoded_bytes();
-    let patterns = TABLE.as_ref().map_or(&[][..], |table| &table.patterns);
+    let readers = TABLE.as_ref().map_or(&[][..], |table| &table.readers);
     let mut read = false;
-    let trial = |(row, pattern): (&'static Naming, &Regex)| {
+    let trial = |(row, reader): (&'static Naming, &Reader)| {
         let trial = match () {
             () if !is_asked(row, vendor) => Trial::OtherVendor,
             () if read => Trial::NotAsked,
-            () => read_row(row, pattern, bytes).map_or_else(|trial| trial, Trial::Reads),
+            () => read_row(row, reader, bytes).map_or_else(|trial| trial, Trial::Reads),
         };
         read |= matches!(trial, Trial::Reads(_));
         (row.vendor, row.shape, trial)
     };
-    NAMINGS.iter().zip(patterns).map(trial).collect()
+    NAMINGS.iter().zip(readers).map(trial).collect()
 }
 
 fn is_asked(row: &Naming, vendor: &str) -> bool {
@@ -387,49 +432,56 @@ fn is_asked(row: &Naming, vendor: &str) -> bool {
     vendor == "auto" || row.vendor.is_none_or(|name| name == vendor)
 }
 
-fn read_row(row: &Naming, pattern: &Regex, bytes: &[u8]) -> Result<Reading, Trial> {
-    let found = pattern.captures(bytes).ok_or(Trial::OtherShape)?;
-    let reading = reading(&found, row.vendor, bytes, row.year);
-    match reading.stamp {
-        None if found.name("stamp").or(found.name("date")).is_some() => Err(Trial::NoTime(digits(&found))),
-        _ => Ok(reading),
+fn read_row(row: &Naming, reader: &Reader, path: &[u8]) -> Result<Reading, Trial> {
+    let found = reader.find(path, name_at(path)).ok_or(Trial::OtherShape)?;
+    let reading = reading(&found, row.vendor, path, row.year);
+    let clock = found.clock();
+    if reading.stamp.is_none() && clock.clone().next().is_some() {
+        let digits: Vec<_> = clock.map(|(from, to)| String::from_utf8_lossy(&path[from..to])).collect();
+        return Err(Trial::NoTime(digits.join(" ")));
     }
+    Ok(reading)
 }
 
 /// Reads a path with the pattern of a camera's own configuration (groups `camera`, `taken`, `event`, `channel`).
 pub fn read_own(path: &Path, pattern: &Regex) -> Option<(Reading, Option<String>)> {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    let found = pattern.captures(bytes)?;
-    let camera = found.name("camera").map(|found| key::camera_segment(found.as_bytes()));
-    Some((reading(&found, None, bytes, Four), camera))
+    let path = path.as_os_str().as_encoded_bytes();
+    let captures = pattern.captures(path)?;
+    let camera = captures.name("camera").map(|found| key::camera_segment(found.as_bytes()));
+    let groups = GROUPS.map(|group| captures.name(group).map(|found| (found.start(), found.end())));
+    Some((reading(&Found { begins: name_at(path), groups }, None, path, Four), camera))
 }
 
-fn reading(found: &Captures<'_>, vendor: Option<&'static str>, path: &[u8], year: Year) -> Reading {
-    let group = |name| found.name(name).map(|m| m.as_bytes());
-    let name_at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-    let clock = ["stamp", "taken", "date", "time"].map(|name| found.name(name));
-    let in_name = clock.iter().flatten().all(|part| part.start() >= name_at);
-    let parts = clock.iter().flatten().map(|part| part.as_bytes());
-    let from = if in_name { TakenFrom::Name } else { TakenFrom::Folder };
+fn name_at(path: &[u8]) -> usize {
+    path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1)
+}
+
+impl Found {
+    /// The parts of the stamp.
+    fn clock(&self) -> impl Iterator<Item = (usize, usize)> + Clone {
+        let [_, _, stamp, date, time, _, taken] = self.groups;
+        [stamp, date, time, taken].into_iter().flatten()
+    }
+}
+
+fn reading(found: &Found, vendor: Option<&'static str>, path: &[u8], year: Year) -> Reading {
+    let name_at = name_at(path);
+    let [device, channel, .., event, _] = found.groups.map(|group| group.map(|(from, to)| &path[from..to]));
+    let from = if found.clock().all(|(from, _)| from >= name_at) { TakenFrom::Name } else { TakenFrom::Folder };
+    let wall = read_stamp(found.clock().map(|(from, to)| &path[from..to]), year);
     Reading {
         vendor,
         // Where the stamp of a name is none, its digits would make every picture a camera.
-        device: group("device").filter(|device| !has_long_number(device)).map(key::camera_segment),
-        channel: group("channel").map(key::escape),
-        stamp: read_stamp(parts, year).map(|wall| Stamp { wall, from }),
-        event: group("event").map(key::escape),
-        tree_at: found.get(0).map_or(name_at, |whole| whole.start().min(name_at)),
+        device: device.filter(|device| !has_long_number(device)).map(key::camera_segment),
+        channel: channel.map(key::escape),
+        stamp: wall.map(|wall| Stamp { wall, from }),
+        event: event.map(key::escape),
+        tree_at: found.begins,
     }
 }
 
 fn has_long_number(text: &[u8]) -> bool {
     text.split(|byte| !byte.is_ascii_digit()).any(|number| number.len() >= 14)
-}
-
-/// The digits of a stamp, for a message.
-fn digits(found: &Captures<'_>) -> String {
-    let parts = ["stamp", "date", "time"].iter().filter_map(|name| found.name(name));
-    parts.map(|part| String::from_utf8_lossy(part.as_bytes())).collect::<Vec<_>>().join(" ")
 }
 
 /// Reads a wall clock out of the digits of `YYYYMMDDhhmmss[f...]`, whatever stands between them.
@@ -477,7 +529,7 @@ mod tests {
 
     #[test]
     fn every_row_compiles() {
-        assert_eq!(TABLE.as_ref().unwrap().patterns.len(), NAMINGS.len());
+        assert_eq!(TABLE.as_ref().unwrap().readers.len(), NAMINGS.len());
         for row in NAMINGS {
             assert!(!expand(row.pattern).contains("{name}") && !row.shape.is_empty());
         }

@@ -131,10 +131,15 @@ fn explanation(path: &Path, sighting: &Sighting<'_>, config: &Config) -> Explana
 
 fn describe(reading: &Reading) -> String {
     let stamp = reading.stamp.map(|stamp| format!("{} from the {}", stamp.wall, stamp.from.as_str()));
-    let parts = [("time", &stamp), ("device", &reading.device), ("channel", &reading.channel), ("event", &reading.event)];
+    let parts =
+        [("time", &stamp), ("device", &reading.device), ("channel", &reading.channel), ("event", &reading.event)];
     let told: Vec<String> =
         parts.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?))).collect();
-    if told.is_empty() { "reads the path, which tells nothing".to_owned() } else { format!("reads {}", told.join(", ")) }
+    if told.is_empty() {
+        "reads the path, which tells nothing".to_owned()
+    } else {
+        format!("reads {}", told.join(", "))
+    }
 }
 
 /// The path below the drop folder: of an absolute path, of a file in a shell's folder there, else what was typed.

@@ -16,8 +16,8 @@ use super::{Out, Partly, tell};
 use crate::bucket::{Refusal, Verdict};
 use crate::daemon;
 use crate::drop_folder::{Found, Sight};
-use crate::key::ObjectKey;
 use crate::ingest::{Context, Outcome, ingest_one, show};
+use crate::key::ObjectKey;
 
 #[derive(Debug, Args)]
 pub(super) struct Upload {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Datelike, Duration, NaiveDateTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -22,8 +23,9 @@ fn config(rest: &str) -> Config {
     Config::parse(Path::new("names.yaml"), &text, &|_| None).unwrap()
 }
 
-fn utc() -> Config {
-    config("timezone: UTC\nmax_clock_skew: null\n")
+fn utc() -> &'static Config {
+    static UTC: LazyLock<Config> = LazyLock::new(|| config("timezone: UTC\nmax_clock_skew: null\n"));
+    &UTC
 }
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -45,7 +47,7 @@ fn every_known_name_is_read_in_full() {
     for line in NAMES.lines().skip(1) {
         let columns: Vec<&str> = line.split('\t').collect();
         let [vendor, path, taken, event, channel, media, camera, from] = columns[..] else { panic!("{line}") };
-        let sighting = capture::sight(Path::new(path), &config);
+        let sighting = capture::sight(Path::new(path), config);
         let reading = &sighting.reading;
         let expected = (!taken.is_empty()).then(|| taken.parse::<NaiveDateTime>().unwrap());
         assert_eq!(reading.stamp.map(|stamp| stamp.wall), expected, "{path}");
@@ -67,8 +69,8 @@ fn no_two_known_names_share_a_key() {
     let config = utc();
     let mut keys = HashMap::new();
     for path in paths() {
-        let capture = capture::classify(Path::new(path), at("2026-11-22T00:00:00Z"), &config);
-        if let Some(other) = keys.insert(key(&config, &capture), path) {
+        let capture = capture::classify(Path::new(path), at("2026-11-22T00:00:00Z"), config);
+        if let Some(other) = keys.insert(key(config, &capture), path) {
             panic!("{path} and {other} share a key");
         }
     }
@@ -77,10 +79,11 @@ fn no_two_known_names_share_a_key() {
 #[test]
 fn folders_that_repeat_the_name_do_not_make_another_source() {
     let config = utc();
-    let place = |path: &str| key(&config, &capture::classify(Path::new(path), at("2026-11-22T00:00:00Z"), &config));
+    let place = |path: &str| key(config, &capture::classify(Path::new(path), at("2026-11-22T00:00:00Z"), config));
     let plain = place("Den/Den_00_20260927140305.jpg");
     assert_eq!(plain, "Den/2026-09-27/Den_00_20260927140305.jpg");
-    for path in ["Den/2026/09/27", "2026/09/27/Den", "2026/09/27", "Den/2026-09-27/14/jpg", "2026_09_27-2026_09_28/Den"] {
+    for path in ["Den/2026/09/27", "2026/09/27/Den", "2026/09/27", "Den/2026-09-27/14/jpg", "2026_09_27-2026_09_28/Den"]
+    {
         assert_eq!(place(&format!("{path}/Den_00_20260927140305.jpg")), plain, "{path}");
     }
     for path in ["Den/2026/09/28", "Den/A", "Den/2026-09-27/15", "Den/dav", "Den/2026_09_28-2026_09_28"] {
@@ -93,18 +96,50 @@ fn folders_that_repeat_the_name_do_not_make_another_source() {
 /// Parts of paths that are alike once `/` has become `_`.
 fn part() -> impl Strategy<Value = &'static str> {
     proptest::sample::select(vec![
-        "a", "b", "a_b", "b_a", "_", "2019-05-09", "2019-05-09_001", "001", "pic", "pic_001", "jpg", "dav", "06", "07",
-        "06_07", "5", "current", "27[M][0@0][0]", "a~1a2b3c4d", "20261122T000000", "20261122T000000_a",
+        "a",
+        "b",
+        "a_b",
+        "b_a",
+        "_",
+        "2019-05-09",
+        "2019-05-09_001",
+        "001",
+        "pic",
+        "pic_001",
+        "jpg",
+        "dav",
+        "06",
+        "07",
+        "06_07",
+        "5",
+        "current",
+        "27[M][0@0][0]",
+        "a~1a2b3c4d",
+        "20261122T000000",
+        "20261122T000000_a",
     ])
 }
 
 fn file() -> impl Strategy<Value = &'static str> {
     proptest::sample::select(vec![
-        "a.jpg", "a_b.jpg", "b.jpg", "TIMING.jpg", "current_TIMING.jpg", "27[M][0@0][0].jpg", "07_27[M][0@0][0].jpg",
-        "06_07_27[M][0@0][0].jpg", "06.07.27[M][0@0][0].jpg", "001_06.07.27-06.07.28[M][0@0][0].jpg", "a", "a.",
-        "10.0.0.1_01_20190509060727000_TIMING.jpg", "a_10.0.0.1_01_20190509060727000_TIMING.jpg",
-        "b_10.0.0.1_01_20190509060727000_TIMING~1a2b3c4d.jpg", "001_20190509060727_[M][0@0][0].jpg",
-        "20261122T000000_a.jpg", "20190509_060727.jpg",
+        "a.jpg",
+        "a_b.jpg",
+        "b.jpg",
+        "TIMING.jpg",
+        "current_TIMING.jpg",
+        "27[M][0@0][0].jpg",
+        "07_27[M][0@0][0].jpg",
+        "06_07_27[M][0@0][0].jpg",
+        "06.07.27[M][0@0][0].jpg",
+        "001_06.07.27-06.07.28[M][0@0][0].jpg",
+        "a",
+        "a.",
+        "10.0.0.1_01_20190509060727000_TIMING.jpg",
+        "a_10.0.0.1_01_20190509060727000_TIMING.jpg",
+        "b_10.0.0.1_01_20190509060727000_TIMING~1a2b3c4d.jpg",
+        "001_20190509060727_[M][0@0][0].jpg",
+        "20261122T000000_a.jpg",
+        "20190509_060727.jpg",
     ])
 }
 
@@ -122,8 +157,8 @@ proptest! {
         };
         let (first, second) = (path(&first), path(&second));
         let arrival = at("2026-11-22T00:00:00Z");
-        let [one, other] = [&first, &second].map(|path| capture::classify(path, arrival, &config));
-        if first != second && key(&config, &one) == key(&config, &other) {
+        let [one, other] = [&first, &second].map(|path| capture::classify(path, arrival, config));
+        if first != second && key(config, &one) == key(config, &other) {
             // Folders that say again what the name says are all that may differ.
             let told = |path: &Path| -> Vec<OsString> {
                 let implied = ["2019-05-09", "jpg", "06", "001"];
@@ -139,13 +174,13 @@ proptest! {
         let config = utc();
         let mut path: PathBuf = folders.iter().collect();
         path.push(OsString::from_vec(bytes));
-        let capture = capture::classify(&path, at("2026-11-22T00:00:00Z"), &config);
-        let key = key(&config, &capture);
+        let capture = capture::classify(&path, at("2026-11-22T00:00:00Z"), config);
+        let key = key(config, &capture);
         prop_assert!(key.len() <= 1024);
         let parts = Layout::new("", config.s3.key.clone()).parse(&key).unwrap();
         prop_assert_eq!(&parts.camera, &capture.camera);
         prop_assert_eq!(parts.date, capture.taken.date_naive());
-        let told = capture::read_stored(&parts.camera, &parts.file, &config);
+        let told = capture::read_stored(&parts.camera, &parts.file, config);
         if let Some(taken) = told.taken {
             // Our own stamps have no fractions.
             prop_assert_eq!(taken.naive_local().date(), parts.date, "{}", key);
@@ -254,7 +289,7 @@ fn a_time_that_cannot_be_is_filed_by_arrival() {
 fn a_folder_that_names_a_day_files_what_came_later() {
     let config = utc();
     let judged = |path: &str, arrival: &str| {
-        let capture = capture::classify(Path::new(path), at(arrival), &config);
+        let capture = capture::classify(Path::new(path), at(arrival), config);
         (capture.taken.to_rfc3339(), capture.taken_from)
     };
     for path in ["cam/2025-02-17/a.jpg", "2025/02/17/cam/a.jpg", "cam/20250217/12/a.jpg"] {
