@@ -284,11 +284,16 @@ impl Sighting<'_> {
         }
     }
 
-    /// The source's name for the key. No two paths of a camera have one, but where they differ in folders alone that
-    /// repeat what the name says.
+    /// The source's name for the key: its own, where that tells the whole time.
+    ///
+    /// No two paths of a camera have one, but where a name that tells its device and its time lies in several folders,
+    /// or in folders that only repeat what it says.
     fn file(&self, taken: DateTime<FixedOffset>, taken_from: TakenFrom) -> Vec<u8> {
         let Some((own, folders)) = self.below.split_last() else { return Vec::new() };
         if taken_from == TakenFrom::Name && !has_our_stamp(own) {
+            if self.reading.device.is_some() {
+                return own.to_vec();
+            }
             let (wall, channel) = (taken.naive_local(), self.reading.channel.as_deref());
             let event = self.reading.event.as_ref().map(String::as_bytes);
             let implied = |(name, folder): &(&&[u8], &Folder)| {
@@ -483,10 +488,7 @@ mod tests {
         assert_eq!(capture.camera, "CAM-EXT-001");
         assert_eq!(capture.taken.to_rfc3339(), "2022-02-24T05:06:07.089+02:00");
         assert_eq!(capture.taken_from, TakenFrom::Name);
-        assert_eq!(
-            String::from_utf8_lossy(&capture.file),
-            "sub_192.168.1.64_01_20220224050607089_MOTION_DETECTION~16f63916.jpg"
-        );
+        assert_eq!(capture.file, b"192.168.1.64_01_20220224050607089_MOTION_DETECTION.jpg");
         assert_eq!(capture.media, Media::Picture);
     }
 

@@ -80,15 +80,16 @@ fn no_two_known_names_share_a_key() {
 fn folders_that_repeat_the_name_do_not_make_another_source() {
     let config = utc();
     let place = |path: &str| key(config, &capture::classify(Path::new(path), at("2026-11-22T00:00:00Z"), config));
-    let plain = place("Den/Den_00_20260927140305.jpg");
-    assert_eq!(plain, "Den/2026-09-27/Den_00_20260927140305.jpg");
-    for path in ["Den/2026/09/27", "2026/09/27/Den", "2026/09/27", "Den/2026-09-27/14/jpg", "2026_09_27-2026_09_28/Den"]
-    {
-        assert_eq!(place(&format!("{path}/Den_00_20260927140305.jpg")), plain, "{path}");
+    let plain = place("Den/2018_10_09_14_53_51_0.jpg");
+    assert_eq!(plain, "Den/2018-10-09/2018_10_09_14_53_51_0.jpg");
+    for path in ["Den/2018/10/09", "2018/10/09/Den", "Den/2018-10-09/14/jpg", "2018_10_08-2018_10_09/Den"] {
+        assert_eq!(place(&format!("{path}/2018_10_09_14_53_51_0.jpg")), plain, "{path}");
     }
-    for path in ["Den/2026/09/28", "Den/A", "Den/2026-09-27/15", "Den/dav", "Den/2026_09_28-2026_09_28"] {
-        assert_ne!(place(&format!("{path}/Den_00_20260927140305.jpg")), plain, "{path}");
+    for path in ["Den/2018/10/10", "Den/A", "Den/2018-10-09/15", "Den/dav", "Den/2018_10_10-2018_10_10"] {
+        assert_ne!(place(&format!("{path}/2018_10_09_14_53_51_0.jpg")), plain, "{path}");
     }
+    // A name that tells its device too is the same one everywhere.
+    assert_eq!(place("Den/A/Den_00_20260927140305.jpg"), "Den/2026-09-27/Den_00_20260927140305.jpg");
     // A stamp made by us is not taken for a camera's.
     assert_ne!(place("Den/20261122T000000_a.jpg"), place("Den/a.jpg"));
 }
@@ -159,13 +160,16 @@ proptest! {
         let arrival = at("2026-11-22T00:00:00Z");
         let [one, other] = [&first, &second].map(|path| capture::classify(path, arrival, config));
         if first != second && key(config, &one) == key(config, &other) {
-            // Folders that say again what the name says are all that may differ.
+            // Where a name tells its time and more, folders may differ: all of them if it tells its device, else those
+            // that say again what it says.
             let told = |path: &Path| -> Vec<OsString> {
                 let implied = ["2019-05-09", "jpg", "06", "001"];
                 path.iter().filter(|part| !implied.iter().any(|known| known == part)).map(OsString::from).collect()
             };
             prop_assert_eq!(one.taken_from, TakenFrom::Name);
-            prop_assert_eq!(told(&first), told(&second));
+            prop_assert_eq!(first.file_name(), second.file_name());
+            let device = capture::sight(&first, config).reading.device.is_some();
+            prop_assert!(device || told(&first) == told(&second));
         }
     }
 
