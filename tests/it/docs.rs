@@ -126,3 +126,23 @@ fn links_within_the_project_lead_somewhere() {
         assert!(root.join(&link).exists(), "README.md links to {link}, which is not there");
     }
 }
+
+#[test]
+fn every_vendor_is_in_the_readme_and_reads_its_example() {
+    let rows = README.lines().skip_while(|line| !line.starts_with("| cameras of |")).skip(2);
+    let rows: Vec<Vec<&str>> =
+        rows.take_while(|line| line.starts_with('|')).map(|row| row.split('|').collect()).collect();
+    let code = |cell: &str| cell.split('`').nth(1).unwrap().to_owned();
+    let vendors: BTreeSet<String> = rows.iter().map(|row| code(row[2])).collect();
+    let known: BTreeSet<String> = hk_aws::config::VENDORS.iter().skip(1).map(|vendor| (*vendor).to_owned()).collect();
+    assert_eq!(vendors, known);
+    for row in rows {
+        let (vendor, path) = (code(row[2]), code(row[4]));
+        let reading = hk_aws::capture::naming::read(Path::new(&path), &vendor);
+        let found = hk_aws::capture::naming::read(Path::new(&path), "auto");
+        assert_eq!(reading, found, "{path}");
+        assert_eq!(reading.vendor, Some(if vendor == "amcrest" { "dahua" } else { &vendor }), "{path}");
+        let stamp = reading.stamp.map(|stamp| stamp.wall.format("%F %T").to_string());
+        assert!(stamp.as_deref() == Some("2024-01-02 03:04:05") || vendor == "mobotix", "{path}: {stamp:?}");
+    }
+}

@@ -307,6 +307,25 @@ fn a_folder_that_names_a_day_files_what_came_later() {
 }
 
 #[tokio::test]
+async fn every_known_name_goes_its_way() {
+    let mut site = Site::new(Settings::default()).await;
+    let config = site.config();
+    let (beside, captures): (Vec<_>, Vec<_>) =
+        paths().partition(|path| config.drop_folder.ignore.matches(Path::new(path)).is_some());
+    for path in paths() {
+        site.write(path, path.as_bytes());
+    }
+    site.start().await;
+    let all = captures.len() as u64;
+    let status = site.wait_for_status("all stored", |status| status.stored.captures == all).await;
+    assert_eq!(status.waiting.ignored, beside.len() as u64);
+    assert_eq!(files(&site.drop_path("")).len(), beside.len());
+    // Each under a key of its own: nobody had to give way to another.
+    assert_eq!(site.s3.requests().len(), captures.len());
+    assert_eq!(site.s3.keys().len(), captures.len());
+}
+
+#[tokio::test]
 async fn a_reset_camera_loses_nothing_and_its_clock_is_reported_once() {
     let mut site = Site::new(Settings { rest: "max_clock_skew: 400d", ..Settings::default() }).await;
     let mut expected = Vec::new();
