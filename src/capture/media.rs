@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 mod boxes;
+mod chunks;
 mod jpeg;
 mod walk;
 
@@ -32,8 +33,10 @@ pub enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Jpeg,
+    Png,
     /// MP4, MOV and their kin.
     Boxes,
+    Avi,
     /// Also plain H.264 and H.265, whose streams end wherever they end (ITU-T H.264 and H.265, annex B).
     Other,
 }
@@ -45,7 +48,9 @@ impl Format {
         file.by_ref().take(12).read_to_end(&mut head)?;
         Ok(match head.as_slice() {
             [0xFF, 0xD8, 0xFF, ..] => Self::Jpeg,
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Self::Png,
             [_, _, _, _, b'f', b't', b'y', b'p', ..] => Self::Boxes,
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' '] => Self::Avi,
             _ => Self::Other,
         })
     }
@@ -60,7 +65,9 @@ pub fn end_of(file: &mut File) -> io::Result<End> {
     let mut walk = Walk::over(file)?;
     let end = match format {
         Format::Jpeg => jpeg::end(&mut walk),
+        Format::Png => chunks::png(&mut walk),
         Format::Boxes => boxes::end(&mut walk),
+        Format::Avi => chunks::avi(&mut walk),
         Format::Other => Ok(End::Unknown),
     };
     match end {
@@ -116,11 +123,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_have_an_answer(start in 0usize..3, bytes: Vec<u8>) {
+        fn any_bytes_have_an_answer(start in 0usize..5, bytes: Vec<u8>) {
             let head: &[u8] = [
                 &b""[..],
                 b"\xFF\xD8\xFF",
+                b"\x89PNG\r\n\x1a\n",
                 b"\0\0\0\x10ftyp",
+                b"RIFF\x10\0\0\0AVI ",
             ][start];
             end(&[head, &bytes].concat());
         }
