@@ -13,6 +13,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 mod boxes;
 mod chunks;
+mod ebml;
 mod jpeg;
 mod walk;
 
@@ -36,6 +37,8 @@ enum Format {
     Png,
     /// MP4, MOV and their kin.
     Boxes,
+    /// Matroska or `WebM`.
+    Ebml,
     Avi,
     /// Also plain H.264 and H.265, whose streams end wherever they end (ITU-T H.264 and H.265, annex B).
     Other,
@@ -50,6 +53,7 @@ impl Format {
             [0xFF, 0xD8, 0xFF, ..] => Self::Jpeg,
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Self::Png,
             [_, _, _, _, b'f', b't', b'y', b'p', ..] => Self::Boxes,
+            [0x1A, 0x45, 0xDF, 0xA3, ..] => Self::Ebml,
             [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' '] => Self::Avi,
             _ => Self::Other,
         })
@@ -67,6 +71,7 @@ pub fn end_of(file: &mut File) -> io::Result<End> {
         Format::Jpeg => jpeg::end(&mut walk),
         Format::Png => chunks::png(&mut walk),
         Format::Boxes => boxes::end(&mut walk),
+        Format::Ebml => ebml::end(&mut walk),
         Format::Avi => chunks::avi(&mut walk),
         Format::Other => Ok(End::Unknown),
     };
@@ -123,12 +128,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_have_an_answer(start in 0usize..5, bytes: Vec<u8>) {
+        fn any_bytes_have_an_answer(start in 0usize..6, bytes: Vec<u8>) {
             let head: &[u8] = [
                 &b""[..],
                 b"\xFF\xD8\xFF",
                 b"\x89PNG\r\n\x1a\n",
                 b"\0\0\0\x10ftyp",
+                b"\x1A\x45\xDF\xA3",
                 b"RIFF\x10\0\0\0AVI ",
             ][start];
             end(&[head, &bytes].concat());
