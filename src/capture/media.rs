@@ -15,6 +15,7 @@ mod boxes;
 mod chunks;
 mod ebml;
 mod jpeg;
+mod packets;
 mod walk;
 
 use walk::Walk;
@@ -40,6 +41,12 @@ enum Format {
     /// Matroska or `WebM`.
     Ebml,
     Avi,
+    /// Dahua's, with its packets from `start`.
+    Dhav {
+        start: u64,
+    },
+    /// Xiongmai's .h264.
+    Xiongmai,
     /// Also plain H.264 and H.265, whose streams end wherever they end (ITU-T H.264 and H.265, annex B).
     Other,
 }
@@ -55,6 +62,9 @@ impl Format {
             [_, _, _, _, b'f', b't', b'y', b'p', ..] => Self::Boxes,
             [0x1A, 0x45, 0xDF, 0xA3, ..] => Self::Ebml,
             [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' '] => Self::Avi,
+            [b'D', b'H', b'A', b'V', kind, ..] if packets::DHAV_KINDS.contains(kind) => Self::Dhav { start: 0 },
+            [b'D', b'A', b'H', b'U', b'A', ..] => Self::Dhav { start: packets::DAHUA_HEADER },
+            [0, 0, 1, 0xFC | 0xFE, _, _, _, _, a, b, c, d] if packets::is_date([*a, *b, *c, *d]) => Self::Xiongmai,
             _ => Self::Other,
         })
     }
@@ -73,6 +83,8 @@ pub fn end_of(file: &mut File) -> io::Result<End> {
         Format::Boxes => boxes::end(&mut walk),
         Format::Ebml => ebml::end(&mut walk),
         Format::Avi => chunks::avi(&mut walk),
+        Format::Dhav { start } => packets::dhav(&mut walk, start),
+        Format::Xiongmai => packets::xiongmai(&mut walk),
         Format::Other => Ok(End::Unknown),
     };
     match end {
@@ -128,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_have_an_answer(start in 0usize..6, bytes: Vec<u8>) {
+        fn any_bytes_have_an_answer(start in 0usize..9, bytes: Vec<u8>) {
             let head: &[u8] = [
                 &b""[..],
                 b"\xFF\xD8\xFF",
@@ -136,6 +148,9 @@ mod tests {
                 b"\0\0\0\x10ftyp",
                 b"\x1A\x45\xDF\xA3",
                 b"RIFF\x10\0\0\0AVI ",
+                b"DHAV\xFD",
+                b"DAHUA",
+                b"\0\0\x01\xFC\x02\x19\x78\x44\x46\x41\x86\x60",
             ][start];
             end(&[head, &bytes].concat());
         }

@@ -39,6 +39,16 @@ impl<'a> Walk<'a> {
         Ok(self.read::<1>()?[0])
     }
 
+    /// Whether the next bytes are these; stands behind the first one that is not.
+    pub(super) fn starts(&mut self, expected: &[u8]) -> io::Result<bool> {
+        for byte in expected {
+            if self.byte()? != *byte {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Goes over `length` bytes.
     pub(super) fn skip(&mut self, length: u64) -> io::Result<()> {
         let left = self.left.checked_sub(length).ok_or(io::ErrorKind::UnexpectedEof)?;
