@@ -20,6 +20,7 @@ use serde::Serialize;
 use crate::config::{Camera, Config};
 use crate::key::{self, Fields};
 
+pub mod content;
 pub mod media;
 pub mod naming;
 

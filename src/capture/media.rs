@@ -11,14 +11,14 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-mod boxes;
+pub(in crate::capture) mod boxes;
 mod chunks;
 mod ebml;
 mod jpeg;
-mod packets;
+pub(in crate::capture) mod packets;
 mod walk;
 
-use walk::Walk;
+pub(in crate::capture) use walk::Walk;
 
 /// What a file's content says of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum End {
 
 /// What a file is by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+pub(in crate::capture) enum Format {
     Jpeg,
     Png,
     /// MP4, MOV and their kin.
@@ -52,7 +52,7 @@ enum Format {
 }
 
 impl Format {
-    fn of(file: &mut File) -> io::Result<Self> {
+    pub(in crate::capture) fn of(file: &mut File) -> io::Result<Self> {
         file.seek(SeekFrom::Start(0))?;
         let mut head = Vec::with_capacity(12);
         file.by_ref().take(12).read_to_end(&mut head)?;

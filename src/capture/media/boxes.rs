@@ -36,7 +36,7 @@ pub(super) fn end(walk: &mut Walk) -> io::Result<End> {
 }
 
 /// The kind of the box that starts here, and the length of what follows its header; `None` where no box can start.
-fn header(walk: &mut Walk) -> io::Result<Option<([u8; 4], u64)>> {
+pub(in crate::capture) fn header(walk: &mut Walk) -> io::Result<Option<([u8; 4], u64)>> {
     let short = u32::from_be_bytes(walk.read()?);
     let kind: [u8; 4] = walk.read()?;
     if !kind.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == 0xA9) {

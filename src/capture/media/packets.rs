@@ -44,12 +44,28 @@ pub(super) fn dhav(walk: &mut Walk, start: u64) -> io::Result<End> {
     Ok(if closed { End::Whole } else { End::Unknown })
 }
 
+/// The packed date of a DAV's first packet.
+pub(in crate::capture) fn dhav_date(walk: &mut Walk, start: u64) -> io::Result<Option<u32>> {
+    walk.skip(start)?;
+    if !walk.starts(b"DHAV")? {
+        return Ok(None);
+    }
+    walk.skip(12)?;
+    Ok(Some(u32::from_le_bytes(walk.read()?)))
+}
+
 pub(super) fn xiongmai(walk: &mut Walk) -> io::Result<End> {
     while walk.left() >= 4 {
         let Some(length) = header(walk)? else { return Ok(End::Unknown) };
         walk.skip(u64::from(length))?;
     }
     Ok(if walk.left() == 0 { End::Whole } else { End::Unknown })
+}
+
+/// The packed date of the picture that a clip starts with.
+pub(in crate::capture) fn xiongmai_date(walk: &mut Walk) -> io::Result<u32> {
+    walk.skip(8)?;
+    Ok(u32::from_le_bytes(walk.read()?))
 }
 
 /// How many bytes follow the header that starts here.
