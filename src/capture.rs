@@ -442,6 +442,12 @@ fn resolve_content(content: ContentTime, zone: Tz, arrival: Option<DateTime<Utc>
     match content {
         ContentTime::At(taken) => taken,
         ContentTime::Wall(wall) => resolve(wall, zone, arrival),
+        ContentTime::UtcOrWall(time) => {
+            // The standard says UTC, many cameras write their wall clock: the arrival tells which, if there is one.
+            let (utc, wall) = (time.and_utc().with_timezone(&zone).fixed_offset(), resolve(time, zone, arrival));
+            let distance = |taken: DateTime<FixedOffset>| arrival.map(|arrival| (arrival - taken.to_utc()).abs());
+            if distance(wall) < distance(utc) { wall } else { utc }
+        }
     }
 }
 

@@ -1,17 +1,321 @@
-//! When was it taken? Told by the content, where the path does not tell.
+//! When was it taken? Told by the content, for a capture whose path does not tell.
+//!
+//! * JPEG: EXIF, else the text that Mobotix cameras write into a segment (MOBOTIX Community, "JPEG Image Header
+//!   Contents"): lines of `DAT` and `TIM`, the wall clock, and `TIT`, the same moment as seconds since 1970.
+//! * MP4 and MOV: the movie's creation time (ISO/IEC 14496-12, 8.2.2), in seconds since 1904.
+//! * Dahua's and Xiongmai's streams: the packed date of the first picture (demuxer `dhav` of `FFmpeg`; python-dvr).
+//!
+//! A time before 2000 comes from a clock that was never set, and is none. Whether a later one is believable, only its
+//! distance from the arrival can tell; that is the caller's to judge.
 
-use chrono::{DateTime, FixedOffset, NaiveDateTime};
+use std::fs::File;
+use std::io;
+
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, TimeDelta};
+
+use super::media::{Format, Walk, boxes, packets};
+
+mod exif;
+
+/// The first year that a camera's clock can mean.
+const EARLIEST_YEAR: i32 = 2000;
+/// How much of a JPEG is read: two segments of the longest kind, so that EXIF has a place behind a large neighbour.
+const JPEG_HEAD_BYTES: u64 = 128 * 1024;
+/// From 1904 to 1970.
+const MOVIE_EPOCH_SECONDS: u64 = 2_082_844_800;
 
 /// A time that a file's content tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentTime {
-    /// A camera's wall clock, without a zone.
+    /// What the camera's clock on the wall said; nothing tells its zone.
     Wall(NaiveDateTime),
-    /// An instant.
+    /// An instant, at the offset that the camera's clock had.
     At(DateTime<FixedOffset>),
+    /// UTC where the camera heeds the standard; many write their wall clock there. The reading nearer to the arrival is
+    /// the likelier.
+    UtcOrWall(NaiveDateTime),
 }
 
-/// Stub until the merge.
-pub fn taken(_file: &mut std::fs::File) -> std::io::Result<Option<ContentTime>> {
+/// Reads from a file's content when it was taken.
+///
+/// # Errors
+/// Where it cannot be read; not where it is cut off or makes no sense, which is `None`.
+pub fn taken(file: &mut File) -> io::Result<Option<ContentTime>> {
+    let format = Format::of(file)?;
+    let mut walk = Walk::over(file)?;
+    let told = match format {
+        Format::Jpeg => walk.read_most(JPEG_HEAD_BYTES).map(|head| jpeg(&head)),
+        Format::Boxes => movie(&mut walk),
+        Format::Dhav { start } => packets::dhav_date(&mut walk, start).map(|date| date.and_then(packed)),
+        Format::Xiongmai => packets::xiongmai_date(&mut walk).map(packed),
+        Format::Png | Format::Ebml | Format::Avi | Format::Other => Ok(None),
+    };
+    match told {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        told => told,
+    }
+}
+
+fn jpeg(head: &[u8]) -> Option<ContentTime> {
+    let segments = segments(head);
+    let mut exif =
+        segments.iter().filter_map(|(marker, data)| data.strip_prefix(b"Exif\0\0").filter(|_| *marker == 0xE1));
+    exif.find_map(exif::taken).or_else(|| mobotix(&segments))
+}
+
+/// The segments before a JPEG's first scan, as marker and data; the last one as far as it is there.
+fn segments(head: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut segments = Vec::new();
+    let mut rest = head.get(2..).unwrap_or_default();
+    loop {
+        rest = match rest {
+            [0xFF, fill @ ..] if fill.starts_with(&[0xFF]) => fill,
+            // Start of scan, end of image, and what has no length.
+            [0xFF, 0x00..=0x01 | 0xD0..=0xDA, ..] => return segments,
+            [0xFF, marker, high, low, data @ ..] => {
+                let length = usize::from(u16::from_be_bytes([*high, *low])).saturating_sub(2);
+                let (data, rest) = data.split_at_checked(length).unwrap_or((data, &[]));
+                segments.push((*marker, data));
+                rest
+            }
+            _ => return segments,
+        };
+    }
+}
+
+/// The text may go on in a further segment, so its lines are looked for in all of them.
+fn mobotix(segments: &[(u8, &[u8])]) -> Option<ContentTime> {
+    let lines = segments.iter().flat_map(|(_, data)| data.split(|byte| !(b' '..=b'~').contains(byte)));
+    let value = |key: &[u8]| lines.clone().find_map(|line| line.strip_prefix(key));
+    let (clock, fraction) = value(b"TIM=")?.split_at_checked(8)?;
+    let wall = wall(date(value(b"DAT=")?)?, time(clock)?, fraction.strip_prefix(b".").unwrap_or_default())?;
+    let instant = value(b"TIT=").and_then(|seconds| number(seconds.split(|byte| *byte == b'.').next()?));
+    // `TZN` is no help: it may be ambiguous, as EST is.
+    let offset = instant.map(|instant| wall.and_utc().timestamp() - i64::from(instant));
+    Some(offset.and_then(|seconds| at(wall, seconds)).unwrap_or(ContentTime::Wall(wall)))
+}
+
+fn movie(walk: &mut Walk) -> io::Result<Option<ContentTime>> {
+    // Into `moov`, over all else.
+    while let Some((kind, length)) = boxes::header(walk)? {
+        match &kind {
+            b"moov" => {}
+            b"mvhd" => {
+                let [version, ..] = walk.read::<4>()?;
+                return Ok(movie_time(match version {
+                    0 => u64::from(u32::from_be_bytes(walk.read()?)),
+                    _ => u64::from_be_bytes(walk.read()?),
+                }));
+            }
+            _ => walk.skip(length)?,
+        }
+    }
     Ok(None)
+}
+
+fn movie_time(seconds: u64) -> Option<ContentTime> {
+    // Some writers count from 1970 instead, which the demuxer `mov` of FFmpeg tells apart in the same way.
+    let seconds = seconds.checked_sub(MOVIE_EPOCH_SECONDS).unwrap_or(seconds);
+    let time = DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0)?.naive_utc();
+    plausible(time).map(ContentTime::UtcOrWall)
+}
+
+/// A date as [`packets`] pack it.
+fn packed(date: u32) -> Option<ContentTime> {
+    let bits = |from: u32, count: u32| date >> from & ((1 << count) - 1);
+    let day = (i32::try_from(bits(26, 6)).ok()? + 2000, bits(22, 4), bits(17, 5));
+    wall(day, (bits(12, 5), bits(6, 6), bits(0, 6)), b"").map(ContentTime::Wall)
+}
+
+/// A wall clock with its fraction of a second in digits; a second of 60 is the next minute.
+fn wall(date: (i32, u32, u32), time: (u32, u32, u32), fraction: &[u8]) -> Option<NaiveDateTime> {
+    let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).chain([b'0'; 9].iter()).take(9);
+    let nanoseconds = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+    let over = u32::from(time.2 == 60);
+    let day = NaiveDate::from_ymd_opt(date.0, date.1, date.2)?;
+    let taken = day.and_hms_nano_opt(time.0, time.1, time.2 - over, nanoseconds)?;
+    plausible(taken.checked_add_signed(TimeDelta::seconds(i64::from(over)))?)
+}
+
+/// The instant of a wall clock that is ahead of UTC by so many seconds; `None` where no zone is.
+fn at(wall: NaiveDateTime, ahead: i64) -> Option<ContentTime> {
+    // Zones go by quarters of an hour, from -12:00 to +14:00 (IANA Time Zone Database).
+    let is_zone = ahead % 900 == 0 && (-12 * 3600..=14 * 3600).contains(&ahead);
+    let offset = FixedOffset::east_opt(i32::try_from(ahead).ok().filter(|_| is_zone)?)?;
+    wall.and_local_timezone(offset).single().map(ContentTime::At)
+}
+
+fn plausible(time: NaiveDateTime) -> Option<NaiveDateTime> {
+    (time.year() >= EARLIEST_YEAR).then_some(time)
+}
+
+/// `2024-02-03`, with whatever between the numbers.
+fn date(text: &[u8]) -> Option<(i32, u32, u32)> {
+    let year = i32::try_from(number(text.get(..4)?)?).ok()?;
+    Some((year, number(text.get(5..7)?)?, number(text.get(8..10)?)?))
+}
+
+/// `04:05:06`, with whatever between the numbers.
+fn time(text: &[u8]) -> Option<(u32, u32, u32)> {
+    Some((number(text.get(..2)?)?, number(text.get(3..5)?)?, number(text.get(6..8)?)?))
+}
+
+/// A number of nothing but digits.
+fn number(text: &[u8]) -> Option<u32> {
+    if text.iter().all(u8::is_ascii_digit) { str::from_utf8(text).ok()?.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn told(bytes: &[u8]) -> Option<ContentTime> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        taken(&mut file).unwrap()
+    }
+
+    fn clock(text: &str) -> ContentTime {
+        ContentTime::Wall(text.parse().unwrap())
+    }
+
+    fn instant(text: &str) -> ContentTime {
+        ContentTime::At(text.parse().unwrap())
+    }
+
+    fn either(text: &str) -> ContentTime {
+        ContentTime::UtcOrWall(text.parse().unwrap())
+    }
+
+    fn segment(marker: u8, data: &[u8]) -> Vec<u8> {
+        [&[0xFF, marker], &u16::try_from(data.len() + 2).unwrap().to_be_bytes()[..], data].concat()
+    }
+
+    fn picture(segments: &[Vec<u8>]) -> Vec<u8> {
+        [b"\xFF\xD8", &segments.concat()[..], b"\xFF\xDA\x00\x02scan\xFF\xD9"].concat()
+    }
+
+    fn clip(mvhd: &[u8]) -> Vec<u8> {
+        let mp4_box = |kind: &[u8; 4], body: &[u8]| {
+            [&u32::try_from(body.len() + 8).unwrap().to_be_bytes(), &kind[..], body].concat()
+        };
+        let index = [mp4_box(b"free", b"moov"), mp4_box(b"mvhd", mvhd)].concat();
+        [mp4_box(b"ftyp", b"isom"), mp4_box(b"mdat", b"mvhd"), mp4_box(b"moov", &index)].concat()
+    }
+
+    fn pack(date: (u32, u32, u32), time: (u32, u32, u32)) -> [u8; 4] {
+        let day = date.0 << 26 | date.1 << 22 | date.2 << 17;
+        (day | time.0 << 12 | time.1 << 6 | time.2).to_le_bytes()
+    }
+
+    #[test]
+    fn a_picture_tells_by_its_exif_wherever_its_segment_stands() {
+        let exif = [&b"Exif\0\0"[..], &exif::tests::original(b"2024:02:03 04:05:06\0")].concat();
+        let jfif = segment(0xE0, b"JFIF\0Exif\0\0");
+        let large = segment(0xE2, &vec![7; 65_533]);
+        let comment = segment(0xFE, b"DAT=2021-01-01\nTIM=00:00:00.000\n");
+        let fill = vec![0xFF; 3];
+        let picture =
+            picture(&[jfif, comment, large, segment(0xE1, b"http://ns.adobe.com"), fill, segment(0xE1, &exif)]);
+        assert_eq!(told(&picture), Some(clock("2024-02-03T04:05:06")));
+        // A picture that was cut off tells all the same, if the time is there.
+        assert_eq!(told(&picture[..picture.len() - 11]), Some(clock("2024-02-03T04:05:06")));
+    }
+
+    #[test]
+    fn a_mobotix_picture_tells_by_its_text() {
+        let cases: [(&[u8], Option<ContentTime>); 9] = [
+            (
+                b"#:M1IMG\nVER=1.0\nPRD=MOBOTIX\nFRM=583466\nDAT=2011-04-11\n\
+                  TIM=15:13:36.936\nTZN=EST\nTIT=1302498816.936\n",
+                Some(instant("2011-04-11T15:13:36.936+10:00")),
+            ),
+            (b"DAT=2024-02-03\r\nTIM=04:05:06.5\r\nTZN=GMT+2\r\n", Some(clock("2024-02-03T04:05:06.5"))),
+            (b"DAT=2024-02-03\0TIM=04:05:06\0", Some(clock("2024-02-03T04:05:06"))),
+            // An instant that fits no zone's clock is not believed.
+            (b"DAT=2024-02-03\nTIM=04:05:06.000\nTIT=1302498816.936\n", Some(clock("2024-02-03T04:05:06"))),
+            (b"DAT=2024-02-03\nTIM=04:05:06.000\nTIT=x\n", Some(clock("2024-02-03T04:05:06"))),
+            (b"DAT=1970-01-01\nTIM=00:00:09.000\n", None),
+            (b"XDAT=2024-02-03\nTIM=04:05:06.000\n", None),
+            (b"DAT=2024-02-03\nTIM=04:05", None),
+            (b"DAT=2024-02-30\nTIM=04:05:06.000\n", None),
+        ];
+        for (text, expected) in cases {
+            let text_of = String::from_utf8_lossy(text);
+            assert_eq!(told(&picture(&[segment(0xE0, b"JFIF\0"), segment(0xFE, text)])), expected, "{text_of}");
+        }
+        let (first, second) = (segment(0xFE, b"DAT=2024-02-03\nTI"), segment(0xFE, b"TIM=04:05:06.007\n"));
+        assert_eq!(told(&picture(&[first, second])), Some(clock("2024-02-03T04:05:06.007")));
+    }
+
+    #[test]
+    fn a_clip_tells_by_its_creation_time_as_utc_or_wall() {
+        let created = 1_706_933_106; // 2024-02-03T04:05:06Z
+        let since_1904 = created + u32::try_from(MOVIE_EPOCH_SECONDS).unwrap();
+        let long = |seconds: u64| [&[1, 0, 0, 0][..], &seconds.to_be_bytes(), &[0; 24]].concat();
+        let short = |seconds: u32| [&[0; 4][..], &seconds.to_be_bytes(), &[0; 16]].concat();
+        assert_eq!(told(&clip(&short(since_1904))), Some(either("2024-02-03T04:05:06")));
+        assert_eq!(told(&clip(&long(since_1904.into()))), Some(either("2024-02-03T04:05:06")));
+        assert_eq!(told(&clip(&short(created))), Some(either("2024-02-03T04:05:06")));
+        for never_set in [0, 1, 900_000_000, u32::try_from(MOVIE_EPOCH_SECONDS).unwrap()] {
+            assert_eq!(told(&clip(&short(never_set))), None, "{never_set}");
+        }
+        for absurd in [u64::MAX, i64::MAX.cast_unsigned(), 1 << 62] {
+            assert_eq!(told(&clip(&long(absurd))), None, "{absurd}");
+        }
+    }
+
+    #[test]
+    fn a_recorders_stream_tells_by_the_date_of_its_first_picture() {
+        let dav = |date: [u8; 4]| [b"DHAV\xFD\0\0\0numb\x20\0\0\0", &date[..], b"msec\0\0\0\0"].concat();
+        let taken = pack((24, 2, 3), (4, 5, 6));
+        assert_eq!(told(&dav(taken)), Some(clock("2024-02-03T04:05:06")));
+        let headed = [b"DAHUA", &[0; 0x3FB][..], &dav(taken)].concat();
+        assert_eq!(told(&headed), Some(clock("2024-02-03T04:05:06")));
+        assert_eq!(told(&dav(pack((24, 12, 31), (23, 59, 60)))), Some(clock("2025-01-01T00:00:00")));
+        for none in [[0; 4], [0xFF; 4], pack((24, 13, 3), (4, 5, 6)), pack((24, 2, 3), (24, 5, 6))] {
+            assert_eq!(told(&dav(none)), None, "{none:?}");
+        }
+        let still = [b"\0\0\x01\xFC\x02\x19\x78\x44", &taken[..], &[0; 4]].concat();
+        assert_eq!(told(&still), Some(clock("2024-02-03T04:05:06")));
+    }
+
+    #[test]
+    fn what_does_not_tell_or_breaks_off_is_none() {
+        let exif = [&b"Exif\0\0"[..], &exif::tests::original(b"2024:02:03 04:05:06\0")].concat();
+        let (picture, clip) = (picture(&[segment(0xE1, &exif)]), clip(&[0, 0, 0, 0, 0xE1, 0, 0, 0]));
+        let dav = [b"DHAV\xFD\0\0\0numb\x20\0\0\0", &pack((24, 2, 3), (4, 5, 6))[..]].concat();
+        for (whole, needed) in [(&picture, 5 + exif.len()), (&clip, clip.len()), (&dav, dav.len())] {
+            assert!(told(whole).is_some());
+            assert!((0..needed).all(|length| told(&whole[..length]).is_none()), "{whole:?}");
+        }
+        for other in [&b""[..], b"some text", b"DAT=2024-02-03\nTIM=04:05:06.000\n", b"\x89PNG\r\n\x1a\n", b"DHAV\xFD"]
+        {
+            assert_eq!(told(other), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_an_answer(start in 0usize..6, bytes: Vec<u8>) {
+            let head: &[u8] = [
+                &b""[..],
+                b"\xFF\xD8\xFF\xE1\x02\x00Exif\0\0II*\0\x08\0\0\0",
+                b"\xFF\xD8\xFF\xFE\x02\x00DAT=2024-02-03\nTIM=",
+                b"\0\0\0\x10ftypisom0000\0\0\0\0moov",
+                b"DHAV\xFD",
+                b"\0\0\x01\xFC\x02\x19\x78\x44",
+            ][start];
+            told(&[head, &bytes].concat());
+        }
+
+        #[test]
+        fn every_packed_date_has_an_answer(date: u32) {
+            packed(date);
+        }
+    }
 }

@@ -325,6 +325,45 @@ async fn every_known_name_goes_its_way() {
     assert_eq!(site.s3.keys().len(), captures.len());
 }
 
+fn mp4_box(kind: &[u8], body: &[u8]) -> Vec<u8> {
+    [&u32::try_from(body.len() + 8).unwrap().to_be_bytes(), kind, body].concat()
+}
+
+/// A clip whose header was made at `created`, in the clip's own way of writing it.
+fn clip(created: DateTime<Utc>) -> Vec<u8> {
+    let since_1904 = u32::try_from(created.timestamp() + 2_082_844_800).unwrap().to_be_bytes();
+    let header = [&[0; 4][..], &since_1904, &since_1904, &[0; 88]].concat();
+    let movie = mp4_box(b"moov", &mp4_box(b"mvhd", &header));
+    [mp4_box(b"ftyp", b"isom0000"), mp4_box(b"mdat", b"video"), movie].concat()
+}
+
+#[tokio::test]
+async fn where_the_path_does_not_tell_the_time_the_content_does() {
+    let rest = "cameras: [{name: UTC-CLIP, timezone: Asia/Tokyo}, {name: WALL-CLIP, timezone: Asia/Tokyo}]";
+    let mut site = Site::new(Settings { rest, ..Settings::default() }).await;
+    let text = b"DAT=2026-02-24\r\nTIM=12:00:01.250\r\n";
+    let length = u16::try_from(text.len() + 2).unwrap().to_be_bytes();
+    let picture = [b"\xFF\xD8\xFF\xFE", &length[..], text, b"\xFF\xD9"].concat();
+    site.write("MOBOTIX/000/123/E00000.jpg", &picture);
+    let now = Utc::now();
+    let started = now - Duration::seconds(90);
+    site.write("UTC-CLIP/clip.mp4", &clip(started));
+    site.write("WALL-CLIP/clip.mp4", &clip(started + Duration::hours(9)));
+    // A clip in a name that tells the time is not asked.
+    site.write("NAMED/192.168.1.64_01_20260224120000000_1.mp4", &clip(started));
+    site.start().await;
+    site.wait_until_empty().await;
+    let object = |key: &str| site.s3.object(key).unwrap_or_else(|| panic!("{key} is not among {:?}", site.s3.keys()));
+    let mobotix = object("MOBOTIX/2026-02-24/20260224T120001_000_123_E00000~ccffdb34.jpg");
+    assert_eq!(mobotix.metadata["taken-from"], "content");
+    assert_eq!(mobotix.metadata["taken-at"], "2026-02-24T12:00:01.250+00:00");
+    let tokyo = started.with_timezone(&Tz::Asia__Tokyo).format("%Y-%m-%d/%Y%m%dT%H%M%S");
+    for camera in ["UTC-CLIP", "WALL-CLIP"] {
+        assert_eq!(object(&format!("{camera}/{tokyo}_clip.mp4")).metadata["taken-from"], "content");
+    }
+    assert_eq!(object("NAMED/2026-02-24/192.168.1.64_01_20260224120000000_1.mp4").metadata["taken-from"], "name");
+}
+
 #[tokio::test]
 async fn a_reset_camera_loses_nothing_and_its_clock_is_reported_once() {
     let mut site = Site::new(Settings { rest: "max_clock_skew: 400d", ..Settings::default() }).await;
