@@ -2,7 +2,8 @@
 //!
 //! A key is `{prefix}{camera}/{date}/{file}` unless `s3.key` says otherwise. The camera comes first whatever the
 //! template, so that the bucket can be listed camera by camera. Every segment is made safe by [`escape`], which never
-//! gives two names one spelling; [`ObjectKey::variant`] is the second key of a capture whose first one is taken.
+//! gives two names one spelling; [`ObjectKey::variant`] is the second key of a capture whose first one is taken or not
+//! its due, and [`read_variant`] reads it back.
 //!
 //! A key that S3 would refuse for its length is cut and carries a hash of the whole name instead. Hashing every key
 //! was rejected: people read these names.
@@ -269,10 +270,37 @@ impl ObjectKey {
     /// The key with `~tag` before the extension: where a capture goes whose own key holds other bytes.
     #[must_use]
     pub fn variant(&self, tag: &str) -> Self {
-        let name_at = self.0.len() - self.file().len();
-        let dot = self.file().rfind('.').filter(|at| *at > 0).map_or(self.0.len(), |at| name_at + at);
-        Self(format!("{}~{tag}{}", &self.0[..dot], &self.0[dot..]))
+        let (stem, extension) = split_extension(&self.0);
+        Self(format!("{stem}~{tag}{extension}"))
     }
+}
+
+/// What lies beside the key that it would have had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// What came of a capture that was cut off: `~partial-` and 8 hexadecimal digits of its SHA-256.
+    Partial,
+    /// A whole capture whose own key held other bytes: `~` and the digits. A name that was cut to fit looks the same.
+    Whole,
+}
+
+/// Takes back [`ObjectKey::variant`], of a key or its last segment: what it was made from, and why.
+pub fn read_variant(key: &str) -> Option<(String, Variant)> {
+    let (stem, extension) = split_extension(key);
+    let (stem, tag) = stem.rsplit_once('~').filter(|(stem, _)| !stem.is_empty() && !stem.ends_with('/'))?;
+    let (hash, variant) = match tag.strip_prefix("partial-") {
+        Some(hash) => (hash, Variant::Partial),
+        None => (tag, Variant::Whole),
+    };
+    let is_hash = hash.len() == 8 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_hash.then(|| (format!("{stem}{extension}"), variant))
+}
+
+/// Splits a key before the extension of its last segment; a name that begins with its only dot has none.
+fn split_extension(key: &str) -> (&str, &str) {
+    let name_at = key.rfind('/').map_or(0, |slash| slash + 1);
+    let dot = key[name_at..].rfind('.').filter(|at| *at > 0).map_or(key.len(), |at| name_at + at);
+    key.split_at(dot)
 }
 
 impl fmt::Display for ObjectKey {
@@ -404,6 +432,28 @@ mod tests {
     }
 
     #[test]
+    fn a_variant_is_read_back_with_its_reason() {
+        for (key, expected) in [
+            ("c/d/a.b~partial-0a1b2c3d.jpg", Some(("c/d/a.b.jpg", Variant::Partial))),
+            ("a~0a1b2c3d.jpg", Some(("a.jpg", Variant::Whole))),
+            ("a~0a1b2c3d~partial-00000000.jpg", Some(("a~0a1b2c3d.jpg", Variant::Partial))),
+            ("c/d.e/noext~partial-0a1b2c3d", Some(("c/d.e/noext", Variant::Partial))),
+            ("c/.jpg~0a1b2c3d", Some(("c/.jpg", Variant::Whole))),
+            ("c/d/a.jpg", None),
+            ("c~0a1b2c3d/a.jpg", None),
+            ("c/~partial-0a1b2c3d.jpg", None),
+            ("a~PROGRA.jpg", None),
+            ("a~0A1B2C3D.jpg", None),
+            ("a~partial-0a1b2c3.jpg", None),
+            ("a~partial-0a1b2c3d0.jpg", None),
+            ("a~partial-0a1b2c3\u{e9}.jpg", None),
+            ("", None),
+        ] {
+            assert_eq!(read_variant(key), expected.map(|(key, variant)| (key.to_owned(), variant)), "{key}");
+        }
+    }
+
+    #[test]
     fn names_are_spelt_safely() {
         for (raw, expected) in [
             (&b"plain name.jpg"[..], "plain name.jpg"),
@@ -429,6 +479,16 @@ mod tests {
         #[test]
         fn percent_signs_stay_apart(a in "[%0-9A-F./\n]{0,5}", b in "[%0-9A-F./\n]{0,5}") {
             prop_assert_eq!(a == b, escape(a.as_bytes()) == escape(b.as_bytes()));
+        }
+
+        #[test]
+        fn every_variant_is_read_back(file: Vec<u8>, hash in "[0-9a-f]{8}") {
+            let key = layout("", "{camera}/{date}/{file}").render(&fields("C", &file));
+            for (tag, variant) in [(format!("partial-{hash}"), Variant::Partial), (hash, Variant::Whole)] {
+                let made = key.variant(&tag);
+                prop_assert_eq!(read_variant(made.as_str()), Some((key.as_str().to_owned(), variant)));
+                prop_assert_eq!(read_variant(made.file()), Some((key.file().to_owned(), variant)));
+            }
         }
 
         #[test]
