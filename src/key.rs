@@ -25,6 +25,12 @@ const VARIANT_BYTES: usize = 17;
 /// Longest camera segment, so that a name always has room beside it.
 const MAX_CAMERA_BYTES: usize = 255;
 
+/// Longest event or channel in a key, in bytes; the longest word that is known of a vendor has 25.
+const MAX_WORD_BYTES: usize = 64;
+
+/// Most of a template's own text, in bytes: beside a prefix of 513 bytes and the longest of all else, 27 stay for a name.
+const MAX_LITERAL_BYTES: usize = 64;
+
 /// The placeholders that a template may use.
 const PLACEHOLDERS: [&str; 9] = ["camera", "date", "year", "month", "day", "hour", "event", "channel", "file"];
 
@@ -75,6 +81,13 @@ impl FromStr for Template {
         }
         if text.contains("//") || text.chars().any(char::is_control) {
             return Err("it must not hold an empty folder (`//`) or a control character".into());
+        }
+        let literal = |piece: &Piece| if let Piece::Literal(text) = piece { text.len() } else { 0 };
+        if pieces.iter().map(literal).sum::<usize>() > MAX_LITERAL_BYTES {
+            let most = MAX_LITERAL_BYTES;
+            return Err(format!(
+                "its own text must have {most} bytes at most; what all keys share belongs in s3.prefix"
+            ));
         }
         for pair in pieces.windows(2) {
             if let [Piece::Placeholder(a), Piece::Placeholder(b)] = pair {
@@ -238,7 +251,7 @@ impl Layout {
 }
 
 fn segment(value: Option<&str>) -> String {
-    value.map_or_else(|| ABSENT.to_owned(), |value| escape(value.as_bytes()))
+    value.map_or_else(|| ABSENT.to_owned(), |value| bounded(&escape(value.as_bytes()), MAX_WORD_BYTES))
 }
 
 fn date_part(part: &str, taken: DateTime<FixedOffset>) -> String {
@@ -420,6 +433,30 @@ mod tests {
             let error = text.parse::<Template>().unwrap_err();
             assert!(error.contains(hint), "{text}: {error}");
         }
+        let error = format!("{{camera}}/{}/{{date}}/{{file}}", "l".repeat(62)).parse::<Template>().unwrap_err();
+        assert!(error.contains("64 bytes at most"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_of_everything_fits() {
+        let template = format!(
+            "{{camera}}/{}{{date}}/{{year}}/{{month}}/{{day}}/{{hour}}-{{event}}-{{channel}}/{{file}}",
+            "l".repeat(56)
+        );
+        let (prefix, camera, word) =
+            (format!("{}/", "p".repeat(512)), camera_segment(&[0xE9; 300]), "\u{e9}".repeat(600));
+        let taken = DateTime::parse_from_rfc3339("2022-02-24T05:06:07+02:00").unwrap();
+        let file = format!("{word}.{}", "e".repeat(15));
+        let key = layout(&prefix, &template).render(&Fields {
+            camera: &camera,
+            taken,
+            event: Some(&word),
+            channel: Some(&word),
+            file: file.as_bytes(),
+        });
+        let longest = key.variant("partial-12345678");
+        assert!(longest.as_str().len() <= MAX_KEY_BYTES, "{} bytes: {longest}", longest.as_str().len());
+        assert_eq!(layout(&prefix, &template).parse(longest.as_str()).unwrap().camera, camera);
     }
 
     #[test]
