@@ -14,13 +14,11 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Component, Path};
-use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use chrono::{Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
-use regex::Regex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -312,6 +310,9 @@ impl Sighting<'_> {
     }
 }
 
+/// Before the hash of a path whose text another path gives as well.
+const MARK: &str = "~in-";
+
 /// Joins parts with `_`; `marked` with a hash of what they were, because another path gives the same text.
 fn join(parts: &[&[u8]], marked: bool) -> Vec<u8> {
     let joined = parts.join(&b'_');
@@ -322,7 +323,7 @@ fn join(parts: &[&[u8]], marked: bool) -> Vec<u8> {
     let own = parts.last().map_or(0, |own| own.len());
     let dot = joined.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > joined.len() - own);
     let (stem, extension) = joined.split_at(dot.unwrap_or(joined.len()));
-    [stem, b"~", &hash.as_bytes()[..8], extension].concat()
+    [stem, MARK.as_bytes(), &hash.as_bytes()[..8], extension].concat()
 }
 
 /// The path for which a joined one stands: the tree of a vendor whose folders tell the time if it can be one, else a
@@ -348,6 +349,20 @@ fn has_our_stamp(name: &[u8]) -> bool {
         && name[15] == b'_'
 }
 
+/// The arrival of a file that was last changed at `modified`, within the years that are written with four digits.
+pub fn arrival(modified: SystemTime) -> DateTime<Utc> {
+    // A day short of the ends, for every zone's sake: 0001-01-02 and 9999-12-30.
+    let range = -62_135_510_400..=253_402_128_000;
+    let seconds = match modified.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
+    };
+    if range.contains(&seconds) {
+        return modified.into();
+    }
+    DateTime::from_timestamp(seconds.clamp(*range.start(), *range.end()), 0).unwrap_or_default()
+}
+
 /// Classifies a file that arrived at `arrival`, without a look into it.
 pub fn classify(path: &Path, arrival: DateTime<Utc>, config: &Config) -> Capture {
     sight(path, config).settle(None, arrival)
@@ -364,10 +379,14 @@ pub struct StoredName {
 
 /// Reads the last segment of a key back: our own stamp before it, or the vendor's in it.
 pub fn read_stored(camera: &str, file: &str, config: &Config) -> StoredName {
-    static BESIDE: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"(?:~(?:partial-)?[0-9a-f]{8})+(\.[^.]*)?$").ok());
-    let file = BESIDE.as_ref().map_or(file.into(), |beside| beside.replace(file, "$1"));
-    let (own, tail) = if has_our_stamp(file.as_bytes()) { file.split_at(16) } else { ("", file.as_ref()) };
+    let mut file = key::read_variant(file).map_or_else(|| file.to_owned(), |(first, _)| first);
+    if let Some((stem, rest)) = file.rsplit_once(MARK)
+        && rest.len() >= 8
+        && rest.as_bytes()[..8].iter().all(u8::is_ascii_hexdigit)
+    {
+        file = format!("{stem}{}", &rest[8..]);
+    }
+    let (own, tail) = if has_our_stamp(file.as_bytes()) { file.split_at(16) } else { ("", file.as_str()) };
     let configured = config.cameras.iter().find(|known| key::camera_segment(known.name.as_bytes()) == camera);
     // A pattern of the camera's own may want its folder; which one it was, its name tells best.
     let read = |name: &str| {
@@ -527,7 +546,7 @@ mod tests {
         let tree = "20240102T030405_2024-01-02_001_jpg_03_04_05[M][0@0][0]";
         assert_eq!(read("Yard", &format!("{tree}.jpg")), found("2024-01-02T03:04:05+02:00", "M"));
         assert_eq!(
-            read("Yard", &format!("{tree}~0a1b2c3d~partial-0a1b2c3d.jpg")),
+            read("Yard", &format!("{tree}~in-0a1b2c3d~partial-0a1b2c3d.jpg")),
             found("2024-01-02T03:04:05+02:00", "M")
         );
     }
@@ -561,6 +580,17 @@ mod tests {
         let capture = classify(path, at("2022-02-24T03:06:10Z"), &config(""));
         assert_eq!(capture.camera, "c%FFm");
         assert_eq!(capture.file, b"20220224T050610_\xe9\n.jpg");
+    }
+
+    #[test]
+    fn an_arrival_beyond_the_calendar_is_one_at_its_end() {
+        let year = |seconds: i64| {
+            let length = Duration::from_secs(seconds.unsigned_abs());
+            let modified = if seconds < 0 { UNIX_EPOCH - length } else { UNIX_EPOCH + length };
+            classify(Path::new("a.jpg"), arrival(modified), &config("")).taken.year()
+        };
+        let far = i64::MAX / 2;
+        assert_eq!([1_700_000_000, -1, 253_402_128_001, far, -far].map(year), [2023, 1970, 9999, 9999, 1]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A key is `{prefix}{camera}/{date}/{file}` unless `s3.key` says otherwise. The camera comes first whatever the
 //! template, so that the bucket can be listed camera by camera. Every segment is made safe by [`escape`], which never
-//! gives two names one spelling; [`ObjectKey::variant`] is the second key of a capture whose first one is taken.
+//! gives two names one spelling; [`ObjectKey::variant`] is the second key of a capture whose first one is taken or not
+//! its due, and [`read_variant`] reads it back.
 //!
 //! A key that S3 would refuse for its length is cut and carries a hash of the whole name instead. Hashing every key
 //! was rejected: people read these names.
@@ -23,6 +24,12 @@ const VARIANT_BYTES: usize = 17;
 
 /// Longest camera segment, so that a name always has room beside it.
 const MAX_CAMERA_BYTES: usize = 255;
+
+/// Longest event or channel in a key, in bytes; the longest word that is known of a vendor has 25.
+const MAX_WORD_BYTES: usize = 64;
+
+/// Most of a template's own text, in bytes: beside a prefix of 513 bytes and the longest of all else, 27 stay for a name.
+const MAX_LITERAL_BYTES: usize = 64;
 
 /// The placeholders that a template may use.
 const PLACEHOLDERS: [&str; 9] = ["camera", "date", "year", "month", "day", "hour", "event", "channel", "file"];
@@ -74,6 +81,13 @@ impl FromStr for Template {
         }
         if text.contains("//") || text.chars().any(char::is_control) {
             return Err("it must not hold an empty folder (`//`) or a control character".into());
+        }
+        let literal = |piece: &Piece| if let Piece::Literal(text) = piece { text.len() } else { 0 };
+        if pieces.iter().map(literal).sum::<usize>() > MAX_LITERAL_BYTES {
+            let most = MAX_LITERAL_BYTES;
+            return Err(format!(
+                "its own text must have {most} bytes at most; what all keys share belongs in s3.prefix"
+            ));
         }
         for pair in pieces.windows(2) {
             if let [Piece::Placeholder(a), Piece::Placeholder(b)] = pair {
@@ -152,7 +166,7 @@ pub struct Parts {
     pub file: String,
 }
 
-/// What [`Layout::render`] needs of a capture; `camera` is already [`escape`]d.
+/// What [`Layout::render`] needs of a capture; its words are [`escape`]d already.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a> {
     /// The camera's segment.
@@ -237,7 +251,7 @@ impl Layout {
 }
 
 fn segment(value: Option<&str>) -> String {
-    value.map_or_else(|| ABSENT.to_owned(), |value| escape(value.as_bytes()))
+    value.map_or_else(|| ABSENT.to_owned(), |value| bounded(value, MAX_WORD_BYTES))
 }
 
 fn date_part(part: &str, taken: DateTime<FixedOffset>) -> String {
@@ -269,10 +283,37 @@ impl ObjectKey {
     /// The key with `~tag` before the extension: where a capture goes whose own key holds other bytes.
     #[must_use]
     pub fn variant(&self, tag: &str) -> Self {
-        let name_at = self.0.len() - self.file().len();
-        let dot = self.file().rfind('.').filter(|at| *at > 0).map_or(self.0.len(), |at| name_at + at);
-        Self(format!("{}~{tag}{}", &self.0[..dot], &self.0[dot..]))
+        let (stem, extension) = split_extension(&self.0);
+        Self(format!("{stem}~{tag}{extension}"))
     }
+}
+
+/// What lies beside the key that it would have had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// What came of a capture that was cut off: `~partial-` and 8 hexadecimal digits of its SHA-256.
+    Partial,
+    /// A whole capture whose own key held other bytes: `~` and the digits. A name that was cut to fit looks the same.
+    Whole,
+}
+
+/// Takes back [`ObjectKey::variant`], of a key or its last segment: what it was made from, and why.
+pub fn read_variant(key: &str) -> Option<(String, Variant)> {
+    let (stem, extension) = split_extension(key);
+    let (stem, tag) = stem.rsplit_once('~').filter(|(stem, _)| !stem.is_empty() && !stem.ends_with('/'))?;
+    let (hash, variant) = match tag.strip_prefix("partial-") {
+        Some(hash) => (hash, Variant::Partial),
+        None => (tag, Variant::Whole),
+    };
+    let is_hash = hash.len() == 8 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_hash.then(|| (format!("{stem}{extension}"), variant))
+}
+
+/// Splits a key before the extension of its last segment; a name that begins with its only dot has none.
+fn split_extension(key: &str) -> (&str, &str) {
+    let name_at = key.rfind('/').map_or(0, |slash| slash + 1);
+    let dot = key[name_at..].rfind('.').filter(|at| *at > 0).map_or(key.len(), |at| name_at + at);
+    key.split_at(dot)
 }
 
 impl fmt::Display for ObjectKey {
@@ -402,6 +443,30 @@ mod tests {
             let error = text.parse::<Template>().unwrap_err();
             assert!(error.contains(hint), "{text}: {error}");
         }
+        let error = format!("{{camera}}/{}/{{date}}/{{file}}", "l".repeat(62)).parse::<Template>().unwrap_err();
+        assert!(error.contains("64 bytes at most"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_of_everything_fits() {
+        let template = format!(
+            "{{camera}}/{}{{date}}/{{year}}/{{month}}/{{day}}/{{hour}}-{{event}}-{{channel}}/{{file}}",
+            "l".repeat(56)
+        );
+        let (prefix, camera, word) =
+            (format!("{}/", "p".repeat(512)), camera_segment(&[0xE9; 300]), "\u{e9}".repeat(600));
+        let taken = DateTime::parse_from_rfc3339("2022-02-24T05:06:07+02:00").unwrap();
+        let file = format!("{word}.{}", "e".repeat(15));
+        let key = layout(&prefix, &template).render(&Fields {
+            camera: &camera,
+            taken,
+            event: Some(&word),
+            channel: Some(&word),
+            file: file.as_bytes(),
+        });
+        let longest = key.variant("partial-12345678");
+        assert!(longest.as_str().len() <= MAX_KEY_BYTES, "{} bytes: {longest}", longest.as_str().len());
+        assert_eq!(layout(&prefix, &template).parse(longest.as_str()).unwrap().camera, camera);
     }
 
     #[test]
@@ -410,6 +475,28 @@ mod tests {
             [("c/d/a.b.jpg", "c/d/a.b~1234.jpg"), ("c/d.e/noext", "c/d.e/noext~1234"), ("c/.jpg", "c/.jpg~1234")]
         {
             assert_eq!(ObjectKey(key.into()).variant("1234").as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn a_variant_is_read_back_with_its_reason() {
+        for (key, expected) in [
+            ("c/d/a.b~partial-0a1b2c3d.jpg", Some(("c/d/a.b.jpg", Variant::Partial))),
+            ("a~0a1b2c3d.jpg", Some(("a.jpg", Variant::Whole))),
+            ("a~0a1b2c3d~partial-00000000.jpg", Some(("a~0a1b2c3d.jpg", Variant::Partial))),
+            ("c/d.e/noext~partial-0a1b2c3d", Some(("c/d.e/noext", Variant::Partial))),
+            ("c/.jpg~0a1b2c3d", Some(("c/.jpg", Variant::Whole))),
+            ("c/d/a.jpg", None),
+            ("c~0a1b2c3d/a.jpg", None),
+            ("c/~partial-0a1b2c3d.jpg", None),
+            ("a~PROGRA.jpg", None),
+            ("a~0A1B2C3D.jpg", None),
+            ("a~partial-0a1b2c3.jpg", None),
+            ("a~partial-0a1b2c3d0.jpg", None),
+            ("a~partial-0a1b2c3\u{e9}.jpg", None),
+            ("", None),
+        ] {
+            assert_eq!(read_variant(key), expected.map(|(key, variant)| (key.to_owned(), variant)), "{key}");
         }
     }
 
@@ -439,6 +526,16 @@ mod tests {
         #[test]
         fn percent_signs_stay_apart(a in "[%0-9A-F./\n]{0,5}", b in "[%0-9A-F./\n]{0,5}") {
             prop_assert_eq!(a == b, escape(a.as_bytes()) == escape(b.as_bytes()));
+        }
+
+        #[test]
+        fn every_variant_is_read_back(file: Vec<u8>, hash in "[0-9a-f]{8}") {
+            let key = layout("", "{camera}/{date}/{file}").render(&fields("C", &file));
+            for (tag, variant) in [(format!("partial-{hash}"), Variant::Partial), (hash, Variant::Whole)] {
+                let made = key.variant(&tag);
+                prop_assert_eq!(read_variant(made.as_str()), Some((key.as_str().to_owned(), variant)));
+                prop_assert_eq!(read_variant(made.file()), Some((key.file().to_owned(), variant)));
+            }
         }
 
         #[test]

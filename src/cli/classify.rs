@@ -81,7 +81,7 @@ fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String
         (end, content) = (Some(found), told);
     }
     let capture = match arrival {
-        Some(arrival) => Some(sighting.clone().settle(content, arrival.into())),
+        Some(arrival) => Some(sighting.clone().settle(content, capture::arrival(arrival))),
         None => sighting.clone().settle_by_path(),
     };
     let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());

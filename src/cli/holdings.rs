@@ -1,5 +1,9 @@
 //! `cameras`, `days`, `list`, `get`: what the bucket holds.
+//!
+//! What came of a capture that was cut off is shown, and downloaded with its day, only where no whole one followed. The
+//! whole one is known by its key, because a listing tells nothing of metadata and a request for each would be dear.
 
+use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +17,7 @@ use super::{Day, Out, Partly, parse_date, plain, size, tell};
 use crate::bucket::Object;
 use crate::capture;
 use crate::ingest::Context;
-use crate::key::{self, Parts};
+use crate::key::{self, Parts, Variant};
 
 #[derive(Debug, Args)]
 pub(super) struct List {
@@ -55,6 +59,7 @@ struct Holding {
     event: Option<String>,
     size: u64,
     storage_class: String,
+    partial: bool,
 }
 
 pub(super) async fn cameras(out: &Out, context: &Context) -> anyhow::Result<()> {
@@ -150,16 +155,37 @@ impl List {
     }
 }
 
-/// Prints captures in the order in which they were taken: a vendor's names sort by device first.
+/// Prints captures of whole days in the order in which they were taken: a vendor's names sort by device first.
 fn print(out: &Out, mut found: Vec<Holding>) -> anyhow::Result<()> {
+    leave_out_superseded(&mut found, |holding| &holding.key);
     found.sort_by(|a, b| (a.taken_at, &a.key).cmp(&(b.taken_at, &b.key)));
     for holding in &found {
         let taken = holding.taken_at.map_or_else(|| holding.date.to_string(), |taken| taken.to_rfc3339());
         let event = plain(holding.event.as_deref().unwrap_or("-"));
         let bytes = size(holding.size).to_string();
-        out.item(holding, format_args!("{taken:<29}  {bytes:>10}  {event:<24}  {}", plain(&holding.key)))?;
+        let mark = if holding.partial { "  partial" } else { "" };
+        out.item(holding, format_args!("{taken:<29}  {bytes:>10}  {event:<24}  {}{mark}", plain(&holding.key)))?;
     }
     Ok(())
+}
+
+/// Leaves out what came of a cut-off capture where a whole one with its key, or beside that, is there as well; says how
+/// many.
+fn leave_out_superseded<T>(found: &mut Vec<T>, key: impl Fn(&T) -> &str) -> usize {
+    let whole_key = |item: &T| key::read_variant(key(item)).filter(|(_, variant)| *variant == Variant::Partial);
+    let mut alone: HashSet<String> = found.iter().filter_map(whole_key).map(|(whole, _)| whole).collect();
+    if alone.is_empty() {
+        return 0;
+    }
+    for item in found.iter() {
+        alone.remove(key(item));
+        if let Some((first, Variant::Whole)) = key::read_variant(key(item)) {
+            alone.remove(&first);
+        }
+    }
+    let before = found.len();
+    found.retain(|item| whole_key(item).is_none_or(|(whole, _)| alone.contains(&whole)));
+    before - found.len()
 }
 
 impl Get {
@@ -175,6 +201,13 @@ impl Get {
             Ok(())
         })
         .await?;
+        if self.files.is_empty() {
+            let left_out = leave_out_superseded(&mut wanted, |(_, object)| &object.key);
+            if left_out > 0 {
+                let captures = if left_out == 1 { "capture" } else { "captures" };
+                out.remark(format_args!("{left_out} cut-off {captures} left out: the whole ones are there"));
+            }
+        }
         let missing: Vec<&String> =
             self.files.iter().filter(|file| !wanted.iter().any(|(name, object)| is(file, name, object))).collect();
         for file in &missing {
@@ -272,6 +305,7 @@ async fn holdings(
 
 fn holding(context: &Context, parts: Parts, object: Object) -> Holding {
     let named = capture::read_stored(&parts.camera, &parts.file, &context.config);
+    let partial = matches!(key::read_variant(&object.key), Some((_, Variant::Partial)));
     Holding {
         key: object.key,
         file: parts.file,
@@ -281,6 +315,7 @@ fn holding(context: &Context, parts: Parts, object: Object) -> Holding {
         event: named.event,
         size: object.size,
         storage_class: object.storage_class,
+        partial,
     }
 }
 

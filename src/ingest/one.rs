@@ -97,7 +97,7 @@ impl Context {
         let sent_as = drop_folder::sent_as(path);
         let sighting = capture::sight(&sent_as, &self.config);
         let content = sighting.ask(file)?;
-        let capture = sighting.settle(content, modified.into());
+        let capture = sighting.settle(content, capture::arrival(modified));
         let key = self.layout.render(&capture.fields());
         Ok((capture, key))
     }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, FixedOffset, Utc};
 
 use super::{Stored, show};
+use crate::capture;
 use crate::drop_folder::{Found, Sight};
 use crate::queue::{self, Queue};
 use crate::status::{self, Snapshot};
@@ -162,7 +163,8 @@ impl Tally {
             waiting.bytes += waiting.on_disk * self.seen.bytes.checked_div(self.seen.files).unwrap_or(0);
             oldest = self.seen.oldest.clone().into_iter().chain(oldest).min();
         }
-        waits.oldest = oldest.map(|(since, path)| status::OnlyHere { path: show(&path), since: since.into() });
+        waits.oldest =
+            oldest.map(|(since, path)| status::OnlyHere { path: show(&path), since: capture::arrival(since) });
         waits
     }
 

@@ -4,6 +4,7 @@
 
 mod commands;
 mod config;
+mod corpus;
 mod docs;
 mod folder;
 mod invariants;

@@ -115,7 +115,7 @@ fn part() -> impl Strategy<Value = &'static str> {
         "5",
         "current",
         "27[M][0@0][0]",
-        "a~1a2b3c4d",
+        "a~in-1a2b3c4d",
         "20261122T000000",
         "20261122T000000_a",
     ])
@@ -137,7 +137,7 @@ fn file() -> impl Strategy<Value = &'static str> {
         "a.",
         "10.0.0.1_01_20190509060727000_TIMING.jpg",
         "a_10.0.0.1_01_20190509060727000_TIMING.jpg",
-        "b_10.0.0.1_01_20190509060727000_TIMING~1a2b3c4d.jpg",
+        "b_10.0.0.1_01_20190509060727000_TIMING~in-1a2b3c4d.jpg",
         "001_20190509060727_[M][0@0][0].jpg",
         "20261122T000000_a.jpg",
         "20190509_060727.jpg",
@@ -354,7 +354,7 @@ async fn where_the_path_does_not_tell_the_time_the_content_does() {
     site.start().await;
     site.wait_until_empty().await;
     let object = |key: &str| site.s3.object(key).unwrap_or_else(|| panic!("{key} is not among {:?}", site.s3.keys()));
-    let mobotix = object("MOBOTIX/2026-02-24/20260224T120001_000_123_E00000~ccffdb34.jpg");
+    let mobotix = object("MOBOTIX/2026-02-24/20260224T120001_000_123_E00000~in-ccffdb34.jpg");
     assert_eq!(mobotix.metadata["taken-from"], "content");
     assert_eq!(mobotix.metadata["taken-at"], "2026-02-24T12:00:01.250+00:00");
     let tokyo = started.with_timezone(&Tz::Asia__Tokyo).format("%Y-%m-%d/%Y%m%dT%H%M%S");

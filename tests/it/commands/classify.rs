@@ -59,7 +59,7 @@ async fn a_file_without_a_time_in_its_name_is_judged_by_its_arrival() {
             (&found["taken_at"], &found["taken_from"]),
             (&json!("2022-02-24T05:06:07+02:00"), &json!("arrival"))
         );
-        assert_eq!(found["key"], "CAM/2022-02-24/20220224T050607_sub_snap~e4f375fa.mp4");
+        assert_eq!(found["key"], "CAM/2022-02-24/20220224T050607_sub_snap~in-e4f375fa.mp4");
         assert_eq!(found["media"], "video");
     }
     assert!(path.exists());

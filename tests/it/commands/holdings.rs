@@ -1,5 +1,10 @@
 //! `cameras`, `days`, `list`, `get`: what the bucket holds.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, SystemTime};
+
 use chrono::{Days, NaiveDate};
 use serde_json::{Value, json};
 
@@ -81,6 +86,7 @@ async fn a_list_is_in_the_order_of_time_and_can_be_narrowed() {
         "event": "MOTION_DETECTION",
         "size": 23,
         "storage_class": "STANDARD",
+        "partial": false,
     });
     assert_eq!(all[0], first);
     for (narrowed, expected) in [
@@ -268,4 +274,88 @@ async fn a_key_cannot_play_tricks_on_a_terminal() {
     assert_eq!(said.out.lines().count(), 1, "{said:?}");
     assert!(said.out.contains("a\\nb\\u{9b}31m.jpg"), "{said:?}");
     assert_eq!(site.lines(&["list", "CAM"]).await[0]["file"], "a\nb\u{9b}31m.jpg");
+}
+
+/// A day with cut-off captures: two followed by whole ones, one of them beside its key, and three that were not.
+async fn with_partials() -> Site {
+    let site = Site::start().await;
+    for (key, bytes) in [
+        ("2022-02-24/20220224T010000_a~partial-00000001.jpg", "sup"),
+        ("2022-02-24/20220224T010000_a.jpg", "superseded"),
+        ("2022-02-24/20220224T020000_b~partial-00000002.jpg", "bes"),
+        ("2022-02-24/20220224T020000_b~0a1b2c3d.jpg", "beside"),
+        ("2022-02-24/20220224T030000_c~partial-00000003.jpg", "on"),
+        ("2022-02-24/20220224T030000_c~partial-00000004.jpg", "only"),
+        // Neither another day's, nor another name's, nor one that only looks alike.
+        ("2022-02-24/20220224T040000_d~partial-00000005.jpg", "alone"),
+        ("2022-02-25/20220224T040000_d.jpg", "tomorrow"),
+        ("2022-02-24/20220224T040000_d.mp4", "clip"),
+        ("2022-02-24/20220224T040000_d~copy.jpg", "copy"),
+    ] {
+        site.s3.insert(&format!("CAM/{key}"), bytes);
+    }
+    site
+}
+
+const SHOWN: [&str; 7] = [
+    "20220224T010000_a.jpg",
+    "20220224T020000_b~0a1b2c3d.jpg",
+    "20220224T030000_c~partial-00000003.jpg",
+    "20220224T030000_c~partial-00000004.jpg",
+    "20220224T040000_d.mp4",
+    "20220224T040000_d~copy.jpg",
+    "20220224T040000_d~partial-00000005.jpg",
+];
+
+#[tokio::test]
+async fn a_cut_off_capture_is_listed_only_where_no_whole_one_followed() {
+    let site = with_partials().await;
+    let day = site.lines(&["list", "CAM", DAY]).await;
+    assert_eq!(files(&day), SHOWN);
+    let partial: Vec<bool> = day.iter().map(|line| line["partial"].as_bool().unwrap()).collect();
+    assert_eq!(partial, SHOWN.map(|file| file.contains("~partial-")));
+    let all = site.lines(&["list", "CAM"]).await;
+    assert_eq!(files(&all), [&SHOWN[..], &["20220224T040000_d.jpg"]].concat());
+    let narrowed = site.lines(&["list", "CAM", "--to", "2022-02-24T03:30"]).await;
+    assert_eq!(files(&narrowed), SHOWN[..4]);
+    let text = site.run(&["list", "CAM", DAY]).await.out;
+    let marked: Vec<bool> = text.lines().map(|line| line.ends_with(".jpg  partial")).collect();
+    assert_eq!(marked, partial, "{text}");
+    assert_eq!(site.run(&["days", "CAM"]).await.out, "2022-02-24\n2022-02-25\n");
+}
+
+#[tokio::test]
+async fn a_day_is_downloaded_as_it_is_listed_and_a_cut_off_capture_by_its_name() {
+    let site = with_partials().await;
+    let (day, some) = (site.path("day"), site.path("some"));
+    let said = site.run(&["get", "CAM", DAY, "--to", day.to_str().unwrap()]).await;
+    assert_eq!((said.code, names(&day)), (0, SHOWN.map(str::to_owned).to_vec()), "{said:?}");
+    assert!(said.err.starts_with("2 cut-off captures left out") && said.err.lines().count() == 1, "{said:?}");
+    let file = "20220224T010000_a~partial-00000001.jpg";
+    let said = site.run(&["get", "CAM", DAY, file, "--to", some.to_str().unwrap()]).await;
+    assert_eq!((said.code, said.err.as_str(), names(&some)), (0, "", vec![file.to_owned()]), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_name_that_was_escaped_and_cut_to_fit_hides_its_partial_too() {
+    let site = Site::start().await;
+    // Neither part of the path is text: 480 bytes become 1,440 in a key that has 1,024.
+    let folder = site.path("drop/CAM").join(OsStr::from_bytes(&[0xE9; 240]));
+    let send = async |end: &str, bytes: &[u8]| {
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(OsStr::from_bytes(&[&[0xE9; 240], end.as_bytes()].concat()));
+        std::fs::write(&path, bytes).unwrap();
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_hours(457_000);
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        assert_eq!(site.run(&["upload"]).await.code, 0);
+    };
+    let whole = b"\xFF\xD8\xFF\xDA\x00\x04\x09\x09scan\xFF\xD9";
+    send("1.jpg", &whole[..10]).await;
+    send("2.jpg", &whole[..10]).await;
+    let partials = site.lines(&["list", "CAM"]).await;
+    assert!(partials.len() == 2 && partials.iter().all(|line| line["partial"] == true), "{partials:?}");
+    send("1.jpg", whole).await;
+    let listed = site.lines(&["list", "CAM"]).await;
+    assert_eq!((site.s3.keys().len(), listed.len()), (3, 2), "{listed:?}");
+    assert!(listed.iter().any(|line| line["partial"] == false), "{listed:?}");
 }
