@@ -44,6 +44,12 @@ impl Picture {
         }
     }
 
+    /// The same picture under another camera and name; both are formats of the time.
+    pub(crate) fn called(self, camera: &str, name: &str) -> Self {
+        let [camera, name] = [camera, name].map(|format| self.taken.format(format).to_string());
+        Self { camera, name, ..self }
+    }
+
     /// The same name and time with other bytes.
     pub(crate) fn taken_again(&self, number: u64) -> Self {
         Self { bytes: jpeg(number), ..self.clone() }
@@ -114,6 +120,14 @@ impl Session {
         match self.ftp.mkdir(camera) {
             Ok(()) | Err(FtpError::UnexpectedResponse(_)) => {}
             Err(error) => panic!("MKD {camera}: {error}"),
+        }
+    }
+
+    /// Makes every folder on a picture's way.
+    pub(crate) fn make_folders(&mut self, picture: &Picture) {
+        let path = picture.path();
+        for (slash, _) in path.match_indices('/') {
+            self.make_folder(&path[..slash]);
         }
     }
 

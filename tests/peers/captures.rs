@@ -32,6 +32,7 @@ against_each_store![
     both_contents_of_a_name_are_stored_when_one_comes_while_the_other_is_sent,
     a_picture_cut_off_and_sent_again_is_stored_whole_beside_its_part,
     a_picture_that_trickles_in_is_stored_once_and_not_before_its_end,
+    cameras_of_many_makes_are_filed_by_their_own_trees,
 ];
 
 const CAMERAS: u64 = 12;
@@ -218,6 +219,42 @@ fn a_picture_that_trickles_in_is_stored_once_and_not_before_its_end(kind: Kind) 
     assert_eq!(site.store.keys(), [picture.key()]);
     assert_stored(&site, &picture.key(), &picture, &picture.bytes);
     assert_eq!(site.proxy.exchanges().len(), 1, "stored with one request");
+}
+
+fn cameras_of_many_makes_are_filed_by_their_own_trees(kind: Kind) {
+    // Camera, name and the key's file, as formats of the time.
+    let makes = [
+        ("PORCH", "%Y-%m-%d/001/jpg/%H/%M/%S[M][0@0][0].jpg", "%Y%m%dT%H%M%S_%Y-%m-%d_001_jpg_%H_%M_%S[M][0@0][0].jpg"),
+        ("Front Door", "%Y/%m/%d/Front Door_00_%Y%m%d%H%M%S.jpg", "Front Door_00_%Y%m%d%H%M%S.jpg"),
+        ("Back_Wall%%Cam", "Back_Wall%%Cam_00_%Y%m%d%H%M%S.jpg", "Back_Wall%%Cam_00_%Y%m%d%H%M%S.jpg"),
+        (
+            "上站",
+            "%Y_%m_%d-%Y_%m_%d/上站_L43937866_%Y%m%d%H%M%S%3f_ALARM_INPUT.jpg",
+            "上站_L43937866_%Y%m%d%H%M%S%3f_ALARM_INPUT.jpg",
+        ),
+        ("yard+gate", "snap/MDAlarm_%Y%m%d-%H%M%S.jpg", "MDAlarm_%Y%m%d-%H%M%S.jpg"),
+        ("5", "FORWARD_%Y%m%d%H%M%S%3f_ABC1234_PLATE.jpg", "FORWARD_%Y%m%d%H%M%S%3f_ABC1234_PLATE.jpg"),
+    ];
+    let mut site = Installation::start(kind);
+    site.start_daemon(0);
+    let mut session = site.session();
+    let mut stored = Vec::new();
+    for (number, (camera, name, file)) in (0..).zip(makes) {
+        let picture = Picture::take("", number).called(camera, name);
+        session.make_folders(&picture);
+        session.push(&picture);
+        let file = picture.taken.format(file).to_string();
+        stored.push((format!("{}/{}/{file}", picture.camera, picture.taken.format("%Y-%m-%d")), picture.bytes));
+    }
+    site.wait_until_stored(stored.len());
+    site.stop_daemon();
+
+    let mut keys: Vec<&String> = stored.iter().map(|(key, _)| key).collect();
+    keys.sort();
+    assert_eq!(site.store.keys().iter().collect::<Vec<_>>(), keys);
+    for (key, bytes) in &stored {
+        assert!(site.store.get(key).bytes == *bytes, "{key} has other bytes");
+    }
 }
 
 /// Holds an object against the picture that it was made of.
