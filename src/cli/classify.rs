@@ -215,7 +215,7 @@ impl Display for Explanation {
         write!(f, "  rules, in their order:")?;
         for rule in &self.rules {
             let mark = if rule.reads { '>' } else { ' ' };
-            write!(f, "\n  {mark} {:<10} {}\n      {}", rule.vendor.unwrap_or("any"), rule.shape, rule.why)?;
+            write!(f, "\n  {mark} {:<10} {}: {}", rule.vendor.unwrap_or("any"), rule.shape, rule.why)?;
         }
         Ok(())
     }
