@@ -10,28 +10,32 @@
 //! * in the hour that autumn repeats, it is the one of the two that lies nearer to the arrival, else the first;
 //! * a time that spring leaves out comes from a camera without DST: it is read with the offset of before the change.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+use chrono::{DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime};
 use chrono::{Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::config::{Camera, Config};
 use crate::key::{self, Fields};
 
 pub mod content;
 mod folders;
+mod kind;
 pub mod media;
 pub mod naming;
+mod stored_name;
 
 use content::ContentTime;
 use folders::Folder;
+
+pub use kind::Media;
+pub use stored_name::{StoredName, read_stored};
 
 /// The camera of a file that names none.
 const UNKNOWN: &str = "unknown";
@@ -63,6 +67,8 @@ pub struct Sighting<'a> {
     below: Vec<&'a [u8]>,
     /// What the folders among these are.
     folders: Vec<Folder>,
+    /// Whether these are known to tell the time by themselves, whatever stood before them.
+    is_tree: bool,
 }
 
 /// One picture or clip of a camera.
@@ -118,26 +124,6 @@ pub enum TakenFrom {
     Arrival,
 }
 
-/// What kind of file a name promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Media {
-    /// A still.
-    Picture,
-    /// A clip.
-    Video,
-    /// A sidecar: a clip's index.
-    Index,
-    /// What is still being written, under the name of a camera or an FTP server for that.
-    Partial,
-    /// A recorder's lock.
-    Lock,
-    /// What a camera sends when its owner presses "test".
-    Test,
-    /// Anything else: it is stored all the same.
-    Other,
-}
-
 impl TakenFrom {
     /// The word used in metadata and by `classify`.
     pub fn as_str(self) -> &'static str {
@@ -164,13 +150,9 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) ->
     let own = configured.and_then(|camera| naming::read_own(path, camera.pattern.as_ref()?.regex()));
     let (reading, own_camera) =
         own.unwrap_or_else(|| (naming::read(path, configured.map_or("auto", |camera| &camera.vendor)), None));
-    let mut below: Vec<&[u8]> = path
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(name) => Some(name.as_encoded_bytes()),
-            _ => None,
-        })
-        .collect();
+    let bytes = path.as_os_str().as_bytes();
+    let mut below: Vec<&[u8]> = Vec::with_capacity(8);
+    below.extend(bytes.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"." | b"..")));
     let mut folders = folders::read(below.split_last().map_or(&[], |(_, folders)| folders));
     let day = folders.iter().rev().find_map(|folder| if let Folder::Date(date) = folder { Some(*date) } else { None });
     let given = given_folder(&below, &folders, &reading);
@@ -181,23 +163,30 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) ->
         (_, _, _, Some(device)) => (device.clone(), CameraFrom::Device),
         _ => (UNKNOWN.to_owned(), CameraFrom::Nothing),
     };
+    let media = kind::of(&below, &reading);
     // The camera's folders need not be repeated: the one of its name, else those that its `match` spells out.
     let is_camera = |place: &usize| key::camera_segment(below[*place]) == camera;
     let named = if camera_from == CameraFrom::Folder { given } else { (0..folders.len()).find(is_camera) };
     let spelt = configured.map_or(0, |camera| camera.matches.literal_folders(path));
     let own_folders = named.map_or(0..spelt, |place| place..place + 1);
+    let is_end = own_folders.start == 0;
     below.drain(own_folders.clone());
     folders.drain(own_folders);
+    // Where the tree lies in what is left, any vendor's reading of that is the one of the whole path.
+    let from_folder = reading.stamp.is_some_and(|stamp| stamp.from == TakenFrom::Folder);
+    let left = below.iter().map(|name| name.len() + 1).sum::<usize>();
+    let is_tree = configured.is_none() && is_end && from_folder && reading.tree_at + left > bytes.len();
     Sighting {
         camera,
         camera_from,
-        media: media(path, &reading),
+        media,
         reading,
         zone: configured.and_then(|camera| camera.timezone).unwrap_or(config.timezone),
         day,
         max_clock_skew: config.max_clock_skew,
         below,
         folders,
+        is_tree,
     }
 }
 
@@ -223,10 +212,12 @@ impl Sighting<'_> {
 
     /// The capture of a file that arrived at `arrival`.
     pub fn settle(self, content: Option<ContentTime>, arrival: DateTime<Utc>) -> Capture {
-        let arrived = arrival.with_timezone(&self.zone).fixed_offset();
         match self.told(content, Some(arrival)) {
             Some((taken, from)) if self.believes(taken, arrival) => self.capture(taken, from, None),
-            doubted => self.capture(arrived, TakenFrom::Arrival, doubted.map(|(taken, _)| taken)),
+            doubted => {
+                let arrived = arrival.with_timezone(&self.zone).fixed_offset();
+                self.capture(arrived, TakenFrom::Arrival, doubted.map(|(taken, _)| taken))
+            }
         }
     }
 
@@ -281,72 +272,6 @@ impl Sighting<'_> {
             media: self.media,
         }
     }
-
-    /// The source's name for the key: its own, where that tells the whole time.
-    ///
-    /// No two paths of a camera have one, but where a name that tells its device and its time lies in several folders,
-    /// or in folders that only repeat what it says.
-    fn file(&self, taken: DateTime<FixedOffset>, taken_from: TakenFrom) -> Vec<u8> {
-        let Some((own, folders)) = self.below.split_last() else { return Vec::new() };
-        if taken_from == TakenFrom::Name && !has_our_stamp(own) {
-            if self.reading.device.is_some() {
-                return own.to_vec();
-            }
-            let (wall, channel) = (taken.naive_local(), self.reading.channel.as_deref());
-            let event = self.reading.event.as_ref().map(String::as_bytes);
-            let implied = |(name, folder): &(&&[u8], &Folder)| {
-                folder.is_implied(wall, channel, self.media) || event == Some(name)
-            };
-            let told = folders.iter().zip(&self.folders).filter(|folder| !implied(folder));
-            let mut parts: Vec<&[u8]> = told.map(|(name, _)| *name).collect();
-            let marked = !parts.is_empty();
-            parts.push(own);
-            return join(&parts, marked);
-        }
-        let mut file = our_stamp(taken.naive_local());
-        // One text can be joined from several paths: it stands for one of them, the others are marked.
-        file.extend(join(&self.below, self.below.join(&b'/') != split(&self.below.join(&b'_'))));
-        file
-    }
-}
-
-/// Before the hash of a path whose text another path gives as well.
-const MARK: &str = "~in-";
-
-/// Joins parts with `_`; `marked` with a hash of what they were, because another path gives the same text.
-fn join(parts: &[&[u8]], marked: bool) -> Vec<u8> {
-    let joined = parts.join(&b'_');
-    if !marked {
-        return joined;
-    }
-    let hash = hex::encode(Sha256::digest(parts.join(&b'/')));
-    let own = parts.last().map_or(0, |own| own.len());
-    let dot = joined.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > joined.len() - own);
-    let (stem, extension) = joined.split_at(dot.unwrap_or(joined.len()));
-    [stem, MARK.as_bytes(), &hash.as_bytes()[..8], extension].concat()
-}
-
-/// The path for which a joined one stands: the tree of a vendor whose folders tell the time if it can be one, else a
-/// name without folders.
-fn split(joined: &[u8]) -> Vec<u8> {
-    let tree = String::from_utf8_lossy(joined).replace('_', "/").replace("/pic/", "/pic_");
-    let reading = naming::read(Path::new(&tree), "auto");
-    let is_tree = reading.stamp.is_some_and(|stamp| stamp.from == TakenFrom::Folder);
-    if is_tree { tree.into_bytes() } else { joined.to_vec() }
-}
-
-/// `YYYYMMDDThhmmss_`.
-fn our_stamp(wall: NaiveDateTime) -> Vec<u8> {
-    let (date, time) = (wall.date(), wall.time());
-    let (year, month, day) = (date.year(), date.month(), date.day());
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}_", time.hour(), time.minute(), time.second()).into_bytes()
-}
-
-/// Whether a name begins as ours do that are made of time and path.
-fn has_our_stamp(name: &[u8]) -> bool {
-    name.len() > 15
-        && name[..15].iter().enumerate().all(|(at, byte)| if at == 8 { *byte == b'T' } else { byte.is_ascii_digit() })
-        && name[15] == b'_'
 }
 
 /// The arrival of a file that was last changed at `modified`, within the years that are written with four digits.
@@ -368,43 +293,6 @@ pub fn classify(path: &Path, arrival: DateTime<Utc>, config: &Config) -> Capture
     sight(path, config).settle(None, arrival)
 }
 
-/// What the last segment of a key tells of its capture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredName {
-    /// When it was taken.
-    pub taken: Option<DateTime<FixedOffset>>,
-    /// The event word.
-    pub event: Option<String>,
-}
-
-/// Reads the last segment of a key back: our own stamp before it, or the vendor's in it.
-pub fn read_stored(camera: &str, file: &str, config: &Config) -> StoredName {
-    let mut file = key::read_variant(file).map_or_else(|| file.to_owned(), |(first, _)| first);
-    if let Some((stem, rest)) = file.rsplit_once(MARK)
-        && rest.len() >= 8
-        && rest.as_bytes()[..8].iter().all(u8::is_ascii_hexdigit)
-    {
-        file = format!("{stem}{}", &rest[8..]);
-    }
-    let (own, tail) = if has_our_stamp(file.as_bytes()) { file.split_at(16) } else { ("", file.as_str()) };
-    let configured = config.cameras.iter().find(|known| key::camera_segment(known.name.as_bytes()) == camera);
-    // A pattern of the camera's own may want its folder; which one it was, its name tells best.
-    let read = |name: &str| {
-        let path = Path::new(camera).join(name);
-        let reading = sight_of(&path, configured, config).reading;
-        let nothing = reading.stamp.is_none() && reading.event.is_none();
-        // Stored before the camera was configured as it is now.
-        if nothing { naming::read(&path, "auto") } else { reading }
-    };
-    let reading = if own.is_empty() { read(tail) } else { read(&String::from_utf8_lossy(&split(tail.as_bytes()))) };
-    let ours = NaiveDateTime::parse_from_str(own, "%Y%m%dT%H%M%S_").ok();
-    let zone = configured.and_then(|camera| camera.timezone).unwrap_or(config.timezone);
-    StoredName {
-        taken: ours.or(reading.stamp.map(|stamp| stamp.wall)).map(|wall| resolve(wall, zone, None)),
-        event: reading.event,
-    }
-}
-
 impl Capture {
     /// What a key needs of this capture.
     pub fn fields(&self) -> Fields<'_> {
@@ -416,44 +304,6 @@ impl Capture {
             file: &self.file,
         }
     }
-}
-
-fn media(path: &Path, reading: &naming::Reading) -> Media {
-    let name = path.file_name().map_or(&b""[..], |name| name.as_encoded_bytes());
-    if name == b"DVRWorkDirectory" {
-        return Media::Lock;
-    }
-    // pure-ftpd's and proftpd's names for what is still coming.
-    if name.ends_with(b"_") || name.starts_with(b".pureftpd-upload") || name.starts_with(b".in.") {
-        return Media::Partial;
-    }
-    // STOU adds `.1` and so on.
-    let stem = name.rsplitn(2, |byte| *byte == b'.').nth(1);
-    let numbered = |last: &[u8]| matches!(last.len(), 1 | 2) && last.iter().all(u8::is_ascii_digit);
-    let last = extension(name);
-    let extension = if numbered(last) { stem.map_or(&b""[..], extension) } else { last }.to_ascii_lowercase();
-    match extension.as_slice() {
-        b"idx" => Media::Index,
-        b"tmp" | b"part" | b"filepart" => Media::Partial,
-        b"txt" if reading.vendor == Some("reolink") => Media::Test,
-        b"jpg" | b"jpeg" | b"png" => Media::Picture,
-        b"mp4" | b"mkv" | b"avi" | b"mov" | b"dav" | b"h264" | b"h265" | b"264" | b"265" => Media::Video,
-        other => {
-            let known = std::str::from_utf8(other).ok().and_then(|known| mime_guess::from_ext(known).first_raw());
-            let pictures = |part: &OsStr| part == "jpg" || part.as_encoded_bytes().starts_with(b"pic_");
-            match known.and_then(|known| known.split('/').next()) {
-                Some("image") => Media::Picture,
-                Some("video") => Media::Video,
-                // Some of its cameras leave the extension out.
-                _ if reading.vendor == Some("dahua") && path.iter().any(pictures) => Media::Picture,
-                _ => Media::Other,
-            }
-        }
-    }
-}
-
-fn extension(name: &[u8]) -> &[u8] {
-    name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0).map_or(b"", |dot| &name[dot + 1..])
 }
 
 /// The instant that a file's content means.
@@ -493,7 +343,7 @@ fn resolve(stamp: NaiveDateTime, zone: Tz, arrival: Option<DateTime<Utc>>) -> Da
 mod tests {
     use super::*;
 
-    fn config(cameras: &str) -> Config {
+    pub(super) fn config(cameras: &str) -> Config {
         let text = format!("drop_folder: {{path: /drop}}\ns3: {{bucket: my-bucket}}\ntimezone: Europe/Kyiv\n{cameras}");
         Config::parse(Path::new("test.yaml"), &text, &|_| None).unwrap()
     }
@@ -526,32 +376,6 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_name_is_read_back_by_the_pattern_of_its_camera_else_by_any_vendors() {
-        let config = config(
-            "cameras:\n  - {name: Porch, timezone: America/New_York, vendor: dahua, \
-             pattern: '^Porch/(?P<event>[a-z]+)-(?P<taken>[0-9]{8}-[0-9]{6})'}\n",
-        );
-        let read = |camera: &str, file: &str| {
-            let told = read_stored(camera, file, &config);
-            Some((told.taken?.to_rfc3339(), told.event.unwrap_or_default()))
-        };
-        let found = |taken: &str, event: &str| Some((taken.to_owned(), event.to_owned()));
-        assert_eq!(read("Porch", "cat-20240102-030405.jpg"), found("2024-01-02T03:04:05-05:00", "cat"));
-        let name = "10.0.0.1_01_20240102030405000_TIMING";
-        assert_eq!(read("Porch", &format!("{name}.jpg")), found("2024-01-02T03:04:05-05:00", "TIMING"));
-        assert_eq!(read("Yard", &format!("{name}~partial-0a1b2c3d.jpg")), found("2024-01-02T03:04:05+02:00", "TIMING"));
-        assert_eq!(read("Yard", "20240102T030405_cat.jpg"), found("2024-01-02T03:04:05+02:00", ""));
-        assert_eq!(read("Yard", "cat-20240102-030405.jpg"), found("2024-01-02T03:04:05+02:00", ""));
-        assert_eq!(read("Yard", "cat-2024.jpg"), None);
-        let tree = "20240102T030405_2024-01-02_001_jpg_03_04_05[M][0@0][0]";
-        assert_eq!(read("Yard", &format!("{tree}.jpg")), found("2024-01-02T03:04:05+02:00", "M"));
-        assert_eq!(
-            read("Yard", &format!("{tree}~in-0a1b2c3d~partial-0a1b2c3d.jpg")),
-            found("2024-01-02T03:04:05+02:00", "M")
-        );
-    }
-
-    #[test]
     fn a_file_without_a_folder_belongs_to_the_device_in_its_name_or_to_nobody() {
         let config = config("");
         let arrival = at("2022-02-24T03:06:10Z");
@@ -575,8 +399,7 @@ mod tests {
 
     #[test]
     fn names_that_are_no_text_still_make_captures() {
-        use std::os::unix::ffi::OsStrExt;
-        let path = Path::new(OsStr::from_bytes(b"c\xffm/\xe9\n.jpg"));
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"c\xffm/\xe9\n.jpg"));
         let capture = classify(path, at("2022-02-24T03:06:10Z"), &config(""));
         assert_eq!(capture.camera, "c%FFm");
         assert_eq!(capture.file, b"20220224T050610_\xe9\n.jpg");

@@ -335,11 +335,11 @@ pub fn camera_segment(raw: &[u8]) -> String {
 /// dots alone is spelt with `%2E`, because HTTP clients resolve `..` in a path. Nothing gives `%`.
 pub fn escape(raw: &[u8]) -> String {
     let plain = |byte: &u8| matches!(byte, b' '..=b'$' | b'&'..=b'-' | b'0'..=b'~');
-    if !raw.is_empty() && raw.iter().all(|byte| plain(byte) || *byte == b'.') && raw.iter().any(plain) {
+    match str::from_utf8(raw) {
         // Nearly every name. What follows gives the same, more slowly.
-        return String::from_utf8_lossy(raw).into_owned();
+        Ok(text) if raw.iter().all(|byte| plain(byte) || *byte == b'.') && raw.iter().any(plain) => text.to_owned(),
+        _ => escape_any(raw),
     }
-    escape_any(raw)
 }
 
 fn escape_any(raw: &[u8]) -> String {

@@ -12,278 +12,17 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use chrono::{NaiveDate, NaiveDateTime, TimeDelta};
-use regex::bytes::{Regex, RegexSet, RegexSetBuilder};
+use regex::bytes::Regex;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, PatternID, meta};
 
 use super::TakenFrom;
 use crate::key;
 
-/// One way in which a vendor writes a path.
-#[derive(Debug)]
-struct Naming {
-    /// `None` for a stamp that anybody may write.
-    vendor: Option<&'static str>,
-    /// For people: `...` stands for folders, `E` for an event.
-    shape: &'static str,
-    /// A regular expression in which a word in braces stands for one of [`FRAGMENTS`].
-    pattern: &'static str,
-    /// How many digits the year has.
-    year: Year,
-}
+mod table;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Year {
-    Four,
-    Two,
-}
-use Year::{Four, Two};
-
-/// Patterns read bytes, not characters: names need not be UTF-8.
-const FRAGMENTS: &[(&str, &str)] = &[
-    ("{name}", r"(?:^|/)"),
-    ("{device}", r"(?P<device>[^/]+?)"),
-    // An event is any word that is no number.
-    ("{event}", r"(?P<event>[^/0-9_][^/]*?)"),
-    ("{stamp17}", r"(?P<stamp>[0-9]{17})"),
-    ("{stamp14}", r"(?P<stamp>[0-9]{14})"),
-    ("{stamp8-6}", r"(?P<stamp>[0-9]{8}[-_][0-9]{6})"),
-    ("{n}", r"(?:_[0-9]+)?"),
-    // A `_` marks what is still being written; `.1` is added by FTP servers that refuse to overwrite (STOU).
-    ("{ext}", r"(?:\.[A-Za-z0-9]{1,5}_?(?:\.[0-9]{1,3})?)?$"),
-    ("{day}", r"(?:^|/)(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})/"),
-    ("{h.m.s}", r"(?P<time>[0-9]{2}\.[0-9]{2}\.[0-9]{2})"),
-    ("{-h.m.s}", r"(?:-[0-9]{2}\.[0-9]{2}\.[0-9]{2})?"),
-    // Dahua's marks: what started the recording, and numbers.
-    ("{[E]}", r"\[(?P<event>[A-Za-z]+)\][^/]*$"),
-    ("{[E]?}", r"(?:\[(?P<event>[A-Za-z]+)\][^/]*$|{ext})"),
-    ("{anpr}", r"(?P<event>VEHICLE_DETECTION|PLATE|BACKGROUND)"),
-    (
-        "{word}",
-        r"(?P<event>[A-Z]+(?:_[A-Z]+)*_(?:DETECTION|SNAP|BACKGROUND|INPUT)|[A-Z]*DETECTION|TIMING|VMD|PIR|IO|EVENT)",
-    ),
-    // What may stand before a stamp that is anybody's: not a digit, which would make it longer than it is.
-    ("{before}", r"(?:(?P<device>[^/]+?)[_@ .-]+|[^/]*[^/0-9])?"),
-    ("{after}", r"(?:[^/0-9][^/]*)?$"),
-    ("{year}", r"(?:19[7-9][0-9]|20[0-9]{2})"),
-];
-
-/// The table. Shapes and traps are gathered from manuals, logs and issue threads of each vendor's users.
-const NAMINGS: &[Naming] = &[
-    Naming {
-        vendor: Some("hikvision"),
-        shape: "IP_CH_YYYYMMDDhhmmssmmm_PLATE_VEHICLE_DETECTION.jpg",
-        pattern: r"{name}{device}_(?P<channel>[0-9]{2,3})_{stamp17}_(?:[^/_]*[0-9][^/_]*|(?i:unknown))_(?P<event>VEHICLE_DETECTION){n}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("hikvision"),
-        shape: "IP_CH_YYYYMMDDhhmmssmmm[_EVENT][_n].jpg",
-        pattern: r"{name}{device}_(?P<channel>[0-9]{2,3})_{stamp17}(?:_{event})?{n}{ext}",
-        year: Four,
-    },
-    // The serial number stays with the prefix, which many cameras may share.
-    Naming {
-        vendor: Some("hikvision"),
-        shape: "PREFIX_SERIAL_YYYYMMDDhhmmssmmm[_EVENT][_n].jpg",
-        pattern: r"{name}(?P<device>[^/]+_(?:[A-Za-z]{2}[0-9]{7}|[A-Za-z][0-9]{8}|[0-9]{9}))_{stamp17}(?:_{event})?{n}{ext}",
-        year: Four,
-    },
-    // The order of the fields is the user's: the words tell what they are.
-    Naming {
-        vendor: Some("hikvision"),
-        shape: "[DIRECTION_]YYYYMMDDhhmmssmmm_PLATE_(VEHICLE_DETECTION|PLATE|BACKGROUND).jpg",
-        pattern: r"{name}(?:[^/]*_)?{stamp17}(?:_[^/]*)?_{anpr}(?:_[^/]*?)?{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("hikvision"),
-        shape: "(VEHICLE_DETECTION|PLATE|BACKGROUND)_..._YYYYMMDDhhmmssmmm.jpg",
-        pattern: r"{name}(?:[^/]*_)?{anpr}_(?:[^/]*_)?{stamp17}(?:_[^/]*?)?{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("xiongmai"),
-        shape: ".../YYYY-MM-DD/CCC/hh.mm.ss-hh.mm.ss[E][@hex][n].h264",
-        pattern: r"{day}(?:(?P<channel>[0-9]{1,3})/)?(?:[^/]+/)*{h.m.s}{-h.m.s}\[(?P<event>[A-Za-z]+)\]\[@[0-9A-Za-z]*\][^/]*$",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("dahua"),
-        shape: ".../YYYY-MM-DD/CCC/jpg/hh/mm/ss[E][0@0][n].jpg",
-        pattern: r"{day}(?:(?:pic_)?(?P<channel>[0-9]{1,3})/)?(?:(?i:jpg|pic)/)?(?P<time>[0-9]{2}/[0-9]{2}/[0-9]{2}){[E]}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("dahua"),
-        shape: ".../YYYY-MM-DD/[pic_]CCC/(dav|jpg)/hh/hh.mm.ss[-hh.mm.ss][E][0@0][n].mp4",
-        pattern: r"{day}(?:(?:pic_)?(?P<channel>[0-9]{1,3})/)?(?:[^/]+/)*?{h.m.s}{-h.m.s}{[E]?}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("dahua"),
-        shape: "YYYY-MM-DD_CCC_hh.mm.ss[-hh.mm.ss][E][0@0][n].jpg",
-        pattern: r"{name}(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})_(?P<channel>[0-9]{1,3})_{h.m.s}{-h.m.s}{[E]?}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("dahua"),
-        shape: "[DEVICE_]CCC_YYYYMMDDhhmmss_[E][0@0][n].jpg",
-        pattern: r"{name}(?:{device}_)?(?P<channel>[0-9]{1,3})_{stamp14}_?{[E]}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("dahua"),
-        shape: "DEVICE_chN_(main|sub)_YYYYMMDDhhmmss_YYYYMMDDhhmmss.dav",
-        pattern: r"{name}{device}_(?i:ch)(?P<channel>[0-9]+)_(?:[A-Za-z0-9]+_)?{stamp14}_[0-9]{14}{n}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("dahua"),
-        shape: ".../YYYY_MM_DD_hh_mm_ss_n.jpg",
-        pattern: r"{name}(?P<stamp>[0-9]{4}(?:_[0-9]{2}){5})_[0-9]{1,3}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("foscam"),
-        shape: "(snap|record)/(MDAlarm|Schedule|...)_YYYYMMDD-hhmmss.jpg",
-        pattern: r"{name}(?P<event>(?i:[a-z]*alarm|schedule|manual))_{stamp8-6}{n}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("foscam"),
-        shape: "MAC(ALIAS)_d_YYYYMMDDhhmmss_n.jpg",
-        pattern: r"{name}(?P<device>[0-9A-Fa-f]{12}\([^/]*\))_(?P<event>[0-9]+)_{stamp14}{n}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("hi35xx"),
-        shape: "imagesNNN/EYYMMDDhhmmssnn.jpg",
-        pattern: r"(?:^|/)images[0-9]+/(?P<event>[A-Za-z])(?P<stamp>[0-9]{12})[0-9]{2}{ext}",
-        year: Two,
-    },
-    Naming {
-        vendor: Some("hi35xx"),
-        shape: "[recordNNN/]EYYMMDD_hhmmss_hhmmss.mp4",
-        pattern: r"{name}(?P<event>[A-Za-z])(?P<stamp>[0-9]{6}_[0-9]{6})_[0-9]{6}{ext}",
-        year: Two,
-    },
-    Naming {
-        vendor: Some("yi"),
-        shape: "YYYYYMMMDDDHHH/[En]mmMssSdd.mp4",
-        pattern: r"(?:^|/)(?P<date>[0-9]{4}Y[0-9]{2}M[0-9]{2}D[0-9]{2}H)/(?:E[0-9]+)?(?P<time>[0-9]{2}M[0-9]{2}S)[0-9]*{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("tvt"),
-        shape: ".../EVENT/YYYY-MM-DD/hh/EVENT_YYYY-MM-DD-hh-mm-ss-mmm_nnn.jpg",
-        pattern: r"{name}{event}_(?P<stamp>[0-9]{4}(?:-[0-9]{2}){5}-[0-9]{3}){n}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("axis"),
-        shape: "imageYY-MM-DD_hh-mm-ss-ff[_n].jpg",
-        pattern: r"{name}(?:[^/]*[^/0-9-])?(?P<stamp>[0-9]{2}-[0-9]{2}-[0-9]{2}_[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}){n}{ext}",
-        year: Two,
-    },
-    Naming {
-        vendor: Some("axis"),
-        shape: ".../YYYYMMDD_hh/YYYYMMDD_hhmmss_XXXX.mkv",
-        pattern: r"{name}{stamp8-6}_[0-9A-F]{4}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("vivotek"),
-        shape: "PREFIX_YYYYMMDDhhmmss_n_(pre|trg|pos).jpg",
-        pattern: r"{name}{device}_{stamp14}_[0-9]+_(?P<event>pre|trg|pos){ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("vivotek"),
-        shape: "(pre|trg|pos)_YYYYMMDDhhmmss.jpg",
-        pattern: r"{name}(?:{device}_)?(?P<event>pre|trg|pos)_{stamp14}{n}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("acti"),
-        shape: "NAME_YYYY_MM_DD@hhmmss.jpg",
-        pattern: r"{name}{device}_(?P<stamp>[0-9]{4}_[0-9]{2}_[0-9]{2}@[0-9]{6}){n}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("acti"),
-        shape: "Img_YYYY-MM-DD/Snap_hhmmss_mmm_n.jpg",
-        pattern: r"(?:^|/)Img_(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})/(?:[^/]+/)*Snap_(?P<time>[0-9]{6}_[0-9]{3}){n}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("reolink"),
-        shape: "[YYYY/MM/DD/]NAME_CH_YYYYMMDDhhmmss.jpg",
-        pattern: r"{name}{device}_(?P<channel>[0-9]{2})_{stamp14}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("reolink"),
-        shape: "[YYYY/MM/DD/]NAME_YYYYMMDDhhmmss.jpg",
-        pattern: r"{name}{device}_{stamp14}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("vivotek"),
-        shape: "PREFIX[-_@]YYYYMMDD[-_]hhmmss.jpg",
-        pattern: r"{name}(?P<device>[^/]*?[^/0-9_@-])[-_@]?{stamp8-6}{n}{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: None,
-        shape: "...YYYYMMDDhhmmssmmm[_EVENT]...",
-        pattern: r"{name}{before}(?P<stamp>{year}[0-9]{13})(?:[_ -]+(?P<event>[A-Za-z][A-Za-z_]*))?{after}",
-        year: Four,
-    },
-    Naming {
-        vendor: None,
-        shape: "...YYYYMMDD[-_T@ ]hhmmss...",
-        pattern: r"{name}{before}(?P<stamp>{year}[0-9]{4}[-_T@ ]?[0-9]{6}){after}",
-        year: Four,
-    },
-    Naming {
-        vendor: None,
-        shape: "...YYYY-MM-DD[-_T@ ]hh-mm-ss...",
-        pattern: r"{name}{before}(?P<stamp>{year}[-_.][0-9]{2}[-_.][0-9]{2}[-_T@. ]+[0-9]{2}[-_.:]?[0-9]{2}[-_.:]?[0-9]{2}){after}",
-        year: Four,
-    },
-    // From here on nothing tells the time.
-    Naming {
-        vendor: Some("xiongmai"),
-        shape: "hh.mm.ss-hh.mm.ss[E][@hex][n].h264 without its folders",
-        pattern: r"{name}[0-9]{2}\.[0-9]{2}\.[0-9]{2}{-h.m.s}\[(?P<event>[A-Za-z]+)\]\[@[0-9A-Za-z]*\][^/]*$",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("dahua"),
-        shape: "[hh.mm.]ss[-hh.mm.ss][E][0@0][n].dav without its folders",
-        pattern: r"{name}(?:[0-9]{2}\.[0-9]{2}\.)?[0-9]{2}{-h.m.s}{[E]}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("yi"),
-        shape: "[En]mmMssSdd.mp4 without its folder",
-        pattern: r"{name}(?:E[0-9]+)?[0-9]{2}M[0-9]{2}S[0-9]*{ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("mobotix"),
-        shape: "NNN/NNN/ENNNNN.jpg",
-        pattern: r"(?:^|/)[0-9]+/[0-9]+/(?P<event>E[0-9]{5}){ext}",
-        year: Four,
-    },
-    Naming {
-        vendor: Some("hikvision"),
-        shape: "NAME_TIMING.jpg, overwritten for ever",
-        pattern: r"{name}{device}_{word}{ext}",
-        year: Four,
-    },
-];
+use table::Year::{self, Four, Two};
+use table::{NAMINGS, Naming, expand};
 
 /// The groups that a pattern may name.
 const GROUPS: [&str; 7] = ["device", "channel", "stamp", "date", "time", "event", "taken"];
@@ -297,6 +36,7 @@ struct Found {
 
 /// A row's pattern, ready to search.
 struct Reader {
+    /// The pattern without [`BEGIN`].
     pattern: meta::Regex,
     /// Whether it is a pattern of the file's name alone.
     of_name: bool,
@@ -304,49 +44,55 @@ struct Reader {
     places: [Option<usize>; GROUPS.len()],
 }
 
+/// What every row begins with: where a folder's or the file's name does.
+const BEGIN: &str = "(?:^|/)";
+
 /// Room for the whole match and the groups of any row.
 const MOST_SLOTS: usize = 2 * (GROUPS.len() + 1);
 
 impl Reader {
     fn new(row: &Naming) -> Option<Self> {
-        let of_name = row.pattern.strip_prefix("{name}");
-        let pattern = expand(of_name.unwrap_or(row.pattern));
-        let syntax = syntax::Config::new().unicode(false).utf8(false);
-        let config = meta::Config::new().utf8_empty(false);
-        let pattern = meta::Builder::new().configure(config).syntax(syntax).build(&pattern).ok()?;
+        // A row is asked where it matches: a DFA, which only rules that out, would run in vain.
+        let config = meta::Config::new().hybrid(false).dfa(false);
+        let pattern = build(config, &[expand(row.pattern).strip_prefix(BEGIN)?])?;
         let info = pattern.group_info();
         let places = GROUPS.map(|group| info.to_index(PatternID::ZERO, group));
-        (info.slot_len() <= MOST_SLOTS).then(|| Self { places, of_name: of_name.is_some(), pattern })
+        (info.slot_len() <= MOST_SLOTS).then(|| Self { places, of_name: row.pattern.starts_with("{name}"), pattern })
     }
 
     fn find(&self, path: &[u8], name_at: usize) -> Option<Found> {
-        let input =
-            if self.of_name { Input::new(path).range(name_at..).anchored(Anchored::Yes) } else { Input::new(path) };
+        if self.of_name {
+            return self.find_at(path, name_at);
+        }
+        let begins = |at: &usize| *at == 0 || path[at - 1] == b'/';
+        (0..=name_at).filter(begins).find_map(|at| self.find_at(path, at))
+    }
+
+    fn find_at(&self, path: &[u8], begins: usize) -> Option<Found> {
+        let input = Input::new(path).range(begins..).anchored(Anchored::Yes);
         let mut slots = [None; MOST_SLOTS];
         self.pattern.search_slots(&input, &mut slots)?;
         let place = |group: usize| Some((slots[2 * group]?.get(), slots[2 * group + 1]?.get()));
-        let begins = place(0)?.0.min(name_at);
         Some(Found { begins, groups: self.places.map(|group| place(group?)) })
     }
 }
 
 struct Table {
     readers: Vec<Reader>,
-    /// All patterns at once: which rows to read with at all.
-    any: RegexSet,
+    /// All rows as alternatives from the path's begin: a DFA finds the first of them that matches.
+    first: meta::Regex,
 }
 
 static TABLE: LazyLock<Option<Table>> = LazyLock::new(|| {
     // A row that does not compile would be found by `every_row_compiles`.
-    let patterns: Vec<String> = NAMINGS.iter().map(|row| expand(row.pattern)).collect();
-    let any = RegexSetBuilder::new(&patterns).unicode(false).build().ok()?;
-    Some(Table { readers: NAMINGS.iter().map(Reader::new).collect::<Option<_>>()?, any })
+    let patterns: Vec<String> = NAMINGS.iter().map(|row| format!("^(?s:.)*?{}", expand(row.pattern))).collect();
+    let first = build(meta::Config::new(), &patterns)?;
+    Some(Table { readers: NAMINGS.iter().map(Reader::new).collect::<Option<_>>()?, first })
 });
 
-fn expand(pattern: &str) -> String {
-    // One fragment may hold another.
-    let once = |text: String| FRAGMENTS.iter().fold(text, |text, (word, meaning)| text.replace(word, meaning));
-    once(once(pattern.to_owned()))
+fn build(config: meta::Config, patterns: &[impl AsRef<str>]) -> Option<meta::Regex> {
+    let syntax = syntax::Config::new().unicode(false).utf8(false);
+    meta::Builder::new().configure(config.utf8_empty(false)).syntax(syntax).build_many(patterns).ok()
 }
 
 /// What a path says of its capture.
@@ -392,20 +138,18 @@ pub enum Trial {
     NoTime(String),
     /// The camera is of another vendor.
     OtherVendor,
-    /// A row before it reads the path.
-    NotAsked,
+    /// It would read it, but a row before it does.
+    TooLate,
 }
 
 /// Reads a path below the drop folder; `vendor` is `auto` or leaves only that vendor's rows and anybody's.
 pub fn read(path: &Path, vendor: &str) -> Reading {
     let bytes = path.as_os_str().as_encoded_bytes();
     let Some(table) = &*TABLE else { return Reading::nothing(bytes) };
-    table
-        .any
-        .matches(bytes)
-        .iter()
-        .filter(|row| is_asked(&NAMINGS[*row], vendor))
-        .find_map(|row| read_row(&NAMINGS[row], &table.readers[row], bytes).ok())
+    let first = table.first.search_half(&Input::new(bytes)).map_or(NAMINGS.len(), |found| found.pattern().as_usize());
+    (NAMINGS[first..].iter().zip(&table.readers[first..]))
+        .filter(|(row, _)| is_asked(row, vendor))
+        .find_map(|(row, reader)| read_row(row, reader, bytes).ok())
         .unwrap_or_else(|| Reading::nothing(bytes))
 }
 
@@ -417,8 +161,11 @@ pub fn explain(path: &Path, vendor: &str) -> Vec<(Option<&'static str>, &'static
     let trial = |(row, reader): (&'static Naming, &Reader)| {
         let trial = match () {
             () if !is_asked(row, vendor) => Trial::OtherVendor,
-            () if read => Trial::NotAsked,
-            () => read_row(row, reader, bytes).map_or_else(|trial| trial, Trial::Reads),
+            () => match read_row(row, reader, bytes) {
+                Ok(_) if read => Trial::TooLate,
+                Ok(reading) => Trial::Reads(reading),
+                Err(trial) => trial,
+            },
         };
         read |= matches!(trial, Trial::Reads(_));
         (row.vendor, row.shape, trial)
@@ -481,7 +228,7 @@ fn reading(found: &Found, vendor: Option<&'static str>, path: &[u8], year: Year)
 }
 
 fn has_long_number(text: &[u8]) -> bool {
-    text.split(|byte| !byte.is_ascii_digit()).any(|number| number.len() >= 14)
+    text.len() >= 14 && text.split(|byte| !byte.is_ascii_digit()).any(|number| number.len() >= 14)
 }
 
 /// Reads a wall clock out of the digits of `YYYYMMDDhhmmss[f...]`, whatever stands between them.
@@ -490,9 +237,11 @@ fn has_long_number(text: &[u8]) -> bool {
 fn read_stamp<'a>(parts: impl Iterator<Item = &'a [u8]>, year: Year) -> Option<NaiveDateTime> {
     let mut digits = [0; 20];
     let mut count = 0;
-    for byte in parts.flatten().filter(|byte| byte.is_ascii_digit()) {
-        *digits.get_mut(count)? = u32::from(byte - b'0');
-        count += 1;
+    for part in parts {
+        for byte in part.iter().filter(|byte| byte.is_ascii_digit()) {
+            *digits.get_mut(count)? = u32::from(byte - b'0');
+            count += 1;
+        }
     }
     let number = |from: usize, to: usize| digits[from..to].iter().fold(0, |sum, digit| sum * 10 + digit);
     let (year, rest) = match year {
@@ -521,6 +270,8 @@ fn read_stamp<'a>(parts: impl Iterator<Item = &'a [u8]>, year: Year) -> Option<N
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn reading(path: &str) -> Reading {
@@ -531,7 +282,8 @@ mod tests {
     fn every_row_compiles() {
         assert_eq!(TABLE.as_ref().unwrap().readers.len(), NAMINGS.len());
         for row in NAMINGS {
-            assert!(!expand(row.pattern).contains("{name}") && !row.shape.is_empty());
+            assert!(expand(row.pattern).starts_with(BEGIN) && !expand(row.pattern).contains("{name}"));
+            assert!(!row.shape.is_empty());
         }
     }
 
@@ -587,6 +339,10 @@ mod tests {
             (
                 "gg_733804851_20190319124752348_MOTION_DETECTION.jpg",
                 ["hikvision", "gg_733804851", "-", "2019-03-19T12:47:52.348", "MOTION_DETECTION"],
+            ),
+            (
+                "10.0.0.1_20230712182012676_AB12CD_VEHICLE_DETECTION.jpg",
+                ["hikvision", "10.0.0.1", "-", "2023-07-12T18:20:12.676", "VEHICLE_DETECTION"],
             ),
             (
                 "AB12CD_VEHICLE_DETECTION_20230712182012676.jpg",
@@ -646,5 +402,30 @@ mod tests {
         assert_eq!(trials[0].2, Trial::OtherVendor);
         assert_eq!(trials[NAMINGS.len() - 1].2, Trial::OtherVendor);
         assert_eq!(trials.iter().filter(|(.., trial)| matches!(trial, Trial::Reads(_))).count(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        #[test]
+        fn the_frequent_shape_is_read_as_the_general_one_would(
+            name in r"[0-9a-z._]{1,9}_[0-9]{2,3}_20240[1-9]0[1-9]12[0-5][0-9]{6}(_[A-Za-z._0-9]{0,9})?(\.[a-z]{3})?",
+        ) {
+            let readers = &TABLE.as_ref().unwrap().readers;
+            let read = |row: usize| read_row(&NAMINGS[row], &readers[row], name.as_bytes());
+            if let Ok(frequent) = read(1) {
+                prop_assert_eq!(Ok(frequent), read(2));
+            }
+        }
+
+        #[test]
+        fn the_first_row_that_matches_is_the_first_of_all_that_do(
+            path in r"([a-z]{1,3}/)?(2024-05-06/)?(001/)?(jpg/)?[A-Za-z0-9_.]{0,6}_?0?[0-9]?_?(20240506|2024-05-06)?[_-]?(070809(123)?|07\.08\.09)?(\[M\]\[@0\])?(_TIMING)?(\.jpg)?",
+        ) {
+            let (table, path) = (TABLE.as_ref().unwrap(), path.as_bytes());
+            let first = table.first.search_half(&Input::new(path)).map(|found| found.pattern().as_usize());
+            let matches = |reader: &Reader| reader.find(path, name_at(path)).is_some();
+            prop_assert_eq!(first, table.readers.iter().position(matches));
+        }
     }
 }

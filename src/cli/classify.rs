@@ -121,7 +121,7 @@ fn explanation(path: &Path, sighting: &Sighting<'_>, config: &Config) -> Explana
             Trial::OtherShape => "the path has another shape".to_owned(),
             Trial::NoTime(digits) => format!("{digits} is no time"),
             Trial::OtherVendor => format!("not asked: the camera's vendor is {vendor}"),
-            Trial::NotAsked => "not asked: a rule before it reads the path".to_owned(),
+            Trial::TooLate => "would read the path, but a rule before it does".to_owned(),
         };
         let reads = !own_reads && matches!(trial, Trial::Reads(_));
         rules.push(Rule { vendor: row, shape: shape.to_owned(), reads, why });

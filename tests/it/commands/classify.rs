@@ -121,7 +121,7 @@ async fn every_rule_says_what_it_read_or_why_it_did_not() {
     assert_eq!(reads[0]["vendor"], "reolink");
     assert_eq!(reads[0]["why"], "reads time 2026-09-27 14:03:05 from the name, device Den, channel 00");
     assert!(rules.iter().any(|rule| rule["why"] == "the path has another shape"));
-    assert!(rules.iter().any(|rule| rule["why"] == "not asked: a rule before it reads the path"));
+    assert!(rules.iter().any(|rule| rule["why"] == "would read the path, but a rule before it does"));
 
     let said = site.run(&["classify", "--explain", "CAM/10.0.0.1_01_20231312182012676_TIMING.jpg"]).await;
     for line in ["  the camera is the first folder", "20231312182012676 is no time", "> hikvision  NAME_TIMING.jpg"] {

@@ -1,0 +1,64 @@
+//! What kind of file a name promises.
+
+use serde::Serialize;
+
+use super::naming::Reading;
+
+/// What kind of file it is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Media {
+    /// A still.
+    Picture,
+    /// A clip.
+    Video,
+    /// A sidecar: a clip's index.
+    Index,
+    /// What is still being written, under the name of a camera or an FTP server for that.
+    Partial,
+    /// A recorder's lock.
+    Lock,
+    /// What a camera sends when its owner presses "test".
+    Test,
+    /// Anything else: it is stored all the same.
+    Other,
+}
+
+/// What the parts of a path, and what they read as, promise.
+pub(super) fn of(path: &[&[u8]], reading: &Reading) -> Media {
+    let name = path.last().copied().unwrap_or_default();
+    if name == b"DVRWorkDirectory" {
+        return Media::Lock;
+    }
+    // pure-ftpd's and proftpd's names for what is still coming.
+    if name.ends_with(b"_") || name.starts_with(b".pureftpd-upload") || name.starts_with(b".in.") {
+        return Media::Partial;
+    }
+    // STOU adds `.1` and so on.
+    let stem = name.rsplitn(2, |byte| *byte == b'.').nth(1);
+    let numbered = |last: &[u8]| matches!(last.len(), 1 | 2) && last.iter().all(u8::is_ascii_digit);
+    let last = extension(name);
+    let extension = if numbered(last) { stem.map_or(&b""[..], extension) } else { last }.to_ascii_lowercase();
+    match extension.as_slice() {
+        b"idx" => Media::Index,
+        b"tmp" | b"part" | b"filepart" => Media::Partial,
+        b"txt" if reading.vendor == Some("reolink") => Media::Test,
+        b"jpg" | b"jpeg" | b"png" => Media::Picture,
+        b"mp4" | b"mkv" | b"avi" | b"mov" | b"dav" | b"h264" | b"h265" | b"264" | b"265" => Media::Video,
+        other => {
+            let known = std::str::from_utf8(other).ok().and_then(|known| mime_guess::from_ext(known).first_raw());
+            let pictures = |part: &&[u8]| *part == b"jpg" || part.starts_with(b"pic_");
+            match known.and_then(|known| known.split('/').next()) {
+                Some("image") => Media::Picture,
+                Some("video") => Media::Video,
+                // Some of its cameras leave the extension out.
+                _ if reading.vendor == Some("dahua") && path.iter().any(pictures) => Media::Picture,
+                _ => Media::Other,
+            }
+        }
+    }
+}
+
+fn extension(name: &[u8]) -> &[u8] {
+    name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0).map_or(b"", |dot| &name[dot + 1..])
+}
