@@ -167,7 +167,7 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) ->
     // The camera's folders need not be repeated: the one of its name, else those that its `match` spells out.
     let is_camera = |place: &usize| key::camera_segment(below[*place]) == camera;
     let named = if camera_from == CameraFrom::Folder { given } else { (0..folders.len()).find(is_camera) };
-    let spelt = configured.map_or(0, |camera| camera.matches.literal_folders(path));
+    let spelt = configured.map_or(0, |camera| camera.matches.literal_folders(path).min(folders.len()));
     let own_folders = named.map_or(0..spelt, |place| place..place + 1);
     let is_end = own_folders.start == 0;
     below.drain(own_folders.clone());

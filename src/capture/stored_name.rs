@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDateTime, Timelike};
 use sha2::{Digest, Sha256};
@@ -126,7 +126,8 @@ pub fn read_stored(camera: &str, file: &str, config: &Config) -> StoredName {
     let configured = config.cameras.iter().find(|known| key::camera_segment(known.name.as_bytes()) == camera);
     // A pattern of the camera's own may want its folder; which one it was, its name tells best.
     let read = |name: &str| {
-        let path = Path::new(camera).join(name);
+        // Not joined: a stranger's name may begin with `/`.
+        let path = PathBuf::from(format!("{camera}/{name}"));
         let reading = sight_of(&path, configured, config).reading;
         let nothing = reading.stamp.is_none() && reading.event.is_none();
         // Stored before the camera was configured as it is now.
