@@ -29,9 +29,9 @@ pub(super) fn read(folders: &[&[u8]]) -> Vec<Folder> {
     let mut read: Vec<Folder> = folders.iter().map(|folder| read_one(folder)).collect();
     // A date in three folders.
     for place in 2..folders.len() {
-        let [year, month, day] = [place - 2, place - 1, place].map(|place| number(folders[place]));
-        let date = folders[place - 2].len() == 4 && folders[place - 1].len() <= 2 && folders[place].len() <= 2;
-        if date && let Some(date) = date_of(year, month, day) {
+        let [year, month, day] = [place - 2, place - 1, place].map(|place| folders[place]);
+        let shaped = year.len() == 4 && month.len() <= 2 && day.len() <= 2;
+        if shaped && let Some(date) = date_of(number(year), number(month), number(day)) {
             read[place - 2..=place].fill(Folder::Date(date));
         }
     }

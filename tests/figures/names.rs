@@ -17,8 +17,7 @@ const NAMES: &str = include_str!("../it/names.tsv");
 
 /// The defaults, but for a zone that does not depend on the machine and has a daylight saving time, and for names that
 /// are believed although they are years old.
-const CONFIG: &str =
-    "drop_folder: {path: /drop}\ns3: {bucket: figures}\ntimezone: Europe/Kyiv\nmax_clock_skew: null\n";
+const CONFIG: &str = "drop_folder: {path: /drop}\ns3: {bucket: figures}\ntimezone: Europe/Kyiv\nmax_clock_skew: null\n";
 
 /// Returns the column `path` of the table.
 fn paths() -> anyhow::Result<Vec<&'static Path>> {
