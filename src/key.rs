@@ -521,6 +521,12 @@ mod tests {
         #[test]
         fn two_names_never_share_a_spelling(a: Vec<u8>, b: Vec<u8>) {
             prop_assert_eq!(a == b, escape(&a) == escape(&b));
+            prop_assert_eq!(escape(&a), escape_any(&a));
+        }
+
+        #[test]
+        fn what_needs_no_escape_is_left_alone_by_either_way(name in "[ -~]{0,6}") {
+            prop_assert_eq!(escape(name.as_bytes()), escape_any(name.as_bytes()));
         }
 
         #[test]

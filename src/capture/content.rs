@@ -122,9 +122,9 @@ fn movie_time(seconds: u64) -> Option<ContentTime> {
 
 /// A date as [`packets`] pack it.
 fn packed(date: u32) -> Option<ContentTime> {
-    let bits = |from: u32, count: u32| date >> from & ((1 << count) - 1);
-    let day = (i32::try_from(bits(26, 6)).ok()? + 2000, bits(22, 4), bits(17, 5));
-    wall(day, (bits(12, 5), bits(6, 6), bits(0, 6)), b"").map(ContentTime::Wall)
+    let [year, month, day, hour, minute, second] = packets::unpack(date);
+    let year = i32::try_from(year).ok()? + 2000;
+    wall((year, month, day), (hour, minute, second), b"").map(ContentTime::Wall)
 }
 
 /// A wall clock with its fraction of a second in digits; a second of 60 is the next minute.

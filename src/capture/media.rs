@@ -8,9 +8,10 @@
 //! Every walk goes forward only, from header to header, whatever lengths they claim: it reads no more than the file has
 //! and keeps no more than one header.
 
-use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+
+use serde::Serialize;
 
 pub(in crate::capture) mod boxes;
 mod chunks;

@@ -37,6 +37,7 @@ impl Sighting<'_> {
             parts.push(own);
             return join(&parts, marked);
         }
+        debug_assert!(!self.is_tree || is_tree(&self.below.join(&b'/')), "a tree is one by itself");
         // One text can be joined from several paths: it stands for one of them, the others are marked.
         let (path, joined) = (self.below.join(&b'/'), self.below.join(&b'_'));
         let stands = if path == joined {

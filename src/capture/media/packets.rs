@@ -87,9 +87,13 @@ fn header(walk: &mut Walk) -> io::Result<Option<u32>> {
 
 /// Whether a packed date is one. A start code alone is too little to know a format by.
 pub(super) fn is_date(packed: [u8; 4]) -> bool {
-    let packed = u32::from_le_bytes(packed);
-    let part = |from: u32, bits: u32| packed >> from & ((1 << bits) - 1);
-    (1..=12).contains(&part(22, 4)) && part(17, 5) > 0 && part(12, 5) < 24 && part(6, 6) < 60 && part(0, 6) <= 60
+    let [_, month, day, hour, minute, second] = unpack(u32::from_le_bytes(packed));
+    (1..=12).contains(&month) && day > 0 && hour < 24 && minute < 60 && second <= 60
+}
+
+/// The parts of a packed date: years since 2000, month, day, hour, minute, second.
+pub(in crate::capture) fn unpack(packed: u32) -> [u32; 6] {
+    [(26, 6), (22, 4), (17, 5), (12, 5), (6, 6), (0, 6)].map(|(from, bits)| packed >> from & ((1 << bits) - 1))
 }
 
 #[cfg(test)]
