@@ -280,13 +280,18 @@ impl ObjectKey {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// The key with `~tag` before the extension: where a capture goes whose own key holds other bytes.
+    /// The key beside this one, with a mark before the extension: where a capture goes that this one cannot hold.
+    /// `hash` is 8 hexadecimal digits of its SHA-256.
     #[must_use]
-    pub fn variant(&self, tag: &str) -> Self {
+    pub fn variant(&self, variant: Variant, hash: &str) -> Self {
         let (stem, extension) = split_extension(&self.0);
-        Self(format!("{stem}~{tag}{extension}"))
+        let mark = if variant == Variant::Partial { PARTIAL } else { "" };
+        Self(format!("{stem}~{mark}{hash}{extension}"))
     }
 }
+
+/// Before the hash of what is a [`Variant::Partial`].
+const PARTIAL: &str = "partial-";
 
 /// What lies beside the key that it would have had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,7 +306,7 @@ pub enum Variant {
 pub fn read_variant(key: &str) -> Option<(String, Variant)> {
     let (stem, extension) = split_extension(key);
     let (stem, tag) = stem.rsplit_once('~').filter(|(stem, _)| !stem.is_empty() && !stem.ends_with('/'))?;
-    let (hash, variant) = match tag.strip_prefix("partial-") {
+    let (hash, variant) = match tag.strip_prefix(PARTIAL) {
         Some(hash) => (hash, Variant::Partial),
         None => (tag, Variant::Whole),
     };
@@ -464,7 +469,7 @@ mod tests {
             channel: Some(&word),
             file: file.as_bytes(),
         });
-        let longest = key.variant("partial-12345678");
+        let longest = key.variant(Variant::Partial, "12345678");
         assert!(longest.as_str().len() <= MAX_KEY_BYTES, "{} bytes: {longest}", longest.as_str().len());
         assert_eq!(layout(&prefix, &template).parse(longest.as_str()).unwrap().camera, camera);
     }
@@ -474,7 +479,7 @@ mod tests {
         for (key, expected) in
             [("c/d/a.b.jpg", "c/d/a.b~1234.jpg"), ("c/d.e/noext", "c/d.e/noext~1234"), ("c/.jpg", "c/.jpg~1234")]
         {
-            assert_eq!(ObjectKey(key.into()).variant("1234").as_str(), expected);
+            assert_eq!(ObjectKey(key.into()).variant(Variant::Whole, "1234").as_str(), expected);
         }
     }
 
@@ -537,8 +542,8 @@ mod tests {
         #[test]
         fn every_variant_is_read_back(file: Vec<u8>, hash in "[0-9a-f]{8}") {
             let key = layout("", "{camera}/{date}/{file}").render(&fields("C", &file));
-            for (tag, variant) in [(format!("partial-{hash}"), Variant::Partial), (hash, Variant::Whole)] {
-                let made = key.variant(&tag);
+            for variant in [Variant::Partial, Variant::Whole] {
+                let made = key.variant(variant, &hash);
                 prop_assert_eq!(read_variant(made.as_str()), Some((key.as_str().to_owned(), variant)));
                 prop_assert_eq!(read_variant(made.file()), Some((key.file().to_owned(), variant)));
             }
@@ -549,7 +554,7 @@ mod tests {
             let camera = camera_segment(camera.as_bytes());
             let layout = layout(&prefix, "{camera}/{date}/{file}");
             let key = layout.render(&fields(&camera, &file));
-            prop_assert!(key.variant("partial-12345678").as_str().len() <= MAX_KEY_BYTES);
+            prop_assert!(key.variant(Variant::Partial, "12345678").as_str().len() <= MAX_KEY_BYTES);
             let parts = layout.parse(key.as_str()).unwrap();
             prop_assert_eq!(parts.camera, camera);
             prop_assert_eq!(parts.date.to_string(), "2022-02-24");

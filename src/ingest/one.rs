@@ -18,7 +18,7 @@ use crate::capture::{self, Capture, Media};
 use crate::config::Config;
 use crate::drop_folder::{self, DropFolder, OpenError, Opened, Taken, Writer};
 use crate::kept::{self, Place};
-use crate::key::{self, Layout, ObjectKey};
+use crate::key::{self, Layout, ObjectKey, Variant};
 use crate::ledger;
 use crate::queue::Now;
 
@@ -200,7 +200,7 @@ async fn put(
     let now = (context.clock)().wall;
     let hash = &hex::encode(source.sha256)[..8];
     if partial {
-        let beside = first_key.variant(&format!("partial-{hash}"));
+        let beside = first_key.variant(Variant::Partial, hash);
         let put = context.bucket.put_hashed(&beside, source, about, now).await?;
         return Ok((beside, put));
     }
@@ -208,7 +208,7 @@ async fn put(
         Put::Conflict => {}
         done => return Ok((first_key.clone(), done)),
     }
-    let beside = first_key.variant(hash);
+    let beside = first_key.variant(Variant::Whole, hash);
     let put = context.bucket.put_hashed(&beside, source, about, now).await?;
     Ok((beside, put))
 }
