@@ -144,6 +144,24 @@ fn file() -> impl Strategy<Value = &'static str> {
     ])
 }
 
+/// Two paths have two keys. Where a name tells its time and more, folders may differ: all of them if it tells its
+/// device, else those that say again what it says.
+fn keys_are_apart(first: &Path, second: &Path) -> Result<(), TestCaseError> {
+    let config = utc();
+    let [one, other] = [first, second].map(|path| capture::classify(path, at("2026-11-22T00:00:00Z"), config));
+    if first != second && key(config, &one) == key(config, &other) {
+        let told = |path: &Path| -> Vec<OsString> {
+            let implied = ["2019-05-09", "jpg", "06", "001"];
+            path.iter().filter(|part| !implied.iter().any(|known| known == part)).map(OsString::from).collect()
+        };
+        prop_assert_eq!(one.taken_from, TakenFrom::Name);
+        prop_assert_eq!(first.file_name(), second.file_name());
+        let device = capture::sight(first, config).reading.device.is_some();
+        prop_assert!(device || told(first) == told(second));
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
@@ -152,25 +170,29 @@ proptest! {
         first in (proptest::collection::vec(part(), 0..5), file()),
         second in (proptest::collection::vec(part(), 0..5), file()),
     ) {
-        let config = utc();
         let path = |(folders, file): &(Vec<&str>, &str)| {
             ["cam"].iter().chain(folders).chain([file]).collect::<PathBuf>()
         };
-        let (first, second) = (path(&first), path(&second));
-        let arrival = at("2026-11-22T00:00:00Z");
-        let [one, other] = [&first, &second].map(|path| capture::classify(path, arrival, config));
-        if first != second && key(config, &one) == key(config, &other) {
-            // Where a name tells its time and more, folders may differ: all of them if it tells its device, else those
-            // that say again what it says.
-            let told = |path: &Path| -> Vec<OsString> {
-                let implied = ["2019-05-09", "jpg", "06", "001"];
-                path.iter().filter(|part| !implied.iter().any(|known| known == part)).map(OsString::from).collect()
+        keys_are_apart(&path(&first), &path(&second))?;
+    }
+
+    /// Where two paths are likeliest to meet: they are the same text but for what is `/` and what is `_`.
+    #[test]
+    fn two_paths_that_join_to_one_text_never_share_a_key(
+        parts in (proptest::collection::vec(part(), 0..5), file()),
+        slashes in proptest::collection::vec(any::<[bool; 2]>(), 80),
+    ) {
+        let text = parts.0.iter().chain([&parts.1]).copied().collect::<Vec<_>>().join("/");
+        let path = |which: usize| {
+            let mut slashes = slashes.iter().map(|both| both[which]);
+            let place = |letter: char| match letter {
+                '/' | '_' if slashes.next().unwrap_or(false) => '/',
+                '/' | '_' => '_',
+                other => other,
             };
-            prop_assert_eq!(one.taken_from, TakenFrom::Name);
-            prop_assert_eq!(first.file_name(), second.file_name());
-            let device = capture::sight(&first, config).reading.device.is_some();
-            prop_assert!(device || told(&first) == told(&second));
-        }
+            Path::new("cam").join(text.chars().map(place).collect::<String>().trim_matches('/'))
+        };
+        keys_are_apart(&path(0), &path(1))?;
     }
 
     #[test]
