@@ -5,9 +5,11 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::ops::Range;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,9 @@ pub(crate) const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Below Linux's default range for outgoing connections (32768 and up), so that none of them takes a port in between.
 const PORTS: Range<u16> = 15_000..32_000;
+
+/// How many ports are taken together.
+const BLOCK: u16 = 10;
 
 /// A running server, killed and reaped when it goes out of scope, and by the kernel when the test process dies first.
 #[derive(Debug)]
@@ -73,21 +78,29 @@ pub(crate) fn installed(name: &str, how: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not installed, and these tests run against the real one: {how}"))
 }
 
-/// Hands out `count` neighbouring ports on which nothing listens, none of them twice.
+/// Hands out `count` neighbouring ports on which nothing listens, none of them twice on this machine while this process
+/// lives.
+///
+/// A port that is free now is taken between this look and the server's own bind by the next test process that looks. So
+/// each block is held by a socket with its name, which the kernel gives up with the process, and which lies in no folder.
 pub(crate) fn free_ports(count: u16) -> Range<u16> {
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
-    let size = PORTS.end - PORTS.start;
-    // Test processes that run side by side begin at different places.
-    let offset = u16::try_from(std::process::id().wrapping_mul(193) % u32::from(size)).unwrap();
-    for _ in 0..size / count {
-        let taken = TAKEN.fetch_add(count, Ordering::Relaxed);
-        let first = PORTS.start + offset.wrapping_add(taken) % (size - count);
+    static HELD: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let blocks = usize::from(count.div_ceil(BLOCK));
+    for first in PORTS.step_by(usize::from(BLOCK)) {
         let ports = first..first + count;
+        let held: io::Result<Vec<UnixListener>> =
+            (first..).step_by(usize::from(BLOCK)).take(blocks).map(hold).collect();
         let free: io::Result<Vec<TcpListener>> =
             ports.clone().map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
-        if free.is_ok() {
+        if let (Ok(held), Ok(_)) = (held, free) {
+            HELD.lock().unwrap().extend(held);
             return ports;
         }
     }
     panic!("no {count} neighbouring ports are free in {PORTS:?}");
+}
+
+/// Takes the block of ports that begins with `first`, unless another test process has it.
+fn hold(first: u16) -> io::Result<UnixListener> {
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("hk-aws-peers-ports-{first}"))?)
 }
