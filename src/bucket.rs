@@ -19,10 +19,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart, ObjectLockMode, ServerSideEncryption,
-    StorageClass,
-};
+use aws_sdk_s3::types::{ChecksumMode, ObjectLockMode, ServerSideEncryption, StorageClass};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
@@ -32,6 +29,7 @@ use crate::config::{self, Access, Checksum, LockMode, Sse};
 use crate::key::ObjectKey;
 
 mod body;
+mod parts;
 mod verdict;
 
 pub use aws_credential_types::Credentials;
@@ -39,12 +37,6 @@ pub use verdict::{Refusal, Verdict};
 
 /// A file of this many bytes or more goes up in parts.
 pub const MULTIPART_FROM: u64 = 16 * 1024 * 1024;
-
-/// Bytes of a part; a lost one costs no more than that.
-const PART_BYTES: u64 = 8 * 1024 * 1024;
-
-/// Most parts of an upload (S3 User Guide, "Amazon S3 multipart upload limits").
-const MAX_PARTS: u64 = 10_000;
 
 /// A host that does not answer a connection for so long is taken for dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -231,131 +223,6 @@ impl Bucket {
         }
     }
 
-    /// A multipart upload; false where the key is taken. Parts of an upload that fails are aborted.
-    async fn put_in_parts(
-        &self,
-        key: &ObjectKey,
-        source: &Source,
-        about: &About,
-        now: SystemTime,
-    ) -> Result<bool, Refusal> {
-        if self.config.access == Access::ReadWrite {
-            self.abort_abandoned(key).await?;
-        }
-        let (lock_mode, lock_until) = self.lock(now);
-        let (sse, sse_key) = self.encryption();
-        let created = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.config.bucket)
-            .key(key.as_str())
-            .content_type(&about.content_type)
-            .set_metadata(Some(metadata(about)))
-            .set_tagging(self.tagging(about))
-            .storage_class(self.storage_class())
-            .set_checksum_algorithm(self.wants_checksum().then_some(ChecksumAlgorithm::Sha256))
-            .set_object_lock_mode(lock_mode)
-            .set_object_lock_retain_until_date(lock_until)
-            .set_server_side_encryption(sse)
-            .set_ssekms_key_id(sse_key)
-            .send()
-            .await
-            .map_err(|error| Refusal::of("create multipart upload", &error))?;
-        let upload = created.upload_id().ok_or_else(|| Refusal::later("the store named no upload"))?;
-        let done = self.finish_parts(key, source, upload).await;
-        if !matches!(done, Ok(true)) {
-            // What cannot be aborted now is aborted by the next attempt at this key.
-            let _aborted = self.abort(key, upload).await;
-        }
-        done
-    }
-
-    async fn finish_parts(&self, key: &ObjectKey, source: &Source, upload: &str) -> Result<bool, Refusal> {
-        let part_bytes = PART_BYTES.max(source.size.div_ceil(MAX_PARTS));
-        let mut whole = Sha256::new();
-        let mut parts = Vec::new();
-        let mut at = 0;
-        while at < source.size {
-            let length = part_bytes.min(source.size - at);
-            let number = i32::try_from(parts.len() + 1).unwrap_or(i32::MAX);
-            let (digest, so_far) = hash_slice(&source.file, at, length, whole).await?;
-            whole = so_far;
-            let checksum = self.wants_checksum().then(|| base64::encode(digest));
-            let sent = self
-                .client
-                .upload_part()
-                .bucket(&self.config.bucket)
-                .key(key.as_str())
-                .upload_id(upload)
-                .part_number(number)
-                .content_length(i64::try_from(length).unwrap_or(i64::MAX))
-                .set_checksum_sha256(checksum.clone())
-                .body(body::slice(&source.file, at, length))
-                .customize()
-                .config_override(patience(length).retry_config(RetryConfig::standard()))
-                .send()
-                .await
-                .map_err(|error| Refusal::of("upload part", &error))?;
-            parts.push(
-                CompletedPart::builder()
-                    .part_number(number)
-                    .set_e_tag(sent.e_tag)
-                    .set_checksum_sha256(checksum)
-                    .build(),
-            );
-            at += length;
-        }
-        // The parts were hashed anew: a file that changed since it was hashed as a whole shows here.
-        if whole.finalize()[..] != source.sha256 {
-            return Err(Refusal::later("the file changed while it was read"));
-        }
-        let completed = self
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.config.bucket)
-            .key(key.as_str())
-            .upload_id(upload)
-            .if_none_match("*")
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-            .customize()
-            .config_override(patience(0))
-            .send()
-            .await;
-        match completed {
-            Ok(_) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
-            Err(error) => Err(Refusal::of("complete multipart upload", &error)),
-        }
-    }
-
-    /// Aborts what earlier attempts at this very key left: a crash in mid-upload comes by here again.
-    async fn abort_abandoned(&self, key: &ObjectKey) -> Result<(), Refusal> {
-        let listed = self
-            .client
-            .list_multipart_uploads()
-            .bucket(&self.config.bucket)
-            .prefix(key.as_str())
-            .send()
-            .await
-            .map_err(|error| Refusal::of("list multipart uploads", &error))?;
-        for upload in listed.uploads().iter().filter(|upload| upload.key() == Some(key.as_str())) {
-            if let Some(id) = upload.upload_id() {
-                self.abort(key, id).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), Refusal> {
-        let aborted =
-            self.client.abort_multipart_upload().bucket(&self.config.bucket).key(key.as_str()).upload_id(upload);
-        match aborted.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if code(&error) == Some("NoSuchUpload") => Ok(()),
-            Err(error) => Err(Refusal::of("abort multipart upload", &error)),
-        }
-    }
-
     /// Whether the object under a taken key holds the same bytes.
     async fn compare(&self, key: &ObjectKey, source: &Source) -> Result<Put, Refusal> {
         if self.config.access == Access::WriteOnly {
@@ -488,20 +355,6 @@ pub struct Download {
     pub sha256: String,
     /// What the bucket says it should be, in each place where it says so.
     pub expected: Vec<String>,
-}
-
-async fn hash_slice(file: &Arc<File>, at: u64, length: u64, whole: Sha256) -> Result<([u8; 32], Sha256), Refusal> {
-    let file = Arc::clone(file);
-    let hashing = tokio::task::spawn_blocking(move || {
-        let (mut part, mut whole) = (Sha256::new(), whole);
-        read_through(&file, at, length, |chunk| {
-            part.update(chunk);
-            whole.update(chunk);
-        })?;
-        Ok::<_, std::io::Error>((part.finalize().into(), whole))
-    });
-    let hashed = hashing.await.map_err(|error| Refusal::later(format!("failed to read file: {error}")))?;
-    hashed.map_err(|error| Refusal::later(format!("failed to read file: {error}")))
 }
 
 /// Reads `at..at + length` of a file in pieces.
