@@ -1,7 +1,7 @@
 //! The bucket: put what is new, read what is there. The only module that names the SDK.
 //!
-//! An object is never overwritten: every put carries `If-None-Match: *`, and S3 answers 412 where the key is taken.
-//! That answer alone means nothing, because the retry of a put whose reply was lost meets its own object: the bytes
+//! An object is never overwritten: every put carries `If-None-Match: *`, and S3 answers 412 where the key is taken; of a
+//! store that does not, [`Condition`] speaks. That answer alone means nothing, because the retry of a put whose reply was lost meets its own object: the bytes
 //! decide, by checksum. The hot path is one request and needs `s3:PutObject` alone.
 //!
 //! The SDK's own retries are off for whole requests, so that a failure is judged here and the queue knows of it; the
@@ -24,16 +24,22 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 
 use crate::config::{self, Access, Checksum, LockMode, Sse};
-use crate::key::ObjectKey;
+use crate::key::{self, ObjectKey};
 
 mod body;
+mod condition;
 mod parts;
+mod turn;
 mod verdict;
 
 pub use aws_credential_types::Credentials;
+pub use condition::{Condition, PROBE};
 pub use verdict::{Refusal, Verdict};
+
+use turn::Turn;
 
 /// A file of this many bytes or more goes up in parts.
 pub const MULTIPART_FROM: u64 = 16 * 1024 * 1024;
@@ -105,6 +111,8 @@ pub struct Page {
 pub struct Bucket {
     client: Client,
     config: config::S3,
+    /// Known from the beginning of AWS.
+    condition: Arc<OnceCell<Condition>>,
 }
 
 type Failed<E> = SdkError<E, HttpResponse>;
@@ -138,7 +146,10 @@ impl Bucket {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        Self { client: Client::from_conf(settings), config: config.clone() }
+        // The environment can name another store than AWS, too.
+        let aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
+        let condition = Arc::new(OnceCell::new_with(aws.then_some(Condition::Honoured)));
+        Self { client: Client::from_conf(settings), config: config.clone(), condition }
     }
 
     /// Where objects go, for messages: `s3://bucket` and the endpoint if it is not AWS.
@@ -158,7 +169,7 @@ impl Bucket {
         about: &About,
         now: SystemTime,
     ) -> Result<Put, Refusal> {
-        if self.put(key, source, about, now).await? { Ok(Put::Stored) } else { self.compare(key, source).await }
+        if self.put(key, source, about, now, false).await? { Ok(Put::Stored) } else { self.compare(key, source).await }
     }
 
     /// Puts an object under a key that carries the hash of its bytes: what is there already is the same.
@@ -172,15 +183,32 @@ impl Bucket {
         about: &About,
         now: SystemTime,
     ) -> Result<Put, Refusal> {
-        Ok(if self.put(key, source, about, now).await? { Put::Stored } else { Put::AlreadyThere })
+        Ok(if self.put(key, source, about, now, true).await? { Put::Stored } else { Put::AlreadyThere })
     }
 
-    /// Puts an object, in one request or in parts; false where the key is taken.
-    async fn put(&self, key: &ObjectKey, source: &Source, about: &About, now: SystemTime) -> Result<bool, Refusal> {
-        if source.size < MULTIPART_FROM {
-            self.put_whole(key, source, about, now).await
+    /// Puts an object, in one request or in parts; false where the key is taken. Under a `hashed` key it is its own.
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        about: &About,
+        now: SystemTime,
+        hashed: bool,
+    ) -> Result<bool, Refusal> {
+        let at_once = source.size < MULTIPART_FROM;
+        let condition = self.condition().await?;
+        let _turn = if at_once && condition == Condition::Honoured {
+            None
         } else {
-            self.put_in_parts(key, source, about, now).await
+            Some(Turn::wait(format!("{}/{}", self.describe(), key::root(key.as_str()))).await)
+        };
+        if !self.is_free(key, hashed).await? {
+            return Ok(false);
+        }
+        if at_once {
+            self.put_whole(key, source, about, now, condition).await
+        } else {
+            self.put_in_parts(key, source, about, now, hashed).await
         }
     }
 
@@ -191,6 +219,7 @@ impl Bucket {
         source: &Source,
         about: &About,
         now: SystemTime,
+        condition: Condition,
     ) -> Result<bool, Refusal> {
         let (lock_mode, lock_until) = self.lock(now);
         let (sse, sse_key) = self.encryption();
@@ -200,7 +229,7 @@ impl Bucket {
             .put_object()
             .bucket(&self.config.bucket)
             .key(key.as_str())
-            .if_none_match("*")
+            .set_if_none_match(condition.header())
             .content_length(length)
             .content_type(&about.content_type)
             .set_metadata(Some(metadata(about)))
@@ -387,6 +416,10 @@ fn patience(bytes: u64) -> Builder {
     let timeout = ANSWER_TIMEOUT + Duration::from_secs(bytes / SLOWEST_LINE);
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(timeout).build();
     aws_sdk_s3::Config::builder().timeout_config(timeouts)
+}
+
+fn sha256_base64(bytes: &[u8]) -> String {
+    base64::encode(Sha256::digest(bytes))
 }
 
 /// What a failure to read means; [`Refusal::of`] advises those who write.

@@ -81,6 +81,13 @@ async fn run_with(
     }
     let context = Arc::new(Context::new(Arc::clone(&config), credentials, now).await);
     tracing::info!("watching {}, storing in {}", path.display(), context.bucket.describe());
+    // An outage is a status: nothing waits for the answer but the first capture, which asks again.
+    let asked = context.bucket.clone();
+    let _asking = AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Err(refusal) = asked.condition().await {
+            tracing::warn!("{} cannot be tried yet: {refusal}", asked.describe());
+        }
+    }));
     let ingest = Ingest::new(context);
     let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
     // Each task ends with this function, however it ends.

@@ -314,6 +314,20 @@ pub fn read_variant(key: &str) -> Option<(String, Variant)> {
     is_hash.then(|| (format!("{stem}{extension}"), variant))
 }
 
+/// What all keys of one capture have in common: a key without any mark of [`ObjectKey::variant`].
+pub fn root(key: &str) -> String {
+    let mut root = key.to_owned();
+    while let Some((before, _)) = read_variant(&root) {
+        root = before;
+    }
+    root
+}
+
+/// A key without its extension: what all variants of a [`root`] begin with.
+pub fn stem(key: &str) -> &str {
+    split_extension(key).0
+}
+
 /// Splits a key before the extension of its last segment; a name that begins with its only dot has none.
 fn split_extension(key: &str) -> (&str, &str) {
     let name_at = key.rfind('/').map_or(0, |slash| slash + 1);

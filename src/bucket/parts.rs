@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{About, Bucket, Refusal, Source, body, code, is_taken, metadata, patience, read_through};
 use crate::config::Access;
-use crate::key::ObjectKey;
+use crate::key::{self, ObjectKey};
 
 /// Bytes of a part; a lost one costs no more than that.
 const PART_BYTES: u64 = 8 * 1024 * 1024;
@@ -27,9 +27,13 @@ impl Bucket {
         source: &Source,
         about: &About,
         now: SystemTime,
+        hashed: bool,
     ) -> Result<bool, Refusal> {
-        if self.config.access == Access::ReadWrite {
-            self.abort_abandoned(key).await?;
+        if self.config.access == Access::ReadWrite
+            && let Err(refusal) = self.abort_abandoned(key).await
+        {
+            // Credentials that may only put are enough for a capture; what keeps it from being put shows below.
+            tracing::debug!("abandoned uploads of {key} are not aborted: {refusal}");
         }
         let (lock_mode, lock_until) = self.lock(now);
         let (sse, sse_key) = self.encryption();
@@ -51,15 +55,21 @@ impl Bucket {
             .await
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
         let upload = created.upload_id().ok_or_else(|| Refusal::later("the store named no upload"))?;
-        let done = self.finish_parts(key, source, upload).await;
+        let done = self.finish_parts(key, source, upload, hashed).await;
         if !matches!(done, Ok(true)) {
             // What cannot be aborted now is aborted by the next attempt at this key.
-            let _aborted = self.abort(key, upload).await;
+            let _aborted = self.abort(key.as_str(), upload).await;
         }
         done
     }
 
-    async fn finish_parts(&self, key: &ObjectKey, source: &Source, upload: &str) -> Result<bool, Refusal> {
+    async fn finish_parts(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        upload: &str,
+        hashed: bool,
+    ) -> Result<bool, Refusal> {
         let part_bytes = PART_BYTES.max(source.size.div_ceil(MAX_PARTS));
         let mut whole = Sha256::new();
         let mut parts = Vec::new();
@@ -98,13 +108,17 @@ impl Bucket {
         if whole.finalize()[..] != source.sha256 {
             return Err(Refusal::later("the file changed while it was read"));
         }
+        // It took a while to get here: where only we look, we look again.
+        if !self.is_free(key, hashed).await? {
+            return Ok(false);
+        }
         let completed = self
             .client
             .complete_multipart_upload()
             .bucket(&self.config.bucket)
             .key(key.as_str())
             .upload_id(upload)
-            .if_none_match("*")
+            .set_if_none_match(self.condition().await?.header())
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .customize()
             .config_override(patience(0))
@@ -117,27 +131,38 @@ impl Bucket {
         }
     }
 
-    /// Aborts what earlier attempts at this very key left: a crash in mid-upload comes by here again.
+    /// Aborts what earlier attempts at this capture left: a crash in mid-upload comes by here again, be it that the file
+    /// was cut off then and is whole now. None is in work: whoever works on the capture has its [`super::turn::Turn`].
     async fn abort_abandoned(&self, key: &ObjectKey) -> Result<(), Refusal> {
-        let listed = self
-            .client
-            .list_multipart_uploads()
-            .bucket(&self.config.bucket)
-            .prefix(key.as_str())
-            .send()
-            .await
-            .map_err(|error| Refusal::of("list multipart uploads", &error))?;
-        for upload in listed.uploads().iter().filter(|upload| upload.key() == Some(key.as_str())) {
-            if let Some(id) = upload.upload_id() {
-                self.abort(key, id).await?;
+        let root = key::root(key.as_str());
+        let (mut key_marker, mut id_marker) = (None, None);
+        loop {
+            let listed = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.config.bucket)
+                .prefix(key::stem(&root))
+                .set_key_marker(key_marker)
+                .set_upload_id_marker(id_marker)
+                .send()
+                .await
+                .map_err(|error| Refusal::of("list multipart uploads", &error))?;
+            for upload in listed.uploads() {
+                if let (Some(of), Some(id)) = (upload.key(), upload.upload_id())
+                    && key::root(of) == root
+                {
+                    self.abort(of, id).await?;
+                }
             }
+            if listed.is_truncated() != Some(true) || listed.next_key_marker().is_none() {
+                return Ok(());
+            }
+            (key_marker, id_marker) = (listed.next_key_marker, listed.next_upload_id_marker);
         }
-        Ok(())
     }
 
-    async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), Refusal> {
-        let aborted =
-            self.client.abort_multipart_upload().bucket(&self.config.bucket).key(key.as_str()).upload_id(upload);
+    async fn abort(&self, key: &str, upload: &str) -> Result<(), Refusal> {
+        let aborted = self.client.abort_multipart_upload().bucket(&self.config.bucket).key(key).upload_id(upload);
         match aborted.send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("NoSuchUpload") => Ok(()),

@@ -79,6 +79,12 @@ impl Refusal {
         Self { verdict: Verdict::TryLater, code: None, reason: reason.into(), advice: String::new() }
     }
 
+    /// Whether its code is one that says what it is about.
+    pub(super) fn is_known(&self) -> bool {
+        let code = self.code.as_deref().unwrap_or_default();
+        code.starts_with("KMS") || BY_CODE.iter().any(|(known, ..)| *known == code)
+    }
+
     /// What an SDK error about `what` (a verb and a noun) means.
     pub(super) fn of<E>(what: &str, error: &SdkError<E, HttpResponse>) -> Self
     where
@@ -150,7 +156,7 @@ fn by_status(status: u16) -> (Verdict, String) {
         301 => (Verdict::NeedsOperator, "the bucket lies in another region: correct s3.region".to_owned()),
         404 => (Verdict::NeedsOperator, "create the bucket or correct s3.bucket and s3.endpoint_url".to_owned()),
         // 200 with an error, or nothing that can be read, in the body.
-        200..=299 | 307 | 408 | 409 | 425 | 429 | 500..=599 => (Verdict::TryLater, String::new()),
+        200..=299 | 307 | 408 | 409 | 425 | 429 | 500 | 502..=599 => (Verdict::TryLater, String::new()),
         _ => (
             Verdict::NeedsOperator,
             "check the s3 section of the configuration against what the store supports".to_owned(),

@@ -135,7 +135,8 @@ async fn show(folder: &Path, end_after: Option<Duration>) -> anyhow::Result<bool
         *requests.entry(request.operation).or_insert(0) += 1;
     }
     let missing = captures.missing();
-    screen.close(&Summary { latencies, bytes, requests, missing: &missing, objects: s3.keys().len() })?;
+    let (objects, probes) = (s3.keys().len(), s3.probes().len());
+    screen.close(&Summary { latencies, bytes, requests, probes, missing: &missing, objects })?;
     if !missing.is_empty() {
         screen.note(&format!("the daemon's log ends:\n{}", daemon.log_tail()))?;
     }
@@ -209,7 +210,7 @@ impl Arrivals<'_> {
             let mut stored = Vec::new();
             for index in looked_at {
                 let request = &requests[index];
-                let puts = matches!(request.operation, "PutObject" | "CompleteMultipartUpload");
+                let puts = matches!(request.operation, "PutObject" | "CompleteMultipartUpload") && !request.is_probe();
                 match (request.answered, request.status, state.object(&request.key)) {
                     (None, ..) => self.open.push(index),
                     (Some(answered), Some(200), Some(object)) if puts => {

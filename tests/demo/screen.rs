@@ -28,6 +28,8 @@ pub(crate) struct Summary<'a> {
     pub(crate) bytes: u64,
     /// How often each S3 operation was called.
     pub(crate) requests: BTreeMap<&'static str, usize>,
+    /// Requests that tried at the start what the store does with conditions.
+    pub(crate) probes: usize,
     /// What was written and did not arrive.
     pub(crate) missing: &'a [PathBuf],
     /// How many objects the bucket holds.
@@ -113,10 +115,13 @@ impl Screen {
         }
         let total: usize = summary.requests.values().sum();
         let by_operation: Vec<_> = summary.requests.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        let (by_operation, objects) = (by_operation.join(", "), summary.objects);
+        let (by_operation, objects, probes) = (by_operation.join(", "), summary.objects, summary.probes);
         #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
         let each = total as f64 / objects.max(1) as f64;
-        writeln!(self.out, "  requests to S3: {each:.2} a capture ({by_operation}) for {objects} objects")
+        writeln!(
+            self.out,
+            "  requests to S3: {each:.2} a capture ({by_operation}) for {objects} objects, and {probes} at the start"
+        )
     }
 
     pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {

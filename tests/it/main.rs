@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests remove what they made and read the clock")]
 
 mod commands;
+mod condition;
 mod config;
 mod corpus;
 mod docs;

@@ -231,8 +231,9 @@ fn a_second_signal_does_not_wait_for_what_is_under_way() {
     place.configure(&format!("http://{}", store.local_addr().unwrap()), "");
     let mut daemon = place.start();
     place.lay_down(0, "MOTION_DETECTION");
-    let (mut upload, _) = store.accept().unwrap();
-    upload.read_exact(&mut [0; 3]).unwrap();
+    let (mut request, _) = store.accept().unwrap();
+    request.read_exact(&mut [0; 3]).unwrap();
+    status_of(&place, "an upload under way", |status| status.waiting.uploading == 1);
 
     daemon.signal(Signal::TERM);
     daemon.wait_for_notice("STOPPING=1", 0);

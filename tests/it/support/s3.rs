@@ -45,6 +45,18 @@ pub(crate) struct MemoryS3 {
     _reserved: TcpSocket,
 }
 
+/// What the server does with `If-None-Match: *`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Conditions {
+    /// As AWS does.
+    #[default]
+    Honoured,
+    /// Accepts it and overwrites, as Garage does.
+    Ignored,
+    /// Answers 501 to whatever carries it.
+    Refused,
+}
+
 /// What a request asked for and what became of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -60,6 +72,13 @@ pub(crate) struct Request {
     pub(crate) answered: Option<Instant>,
     /// Bytes of the body read so far, as they came over the wire.
     pub(crate) bytes: u64,
+}
+
+impl Request {
+    /// Whether it only tries what the server does with conditions.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.key.ends_with(hk_aws::bucket::PROBE)
+    }
 }
 
 /// A stored object.
@@ -124,6 +143,11 @@ impl Object {
 pub(crate) struct State {
     bucket: String,
     keep_bytes: bool,
+    conditions: Conditions,
+    /// Whether a body is held against its checksums.
+    trusting: bool,
+    /// What the clock of the answers is ahead, in seconds.
+    ahead_seconds: i64,
     objects: BTreeMap<String, Object>,
     uploads: BTreeMap<String, store::Upload>,
     requests: Vec<Request>,
@@ -145,12 +169,12 @@ impl State {
         &self.objects
     }
 
-    /// Counts the requests received so far for `operation`.
+    /// Counts the requests received so far for `operation`, but for the probe's.
     pub(crate) fn count(&self, operation: &str) -> usize {
-        self.requests.iter().filter(|request| request.operation == operation).count()
+        self.requests.iter().filter(|request| request.operation == operation && !request.is_probe()).count()
     }
 
-    /// Returns every request received so far, oldest first.
+    /// Returns every request received so far, the probe's too, oldest first.
     pub(crate) fn requests(&self) -> &[Request] {
         &self.requests
     }
@@ -270,12 +294,32 @@ impl MemoryS3 {
         self.wire.shared.state().uploads.iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
     }
 
-    /// Returns every request received so far, oldest first.
+    /// Returns every request received so far but for the probe's, oldest first.
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.wire.shared.state().requests.clone()
+        self.look(|state| state.requests.iter().filter(|request| !request.is_probe()).cloned().collect())
     }
 
-    /// Counts the requests received so far for `operation`.
+    /// Returns the requests that try what the server does with conditions, oldest first.
+    pub(crate) fn probes(&self) -> Vec<Request> {
+        self.look(|state| state.requests.iter().filter(|request| request.is_probe()).cloned().collect())
+    }
+
+    /// Says what to do with `If-None-Match: *` from now on.
+    pub(crate) fn take_conditions(&self, conditions: Conditions) {
+        self.wire.shared.change(|state| state.conditions = conditions);
+    }
+
+    /// Accepts bodies with wrong checksums from now on.
+    pub(crate) fn trust(&self) {
+        self.wire.shared.change(|state| state.trusting = true);
+    }
+
+    /// Dates answers by a clock that is so many seconds ahead.
+    pub(crate) fn set_clock_ahead(&self, seconds: i64) {
+        self.wire.shared.change(|state| state.ahead_seconds = seconds);
+    }
+
+    /// Counts the requests received so far for `operation`, but for the probe's.
     pub(crate) fn count(&self, operation: &str) -> usize {
         self.wire.shared.state().count(operation)
     }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
+use super::s3::{ACCESS_KEY, MemoryS3, REGION, Request, SECRET_KEY};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -88,12 +88,16 @@ impl Site {
         Config::parse(Path::new("site.yaml"), &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
     }
 
-    /// Starts the daemon and waits until the folder is watched and was scanned.
+    /// Starts the daemon, and waits until the folder is watched and was scanned and the bucket was tried.
     pub(crate) async fn start(&mut self) {
-        self.start_with(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test")).await;
+        let before = self.s3.look(|state| state.requests().len());
+        self.start_in_trouble(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test")).await;
+        let write_only = self.settings.s3.contains("write-only");
+        self.s3.wait_for(|state| was_tried(&state.requests()[before..], write_only), DEADLINE).await;
     }
 
-    pub(crate) async fn start_with(&mut self, credentials: Credentials) {
+    /// Starts the daemon where it cannot try the bucket.
+    pub(crate) async fn start_in_trouble(&mut self, credentials: Credentials) {
         let stop = CancellationToken::new();
         let _stale = std::fs::remove_file(self.path("run/status.json"));
         let daemon = tokio::spawn(hk_aws::daemon::run(self.config(), Some(credentials), stop.clone()));
@@ -168,6 +172,19 @@ impl Drop for Site {
             stop.cancel();
         }
     }
+}
+
+/// Whether the daemon has found out by these requests what the bucket does with conditions.
+fn was_tried(requests: &[Request], write_only: bool) -> bool {
+    let answers = |operation, status| {
+        let answer =
+            |request: &&Request| request.is_probe() && request.operation == operation && request.status == Some(status);
+        requests.iter().filter(answer).count()
+    };
+    let (put, taken, refused) = (answers("PutObject", 200), answers("PutObject", 412), answers("PutObject", 501));
+    let found = taken > 0 || put == 3 || refused > 0 && put > 0;
+    // It takes its object away last.
+    found && (write_only || answers("DeleteObject", 204) > 0)
 }
 
 /// Every file below a folder, links and fifos too.

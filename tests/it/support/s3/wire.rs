@@ -171,7 +171,7 @@ impl Wire {
         }
         let shared = Arc::clone(&self.shared);
         let request = request.map(|body| Counted { body, index, shared, limit, reset: reset.clone() });
-        let response = if let Some(Effect::Fail { status, code, message }) = &effect {
+        let mut response = if let Some(Effect::Fail { status, code, message }) = &effect {
             // S3 reads a body before it refuses it; a client that still writes could miss the answer.
             request.into_body().collect().await.map_err(HttpError::new)?;
             refusal(*status, code, message)
@@ -180,6 +180,12 @@ impl Wire {
         };
         if matches!(effect, Some(Effect::LoseReply)) {
             hang_up(&reset).await;
+        }
+        let ahead = self.shared.state().ahead_seconds;
+        if ahead != 0 {
+            let now = chrono::Utc::now() + chrono::TimeDelta::seconds(ahead);
+            let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            response.headers_mut().insert("date", date.parse().expect("a date is ASCII"));
         }
         self.shared.change(|state| {
             state.requests[index].status = Some(response.status().as_u16());

@@ -1,0 +1,169 @@
+//! Whether the store honours `If-None-Match: *`, found out by trying, and what takes its place where it does not.
+//!
+//! There are stores that accept the condition and overwrite all the same, and stores that refuse it. AWS honours it
+//! ("How to prevent object overwrites with conditional writes"); any other store is asked once, with an object of its
+//! own that holds a few bytes. Where it does not: HEAD before PUT, one upload of a name at a time. Another process can
+//! still come in between, and nothing can be done about that. A box that may not read either puts everything under
+//! names that carry the hash of the bytes, where whoever overwrites puts the same bytes.
+//!
+//! Asking by the kind of store (`Server: Garage`) was rejected: versions differ, and proxies stand before them.
+
+use aws_sdk_s3::primitives::ByteStream;
+
+use super::{Bucket, Refusal, Verdict, code, is_taken, patience, status};
+use crate::config::Access;
+use crate::key::ObjectKey;
+
+/// What the last segment of the key is that is put to find out; no capture's key ends so without a folder before it.
+pub const PROBE: &str = ".hk-aws-probe";
+
+pub(super) const PROBE_BYTES: &[u8] =
+    b"hk-aws tries here what the store does with If-None-Match; this may be deleted\n";
+
+/// Two puts tell. The third is for another box that took the object away between them, as it found it there.
+const PUTS: usize = 3;
+
+/// What a store does with `If-None-Match: *`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It refuses to overwrite.
+    Honoured,
+    /// It accepts the condition and overwrites.
+    Ignored,
+    /// It refuses the condition itself: puts go without it.
+    Refused,
+}
+
+impl Condition {
+    /// The header of a put.
+    pub(super) fn header(self) -> Option<String> {
+        (self != Self::Refused).then(|| "*".to_owned())
+    }
+}
+
+impl Bucket {
+    /// What the store does with `If-None-Match: *`: asked once, and said in the log.
+    ///
+    /// # Errors
+    /// [`Refusal`]: then it is asked again by the next who wants to know.
+    pub async fn condition(&self) -> Result<Condition, Refusal> {
+        let ask = || async {
+            let found = self.try_condition().await?;
+            // Without reading and without deleting, it can only stay.
+            if self.config.access == Access::ReadWrite {
+                // One that stays is overwritten with itself the next time.
+                let _left = self.delete(&self.probe_key()).await;
+            }
+            self.say_condition(found);
+            Ok(found)
+        };
+        self.condition.get_or_try_init(ask).await.copied()
+    }
+
+    /// Asks the store by putting the probe's object, which may still be there afterwards.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(super) async fn try_condition(&self) -> Result<Condition, Refusal> {
+        for _ in 0..PUTS {
+            match self.put_probe(true, None).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Condition::Honoured),
+                Err(refusal) if may_be_the_condition(&refusal) => {
+                    self.put_probe(false, None).await?;
+                    return Ok(Condition::Refused);
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(Condition::Ignored)
+    }
+
+    /// Puts the probe's object as captures are put; `checksum` in base64 instead of the right one. False where it is there.
+    pub(super) async fn put_probe(&self, conditional: bool, checksum: Option<String>) -> Result<bool, Refusal> {
+        let (sse, sse_key) = self.encryption();
+        let right = || self.wants_checksum().then(|| super::sha256_base64(PROBE_BYTES));
+        let sent = self
+            .client
+            .put_object()
+            .bucket(&self.config.bucket)
+            .key(self.probe_key())
+            .set_if_none_match(conditional.then(|| "*".to_owned()))
+            .content_type("text/plain")
+            .storage_class(self.storage_class())
+            .set_checksum_sha256(checksum.or_else(right))
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(sse_key)
+            .body(ByteStream::from_static(PROBE_BYTES))
+            .customize()
+            .config_override(patience(0))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(error) if is_taken(&error) => Ok(false),
+            Err(error) => Err(Refusal::of("put object", &error)),
+        }
+    }
+
+    /// The key of the probe's object.
+    pub fn probe_key(&self) -> String {
+        format!("{}{PROBE}", self.config.prefix)
+    }
+
+    fn say_condition(&self, found: Condition) {
+        let what = match found {
+            Condition::Honoured => return tracing::debug!("{} honours If-None-Match", self.describe()),
+            Condition::Ignored => "accepts If-None-Match and overwrites all the same",
+            Condition::Refused => "refuses If-None-Match",
+        };
+        let instead = match self.config.access {
+            Access::ReadWrite => {
+                "every key is looked for before it is written; let no other box write the same cameras"
+            }
+            Access::WriteOnly => {
+                "as nothing may be read there, every capture is stored under a name that carries its hash"
+            }
+        };
+        tracing::warn!("{} {what}: {instead}", self.describe());
+    }
+
+    /// Whether a put may go to `key`. Where the store itself refuses to overwrite, it may always be tried; `hashed` keys
+    /// hold the same bytes if any.
+    pub(super) async fn is_free(&self, key: &ObjectKey, hashed: bool) -> Result<bool, Refusal> {
+        if self.condition().await? == Condition::Honoured {
+            return Ok(true);
+        }
+        // What may not be looked at counts as taken, so that it goes under a hashed key.
+        Ok(self.is_there(key).await?.map_or(hashed, |there| !there))
+    }
+
+    /// Whether there is an object under `key`; `None` where we may not know.
+    async fn is_there(&self, key: &ObjectKey) -> Result<Option<bool>, Refusal> {
+        if self.config.access == Access::WriteOnly {
+            return Ok(None);
+        }
+        let head = self.client.head_object().bucket(&self.config.bucket).key(key.as_str());
+        match head.customize().config_override(patience(0)).send().await {
+            Ok(_) => Ok(Some(true)),
+            Err(error) if status(&error) == Some(404) => Ok(Some(false)),
+            Err(error) if status(&error) == Some(403) => Ok(None),
+            Err(error) => Err(Refusal::of("head object", &error)),
+        }
+    }
+
+    /// Deletes an object; one that is not there is no fault.
+    pub(super) async fn delete(&self, key: &str) -> Result<(), Refusal> {
+        let delete = self.client.delete_object().bucket(&self.config.bucket).key(key);
+        match delete.customize().config_override(patience(0)).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some("NoSuchKey") => Ok(()),
+            Err(error) => Err(Refusal::of("delete object", &error)),
+        }
+    }
+}
+
+/// Whether a refusal may be about the header: it is about nothing that we know, and does not pass by itself.
+fn may_be_the_condition(refusal: &Refusal) -> bool {
+    refusal.verdict == Verdict::NeedsOperator && refusal.code.is_some() && !refusal.is_known()
+}
