@@ -32,11 +32,13 @@ use crate::key::{self, ObjectKey};
 mod body;
 mod condition;
 mod parts;
+mod trial;
 mod turn;
 mod verdict;
 
 pub use aws_credential_types::Credentials;
 pub use condition::{Condition, PROBE};
+pub use trial::Right;
 pub use verdict::{Refusal, Verdict};
 
 use turn::Turn;

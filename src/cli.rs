@@ -17,6 +17,7 @@ use crate::ingest::Context;
 use crate::{daemon, journal};
 
 mod classify;
+mod doctor;
 mod holdings;
 mod status;
 mod upload;
@@ -61,6 +62,8 @@ enum Command {
         #[arg(long)]
         explain: bool,
     },
+    /// Try everything for real, with the credentials of who runs it, and say what to do
+    Doctor,
     /// Make one pass over the drop folder, or over some of its files, and exit
     Upload(upload::Upload),
     /// List the cameras that the bucket holds captures of
@@ -164,6 +167,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 /// The commands that deal with the bucket.
 async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyhow::Result<()> {
     match command {
+        Command::Doctor => doctor::doctor(out, context).await,
         Command::Upload(upload) => upload.run(out, Arc::clone(context)).await,
         Command::Cameras => holdings::cameras(out, context).await,
         Command::Days { camera } => holdings::days(out, context, &camera).await,

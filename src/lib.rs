@@ -46,4 +46,6 @@ pub mod daemon;
 pub mod journal;
 pub mod status;
 
+pub mod doctor;
+
 pub mod cli;

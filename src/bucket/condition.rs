@@ -8,9 +8,10 @@
 //!
 //! Asking by the kind of store (`Server: Garage`) was rejected: versions differ, and proxies stand before them.
 
+use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 
-use super::{Bucket, Refusal, Verdict, code, is_taken, patience, status};
+use super::{Bucket, Failed, Refusal, Verdict, code, is_taken, patience, status};
 use crate::config::Access;
 use crate::key::ObjectKey;
 
@@ -66,11 +67,11 @@ impl Bucket {
     /// [`Refusal`].
     pub(super) async fn try_condition(&self) -> Result<Condition, Refusal> {
         for _ in 0..PUTS {
-            match self.put_probe(true, None).await {
+            match self.put_probe(true).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(Condition::Honoured),
                 Err(refusal) if may_be_the_condition(&refusal) => {
-                    self.put_probe(false, None).await?;
+                    self.put_probe(false).await?;
                     return Ok(Condition::Refused);
                 }
                 Err(refusal) => return Err(refusal),
@@ -79,31 +80,37 @@ impl Bucket {
         Ok(Condition::Ignored)
     }
 
-    /// Puts the probe's object as captures are put; `checksum` in base64 instead of the right one. False where it is there.
-    pub(super) async fn put_probe(&self, conditional: bool, checksum: Option<String>) -> Result<bool, Refusal> {
+    /// Puts the probe's object; false where it is there.
+    pub(super) async fn put_probe(&self, conditional: bool) -> Result<bool, Refusal> {
+        match self.send_probe(conditional, super::sha256_base64(PROBE_BYTES)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_taken(&error) => Ok(false),
+            Err(error) => Err(Refusal::of("put object", &error)),
+        }
+    }
+
+    /// Puts the probe's object as captures are put, but for the lock: it would stay.
+    pub(super) async fn send_probe(
+        &self,
+        conditional: bool,
+        sha256: String,
+    ) -> Result<PutObjectOutput, Failed<PutObjectError>> {
         let (sse, sse_key) = self.encryption();
-        let right = || self.wants_checksum().then(|| super::sha256_base64(PROBE_BYTES));
-        let sent = self
-            .client
+        self.client
             .put_object()
             .bucket(&self.config.bucket)
             .key(self.probe_key())
             .set_if_none_match(conditional.then(|| "*".to_owned()))
             .content_type("text/plain")
             .storage_class(self.storage_class())
-            .set_checksum_sha256(checksum.or_else(right))
+            .set_checksum_sha256(self.wants_checksum().then_some(sha256))
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(sse_key)
             .body(ByteStream::from_static(PROBE_BYTES))
             .customize()
             .config_override(patience(0))
             .send()
-            .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
-            Err(error) => Err(Refusal::of("put object", &error)),
-        }
+            .await
     }
 
     /// The key of the probe's object.

@@ -12,6 +12,7 @@ use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 
 mod check;
 mod classify;
+mod doctor;
 mod holdings;
 mod status;
 mod upload;

@@ -1,0 +1,224 @@
+//! `doctor`: everything is tried for real, nothing stays, and each trouble is named with what to do.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use hk_aws::bucket::PROBE;
+use serde_json::Value;
+
+use super::{Said, Site, hk_aws, names, run};
+use crate::support::s3::{Conditions, Fault};
+
+/// What one line says.
+#[derive(Debug, Clone)]
+struct Line {
+    name: String,
+    outcome: String,
+    says: String,
+    mend: String,
+}
+
+fn lines(said: &Said) -> Vec<Line> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let line = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let [name, outcome, says, mend] = ["name", "outcome", "says", "mend"].map(|key| text(&line[key]));
+        Line { name, outcome, says, mend }
+    };
+    said.out.lines().map(line).collect()
+}
+
+async fn doctor(site: &Site) -> (i32, Vec<Line>) {
+    let said = site.run(&["doctor", "--json"]).await;
+    (said.code, lines(&said))
+}
+
+fn named(lines: &[Line], name: &str) -> Line {
+    lines.iter().find(|line| line.name == name).unwrap_or_else(|| panic!("no {name} in {lines:#?}")).clone()
+}
+
+/// What does not depend on the machine that the tests run on.
+const OURS: [&str; 10] = [
+    "user",
+    "drop folder",
+    "state",
+    "local copies",
+    "zone",
+    "clock",
+    "put",
+    "conditional writes",
+    "checksums",
+    "rights",
+];
+
+async fn small_disk() -> Site {
+    Site::start_with("", "keep: {min_free: 1MiB}\n").await
+}
+
+#[tokio::test]
+async fn a_box_that_is_well_is_told_so_and_nothing_stays_behind() {
+    let site = small_disk().await;
+    site.drop_file("CAM/a.jpg", b"evidence");
+    let (code, lines) = doctor(&site).await;
+    assert_eq!(code, 0, "{lines:#?}");
+    for name in OURS {
+        let line = named(&lines, name);
+        assert_eq!((line.outcome.as_str(), line.mend.as_str()), ("ok", ""), "{line:?}");
+    }
+    for name in ["inotify", "writers", "disk of the drop folder", "disk of the state", "disk of the local copies"] {
+        assert!(!named(&lines, name).says.is_empty());
+    }
+    assert!(named(&lines, "drop folder").says.contains("1 files wait in 2 folders"), "{lines:#?}");
+    assert!(named(&lines, "zone").says.contains("Europe/Kyiv"), "{lines:#?}");
+    assert_eq!(site.s3.keys(), Vec::<String>::new());
+    assert_eq!(names(&site.path("")), ["config.yaml", "drop"]);
+    assert_eq!(names(&site.path("drop/CAM")), ["a.jpg"]);
+
+    let said = site.run(&["doctor"]).await;
+    assert!(said.code == 0 && said.out.contains("ok   conditional writes: "), "{said:?}");
+    assert_eq!(said.out.lines().count(), lines.len());
+}
+
+#[tokio::test]
+async fn what_the_bucket_refuses_is_named_with_what_to_do() {
+    for (status, code, mend) in [
+        (404, "NoSuchBucket", "s3.bucket"),
+        (403, "AccessDenied", "s3:PutObject"),
+        (301, "PermanentRedirect", "s3.region"),
+    ] {
+        let site = small_disk().await;
+        site.s3.fault(Fault::fail("*", status, code));
+        let (exit, lines) = doctor(&site).await;
+        let put = named(&lines, "put");
+        assert!(put.outcome == "fail" && put.says.contains(code) && put.mend.contains(mend), "{put:?}");
+        assert_eq!((exit, named(&lines, "clock").outcome.as_str()), (1, "ok"), "any answer tells the time");
+    }
+    let site = small_disk().await;
+    let mut command = site.command(&["doctor", "--json"]);
+    let said = run(command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7STRANGE")).await;
+    let put = named(&lines(&said), "put");
+    assert!(said.code == 1 && put.mend.contains("renew the credentials"), "{put:?}");
+    assert!(said.err.contains(" checks failed"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_fails_and_the_box_is_looked_at_all_the_same() {
+    let site = small_disk().await;
+    site.s3.refuse().await;
+    let (code, lines) = doctor(&site).await;
+    assert_eq!((code, named(&lines, "drop folder").outcome.as_str()), (1, "ok"));
+    for name in ["clock", "put"] {
+        let line = named(&lines, name);
+        assert!(line.outcome == "fail" && line.says.contains("refused"), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_without_conditional_writes_is_a_warning() {
+    for (conditions, word) in [(Conditions::Ignored, "overwrites all the same"), (Conditions::Refused, "refuses")] {
+        let site = small_disk().await;
+        site.s3.take_conditions(conditions);
+        let (code, lines) = doctor(&site).await;
+        let line = named(&lines, "conditional writes");
+        assert_eq!((code, line.outcome.as_str()), (0, "warn"), "{line:?}");
+        assert!(line.says.contains(word) && line.mend.contains("conditional writes"), "{line:?}");
+        assert_eq!(site.s3.keys(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_takes_wrong_checksums_is_a_warning() {
+    let site = small_disk().await;
+    site.s3.trust();
+    let (code, lines) = doctor(&site).await;
+    let line = named(&lines, "checksums");
+    assert_eq!((code, line.outcome.as_str()), (0, "warn"), "{line:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_told_before_s3_refuses_it() {
+    for (ahead, code, outcome) in
+        [(0, 0, "ok"), (100, 0, "warn"), (-100, 0, "warn"), (700, 1, "fail"), (-700, 1, "fail")]
+    {
+        let site = small_disk().await;
+        site.s3.set_clock_ahead(ahead);
+        let (exit, lines) = doctor(&site).await;
+        let line = named(&lines, "clock");
+        assert_eq!((exit, line.outcome.as_str()), (code, outcome), "{line:?}");
+        assert_eq!(line.mend.contains("NTP"), outcome != "ok", "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_only_box_is_told_which_rights_are_too_many_and_what_stays() {
+    let site = Site::start_with(", access: write-only", "").await;
+    let (code, lines) = doctor(&site).await;
+    let rights = named(&lines, "rights");
+    assert_eq!((code, rights.outcome.as_str()), (0, "warn"), "{rights:?}");
+    for right in ["s3:GetObject", "s3:ListBucket", "s3:DeleteObject"] {
+        assert!(rights.mend.contains(right), "{rights:?}");
+    }
+    assert_eq!(site.s3.keys(), Vec::<String>::new(), "what may be deleted is");
+
+    for operation in ["HeadObject", "ListObjectsV2", "ListMultipartUploads", "DeleteObject"] {
+        site.s3.fault(Fault::fail(operation, 403, "AccessDenied"));
+    }
+    // The second time, it is there from the first.
+    for _ in 0..2 {
+        let (code, lines) = doctor(&site).await;
+        let outcomes = ["put", "conditional writes", "rights"].map(|name| named(&lines, name).outcome);
+        assert_eq!((code, outcomes), (0, ["ok", "ok", "ok"].map(str::to_owned)), "{lines:#?}");
+        assert!(named(&lines, "left behind").says.contains(PROBE));
+        assert_eq!(site.s3.keys(), [PROBE]);
+    }
+}
+
+#[tokio::test]
+async fn rights_that_are_missing_are_named_with_what_fails_without_them() {
+    let site = small_disk().await;
+    site.s3.fault(Fault::fail("ListObjectsV2", 403, "AccessDenied"));
+    let (code, lines) = doctor(&site).await;
+    let rights = named(&lines, "rights");
+    assert_eq!((code, rights.outcome.as_str()), (0, "warn"), "{rights:?}");
+    assert!(rights.says.contains("`list`") && rights.mend.contains("s3:ListBucket"), "{rights:?}");
+}
+
+#[tokio::test]
+async fn a_drop_folder_or_a_state_folder_that_is_not_there_fails() {
+    let site = small_disk().await;
+    fs::remove_dir(site.path("drop")).unwrap();
+    fs::write(site.path("state"), "in the way").unwrap();
+    let (code, lines) = doctor(&site).await;
+    for (name, key) in [("drop folder", "drop_folder.path"), ("state", "state_dir"), ("local copies", "keep.path")] {
+        let line = named(&lines, name);
+        assert!(line.outcome == "fail" && line.mend.contains(key), "{line:?}");
+    }
+    assert_eq!((code, named(&lines, "put").outcome.as_str()), (1, "ok"));
+}
+
+#[tokio::test]
+async fn a_folder_that_nothing_can_be_taken_out_of_fails() {
+    let site = small_disk().await;
+    site.drop_file("CAM/a.jpg", b"evidence");
+    let cam = site.path("drop/CAM");
+    fs::set_permissions(&cam, Permissions::from_mode(0o555)).unwrap();
+    let mut command = site.command(&["doctor", "--json"]);
+    if rustix::process::geteuid().is_root() {
+        // Root is denied nothing: the doctor becomes somebody else, to whom all but that folder belongs.
+        let nobody = 65_534;
+        let copy = site.path("hk-aws");
+        fs::copy(env!("CARGO_BIN_EXE_hk-aws"), &copy).unwrap();
+        command = tokio::process::Command::new(copy);
+        let like = hk_aws(&["doctor", "--json"]);
+        command.args(like.as_std().get_args()).env_clear().kill_on_drop(true);
+        command.envs(like.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("HK_AWS_CONFIG", site.path("config.yaml")).uid(nobody).gid(nobody);
+        fs::set_permissions(site.path(""), Permissions::from_mode(0o777)).unwrap();
+        std::os::unix::fs::chown(site.path("drop"), Some(nobody), Some(nobody)).unwrap();
+    }
+    let said = run(&mut command).await;
+    fs::set_permissions(&cam, Permissions::from_mode(0o755)).unwrap();
+    let line = named(&lines(&said), "drop folder");
+    assert!(said.code == 1 && line.outcome == "fail" && line.says.contains("/drop/CAM, and fill"), "{line:?}");
+    assert!(line.mend.contains("CAP_DAC_OVERRIDE"), "{line:?}");
+}
