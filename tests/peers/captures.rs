@@ -89,6 +89,9 @@ fn bursts_of_twelve_cameras_are_stored_whole_and_with_one_request_each(kind: Kin
     let put = |key: &String| (path_of(key), "PUT".to_owned(), "x-id=PutObject".to_owned(), Some(200));
     let one_put_each: Vec<_> = expected.iter().map(put).collect();
     assert_eq!(requests, one_put_each, "exactly one request a capture");
+    let probes: Vec<_> = site.proxy.probes().into_iter().map(|probe| (probe.method, probe.status.unwrap())).collect();
+    let tried = [("PUT", 200), ("PUT", 412), ("DELETE", 204)].map(|(method, status)| (method.to_owned(), status));
+    assert_eq!(probes, tried, "and three to try the store at the start");
 }
 
 fn a_paced_stream_is_stored_within_a_second(kind: Kind) {

@@ -52,6 +52,10 @@ impl Installation {
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         let daemon = self.daemon.insert(Daemon::start(command, self.folder.path()));
         daemon.wait_for_notice("READY=1", 0);
+        // What is held back or counted from here on is about captures.
+        wait_for("the end of the probe", SOON, || {
+            self.proxy.probes().iter().find(|probe| probe.method == "DELETE" && probe.answered.is_some()).map(|_| ())
+        });
     }
 
     fn config(&self, keep_days: u32) -> String {

@@ -17,3 +17,4 @@ mod server;
 mod store;
 mod vsftpd;
 mod watching;
+mod write_only;

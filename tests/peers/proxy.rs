@@ -3,7 +3,7 @@
 //! It changes nothing: method, target, headers and body pass as they are (the signature covers the Host header), and
 //! the daemon's connections stay open as long as the daemon likes.
 
-use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -30,11 +30,18 @@ pub(crate) struct Exchange {
     pub(crate) answered: Option<Instant>,
 }
 
+impl Exchange {
+    fn is_probe(&self) -> bool {
+        self.path.ends_with(hk_aws::bucket::PROBE)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Proxy {
     port: u16,
     log: Arc<Mutex<Vec<Exchange>>>,
-    hold: watch::Sender<bool>,
+    hold: watch::Sender<Hold>,
+    lose: Arc<Mutex<Lose>>,
     // Its end ends every connection.
     _runtime: Runtime,
 }
@@ -44,8 +51,15 @@ pub(crate) struct Proxy {
 struct Forward {
     upstream: String,
     log: Arc<Mutex<Vec<Exchange>>>,
-    hold: watch::Receiver<bool>,
+    hold: watch::Receiver<Hold>,
+    lose: Arc<Mutex<Lose>>,
 }
+
+/// Answers to requests whose method and target hold this text are kept back.
+type Hold = Option<&'static str>;
+
+/// So many answers to requests whose method and target hold the text are lost, and their connections with them.
+type Lose = (usize, &'static str);
 
 impl Proxy {
     /// Listens on a port of its own and forwards to `upstream`, an `http://` URL without a path.
@@ -54,9 +68,10 @@ impl Proxy {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (hold, holding) = watch::channel(false);
+        let (hold, holding) = watch::channel(None);
+        let lose = Arc::new(Mutex::new((0, "")));
         let upstream = upstream.strip_prefix("http://").unwrap().to_owned();
-        let forward = Forward { upstream, log: Arc::clone(&log), hold: holding };
+        let forward = Forward { upstream, log: Arc::clone(&log), hold: holding, lose: Arc::clone(&lose) };
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let forward = forward.clone();
@@ -67,30 +82,51 @@ impl Proxy {
                 tokio::spawn(async { connection.await.ok() });
             }
         });
-        Self { port, log, hold, _runtime: runtime }
+        Self { port, log, hold, lose, _runtime: runtime }
     }
 
     pub(crate) fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// All requests so far, in the order in which they began.
+    /// All requests so far but for the probe's, in the order in which they began.
     pub(crate) fn exchanges(&self) -> Vec<Exchange> {
-        self.log.lock().unwrap().clone()
+        self.log.lock().unwrap().iter().filter(|exchange| !exchange.is_probe()).cloned().collect()
+    }
+
+    /// The requests that try what the store does with conditions, in the order in which they began.
+    pub(crate) fn probes(&self) -> Vec<Exchange> {
+        self.log.lock().unwrap().iter().filter(|exchange| exchange.is_probe()).cloned().collect()
     }
 
     /// Keeps answers back from the daemon: requests still reach the store, and are done there.
     pub(crate) fn hold_answers(&self) {
-        self.hold.send_replace(true);
+        self.hold_answers_to("");
+    }
+
+    /// Keeps back the answers to requests whose method and target hold `text`.
+    pub(crate) fn hold_answers_to(&self, text: &'static str) {
+        self.hold.send_replace(Some(text));
     }
 
     pub(crate) fn release_answers(&self) {
-        self.hold.send_replace(false);
+        self.hold.send_replace(None);
+    }
+
+    /// Loses one answer to a request whose method and target hold `text`: it is done, and the connection ends.
+    pub(crate) fn lose_answer_to(&self, text: &'static str) {
+        *self.lose.lock().unwrap() = (1, text);
+    }
+
+    /// Whether the answer was lost.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.lose.lock().unwrap().0 == 0
     }
 }
 
 impl Forward {
-    async fn exchange(self, request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, hyper::Error>>, Infallible> {
+    async fn exchange(self, request: Request<Incoming>) -> io::Result<Response<BoxBody<Bytes, hyper::Error>>> {
+        let said = format!("{} {}", request.method(), request.uri());
         let index = {
             let mut log = self.log.lock().unwrap();
             log.push(Exchange {
@@ -109,7 +145,14 @@ impl Forward {
         };
         self.log.lock().unwrap()[index].status = Some(response.status().as_u16());
         let mut hold = self.hold.clone();
-        hold.wait_for(|hold| !hold).await.ok();
+        hold.wait_for(|hold| hold.is_none_or(|text| !said.contains(text))).await.ok();
+        {
+            let mut lose = self.lose.lock().unwrap();
+            if lose.0 > 0 && said.contains(lose.1) {
+                lose.0 -= 1;
+                return Err(io::Error::other("lost"));
+            }
+        }
         self.log.lock().unwrap()[index].answered = Some(Instant::now());
         Ok(response.map(BodyExt::boxed))
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use tokio::runtime::Runtime;
 
@@ -67,6 +68,33 @@ impl Store {
         }
     }
 
+    /// Makes a user who may only do `actions`, and has policies enforced from now on; gives back the user's keys.
+    pub(crate) fn restrict(&mut self, actions: &[&str]) -> (String, String) {
+        let Peer::Moto(moto) = &self.peer else { panic!("moto alone has users") };
+        let (keys, ours) = self.runtime.block_on(async {
+            let keys = moto.make_user("box", actions).await;
+            let ours = moto.make_user("operator", &["*"]).await;
+            moto.enforce().await;
+            (keys, ours)
+        });
+        self.client = client_of(&self.peer.endpoint(), &ours.0, &ours.1);
+        keys
+    }
+
+    /// What the store answers to these keys when they ask for more than putting: the statuses of GET, HEAD, a listing and
+    /// DELETE.
+    pub(crate) fn answers_to_reading(&self, (access_key, secret_key): &(String, String), key: &str) -> [u16; 4] {
+        let client = client_of(&self.peer.endpoint(), access_key, secret_key);
+        self.runtime.block_on(async {
+            [
+                status_of(client.get_object().bucket(BUCKET).key(key).send().await),
+                status_of(client.head_object().bucket(BUCKET).key(key).send().await),
+                status_of(client.list_objects_v2().bucket(BUCKET).send().await),
+                status_of(client.delete_object().bucket(BUCKET).key(key).send().await),
+            ]
+        })
+    }
+
     /// Every key in the bucket, in order.
     pub(crate) fn keys(&self) -> Vec<String> {
         self.runtime.block_on(async {
@@ -107,11 +135,22 @@ impl Peer {
     }
 }
 
+fn status_of<T, E>(answer: Result<T, SdkError<E>>) -> u16 {
+    match answer {
+        Ok(_) => 200,
+        Err(error) => error.raw_response().map_or(0, |response| response.status().as_u16()),
+    }
+}
+
 fn client(endpoint: &str) -> Client {
+    client_of(endpoint, ACCESS_KEY, SECRET_KEY)
+}
+
+fn client_of(endpoint: &str, access_key: &str, secret_key: &str) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static(REGION))
-        .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "peers"))
+        .credentials_provider(Credentials::new(access_key, secret_key, None, None, "peers"))
         .endpoint_url(endpoint)
         .force_path_style(true)
         .http_client(aws_smithy_http_client::Builder::new().build_http())
