@@ -37,10 +37,11 @@ mod turn;
 mod verdict;
 
 pub use aws_credential_types::Credentials;
-pub use condition::{Condition, PROBE};
+pub use condition::{Condition, Conditions, PROBE};
 pub use trial::Right;
 pub use verdict::{Refusal, Verdict};
 
+use condition::Terms;
 use turn::Turn;
 
 /// A file of this many bytes or more goes up in parts.
@@ -114,7 +115,7 @@ pub struct Bucket {
     client: Client,
     config: config::S3,
     /// Known from the beginning of AWS.
-    condition: Arc<OnceCell<Condition>>,
+    conditions: Arc<OnceCell<Conditions>>,
 }
 
 type Failed<E> = SdkError<E, HttpResponse>;
@@ -150,8 +151,8 @@ impl Bucket {
             .build();
         // The environment can name another store than AWS, too.
         let aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
-        let condition = Arc::new(OnceCell::new_with(aws.then_some(Condition::Honoured)));
-        Self { client: Client::from_conf(settings), config: config.clone(), condition }
+        let conditions = Arc::new(OnceCell::new_with(aws.then_some(Conditions::HONOURED)));
+        Self { client: Client::from_conf(settings), config: config.clone(), conditions }
     }
 
     /// Where objects go, for messages: `s3://bucket` and the endpoint if it is not AWS.
@@ -198,19 +199,21 @@ impl Bucket {
         hashed: bool,
     ) -> Result<bool, Refusal> {
         let at_once = source.size < MULTIPART_FROM;
-        let condition = self.condition().await?;
+        let conditions = self.conditions().await?;
+        let condition = if at_once { conditions.at_once } else { conditions.in_parts };
+        let terms = Terms { condition, hashed };
         let _turn = if at_once && condition == Condition::Honoured {
             None
         } else {
             Some(Turn::wait(format!("{}/{}", self.describe(), key::root(key.as_str()))).await)
         };
-        if !self.is_free(key, hashed).await? {
+        if !self.is_free(key, terms).await? {
             return Ok(false);
         }
         if at_once {
-            self.put_whole(key, source, about, now, condition).await
+            self.put_whole(key, source, about, now, terms).await
         } else {
-            self.put_in_parts(key, source, about, now, hashed).await
+            self.put_in_parts(key, source, about, now, terms).await
         }
     }
 
@@ -221,7 +224,7 @@ impl Bucket {
         source: &Source,
         about: &About,
         now: SystemTime,
-        condition: Condition,
+        terms: Terms,
     ) -> Result<bool, Refusal> {
         let (lock_mode, lock_until) = self.lock(now);
         let (sse, sse_key) = self.encryption();
@@ -231,7 +234,7 @@ impl Bucket {
             .put_object()
             .bucket(&self.config.bucket)
             .key(key.as_str())
-            .set_if_none_match(condition.header())
+            .set_if_none_match(terms.condition.header())
             .content_length(length)
             .content_type(&about.content_type)
             .set_metadata(Some(metadata(about)))

@@ -1,15 +1,17 @@
 //! Whether the store honours `If-None-Match: *`, found out by trying, and what takes its place where it does not.
 //!
-//! There are stores that accept the condition and overwrite all the same, and stores that refuse it. AWS honours it
-//! ("How to prevent object overwrites with conditional writes"); any other store is asked once, with an object of its
-//! own that holds a few bytes. Where it does not: HEAD before PUT, one upload of a name at a time. Another process can
-//! still come in between, and nothing can be done about that. A box that may not read either puts everything under
-//! names that carry the hash of the bytes, where whoever overwrites puts the same bytes.
+//! There are stores that accept the condition and overwrite all the same, stores that refuse it, and stores that honour
+//! it for a PUT and not when an upload in parts is completed. AWS honours it for both (S3 User Guide, "How to prevent
+//! object overwrites with conditional writes"); any other store is asked once, with an object of its own that holds a
+//! few bytes. Where it does not: HEAD before PUT, one upload of a name at a time. Another process can still come in
+//! between, and nothing can be done about that. A box that may not read either puts everything under names that carry
+//! the hash of the bytes, where whoever overwrites puts the same bytes.
 //!
 //! Asking by the kind of store (`Server: Garage`) was rejected: versions differ, and proxies stand before them.
 
 use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 
 use super::{Bucket, Failed, Refusal, Verdict, code, is_taken, patience, status};
 use crate::config::Access;
@@ -31,8 +33,17 @@ pub enum Condition {
     Honoured,
     /// It accepts the condition and overwrites.
     Ignored,
-    /// It refuses the condition itself: puts go without it.
+    /// It refuses the condition itself: it goes without.
     Refused,
+}
+
+/// What a store does with the condition of a PUT, and with that of an upload in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conditions {
+    /// Of `PutObject`.
+    pub at_once: Condition,
+    /// Of `CompleteMultipartUpload`.
+    pub in_parts: Condition,
 }
 
 impl Condition {
@@ -42,30 +53,72 @@ impl Condition {
     }
 }
 
+impl Conditions {
+    /// As of AWS.
+    pub(super) const HONOURED: Self = Self { at_once: Condition::Honoured, in_parts: Condition::Honoured };
+}
+
+impl Conditions {
+    /// What is amiss, after "the store"; `None` where nothing is.
+    pub fn shortcoming(self) -> Option<&'static str> {
+        match (self.at_once, self.in_parts) {
+            (Condition::Honoured, Condition::Honoured) => None,
+            (Condition::Honoured, _) => {
+                Some("does not honour If-None-Match where clips of 16 MiB and more are completed")
+            }
+            (Condition::Ignored, _) => Some("accepts If-None-Match and overwrites all the same"),
+            (Condition::Refused, _) => Some("refuses If-None-Match"),
+        }
+    }
+}
+
+/// How an object is put.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// What the store does with the condition on this way.
+    pub(super) condition: Condition,
+    /// Whether the key carries the hash of the bytes.
+    pub(super) hashed: bool,
+}
+
 impl Bucket {
     /// What the store does with `If-None-Match: *`: asked once, and said in the log.
     ///
     /// # Errors
     /// [`Refusal`]: then it is asked again by the next who wants to know.
-    pub async fn condition(&self) -> Result<Condition, Refusal> {
+    pub async fn conditions(&self) -> Result<Conditions, Refusal> {
         let ask = || async {
-            let found = self.try_condition().await?;
+            let found = self.try_conditions().await?;
             // Without reading and without deleting, it can only stay.
             if self.config.access == Access::ReadWrite {
                 // One that stays is overwritten with itself the next time.
                 let _left = self.delete(&self.probe_key()).await;
             }
-            self.say_condition(found);
+            self.say_conditions(found);
             Ok(found)
         };
-        self.condition.get_or_try_init(ask).await.copied()
+        self.conditions.get_or_try_init(ask).await.copied()
     }
 
-    /// Asks the store by putting the probe's object, which may still be there afterwards.
+    /// Asks the store by putting the probe's object, which is there afterwards.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub(super) async fn try_condition(&self) -> Result<Condition, Refusal> {
+    pub(super) async fn try_conditions(&self) -> Result<Conditions, Refusal> {
+        let at_once = self.try_at_once().await?;
+        let in_parts = match self.try_in_parts().await {
+            Ok(condition) => condition,
+            Err(refusal) if refusal.verdict == Verdict::TryLater => return Err(refusal),
+            // A store without such uploads, or what else it may be: pictures need not wait for that, and clips are careful.
+            Err(refusal) => {
+                tracing::debug!("an upload in parts cannot be tried: {refusal}");
+                Condition::Ignored
+            }
+        };
+        Ok(Conditions { at_once, in_parts })
+    }
+
+    async fn try_at_once(&self) -> Result<Condition, Refusal> {
         for _ in 0..PUTS {
             match self.put_probe(true).await {
                 Ok(true) => {}
@@ -78,6 +131,96 @@ impl Bucket {
             }
         }
         Ok(Condition::Ignored)
+    }
+
+    /// Completes an upload over the probe's object, which must be there.
+    async fn try_in_parts(&self) -> Result<Condition, Refusal> {
+        let (upload, part) = self.begin_probe().await?;
+        let refused = match self.complete_probe(&upload, &part, true).await {
+            Ok(true) => return Ok(Condition::Ignored),
+            Ok(false) => None,
+            Err(refusal) if may_be_the_condition(&refusal) => Some(refusal),
+            Err(refusal) => {
+                let _aborted = self.abort(&self.probe_key(), &upload).await;
+                return Err(refusal);
+            }
+        };
+        // Completed over the same bytes, nothing is left of it, also where nothing may be aborted.
+        let without = self.complete_probe(&upload, &part, false).await;
+        if without.is_err() {
+            let _aborted = self.abort(&self.probe_key(), &upload).await;
+        }
+        match refused {
+            None => Ok(Condition::Honoured),
+            Some(_) => without.map(|_| Condition::Refused),
+        }
+    }
+
+    /// Begins an upload of the probe's object in one part; gives back its id and the part.
+    async fn begin_probe(&self) -> Result<(String, CompletedPart), Refusal> {
+        let (sse, sse_key) = self.encryption();
+        let created = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.config.bucket)
+            .key(self.probe_key())
+            .content_type("text/plain")
+            .storage_class(self.storage_class())
+            .set_checksum_algorithm(self.wants_checksum().then_some(ChecksumAlgorithm::Sha256))
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(sse_key)
+            .customize()
+            .config_override(patience(0))
+            .send()
+            .await
+            .map_err(|error| Refusal::of("create multipart upload", &error))?;
+        let upload = created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))?;
+        let sha256 = self.wants_checksum().then(|| super::sha256_base64(PROBE_BYTES));
+        let sent = self
+            .client
+            .upload_part()
+            .bucket(&self.config.bucket)
+            .key(self.probe_key())
+            .upload_id(&upload)
+            .part_number(1)
+            .set_checksum_sha256(sha256.clone())
+            .body(ByteStream::from_static(PROBE_BYTES))
+            .customize()
+            .config_override(patience(0))
+            .send()
+            .await;
+        match sent {
+            Ok(sent) => {
+                let part = CompletedPart::builder().part_number(1).set_e_tag(sent.e_tag).set_checksum_sha256(sha256);
+                Ok((upload, part.build()))
+            }
+            Err(error) => {
+                let _aborted = self.abort(&self.probe_key(), &upload).await;
+                Err(Refusal::of("upload part", &error))
+            }
+        }
+    }
+
+    /// Completes that upload; false where the store refuses to overwrite.
+    async fn complete_probe(&self, upload: &str, part: &CompletedPart, conditional: bool) -> Result<bool, Refusal> {
+        let parts = CompletedMultipartUpload::builder().parts(part.clone()).build();
+        let completed = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.config.bucket)
+            .key(self.probe_key())
+            .upload_id(upload)
+            .set_if_none_match(conditional.then(|| "*".to_owned()))
+            .multipart_upload(parts)
+            .customize()
+            .config_override(patience(0))
+            .send()
+            .await;
+        match completed {
+            Ok(_) => Ok(true),
+            Err(error) if is_taken(&error) => Ok(false),
+            Err(error) => Err(Refusal::of("complete multipart upload", &error)),
+        }
     }
 
     /// Puts the probe's object; false where it is there.
@@ -118,31 +261,27 @@ impl Bucket {
         format!("{}{PROBE}", self.config.prefix)
     }
 
-    fn say_condition(&self, found: Condition) {
-        let what = match found {
-            Condition::Honoured => return tracing::debug!("{} honours If-None-Match", self.describe()),
-            Condition::Ignored => "accepts If-None-Match and overwrites all the same",
-            Condition::Refused => "refuses If-None-Match",
+    fn say_conditions(&self, found: Conditions) {
+        let Some(what) = found.shortcoming() else {
+            return tracing::debug!("{} honours If-None-Match", self.describe());
         };
         let instead = match self.config.access {
             Access::ReadWrite => {
-                "every key is looked for before it is written; let no other box write the same cameras"
+                "each such key is looked at before it is written; let no other box write the same cameras"
             }
-            Access::WriteOnly => {
-                "as nothing may be read there, every capture is stored under a name that carries its hash"
-            }
+            Access::WriteOnly => "as nothing may be read there, each is stored under a name that carries its hash",
         };
         tracing::warn!("{} {what}: {instead}", self.describe());
     }
 
-    /// Whether a put may go to `key`. Where the store itself refuses to overwrite, it may always be tried; `hashed` keys
-    /// hold the same bytes if any.
-    pub(super) async fn is_free(&self, key: &ObjectKey, hashed: bool) -> Result<bool, Refusal> {
-        if self.condition().await? == Condition::Honoured {
+    /// Whether a put may go to `key`. Where the store itself refuses to overwrite, it may always be tried; a key that
+    /// carries the hash holds the same bytes if any.
+    pub(super) async fn is_free(&self, key: &ObjectKey, terms: Terms) -> Result<bool, Refusal> {
+        if terms.condition == Condition::Honoured {
             return Ok(true);
         }
         // What may not be looked at counts as taken, so that it goes under a hashed key.
-        Ok(self.is_there(key).await?.map_or(hashed, |there| !there))
+        Ok(self.is_there(key).await?.map_or(terms.hashed, |there| !there))
     }
 
     /// Whether there is an object under `key`; `None` where we may not know.

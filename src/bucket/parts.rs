@@ -9,6 +9,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
 
+use super::condition::Terms;
 use super::{About, Bucket, Refusal, Source, body, code, is_taken, metadata, patience, read_through};
 use crate::config::Access;
 use crate::key::{self, ObjectKey};
@@ -27,7 +28,7 @@ impl Bucket {
         source: &Source,
         about: &About,
         now: SystemTime,
-        hashed: bool,
+        terms: Terms,
     ) -> Result<bool, Refusal> {
         if self.config.access == Access::ReadWrite
             && let Err(refusal) = self.abort_abandoned(key).await
@@ -55,7 +56,7 @@ impl Bucket {
             .await
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
         let upload = created.upload_id().ok_or_else(|| Refusal::later("the store named no upload"))?;
-        let done = self.finish_parts(key, source, upload, hashed).await;
+        let done = self.finish_parts(key, source, upload, terms).await;
         if !matches!(done, Ok(true)) {
             // What cannot be aborted now is aborted by the next attempt at this key.
             let _aborted = self.abort(key.as_str(), upload).await;
@@ -68,7 +69,7 @@ impl Bucket {
         key: &ObjectKey,
         source: &Source,
         upload: &str,
-        hashed: bool,
+        terms: Terms,
     ) -> Result<bool, Refusal> {
         let part_bytes = PART_BYTES.max(source.size.div_ceil(MAX_PARTS));
         let mut whole = Sha256::new();
@@ -109,7 +110,7 @@ impl Bucket {
             return Err(Refusal::later("the file changed while it was read"));
         }
         // It took a while to get here: where only we look, we look again.
-        if !self.is_free(key, hashed).await? {
+        if !self.is_free(key, terms).await? {
             return Ok(false);
         }
         let completed = self
@@ -118,7 +119,7 @@ impl Bucket {
             .bucket(&self.config.bucket)
             .key(key.as_str())
             .upload_id(upload)
-            .set_if_none_match(self.condition().await?.header())
+            .set_if_none_match(terms.condition.header())
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .customize()
             .config_override(patience(0))
@@ -161,7 +162,7 @@ impl Bucket {
         }
     }
 
-    async fn abort(&self, key: &str, upload: &str) -> Result<(), Refusal> {
+    pub(super) async fn abort(&self, key: &str, upload: &str) -> Result<(), Refusal> {
         let aborted = self.client.abort_multipart_upload().bucket(&self.config.bucket).key(key).upload_id(upload);
         match aborted.send().await {
             Ok(_) => Ok(()),

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use chrono::DateTime;
 
-use super::{Bucket, Condition, Failed, PROBE, Refusal, patience, sha256_base64, status};
+use super::{Bucket, Condition, Conditions, Failed, PROBE, Refusal, patience, sha256_base64, status};
 
 /// What credentials may be needed for beside putting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +41,15 @@ impl Bucket {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn try_put(&self) -> Result<Condition, Refusal> {
-        let condition = self.try_condition().await?;
+    pub async fn try_put(&self) -> Result<Conditions, Refusal> {
+        let conditions = self.try_conditions().await?;
         match self.put_probe(false).await {
             // It is there since an earlier trial, and the bucket's policy demands the condition.
-            Err(refusal) if condition == Condition::Honoured && refusal.code.as_deref() == Some("AccessDenied") => {}
+            Err(refusal)
+                if conditions.at_once == Condition::Honoured && refusal.code.as_deref() == Some("AccessDenied") => {}
             other => _ = other?,
         }
-        Ok(condition)
+        Ok(conditions)
     }
 
     /// Whether the store refuses an object whose SHA-256 is wrong; `None` where none is sent.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::Check;
-use crate::bucket::{Condition, Refusal, Right};
+use crate::bucket::{Conditions, Refusal, Right};
 use crate::config::Access;
 use crate::ingest::Context;
 
@@ -28,8 +28,8 @@ pub(super) async fn examine(context: &Context) -> Vec<Check> {
     let mut checks = vec![clock(time, before, after)];
     // What an earlier trial left would make this one easier.
     let may_delete = bucket.has_right(Right::Delete).await;
-    let condition = match bucket.try_put().await {
-        Ok(condition) => condition,
+    let conditions = match bucket.try_put().await {
+        Ok(conditions) => conditions,
         Err(refusal) => {
             checks.push(Check::fail("put", format!("{}: {}", bucket.describe(), refusal.reason), refusal.advice));
             return checks;
@@ -37,7 +37,7 @@ pub(super) async fn examine(context: &Context) -> Vec<Check> {
     };
     let class = &context.config.s3.storage_class;
     checks.push(Check::ok("put", format!("{} takes objects of class {class}", bucket.describe())));
-    checks.push(conditional_writes(condition, context.config.s3.access));
+    checks.push(conditional_writes(conditions, context.config.s3.access));
     checks.push(checksums(bucket.refuses_wrong_checksum().await));
     checks.push(rights(context).await);
     if !matches!(may_delete, Ok(true)) {
@@ -71,20 +71,16 @@ fn clock(time: Result<SystemTime, Refusal>, before: SystemTime, after: SystemTim
     }
 }
 
-fn conditional_writes(condition: Condition, access: Access) -> Check {
-    let says = match condition {
-        Condition::Honoured => {
-            return Check::ok("conditional writes", "the store itself refuses to overwrite an object");
-        }
-        Condition::Ignored => "the store accepts If-None-Match and overwrites all the same",
-        Condition::Refused => "the store refuses If-None-Match",
+fn conditional_writes(conditions: Conditions, access: Access) -> Check {
+    let Some(what) = conditions.shortcoming() else {
+        return Check::ok("conditional writes", "the store itself refuses to overwrite an object");
     };
     let instead = match access {
-        Access::ReadWrite => "each capture costs a second request that looks first",
-        Access::WriteOnly => "each capture is stored under a name that carries its hash",
+        Access::ReadWrite => "each such capture costs a second request that looks first",
+        Access::WriteOnly => "each such capture is stored under a name that carries its hash",
     };
     let mend = "let no two boxes write the same cameras, or use a store with conditional writes";
-    Check::warn("conditional writes", format!("{says}: {instead}"), mend)
+    Check::warn("conditional writes", format!("the store {what}: {instead}"), mend)
 }
 
 fn checksums(refuses: Result<Option<bool>, Refusal>) -> Check {

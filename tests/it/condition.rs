@@ -9,7 +9,10 @@ const NONE: Settings = Settings { drop: "", s3: "", rest: "" };
 const WRITE_ONLY: Settings = Settings { drop: "", s3: "access: write-only", rest: "" };
 const BOTH: [Conditions; 2] = [Conditions::Ignored, Conditions::Refused];
 
-/// A clip's name, and its key as camera `CAM`.
+/// Two parts of an upload.
+const CLIP_BYTES: usize = 16 << 20;
+
+/// The name of a clip.
 const CLIP: &str = "192.168.1.64_01_20260224120000000_1.mp4";
 
 async fn site(conditions: Conditions, settings: Settings) -> Site {
@@ -54,18 +57,22 @@ fn probes(site: &Site) -> Vec<(&'static str, Option<u16>)> {
 
 #[tokio::test]
 async fn a_store_is_tried_once_and_nothing_of_it_stays() {
-    let (put, deleted) = (|status| ("PutObject", Some(status)), ("DeleteObject", Some(204)));
-    for (conditions, expected) in [
-        (Conditions::Honoured, vec![put(200), put(412), deleted]),
-        (Conditions::Ignored, vec![put(200), put(200), put(200), deleted]),
-        (Conditions::Refused, vec![put(501), put(200), deleted]),
+    let (put, completed) = (|status| ("PutObject", Some(status)), |status| ("CompleteMultipartUpload", Some(status)));
+    let (created, part) = (("CreateMultipartUpload", Some(200)), ("UploadPart", Some(200)));
+    for (conditions, at_once, in_parts) in [
+        (Conditions::Honoured, vec![put(200), put(412)], vec![completed(412), completed(200)]),
+        (Conditions::Ignored, vec![put(200), put(200), put(200)], vec![completed(200)]),
+        (Conditions::IgnoredInParts, vec![put(200), put(412)], vec![completed(200)]),
+        (Conditions::Refused, vec![put(501), put(200)], vec![completed(501), completed(200)]),
     ] {
+        let expected = [at_once, vec![created, part], in_parts, vec![("DeleteObject", Some(204))]].concat();
         let site = started(conditions, NONE).await;
         for number in 0..4 {
             site.write(format!("CAM/{}", picture(number)), &number.to_be_bytes());
         }
         site.wait_until_empty().await;
         assert_eq!(probes(&site), expected, "{conditions:?}");
+        assert!(site.s3.uploads().is_empty());
         site.wait_for_keys(&[0, 1, 2, 3].map(|number| key("CAM", number)).each_ref().map(String::as_str)).await;
     }
 }
@@ -123,19 +130,21 @@ async fn i2_two_captures_with_one_key_are_both_stored_where_the_store_would_over
 
 #[tokio::test]
 async fn i2_a_clip_is_not_overwritten_by_another_that_comes_meanwhile() {
-    let site = started(Conditions::Ignored, NONE).await;
-    let ours = bytes(1, 17 << 20);
-    site.s3.fault(Fault::hang("UploadPart").times(1));
-    site.write(format!("CAM/{CLIP}"), &ours);
-    site.s3.wait_for(|state| state.count("UploadPart") == 1, DEADLINE).await;
-    let own = format!("CAM/{DATE}/{CLIP}");
-    // Another box: this one's own uploads take turns.
-    site.s3.insert(&own, "somebody else's");
-    site.s3.clear_faults();
-    site.wait_until_empty().await;
-    assert_eq!(stored(&site), hashes(&[b"somebody else's", &ours]));
-    assert_eq!(site.s3.object(&own).unwrap().sha256, sha256(b"somebody else's"));
-    assert!(site.s3.uploads().is_empty(), "parts are left behind");
+    for conditions in [Conditions::Ignored, Conditions::IgnoredInParts, Conditions::Refused] {
+        let site = started(conditions, NONE).await;
+        let ours = bytes(1, CLIP_BYTES);
+        site.s3.fault(Fault::hang("UploadPart").times(1));
+        site.write(format!("CAM/{CLIP}"), &ours);
+        site.s3.wait_for(|state| state.count("UploadPart") == 1, DEADLINE).await;
+        let own = format!("CAM/{DATE}/{CLIP}");
+        // Another box: this one's own uploads take turns.
+        site.s3.insert(&own, "somebody else's");
+        site.s3.clear_faults();
+        site.wait_until_empty().await;
+        assert_eq!(stored(&site), hashes(&[b"somebody else's", &ours]), "{conditions:?}");
+        assert_eq!(site.s3.object(&own).unwrap().sha256, sha256(b"somebody else's"));
+        assert!(site.s3.uploads().is_empty(), "parts are left behind");
+    }
 }
 
 #[tokio::test]
@@ -143,7 +152,7 @@ async fn i2_a_lost_reply_stores_no_second_copy_where_the_store_would_overwrite()
     for (conditions, lost, content) in [
         (Conditions::Ignored, "PutObject", bytes(1, 1000)),
         (Conditions::Refused, "PutObject", bytes(2, 1000)),
-        (Conditions::Ignored, "CompleteMultipartUpload", bytes(3, 17 << 20)),
+        (Conditions::Ignored, "CompleteMultipartUpload", bytes(3, CLIP_BYTES)),
     ] {
         let site = started(conditions, NONE).await;
         site.s3.fault(Fault::lose_reply(lost).times(1));
@@ -177,7 +186,7 @@ async fn i2_a_write_only_box_stores_under_hashed_names_where_the_store_would_ove
         let mut site = site(conditions, WRITE_ONLY).await;
         site.write(format!("CAM/a/{}", picture(1)), b"one");
         site.write(format!("CAM/b/{}", picture(1)), b"two");
-        let clip = bytes(3, 17 << 20);
+        let clip = bytes(3, CLIP_BYTES);
         site.write(format!("CAM/{CLIP}"), &clip);
         site.s3.fault(Fault::lose_reply("PutObject").times(1).on_key(|key| !key.ends_with(PROBE)));
         site.start().await;
@@ -207,8 +216,8 @@ async fn i2_credentials_that_may_not_read_after_all_lose_and_overwrite_nothing()
 async fn i5_parts_of_a_clip_that_was_cut_off_then_and_is_whole_now_are_not_left_behind() {
     let mut site = Site::started(NONE).await;
     // A picture is never so large, but tells by its end whether it is whole.
-    let whole = [b"\xFF\xD8\xFF\xDA\x00\x02".as_slice(), &vec![7; 18 << 20], b"\xFF\xD9"].concat();
-    let path = site.write(format!("CAM/{}", picture(1)), &whole[..17 << 20]);
+    let whole = [b"\xFF\xD8\xFF\xDA\x00\x02".as_slice(), &vec![7; CLIP_BYTES], b"\xFF\xD9"].concat();
+    let path = site.write(format!("CAM/{}", picture(1)), &whole[..CLIP_BYTES]);
     site.s3.fault(Fault::hang("UploadPart"));
     site.s3.wait_for(|state| state.count("UploadPart") == 1, DEADLINE).await;
     site.abort().await;
@@ -228,7 +237,7 @@ async fn i5_parts_of_a_clip_that_was_cut_off_then_and_is_whole_now_are_not_left_
 #[tokio::test]
 async fn i2_clips_with_one_key_do_not_abort_each_others_parts() {
     let mut site = Site::new(NONE).await;
-    let (one, two) = (bytes(1, 17 << 20), bytes(2, 17 << 20));
+    let (one, two) = (bytes(1, CLIP_BYTES), bytes(2, CLIP_BYTES));
     site.write(format!("CAM/a/{CLIP}"), &one);
     site.write(format!("CAM/b/{CLIP}"), &two);
     site.start().await;
@@ -247,8 +256,18 @@ async fn i8_a_clip_needs_no_right_to_list_or_to_abort() {
     site.s3.fault(Fault::fail("ListMultipartUploads", 403, "AccessDenied"));
     site.s3.fault(Fault::fail("AbortMultipartUpload", 403, "AccessDenied"));
     site.s3.fault(Fault::fail("CompleteMultipartUpload", 500, "InternalError").times(1));
-    let clip = bytes(1, 17 << 20);
+    let clip = bytes(1, CLIP_BYTES);
     site.write(format!("CAM/{CLIP}"), &clip);
     site.wait_until_empty().await;
     assert_eq!(stored(&site), hashes(&[&clip]));
+}
+
+#[tokio::test]
+async fn a_store_that_knows_no_uploads_in_parts_takes_pictures() {
+    let mut site = site(Conditions::Honoured, NONE).await;
+    site.s3.fault(Fault::fail("CreateMultipartUpload", 501, "NotImplemented"));
+    site.start().await;
+    site.write(format!("CAM/{}", picture(1)), b"evidence");
+    site.wait_until_empty().await;
+    assert_eq!(operations(&site), ["PutObject"]);
 }

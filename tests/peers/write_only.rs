@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::camera::{Picture, sha256};
 use crate::daemon::{BINARY, Daemon, SOON, wait_for};
 use crate::installation::path_of;
-use crate::proxy::Proxy;
+use crate::proxy::{Exchange, Proxy};
 use crate::store::{BUCKET, Kind, REGION, Store};
 
 /// Three parts of an upload.
@@ -63,12 +63,9 @@ impl WriteOnly {
         let command = self.command(&["run"]);
         let daemon = self.daemon.insert(Daemon::start(command, self.folder.path()));
         daemon.wait_for_notice("READY=1", 0);
-        // Nothing may take its object away, so that a later probe is over sooner.
+        // It ends with an upload that is completed: nothing may take its object away.
         wait_for("the end of the probe", SOON, || {
-            self.proxy.probes()[before..]
-                .iter()
-                .find(|probe| probe.status == Some(412) && probe.answered.is_some())
-                .map(|_| ())
+            self.proxy.probes()[before..].iter().find(|probe| is_completed(probe)).map(|_| ())
         });
     }
 
@@ -119,6 +116,11 @@ impl WriteOnly {
             }
         }
     }
+}
+
+fn is_completed(probe: &Exchange) -> bool {
+    let completes = probe.method == "POST" && probe.query.contains("uploadId=");
+    completes && probe.status == Some(200) && probe.answered.is_some()
 }
 
 fn clip(number: u64, seed: u8) -> Picture {

@@ -115,7 +115,11 @@ async fn a_store_that_does_not_answer_fails_and_the_box_is_looked_at_all_the_sam
 
 #[tokio::test]
 async fn a_store_without_conditional_writes_is_a_warning() {
-    for (conditions, word) in [(Conditions::Ignored, "overwrites all the same"), (Conditions::Refused, "refuses")] {
+    for (conditions, word) in [
+        (Conditions::Ignored, "overwrites all the same"),
+        (Conditions::Refused, "refuses"),
+        (Conditions::IgnoredInParts, "clips"),
+    ] {
         let site = small_disk().await;
         site.s3.take_conditions(conditions);
         let (code, lines) = doctor(&site).await;

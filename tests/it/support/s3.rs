@@ -53,6 +53,8 @@ pub(crate) enum Conditions {
     Honoured,
     /// Accepts it and overwrites, as Garage does.
     Ignored,
+    /// Honours it for a PUT, and overwrites where an upload in parts is completed.
+    IgnoredInParts,
     /// Answers 501 to whatever carries it.
     Refused,
 }

@@ -176,15 +176,9 @@ impl Drop for Site {
 
 /// Whether the daemon has found out by these requests what the bucket does with conditions.
 fn was_tried(requests: &[Request], write_only: bool) -> bool {
-    let answers = |operation, status| {
-        let answer =
-            |request: &&Request| request.is_probe() && request.operation == operation && request.status == Some(status);
-        requests.iter().filter(answer).count()
-    };
-    let (put, taken, refused) = (answers("PutObject", 200), answers("PutObject", 412), answers("PutObject", 501));
-    let found = taken > 0 || put == 3 || refused > 0 && put > 0;
-    // It takes its object away last.
-    found && (write_only || answers("DeleteObject", 204) > 0)
+    // Where it may, it takes its object away last.
+    let last = if write_only { ("CompleteMultipartUpload", Some(200)) } else { ("DeleteObject", Some(204)) };
+    requests.iter().any(|request| request.is_probe() && (request.operation, request.status) == last)
 }
 
 /// Every file below a folder, links and fifos too.

@@ -430,7 +430,9 @@ impl S3 for Store {
             if sha256.is_some() && sha256 != object.checksum.checksum_sha256 {
                 return Err(s3_error!(BadDigest, "The sha256 you specified did not match the calculated checksum."));
             }
-            refuse_existing(state, &input.key, input.if_none_match.as_ref())?;
+            if state.conditions != Conditions::IgnoredInParts {
+                refuse_existing(state, &input.key, input.if_none_match.as_ref())?;
+            }
             state.uploads.remove(&input.upload_id);
             let (checksum, e_tag) = (object.checksum.clone(), Some(ETag::Strong(object.etag.clone())));
             let object = Object { bytes: object.bytes.filter(|_| state.keep_bytes), ..object };
