@@ -4,8 +4,8 @@
 //! That answer alone means nothing, because the retry of a put whose reply was lost meets its own object: the bytes
 //! decide, by checksum. The hot path is one request and needs `s3:PutObject` alone.
 //!
-//! The SDK's own retries are off for whole requests, so that a failure is judged here and the queue knows of it; the
-//! parts of a multipart upload keep them, because a clip should not start again for one part.
+//! The SDK's own retries are off, so that a failure is judged here and the queue knows of it; the parts of a multipart
+//! upload are tried again here, because a clip should not start again for one part.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,9 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::config::{
+    Builder, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
@@ -27,14 +29,22 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use crate::config::{self, Access, Checksum, LockMode, Sse};
 use crate::key::ObjectKey;
 
+use stall::Phase;
+
 mod body;
+mod connection;
+mod pace;
+mod stall;
 mod verdict;
 
 pub use aws_credential_types::Credentials;
+pub use pace::Pace;
+pub use stall::Patience;
 pub use verdict::{Refusal, Verdict};
 
 /// A file of this many bytes or more goes up in parts.
@@ -46,11 +56,11 @@ const PART_BYTES: u64 = 8 * 1024 * 1024;
 /// Most parts of an upload (S3 User Guide, "Amazon S3 multipart upload limits").
 const MAX_PARTS: u64 = 10_000;
 
-/// A host that does not answer a connection for so long is taken for dead.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a part is sent, and the wait after its first failure.
+const PART_TRIES: u32 = 3;
+const PART_AGAIN: Duration = Duration::from_secs(1);
 
-/// The slowest line that is still waited for, in bytes a second, and the time for the answer itself.
-const SLOWEST_LINE: u64 = 2048;
+/// How long a request without a file in its body may take: S3 answers it in fractions of a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The answer to an attempt to put an object.
@@ -71,8 +81,28 @@ pub struct Source {
     pub file: Arc<File>,
     /// How many bytes of it.
     pub size: u64,
+    /// When it was last changed: the newest goes first where the bandwidth is limited.
+    pub modified: SystemTime,
     /// Of those bytes.
     pub sha256: [u8; 32],
+}
+
+/// The circumstances of an upload.
+#[derive(Debug, Clone, Copy)]
+pub struct When {
+    /// The time, for locks that count from it.
+    pub now: SystemTime,
+    /// How long an answer is waited for.
+    pub patience: Patience,
+}
+
+/// A part of a multipart upload.
+struct Part<'a> {
+    upload: &'a str,
+    number: i32,
+    at: u64,
+    length: u64,
+    checksum: Option<String>,
 }
 
 /// What is stored beside the bytes.
@@ -113,20 +143,21 @@ pub struct Page {
 pub struct Bucket {
     client: Client,
     config: config::S3,
+    pace: Pace,
 }
 
 type Failed<E> = SdkError<E, HttpResponse>;
 
 impl Bucket {
     /// Prepares requests, signed with `credentials`, else by the configured profile or the standard chain; asks nothing
-    /// of S3 yet.
-    pub async fn connect(config: &config::S3, credentials: Option<Credentials>) -> Self {
+    /// of S3 yet. Uploads go at `pace`.
+    pub async fn connect(config: &config::S3, credentials: Option<Credentials>, pace: Pace) -> Self {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build());
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build());
         if let Some(region) = &config.region {
             loader = loader.region(Region::new(region.clone()));
         }
@@ -140,13 +171,17 @@ impl Bucket {
             loader = loader.endpoint_url(endpoint);
         }
         let shared = loader.load().await;
+        let https = !config.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         // Every upload brings its own SHA-256; the SDK's CRC beside it would break stores that know neither.
         let settings = Builder::from(&shared)
+            .http_client(connection::client(https))
+            // What it is for uploads is told at [`stall`].
+            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().upload_enabled(false).build())
             .force_path_style(config.path_style)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        Self { client: Client::from_conf(settings), config: config.clone() }
+        Self { client: Client::from_conf(settings), config: config.clone(), pace }
     }
 
     /// Where objects go, for messages: `s3://bucket` and the endpoint if it is not AWS.
@@ -159,14 +194,8 @@ impl Bucket {
     ///
     /// # Errors
     /// [`Refusal`], with what to do. Nothing is then known of the object: a reply may have been lost.
-    pub async fn put_new(
-        &self,
-        key: &ObjectKey,
-        source: &Source,
-        about: &About,
-        now: SystemTime,
-    ) -> Result<Put, Refusal> {
-        if self.put(key, source, about, now).await? { Ok(Put::Stored) } else { self.compare(key, source).await }
+    pub async fn put_new(&self, key: &ObjectKey, source: &Source, about: &About, when: When) -> Result<Put, Refusal> {
+        if self.put(key, source, about, when).await? { Ok(Put::Stored) } else { self.compare(key, source).await }
     }
 
     /// Puts an object under a key that carries the hash of its bytes: what is there already is the same.
@@ -178,32 +207,27 @@ impl Bucket {
         key: &ObjectKey,
         source: &Source,
         about: &About,
-        now: SystemTime,
+        when: When,
     ) -> Result<Put, Refusal> {
-        Ok(if self.put(key, source, about, now).await? { Put::Stored } else { Put::AlreadyThere })
+        Ok(if self.put(key, source, about, when).await? { Put::Stored } else { Put::AlreadyThere })
     }
 
     /// Puts an object, in one request or in parts; false where the key is taken.
-    async fn put(&self, key: &ObjectKey, source: &Source, about: &About, now: SystemTime) -> Result<bool, Refusal> {
+    async fn put(&self, key: &ObjectKey, source: &Source, about: &About, when: When) -> Result<bool, Refusal> {
         if source.size < MULTIPART_FROM {
-            self.put_whole(key, source, about, now).await
+            self.put_whole(key, source, about, when).await
         } else {
-            self.put_in_parts(key, source, about, now).await
+            self.put_in_parts(key, source, about, when).await
         }
     }
 
     /// One PUT; false where the key is taken.
-    async fn put_whole(
-        &self,
-        key: &ObjectKey,
-        source: &Source,
-        about: &About,
-        now: SystemTime,
-    ) -> Result<bool, Refusal> {
-        let (lock_mode, lock_until) = self.lock(now);
+    async fn put_whole(&self, key: &ObjectKey, source: &Source, about: &About, when: When) -> Result<bool, Refusal> {
+        let (lock_mode, lock_until) = self.lock(when.now);
         let (sse, sse_key) = self.encryption();
         let length = i64::try_from(source.size).unwrap_or(i64::MAX);
-        let sent = self
+        let phase = watch::Sender::new(Phase::Start);
+        let sending = self
             .client
             .put_object()
             .bucket(&self.config.bucket)
@@ -219,12 +243,11 @@ impl Bucket {
             .set_object_lock_retain_until_date(lock_until)
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(sse_key)
-            .body(body::slice(&source.file, 0, source.size))
+            .body(body::slice(source, 0, source.size, &self.pace, &phase))
             .customize()
-            .config_override(patience(source.size))
-            .send()
-            .await;
-        match sent {
+            .config_override(no_total_time())
+            .send();
+        match stall::watched("put object", source.size, when.patience, &phase, sending).await? {
             Ok(_) => Ok(true),
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(Refusal::of("put object", &error)),
@@ -232,17 +255,11 @@ impl Bucket {
     }
 
     /// A multipart upload; false where the key is taken. Parts of an upload that fails are aborted.
-    async fn put_in_parts(
-        &self,
-        key: &ObjectKey,
-        source: &Source,
-        about: &About,
-        now: SystemTime,
-    ) -> Result<bool, Refusal> {
+    async fn put_in_parts(&self, key: &ObjectKey, source: &Source, about: &About, when: When) -> Result<bool, Refusal> {
         if self.config.access == Access::ReadWrite {
             self.abort_abandoned(key).await?;
         }
-        let (lock_mode, lock_until) = self.lock(now);
+        let (lock_mode, lock_until) = self.lock(when.now);
         let (sse, sse_key) = self.encryption();
         let created = self
             .client
@@ -262,7 +279,7 @@ impl Bucket {
             .await
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
         let upload = created.upload_id().ok_or_else(|| Refusal::later("the store named no upload"))?;
-        let done = self.finish_parts(key, source, upload).await;
+        let done = self.finish_parts(key, source, upload, when.patience).await;
         if !matches!(done, Ok(true)) {
             // What cannot be aborted now is aborted by the next attempt at this key.
             let _aborted = self.abort(key, upload).await;
@@ -270,7 +287,13 @@ impl Bucket {
         done
     }
 
-    async fn finish_parts(&self, key: &ObjectKey, source: &Source, upload: &str) -> Result<bool, Refusal> {
+    async fn finish_parts(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        upload: &str,
+        patience: Patience,
+    ) -> Result<bool, Refusal> {
         let part_bytes = PART_BYTES.max(source.size.div_ceil(MAX_PARTS));
         let mut whole = Sha256::new();
         let mut parts = Vec::new();
@@ -281,27 +304,10 @@ impl Bucket {
             let (digest, so_far) = hash_slice(&source.file, at, length, whole).await?;
             whole = so_far;
             let checksum = self.wants_checksum().then(|| base64::encode(digest));
-            let sent = self
-                .client
-                .upload_part()
-                .bucket(&self.config.bucket)
-                .key(key.as_str())
-                .upload_id(upload)
-                .part_number(number)
-                .content_length(i64::try_from(length).unwrap_or(i64::MAX))
-                .set_checksum_sha256(checksum.clone())
-                .body(body::slice(&source.file, at, length))
-                .customize()
-                .config_override(patience(length).retry_config(RetryConfig::standard()))
-                .send()
-                .await
-                .map_err(|error| Refusal::of("upload part", &error))?;
+            let part = Part { upload, number, at, length, checksum: checksum.clone() };
+            let e_tag = self.send_part(key, source, &part, patience).await?;
             parts.push(
-                CompletedPart::builder()
-                    .part_number(number)
-                    .set_e_tag(sent.e_tag)
-                    .set_checksum_sha256(checksum)
-                    .build(),
+                CompletedPart::builder().part_number(number).set_e_tag(e_tag).set_checksum_sha256(checksum).build(),
             );
             at += length;
         }
@@ -317,8 +323,6 @@ impl Bucket {
             .upload_id(upload)
             .if_none_match("*")
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-            .customize()
-            .config_override(patience(0))
             .send()
             .await;
         match completed {
@@ -326,6 +330,55 @@ impl Bucket {
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(Refusal::of("complete multipart upload", &error)),
         }
+    }
+
+    /// Sends one part until it is there, a few times at most; gives back its tag.
+    async fn send_part(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        part: &Part<'_>,
+        patience: Patience,
+    ) -> Result<Option<String>, Refusal> {
+        let tries = if patience == Patience::Probe { 1 } else { PART_TRIES };
+        let mut wait = PART_AGAIN;
+        for _ in 1..tries {
+            match self.try_part(key, source, part, patience).await {
+                Err(refusal)
+                    if refusal.verdict == Verdict::TryLater && refusal.code.as_deref() != Some("NoSuchUpload") =>
+                {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                done => return done,
+            }
+        }
+        self.try_part(key, source, part, patience).await
+    }
+
+    async fn try_part(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        part: &Part<'_>,
+        patience: Patience,
+    ) -> Result<Option<String>, Refusal> {
+        let phase = watch::Sender::new(Phase::Start);
+        let sending = self
+            .client
+            .upload_part()
+            .bucket(&self.config.bucket)
+            .key(key.as_str())
+            .upload_id(part.upload)
+            .part_number(part.number)
+            .content_length(i64::try_from(part.length).unwrap_or(i64::MAX))
+            .set_checksum_sha256(part.checksum.clone())
+            .body(body::slice(source, part.at, part.length, &self.pace, &phase))
+            .customize()
+            .config_override(no_total_time())
+            .send();
+        let sent = stall::watched("upload part", part.length, patience, &phase, sending).await?;
+        sent.map(|sent| sent.e_tag).map_err(|error| Refusal::of("upload part", &error))
     }
 
     /// Aborts what earlier attempts at this very key left: a crash in mid-upload comes by here again.
@@ -530,10 +583,9 @@ fn percent(bytes: &[u8], plain: impl Fn(u8) -> bool) -> String {
     bytes.iter().map(spell).collect()
 }
 
-fn patience(bytes: u64) -> Builder {
-    let timeout = ANSWER_TIMEOUT + Duration::from_secs(bytes / SLOWEST_LINE);
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(timeout).build();
-    aws_sdk_s3::Config::builder().timeout_config(timeouts)
+/// A request with a file in its body may take as long as it goes on: [`stall::watched`] sees to that.
+fn no_total_time() -> Builder {
+    aws_sdk_s3::Config::builder().timeout_config(TimeoutConfig::builder().disable_operation_attempt_timeout().build())
 }
 
 /// What a failure to read means; [`Refusal::of`] advises those who write.
