@@ -223,14 +223,14 @@ async fn a_line_of_10_kb_a_second_is_no_outage() {
     let line = Line::to(&site.s3.endpoint(), Weather::Slow(10_000)).await;
     site.endpoint = Some(line.endpoint());
     site.start().await;
-    // More than the kernel and the HTTP client together hold, so that the body is not asked for its next piece for long.
-    site.write(format!("CAM/{CLIP}"), &bytes(99, CLIP_BYTES));
-    site.s3.wait_for(|state| state.count("UploadPart") == 1, DEADLINE).await;
     for number in 1..=4 {
         site.write(format!("CAM/{}", picture(number)), &contents(number));
     }
-    tokio::time::sleep(Duration::from_secs(28)).await;
     site.s3.wait_for(|state| state.objects().len() == 4, DEADLINE).await;
+    // A part is more than the kernel and the HTTP client hold together: its body is not asked for a piece for minutes.
+    site.write(format!("CAM/{CLIP}"), &bytes(99, CLIP_BYTES));
+    site.s3.wait_for(|state| state.count("UploadPart") == 1, DEADLINE).await;
+    tokio::time::sleep(Duration::from_secs(25)).await;
     line.set(Weather::Clear);
     site.s3.wait_for(|state| state.object(&clip_key()).is_some(), DEADLINE).await;
     let counts =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -33,11 +33,7 @@ impl Line {
     /// A line to `store`, an `http://` URL without a path.
     pub(crate) async fn to(store: &str, weather: Weather) -> Self {
         let store: SocketAddr = store.strip_prefix("http://").unwrap().parse().unwrap();
-        let socket = TcpSocket::new_v4().unwrap();
-        // What is slow must be so from the first byte: the line itself holds little.
-        socket.set_recv_buffer_size(16 * 1024).unwrap();
-        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let listener = socket.listen(1024).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let weather = watch::Sender::new(weather);
         let (receiver, slot) = (weather.subscribe(), Arc::new(Mutex::new(Instant::now())));
