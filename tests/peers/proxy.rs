@@ -4,6 +4,7 @@
 //! the daemon's connections stay open as long as the daemon likes.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -32,7 +33,7 @@ pub(crate) struct Exchange {
 
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    port: u16,
+    address: SocketAddr,
     log: Arc<Mutex<Vec<Exchange>>>,
     hold: watch::Sender<bool>,
     // Its end ends every connection.
@@ -50,9 +51,14 @@ struct Forward {
 impl Proxy {
     /// Listens on a port of its own and forwards to `upstream`, an `http://` URL without a path.
     pub(crate) fn start(upstream: &str) -> Self {
+        Self::listen("127.0.0.1", upstream)
+    }
+
+    /// Listens on that address of this machine.
+    pub(crate) fn listen(address: &str, upstream: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = runtime.block_on(TcpListener::bind((address, 0))).unwrap();
+        let address = listener.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (hold, holding) = watch::channel(false);
         let upstream = upstream.strip_prefix("http://").unwrap().to_owned();
@@ -67,11 +73,11 @@ impl Proxy {
                 tokio::spawn(async { connection.await.ok() });
             }
         });
-        Self { port, log, hold, _runtime: runtime }
+        Self { address, log, hold, _runtime: runtime }
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// All requests so far, in the order in which they began.
