@@ -1,8 +1,8 @@
 //! The pace of uploads: `upload.bandwidth`, shared by all request bodies, retries included.
 //!
-//! A token bucket hands out small pieces, to the newest capture first and every fourth to the oldest: the rule of the
-//! queue, so that a fresh picture overtakes a clip in mid-flight and the clip still progresses. What counts are the
-//! bytes of bodies; heads and TLS come on top. The times of a timetable are those of the system's zone, as its clock
+//! A token bucket hands out small pieces, to the newest capture first and every fourth to whoever has waited longest: so
+//! a fresh picture overtakes a clip in mid-flight, and every clip still progresses, because S3 hangs up on a request that
+//! sends nothing for some 20 s (`RequestTimeout`). What counts are the bytes of bodies; heads and TLS come on top. The times of a timetable are those of the system's zone, as its clock
 //! shows them: on the day it is set back, the hour that comes twice is treated alike both times.
 //!
 //! A limit for each upload was rejected: eight of them know nothing of each other. So was a task that hands out: every
@@ -23,13 +23,13 @@ use crate::queue::{BACKLOG_TURN, Now};
 
 /// The most bytes of one grant: at 512 KiB/s an eighth of a second.
 const MOST_PIECE_BYTES: u64 = 64 * 1024;
-const LEAST_PIECE_BYTES: u64 = 1024;
+const LEAST_PIECE_BYTES: u64 = 256;
 
-/// A second carries about so many grants, where that makes no smaller and no larger ones.
-const PIECES_A_SECOND: u64 = 16;
+/// A second carries about so many grants, or one for each body that waits, where that makes no smaller and no larger ones.
+const PIECES_A_SECOND: usize = 16;
 
-/// What was not sent may be made up for, for so long: with a piece that takes a second on the slowest line, timers may be
-/// half a second late and nothing is lost; and no minute carries a fortieth too much.
+/// What was not sent may be made up for, for so long: timers may be a second late and nothing is lost, and no minute carries a
+/// fortieth too much.
 const BURST: Duration = Duration::from_millis(1500);
 
 /// How late a body that waits may learn that the timetable or the configuration has changed.
@@ -156,9 +156,16 @@ struct Line {
     credit: u128,
     /// The moment up to which `credit` counts.
     at: Instant,
-    waiting: BTreeMap<Rank, u64>,
+    waiting: BTreeMap<Rank, Waiting>,
     granted: HashMap<Rank, u64>,
-    turn: u32,
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    want: u64,
+    /// The turn at which it began to wait.
+    since: u64,
 }
 
 impl Line {
@@ -188,7 +195,8 @@ impl Line {
     /// Joins the line, or stays in it.
     fn ask(&mut self, rank: Rank, want: u64) {
         if !self.granted.contains_key(&rank) {
-            self.waiting.insert(rank, want);
+            let since = self.turn;
+            self.waiting.entry(rank).or_insert(Waiting { want, since });
         }
     }
 
@@ -215,7 +223,7 @@ impl Line {
                 let Some(rest) = self.credit.checked_sub(cost) else { break };
                 self.credit = rest;
             }
-            self.turn = self.turn.wrapping_add(1);
+            self.turn += 1;
             self.waiting.remove(&rank);
             self.granted.insert(rank, bytes);
             served.push(rank);
@@ -225,12 +233,12 @@ impl Line {
 
     /// Whose turn it is, and how many bytes they get.
     fn next(&self) -> Option<(Rank, u64)> {
-        let backlog = self.turn.wrapping_add(1).is_multiple_of(BACKLOG_TURN);
-        let next = if backlog { self.waiting.first_key_value() } else { self.waiting.last_key_value() };
-        let (rank, want) = next?;
-        let piece =
-            self.rate.map_or(u64::MAX, |rate| (rate / PIECES_A_SECOND).clamp(LEAST_PIECE_BYTES, MOST_PIECE_BYTES));
-        Some((*rank, piece.min(*want)))
+        let backlog = (self.turn + 1).is_multiple_of(u64::from(BACKLOG_TURN));
+        let longest = || self.waiting.iter().min_by_key(|(_, waiting)| waiting.since);
+        let (rank, waiting) = if backlog { longest() } else { self.waiting.last_key_value() }?;
+        let pieces = u64::try_from(self.waiting.len().max(PIECES_A_SECOND)).unwrap_or(u64::MAX);
+        let piece = self.rate.map_or(u64::MAX, |rate| (rate / pieces).clamp(LEAST_PIECE_BYTES, MOST_PIECE_BYTES));
+        Some((*rank, piece.min(waiting.want)))
     }
 
     /// How long until the next grant, as of the last [`Line::serve`].
@@ -267,11 +275,11 @@ mod tests {
     }
 
     #[test]
-    fn i7_the_newest_capture_gets_three_grants_of_four_and_the_oldest_one() {
+    fn i7_the_newest_capture_gets_three_grants_of_four_and_the_others_take_turns_at_the_fourth() {
         let now = start();
         let mut line = limited(1 << 20, now);
         let mut turns = Vec::new();
-        for piece in 1..=8 {
+        for piece in 1..=16 {
             for number in [1, 2, 3] {
                 line.ask(capture(number), 1 << 20);
             }
@@ -280,7 +288,7 @@ mod tests {
                 turns.push(rank.1);
             }
         }
-        assert_eq!(turns, [3, 3, 3, 1, 3, 3, 3, 1]);
+        assert_eq!(turns, [3, 3, 3, 1, 3, 3, 3, 2, 3, 3, 3, 1, 3, 3, 3, 2]);
     }
 
     #[test]
@@ -307,6 +315,26 @@ mod tests {
         line.leave(capture(1));
         line.ask(capture(2), 1 << 20);
         assert_eq!(line.serve(now), [capture(2)]);
+    }
+
+    #[test]
+    fn nobody_waits_for_so_long_that_s3_hangs_up() {
+        for (rate, bodies) in [(1024, 8), (16 << 10, 64), (512 << 10, 8), (1 << 20, 256)] {
+            let begin = start();
+            let mut line = limited(rate, begin);
+            let (mut now, mut last) = (begin, HashMap::new());
+            (0..bodies).for_each(|number| line.ask(capture(number), 1 << 30));
+            while now < begin + Duration::from_secs(40) {
+                for rank in line.serve(now) {
+                    line.take(rank);
+                    line.ask(rank, 1 << 30);
+                    let waited = now - last.insert(rank, now).unwrap_or(begin);
+                    assert!(waited < Duration::from_secs(10), "{waited:?} at {rate} with {bodies}");
+                }
+                now += line.wait();
+            }
+            assert_eq!(last.len() as u64, bodies);
+        }
     }
 
     #[test]
@@ -365,6 +393,56 @@ mod tests {
             assert_eq!(limit_at(bandwidth, &Kyiv, at(moment)), limit, "{moment}");
         }
         assert_eq!(limit_at(&Bandwidth::Always(3), &Kyiv, at("2026-02-24T07:59:59+02:00")), Some(3));
+    }
+
+    /// Both clocks as tokio's, which stands still but for sleeping; the wall stands at a quarter to nine, local time.
+    #[expect(clippy::disallowed_methods, reason = "the time is tokio's, and stands still")]
+    fn stopped_clock() -> Now {
+        static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        let steady = tokio::time::Instant::now().into_std();
+        let morning = Local.with_ymd_and_hms(2026, 2, 24, 8, 45, 0).unwrap();
+        Now { steady, wall: SystemTime::from(morning) + (steady - *BEGIN.get_or_init(|| steady)) }
+    }
+
+    async fn send(turn: &mut Turn, mut bytes: u64) {
+        while bytes > 0 {
+            bytes -= std::future::poll_fn(|context| turn.poll(context, bytes)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_in_mid_flight_follows_the_timetable_and_a_new_limit_at_once() {
+        let begin = stopped_clock().steady;
+        let elapsed = || (stopped_clock().steady - begin).as_secs();
+        let pace = Pace::new(stopped_clock);
+        pace.set(Some(timetable(&[(8, 0, Some(1024)), (8, 46, None), (9, 0, Some(2048))])));
+        let mut turn = pace.enter(SystemTime::UNIX_EPOCH);
+        send(&mut turn, 1 << 30).await;
+        assert!((60..=61).contains(&elapsed()), "{} s", elapsed());
+
+        pace.set(Some(Bandwidth::Always(1024)));
+        let faster = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            pace.set(Some(Bandwidth::Always(1 << 20)));
+        };
+        let before = elapsed();
+        tokio::join!(send(&mut turn, 5 << 20), faster);
+        assert!((14..=16).contains(&(elapsed() - before)), "{} s", elapsed() - before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_dropped_holds_nobody_up() {
+        let pace = Pace::new(stopped_clock);
+        pace.set(Some(Bandwidth::Always(1024)));
+        let mut dropped = pace.enter(SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+        let asked = std::future::poll_fn(|context| Poll::Ready(dropped.poll(context, 1 << 20))).await;
+        assert_eq!(asked, Poll::Pending);
+        drop(dropped);
+        let begin = stopped_clock().steady;
+        send(&mut pace.enter(SystemTime::UNIX_EPOCH), 10 * 1024).await;
+        assert!((9..=10).contains(&(stopped_clock().steady - begin).as_secs()));
+        let shared = pace.shared();
+        assert!(shared.wakers.is_empty() && shared.line.waiting.is_empty() && shared.line.granted.is_empty());
     }
 
     proptest! {

@@ -92,7 +92,7 @@ impl Daemon {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        let pid = Pid::from_raw(self.id().cast_signed()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
