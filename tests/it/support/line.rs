@@ -97,5 +97,5 @@ async fn connection(
         () = pass => return,
     }
     // It stays open, and deaf.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
