@@ -4,8 +4,8 @@
 //! store that does not, [`Condition`] speaks. That answer alone means nothing, because the retry of a put whose reply was lost meets its own object: the bytes
 //! decide, by checksum. The hot path is one request and needs `s3:PutObject` alone.
 //!
-//! The SDK's own retries are off for whole requests, so that a failure is judged here and the queue knows of it; the
-//! parts of a multipart upload keep them, because a clip should not start again for one part.
+//! The SDK's own retries are off, so that a failure is judged here and the queue knows of it; the parts of a multipart
+//! upload are tried again here, because a clip should not start again for one part.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,9 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::config::{
+    Builder, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ChecksumMode, ObjectLockMode, ServerSideEncryption, StorageClass};
@@ -24,34 +26,36 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::config::{self, Access, Checksum, LockMode, Sse};
 use crate::key::{self, ObjectKey};
 
 mod body;
 mod condition;
+mod connection;
+mod pace;
 mod parts;
+mod stall;
 mod trial;
 mod turn;
 mod verdict;
 
 pub use aws_credential_types::Credentials;
 pub use condition::{Condition, Conditions, PROBE};
+pub use pace::Pace;
+pub use stall::Patience;
 pub use trial::Right;
 pub use verdict::{Refusal, Verdict};
 
 use condition::Terms;
+use stall::Phase;
 use turn::Turn;
 
 /// A file of this many bytes or more goes up in parts.
 pub const MULTIPART_FROM: u64 = 16 * 1024 * 1024;
 
-/// A host that does not answer a connection for so long is taken for dead.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The slowest line that is still waited for, in bytes a second, and the time for the answer itself.
-const SLOWEST_LINE: u64 = 2048;
+/// How long a request without a file in its body may take: S3 answers it in fractions of a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The answer to an attempt to put an object.
@@ -72,8 +76,19 @@ pub struct Source {
     pub file: Arc<File>,
     /// How many bytes of it.
     pub size: u64,
+    /// When it was last changed: the newest goes first where the bandwidth is limited.
+    pub modified: SystemTime,
     /// Of those bytes.
     pub sha256: [u8; 32],
+}
+
+/// The circumstances of an upload.
+#[derive(Debug, Clone, Copy)]
+pub struct When {
+    /// The time, for locks that count from it.
+    pub now: SystemTime,
+    /// How long an answer is waited for.
+    pub patience: Patience,
 }
 
 /// What is stored beside the bytes.
@@ -114,6 +129,7 @@ pub struct Page {
 pub struct Bucket {
     client: Client,
     config: config::S3,
+    pace: Pace,
     /// Known from the beginning of AWS.
     conditions: Arc<OnceCell<Conditions>>,
 }
@@ -122,14 +138,14 @@ type Failed<E> = SdkError<E, HttpResponse>;
 
 impl Bucket {
     /// Prepares requests, signed with `credentials`, else by the configured profile or the standard chain; asks nothing
-    /// of S3 yet.
-    pub async fn connect(config: &config::S3, credentials: Option<Credentials>) -> Self {
+    /// of S3 yet. Uploads go at `pace`.
+    pub async fn connect(config: &config::S3, credentials: Option<Credentials>, pace: Pace) -> Self {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build());
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build());
         if let Some(region) = &config.region {
             loader = loader.region(Region::new(region.clone()));
         }
@@ -143,8 +159,12 @@ impl Bucket {
             loader = loader.endpoint_url(endpoint);
         }
         let shared = loader.load().await;
+        let https = !config.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         // Every upload brings its own SHA-256; the SDK's CRC beside it would break stores that know neither.
         let settings = Builder::from(&shared)
+            .http_client(connection::client(https))
+            // What it is for uploads is told at [`stall`].
+            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().upload_enabled(false).build())
             .force_path_style(config.path_style)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
@@ -152,7 +172,7 @@ impl Bucket {
         // The environment can name another store than AWS, too.
         let aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
         let conditions = Arc::new(OnceCell::new_with(aws.then_some(Conditions::HONOURED)));
-        Self { client: Client::from_conf(settings), config: config.clone(), conditions }
+        Self { client: Client::from_conf(settings), config: config.clone(), pace, conditions }
     }
 
     /// Where objects go, for messages: `s3://bucket` and the endpoint if it is not AWS.
@@ -165,14 +185,8 @@ impl Bucket {
     ///
     /// # Errors
     /// [`Refusal`], with what to do. Nothing is then known of the object: a reply may have been lost.
-    pub async fn put_new(
-        &self,
-        key: &ObjectKey,
-        source: &Source,
-        about: &About,
-        now: SystemTime,
-    ) -> Result<Put, Refusal> {
-        if self.put(key, source, about, now, false).await? { Ok(Put::Stored) } else { self.compare(key, source).await }
+    pub async fn put_new(&self, key: &ObjectKey, source: &Source, about: &About, when: When) -> Result<Put, Refusal> {
+        if self.put(key, source, about, when, false).await? { Ok(Put::Stored) } else { self.compare(key, source).await }
     }
 
     /// Puts an object under a key that carries the hash of its bytes: what is there already is the same.
@@ -184,9 +198,9 @@ impl Bucket {
         key: &ObjectKey,
         source: &Source,
         about: &About,
-        now: SystemTime,
+        when: When,
     ) -> Result<Put, Refusal> {
-        Ok(if self.put(key, source, about, now, true).await? { Put::Stored } else { Put::AlreadyThere })
+        Ok(if self.put(key, source, about, when, true).await? { Put::Stored } else { Put::AlreadyThere })
     }
 
     /// Puts an object, in one request or in parts; false where the key is taken. Under a `hashed` key it is its own.
@@ -195,7 +209,7 @@ impl Bucket {
         key: &ObjectKey,
         source: &Source,
         about: &About,
-        now: SystemTime,
+        when: When,
         hashed: bool,
     ) -> Result<bool, Refusal> {
         let at_once = source.size < MULTIPART_FROM;
@@ -211,9 +225,9 @@ impl Bucket {
             return Ok(false);
         }
         if at_once {
-            self.put_whole(key, source, about, now, terms).await
+            self.put_whole(key, source, about, when, terms).await
         } else {
-            self.put_in_parts(key, source, about, now, terms).await
+            self.put_in_parts(key, source, about, when, terms).await
         }
     }
 
@@ -223,13 +237,14 @@ impl Bucket {
         key: &ObjectKey,
         source: &Source,
         about: &About,
-        now: SystemTime,
+        when: When,
         terms: Terms,
     ) -> Result<bool, Refusal> {
-        let (lock_mode, lock_until) = self.lock(now);
+        let (lock_mode, lock_until) = self.lock(when.now);
         let (sse, sse_key) = self.encryption();
         let length = i64::try_from(source.size).unwrap_or(i64::MAX);
-        let sent = self
+        let phase = watch::Sender::new(Phase::Start);
+        let sending = self
             .client
             .put_object()
             .bucket(&self.config.bucket)
@@ -245,12 +260,11 @@ impl Bucket {
             .set_object_lock_retain_until_date(lock_until)
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(sse_key)
-            .body(body::slice(&source.file, 0, source.size))
+            .body(body::slice(source, 0, source.size, &self.pace, &phase))
             .customize()
-            .config_override(patience(source.size))
-            .send()
-            .await;
-        match sent {
+            .config_override(no_total_time())
+            .send();
+        match stall::watched("put object", source.size, when.patience, &phase, sending).await? {
             Ok(_) => Ok(true),
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(Refusal::of("put object", &error)),
@@ -417,10 +431,9 @@ fn percent(bytes: &[u8], plain: impl Fn(u8) -> bool) -> String {
     bytes.iter().map(spell).collect()
 }
 
-fn patience(bytes: u64) -> Builder {
-    let timeout = ANSWER_TIMEOUT + Duration::from_secs(bytes / SLOWEST_LINE);
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(timeout).build();
-    aws_sdk_s3::Config::builder().timeout_config(timeouts)
+/// A request with a file in its body may take as long as it goes on: [`stall::watched`] sees to that.
+fn no_total_time() -> Builder {
+    aws_sdk_s3::Config::builder().timeout_config(TimeoutConfig::builder().disable_operation_attempt_timeout().build())
 }
 
 fn sha256_base64(bytes: &[u8]) -> String {

@@ -12,6 +12,7 @@ use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use crate::bucket::Pace;
 use crate::config::{Config, Problems};
 use crate::ingest::Context;
 use crate::{daemon, journal};
@@ -155,7 +156,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status => status::status(&out, &config),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
         command => runtime.block_on(async {
-            let context = Arc::new(Context::new(Arc::new(config), None, daemon::now).await);
+            let context = Arc::new(Context::new(Arc::new(config), None, Pace::new(daemon::now), daemon::now).await);
             on_bucket(command, &out, &context).await
         }),
     };

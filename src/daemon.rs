@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::bucket::Credentials;
+use crate::bucket::{Credentials, Pace};
 use crate::config::Config;
 use crate::ingest::{Command, Context, Ingest, Report};
 use crate::queue::Now;
@@ -41,7 +41,7 @@ pub fn now() -> Now {
 pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
     // Nobody sends commands; the sender must live, or the loop would see the end of the channel.
     let (_commands, received) = mpsc::channel(1);
-    run_with(Arc::new(config), credentials, stop, received).await
+    run_with(Arc::new(config), credentials, Pace::new(now), stop, received).await
 }
 
 /// Runs the daemon as a service: by the signals of the process.
@@ -54,13 +54,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let signals =
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
-    let _listener = AbortOnDropHandle::new(tokio::spawn(listen(signals, Arc::clone(&config), stop.clone(), commands)));
-    run_with(config, None, stop, received).await
+    // One for all configurations: a reload changes the limit of uploads under way, too.
+    let pace = Pace::new(now);
+    let listener = listen(signals, Arc::clone(&config), pace.clone(), stop.clone(), commands);
+    let _listener = AbortOnDropHandle::new(tokio::spawn(listener));
+    run_with(config, None, pace, stop, received).await
 }
 
 async fn run_with(
     config: Arc<Config>,
     credentials: Option<Credentials>,
+    pace: Pace,
     stop: CancellationToken,
     commands: mpsc::Receiver<Command>,
 ) -> anyhow::Result<()> {
@@ -79,7 +83,7 @@ async fn run_with(
     for key in config.not_in_effect() {
         tracing::warn!("{}: {key} has no effect in this version", config.source.display());
     }
-    let context = Arc::new(Context::new(Arc::clone(&config), credentials, now).await);
+    let context = Arc::new(Context::new(Arc::clone(&config), credentials, pace, now).await);
     tracing::info!("watching {}, storing in {}", path.display(), context.bucket.describe());
     // An outage is a status: nothing waits for the answer but the first capture, which asks again.
     let asked = context.bucket.clone();
@@ -183,12 +187,13 @@ async fn tell(mut snapshots: watch::Receiver<Snapshot>, folder: std::path::PathB
 async fn listen(
     mut signals: signal_hook_tokio::Signals,
     config: Arc<Config>,
+    pace: Pace,
     stop: CancellationToken,
     commands: mpsc::Sender<Command>,
 ) {
     while let Some(signal) = signals.next().await {
         let command = match signal {
-            SIGHUP => reload(&config).await.map(|context| Command::Reload(Arc::new(context))),
+            SIGHUP => reload(&config, &pace).await.map(|context| Command::Reload(Arc::new(context))),
             SIGUSR1 => Some(Command::Look),
             _ if stop.is_cancelled() => {
                 tracing::warn!("stopped at once by a second signal; what was in work is still in the drop folder");
@@ -212,7 +217,7 @@ async fn listen(
 }
 
 /// Reads the configuration again; `None` where it is refused and the old one stays.
-async fn reload(running: &Config) -> Option<Context> {
+async fn reload(running: &Config, pace: &Pace) -> Option<Context> {
     let reloading = NotifyState::monotonic_usec_now().ok();
     notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
     let config = match Config::load(&running.source) {
@@ -235,7 +240,7 @@ async fn reload(running: &Config) -> Option<Context> {
         tracing::warn!("log.target and log.level change with a restart only");
     }
     tracing::info!("configuration read again: {}", config.source.display());
-    Some(Context::new(Arc::new(config), None, now).await)
+    Some(Context::new(Arc::new(config), None, pace.clone(), now).await)
 }
 
 fn notify(states: &[NotifyState<'_>]) {

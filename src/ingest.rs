@@ -1,7 +1,8 @@
 //! The loop: it selects, decides, acts. One owner for the queue; everything that takes time happens elsewhere.
 //!
 //! Hints and the rescan timer start surveys of the folder, surveys feed the queue, the queue gives out what is due, at
-//! most `concurrency` at once and one at a time while the bucket does not answer. What becomes of a file comes back
+//! most `concurrency` at once and one at a time while the bucket does not answer; large files hold no more than half of
+//! the places. What becomes of a file comes back
 //! and is judged here, where it is also logged, once.
 
 use std::collections::HashMap;
@@ -13,19 +14,21 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::bucket::{Refusal, Verdict};
+use crate::bucket::{Patience, Refusal, Verdict};
 use crate::drop_folder::{OpenError, Sight, Taken};
-use crate::queue::{self, Hint, Now, Queue, backoff};
+use crate::queue::{self, Due, Hint, Now, Queue, Wanted, backoff};
 use crate::status::{self, Snapshot};
 
 mod link;
 mod one;
+mod places;
 mod survey;
 mod tally;
 
 pub use one::{Context, Outcome, Stored, ingest_one};
 
-use link::{Link, News};
+use link::{Allowance, Link, News};
+use places::Places;
 use survey::{Batch, Done, Surveyor};
 use tally::Tally;
 
@@ -65,6 +68,14 @@ impl std::fmt::Debug for Report {
     }
 }
 
+/// An upload under way.
+#[derive(Debug)]
+struct Work {
+    due: Due,
+    /// How many outages there had been when it began.
+    outages: u64,
+}
+
 /// The loop's state.
 #[derive(Debug)]
 pub struct Ingest {
@@ -73,7 +84,7 @@ pub struct Ingest {
     surveyor: Surveyor,
     link: Link,
     uploads: JoinSet<(PathBuf, Outcome)>,
-    upload_paths: HashMap<Id, PathBuf>,
+    work: HashMap<Id, Work>,
     scanned_once: bool,
     folder_trouble: Option<status::Trouble>,
     tally: Tally,
@@ -88,7 +99,7 @@ impl Ingest {
             surveyor: Surveyor::new(now),
             link: Link::default(),
             uploads: JoinSet::new(),
-            upload_paths: HashMap::new(),
+            work: HashMap::new(),
             scanned_once: false,
             folder_trouble: None,
             tally: Tally::new(now.wall.into()),
@@ -251,16 +262,32 @@ impl Ingest {
     }
 
     fn start_uploads(&mut self, now: Now) {
-        let allowed = self.link.allowance(self.context.config.upload.concurrency, now);
-        while self.uploads.len() < allowed {
-            let Some(path) = self.queue.next(now) else { break };
-            let context = Arc::clone(&self.context);
-            let task = path.clone();
+        loop {
+            // What began before the last outage may hang in it for a while: it takes nobody's place.
+            let counted = self.work.values().filter(|work| work.outages == self.link.outages());
+            let places = counted.fold(Places::default(), |places, work| places.with(work.due.large));
+            let concurrency = self.context.config.upload.concurrency;
+            let crowded = self.work.len() > places::MOST_FOLD * concurrency;
+            let (due, patience) = match self.link.allowance(now) {
+                Allowance::Full if crowded => return,
+                Allowance::Full => {
+                    let Some(wanted) = places.wanted(concurrency) else { return };
+                    (self.queue.next(wanted, now), Patience::Ordinary)
+                }
+                Allowance::Probe(patience) if places.is_empty() => {
+                    // A picture tells sooner than a clip whether the bucket can be reached.
+                    let small = self.queue.next(Wanted::Small, now);
+                    (small.or_else(|| self.queue.next(Wanted::Any, now)), patience)
+                }
+                Allowance::Probe(_) | Allowance::None => return,
+            };
+            let Some(due) = due else { return };
+            let (context, path) = (Arc::clone(&self.context), due.path.clone());
             let handle = self.uploads.spawn(async move {
-                let outcome = ingest_one(context, task.clone()).await;
-                (task, outcome)
+                let outcome = ingest_one(context, path.clone(), patience).await;
+                (path, outcome)
             });
-            self.upload_paths.insert(handle.id(), path);
+            self.work.insert(handle.id(), Work { due, outages: self.link.outages() });
         }
     }
 
@@ -268,12 +295,12 @@ impl Ingest {
         let now = self.now();
         let (path, outcome) = match done {
             Ok((id, done)) => {
-                self.upload_paths.remove(&id);
+                self.work.remove(&id);
                 done
             }
             Err(error) => {
-                let Some(path) = self.upload_paths.remove(&error.id()) else { return };
-                return self.set_aside(&path, &format!("the upload panicked: {error}"), now);
+                let Some(work) = self.work.remove(&error.id()) else { return };
+                return self.set_aside(&work.due.path, &format!("the upload panicked: {error}"), now);
             }
         };
         match outcome {

@@ -17,7 +17,10 @@ use crate::drop_folder::{Found, Stamp};
 pub const CAPACITY: usize = 4096;
 
 /// Every so many turns the oldest file goes first.
-const BACKLOG_TURN: u32 = 4;
+pub const BACKLOG_TURN: u32 = 4;
+
+/// A file of this many bytes or more is large: a clip, where pictures are smaller.
+pub const LARGE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A file that failed so often while others did not is left to its own waits when the bucket answers again.
 const OWN_TROUBLE: u32 = 2;
@@ -85,7 +88,7 @@ type Name = Arc<Path>;
 pub struct Queue {
     items: HashMap<Name, Item>,
     /// Queued files by age.
-    queued: BTreeSet<(SystemTime, Name)>,
+    queued: Queued,
     /// All files by age, to know which to leave to a later scan.
     by_age: BTreeSet<(SystemTime, Name)>,
     timers: BTreeSet<(Instant, Name)>,
@@ -93,6 +96,46 @@ pub struct Queue {
     settle: Duration,
     turn: u32,
     left_on_disk: bool,
+}
+
+/// Queued files by age, the large ones apart, because they may have to wait where small ones need not.
+#[derive(Debug, Default)]
+struct Queued {
+    small: BTreeSet<(SystemTime, Name)>,
+    large: BTreeSet<(SystemTime, Name)>,
+}
+
+impl Queued {
+    fn of_size(&mut self, size: u64) -> &mut BTreeSet<(SystemTime, Name)> {
+        if size >= LARGE_BYTES { &mut self.large } else { &mut self.small }
+    }
+
+    /// Takes out the oldest or the newest.
+    fn pop(&mut self, oldest: bool, only_small: bool) -> Option<Name> {
+        let end = |files: &BTreeSet<(SystemTime, Name)>| if oldest { files.first() } else { files.last() }.cloned();
+        let (small, large) = (end(&self.small), if only_small { None } else { end(&self.large) });
+        let found = if oldest { small.into_iter().chain(large).min() } else { small.max(large) }?;
+        let _ = self.small.remove(&found) || self.large.remove(&found);
+        Some(found.1)
+    }
+}
+
+/// Which files are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever is due.
+    Any,
+    /// Only what is below [`LARGE_BYTES`].
+    Small,
+}
+
+/// A file that is in work now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// Below the drop folder.
+    pub path: PathBuf,
+    /// Whether it has [`LARGE_BYTES`] or more.
+    pub large: bool,
 }
 
 /// A file's place in the queue, for `status`.
@@ -115,7 +158,7 @@ impl Queue {
     pub fn new(capacity: usize, settle: Duration) -> Self {
         Self {
             items: HashMap::new(),
-            queued: BTreeSet::new(),
+            queued: Queued::default(),
             by_age: BTreeSet::new(),
             timers: BTreeSet::new(),
             capacity,
@@ -196,16 +239,15 @@ impl Queue {
         true
     }
 
-    /// The next file to upload, now in work; `None` while nothing is due.
-    pub fn next(&mut self, now: Now) -> Option<PathBuf> {
+    /// The next file to upload, now in work; `None` while nothing is due that is wanted.
+    pub fn next(&mut self, wanted: Wanted, now: Now) -> Option<Due> {
         self.wake(now);
         self.turn = self.turn.wrapping_add(1);
         let backlog = self.turn.is_multiple_of(BACKLOG_TURN);
-        let (_, name) = if backlog { self.queued.pop_first()? } else { self.queued.pop_last()? };
-        if let Some(item) = self.items.get_mut(&name) {
-            item.state = State::Uploading;
-        }
-        Some(name.to_path_buf())
+        let name = self.queued.pop(backlog, wanted == Wanted::Small)?;
+        let item = self.items.get_mut(&name)?;
+        item.state = State::Uploading;
+        Some(Due { path: name.to_path_buf(), large: item.stamp.size >= LARGE_BYTES })
     }
 
     /// Queues what has backed off for long enough.
@@ -348,13 +390,13 @@ impl Queue {
         let Some(item) = self.items.get_mut(name) else { return };
         self.timers.remove(&(item.due, Arc::clone(name)));
         item.state = State::Queued;
-        self.queued.insert((item.stamp.modified, Arc::clone(name)));
+        self.queued.of_size(item.stamp.size).insert((item.stamp.modified, Arc::clone(name)));
     }
 
     fn wait(&mut self, name: &Name, state: State, due: Instant) {
         let Some(item) = self.items.get_mut(name) else { return };
         self.timers.remove(&(item.due, Arc::clone(name)));
-        self.queued.remove(&(item.stamp.modified, Arc::clone(name)));
+        self.queued.of_size(item.stamp.size).remove(&(item.stamp.modified, Arc::clone(name)));
         item.state = state;
         item.due = due;
         self.timers.insert((due, Arc::clone(name)));
@@ -363,7 +405,7 @@ impl Queue {
     fn forget(&mut self, name: &Name) {
         let Some(item) = self.items.remove(name) else { return };
         self.timers.remove(&(item.due, Arc::clone(name)));
-        self.queued.remove(&(item.stamp.modified, Arc::clone(name)));
+        self.queued.of_size(item.stamp.size).remove(&(item.stamp.modified, Arc::clone(name)));
         self.by_age.remove(&(item.stamp.modified, Arc::clone(name)));
     }
 }
@@ -405,7 +447,7 @@ mod tests {
     }
 
     fn drain(queue: &mut Queue, now: Now) -> Vec<String> {
-        std::iter::from_fn(|| queue.next(now)).map(|path| path.to_string_lossy().into_owned()).collect()
+        std::iter::from_fn(|| queue.next(Wanted::Any, now)).map(|due| due.path.to_string_lossy().into_owned()).collect()
     }
 
     #[test]
@@ -458,6 +500,25 @@ mod tests {
     }
 
     #[test]
+    fn i7_where_only_small_files_are_wanted_the_large_ones_keep_their_places() {
+        let now = start();
+        let mut queue = Queue::new(99, SETTLE);
+        for (name, age, size) in
+            [("new-clip", 5, LARGE_BYTES), ("picture", 6, LARGE_BYTES - 1), ("old-clip", 7, 1 << 30)]
+        {
+            let mut found = file(name, Duration::from_secs(age), now);
+            found.stamp.size = size;
+            queue.observe(&found, Hint::Scan, now);
+        }
+        let mut next = |wanted| queue.next(wanted, now).map(|due| (due.path.to_string_lossy().into_owned(), due.large));
+        assert_eq!(next(Wanted::Small), Some(("picture".to_owned(), false)));
+        assert_eq!(next(Wanted::Small), None);
+        assert_eq!(next(Wanted::Any), Some(("new-clip".to_owned(), true)));
+        assert_eq!(next(Wanted::Any), Some(("old-clip".to_owned(), true)));
+        assert_eq!(next(Wanted::Any), None);
+    }
+
+    #[test]
     fn i6_the_queue_is_bounded_and_holds_the_newest() {
         let now = start();
         let mut queue = Queue::new(4, SETTLE);
@@ -479,7 +540,7 @@ mod tests {
         let now = start();
         let mut queue = Queue::new(9, SETTLE);
         queue.observe(&file("poison", Duration::from_secs(5), now), Hint::Closed, now);
-        let poison = queue.next(now).unwrap();
+        let poison = queue.next(Wanted::Any, now).unwrap().path;
         queue.hold(&poison, "refused", now.steady + Duration::from_secs(1));
         queue.observe(&file("good", Duration::from_secs(9), now), Hint::Closed, now);
         assert_eq!(drain(&mut queue, now), ["good"]);
@@ -491,7 +552,7 @@ mod tests {
         let now = start();
         let mut queue = Queue::new(9, SETTLE);
         queue.observe(&file("a", Duration::from_secs(5), now), Hint::Closed, now);
-        let path = queue.next(now).unwrap();
+        let path = queue.next(Wanted::Any, now).unwrap().path;
         let own: Vec<u32> = [7, 7, 8, 8, 9].iter().map(|stored| queue.failed(&path, *stored)).collect();
         assert_eq!(own, [0, 0, 1, 1, 2]);
     }
@@ -528,7 +589,7 @@ mod tests {
         for name in ["gone", "there", "in-work"] {
             queue.observe(&file(name, Duration::from_secs(9), now), Hint::Scan, now);
         }
-        while queue.next(now).is_some_and(|path| path != Path::new("in-work")) {}
+        while queue.next(Wanted::Any, now).is_some_and(|due| due.path != Path::new("in-work")) {}
         queue.settle_again(Path::new("gone"), "", now);
         queue.settle_again(Path::new("there"), "", now);
         let then = later(now, SETTLE);
@@ -541,16 +602,18 @@ mod tests {
     proptest! {
         /// Whatever happens, the books agree with each other.
         #[test]
-        fn the_indexes_agree(steps in proptest::collection::vec((0u8..8, 0u64..6, 0u64..20), 1..80)) {
+        fn the_indexes_agree(steps in proptest::collection::vec((0u8..9, 0u64..6, 0u64..20), 1..80)) {
             let mut now = start();
             let mut queue = Queue::new(4, SETTLE);
             let mut working = Vec::new();
             for (step, name, age) in steps {
-                let found = file(&name.to_string(), Duration::from_secs(age), now);
+                let mut found = file(&name.to_string(), Duration::from_secs(age), now);
+                found.stamp.size = age / 10 * LARGE_BYTES;
                 match step {
                     0 | 1 => queue.observe(&found, Hint::Scan, now),
                     2 => queue.observe(&found, Hint::Closed, now),
-                    3 => working.extend(queue.next(now)),
+                    3 => working.extend(queue.next(Wanted::Any, now).map(|due| due.path)),
+                    8 => working.extend(queue.next(Wanted::Small, now).map(|due| due.path)),
                     4 => working.iter().for_each(|path| queue.done(path)),
                     5 => working.iter().for_each(|path| { queue.hold(path, "", now.steady + SETTLE); }),
                     6 => { queue.settled(now); }
@@ -560,7 +623,7 @@ mod tests {
                 prop_assert!(queue.len() <= 4);
                 prop_assert_eq!(queue.by_age.len(), queue.len());
                 let count = |state| queue.items.values().filter(|item| item.state == state).count();
-                prop_assert_eq!(queue.queued.len(), count(State::Queued));
+                prop_assert_eq!(queue.queued.small.len() + queue.queued.large.len(), count(State::Queued));
                 prop_assert_eq!(queue.timers.len(), count(State::Settling) + count(State::BackingOff));
             }
         }

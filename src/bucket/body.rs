@@ -1,4 +1,4 @@
-//! A request body that is read from a file as it is sent, so that memory does not grow with the clip.
+//! A request body that is read from a file as it is sent, at the pace of all, so that memory does not grow with the clip.
 
 use std::fs::File;
 use std::future::Future;
@@ -11,25 +11,38 @@ use std::task::{Context, Poll, ready};
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::Source;
+use super::pace::{Pace, Turn};
+use super::stall::Phase;
+
 /// Bytes read at a time: most pictures in one piece.
-const CHUNK_BYTES: u64 = 256 * 1024;
+pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
 
 /// A part of a file.
-#[derive(Debug)]
 struct Slice {
     file: Arc<File>,
     at: u64,
     end: u64,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    turn: Turn,
+    phase: watch::Sender<Phase>,
+    reading: Option<Reading>,
 }
 
-/// The bytes `at..at + length` of `file` as a body that can be sent again.
-pub(super) fn slice(file: &Arc<File>, at: u64, length: u64) -> ByteStream {
-    let file = Arc::clone(file);
+/// A chunk on its way from the disk.
+struct Reading {
+    length: u64,
+    task: JoinHandle<io::Result<Bytes>>,
+}
+
+/// The bytes `at..at + length` of a source as a body that can be sent again; `phase` hears how far it has come.
+pub(super) fn slice(source: &Source, at: u64, length: u64, pace: &Pace, phase: &watch::Sender<Phase>) -> ByteStream {
+    let (file, age, pace, phase) = (Arc::clone(&source.file), source.modified, pace.clone(), phase.clone());
     ByteStream::new(SdkBody::retryable(move || {
-        SdkBody::from_body_1_x(Slice { file: Arc::clone(&file), at, end: at + length, reading: None })
+        let (file, turn) = (Arc::clone(&file), pace.enter(age));
+        SdkBody::from_body_1_x(Slice { file, at, end: at + length, turn, phase: phase.clone(), reading: None })
     }))
 }
 
@@ -48,12 +61,25 @@ impl Body for Slice {
         if self.at == self.end {
             return Poll::Ready(None);
         }
-        let (at, length) = (self.at, (self.end - self.at).min(CHUNK_BYTES));
-        let file = Arc::clone(&self.file);
-        let reading = self.reading.get_or_insert_with(|| tokio::task::spawn_blocking(move || read(&file, at, length)));
-        let chunk = ready!(Pin::new(reading).poll(context)).unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        self.reading = None;
-        self.at += length;
+        let this = &mut *self;
+        let reading = if let Some(reading) = &mut this.reading {
+            reading
+        } else {
+            let Poll::Ready(length) = this.turn.poll(context, (this.end - this.at).min(CHUNK_BYTES)) else {
+                this.phase.send_replace(Phase::Paused);
+                return Poll::Pending;
+            };
+            this.phase.send_replace(Phase::Sending);
+            let (file, at) = (Arc::clone(&this.file), this.at);
+            this.reading.insert(Reading { length, task: tokio::task::spawn_blocking(move || read(&file, at, length)) })
+        };
+        let chunk = ready!(Pin::new(&mut reading.task).poll(context));
+        let chunk = chunk.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        this.at += reading.length;
+        this.reading = None;
+        if this.at == this.end {
+            this.phase.send_replace(Phase::Sent);
+        }
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 

@@ -13,7 +13,7 @@ use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 
-use super::{Bucket, Failed, Refusal, Verdict, code, is_taken, patience, status};
+use super::{Bucket, Failed, Refusal, Verdict, code, is_taken, status};
 use crate::config::Access;
 use crate::key::ObjectKey;
 
@@ -169,8 +169,6 @@ impl Bucket {
             .set_checksum_algorithm(self.wants_checksum().then_some(ChecksumAlgorithm::Sha256))
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(sse_key)
-            .customize()
-            .config_override(patience(0))
             .send()
             .await
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
@@ -185,8 +183,6 @@ impl Bucket {
             .part_number(1)
             .set_checksum_sha256(sha256.clone())
             .body(ByteStream::from_static(PROBE_BYTES))
-            .customize()
-            .config_override(patience(0))
             .send()
             .await;
         match sent {
@@ -212,8 +208,6 @@ impl Bucket {
             .upload_id(upload)
             .set_if_none_match(conditional.then(|| "*".to_owned()))
             .multipart_upload(parts)
-            .customize()
-            .config_override(patience(0))
             .send()
             .await;
         match completed {
@@ -250,8 +244,6 @@ impl Bucket {
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(sse_key)
             .body(ByteStream::from_static(PROBE_BYTES))
-            .customize()
-            .config_override(patience(0))
             .send()
             .await
     }
@@ -290,7 +282,7 @@ impl Bucket {
             return Ok(None);
         }
         let head = self.client.head_object().bucket(&self.config.bucket).key(key.as_str());
-        match head.customize().config_override(patience(0)).send().await {
+        match head.send().await {
             Ok(_) => Ok(Some(true)),
             Err(error) if status(&error) == Some(404) => Ok(Some(false)),
             Err(error) if status(&error) == Some(403) => Ok(None),
@@ -301,7 +293,7 @@ impl Bucket {
     /// Deletes an object; one that is not there is no fault.
     pub(super) async fn delete(&self, key: &str) -> Result<(), Refusal> {
         let delete = self.client.delete_object().bucket(&self.config.bucket).key(key);
-        match delete.customize().config_override(patience(0)).send().await {
+        match delete.send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("NoSuchKey") => Ok(()),
             Err(error) => Err(Refusal::of("delete object", &error)),

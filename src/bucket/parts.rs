@@ -2,15 +2,18 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::condition::Terms;
-use super::{About, Bucket, Refusal, Source, body, code, is_taken, metadata, patience, read_through};
+use super::stall::{self, Patience, Phase};
+use super::{
+    About, Bucket, Refusal, Source, Verdict, When, body, code, is_taken, metadata, no_total_time, read_through,
+};
 use crate::config::Access;
 use crate::key::{self, ObjectKey};
 
@@ -20,6 +23,20 @@ const PART_BYTES: u64 = 8 * 1024 * 1024;
 /// Most parts of an upload (S3 User Guide, "Amazon S3 multipart upload limits").
 const MAX_PARTS: u64 = 10_000;
 
+/// How often a part is sent, and the wait after its first failure.
+const PART_TRIES: u32 = 3;
+const PART_AGAIN: Duration = Duration::from_secs(1);
+
+/// A part of an upload.
+struct Part<'a> {
+    upload: &'a str,
+    number: i32,
+    at: u64,
+    length: u64,
+    /// SHA-256 in base64, where the store wants one.
+    checksum: Option<String>,
+}
+
 impl Bucket {
     /// A multipart upload; false where the key is taken. Parts of an upload that fails are aborted.
     pub(super) async fn put_in_parts(
@@ -27,7 +44,7 @@ impl Bucket {
         key: &ObjectKey,
         source: &Source,
         about: &About,
-        now: SystemTime,
+        when: When,
         terms: Terms,
     ) -> Result<bool, Refusal> {
         if self.config.access == Access::ReadWrite
@@ -36,7 +53,7 @@ impl Bucket {
             // Credentials that may only put are enough for a capture; what keeps it from being put shows below.
             tracing::debug!("abandoned uploads of {key} are not aborted: {refusal}");
         }
-        let (lock_mode, lock_until) = self.lock(now);
+        let (lock_mode, lock_until) = self.lock(when.now);
         let (sse, sse_key) = self.encryption();
         let created = self
             .client
@@ -56,7 +73,7 @@ impl Bucket {
             .await
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
         let upload = created.upload_id().ok_or_else(|| Refusal::later("the store named no upload"))?;
-        let done = self.finish_parts(key, source, upload, terms).await;
+        let done = self.finish_parts(key, source, upload, when.patience, terms).await;
         if !matches!(done, Ok(true)) {
             // What cannot be aborted now is aborted by the next attempt at this key.
             let _aborted = self.abort(key.as_str(), upload).await;
@@ -69,6 +86,7 @@ impl Bucket {
         key: &ObjectKey,
         source: &Source,
         upload: &str,
+        patience: Patience,
         terms: Terms,
     ) -> Result<bool, Refusal> {
         let part_bytes = PART_BYTES.max(source.size.div_ceil(MAX_PARTS));
@@ -81,27 +99,10 @@ impl Bucket {
             let (digest, so_far) = hash_slice(&source.file, at, length, whole).await?;
             whole = so_far;
             let checksum = self.wants_checksum().then(|| base64::encode(digest));
-            let sent = self
-                .client
-                .upload_part()
-                .bucket(&self.config.bucket)
-                .key(key.as_str())
-                .upload_id(upload)
-                .part_number(number)
-                .content_length(i64::try_from(length).unwrap_or(i64::MAX))
-                .set_checksum_sha256(checksum.clone())
-                .body(body::slice(&source.file, at, length))
-                .customize()
-                .config_override(patience(length).retry_config(RetryConfig::standard()))
-                .send()
-                .await
-                .map_err(|error| Refusal::of("upload part", &error))?;
+            let part = Part { upload, number, at, length, checksum: checksum.clone() };
+            let e_tag = self.send_part(key, source, &part, patience).await?;
             parts.push(
-                CompletedPart::builder()
-                    .part_number(number)
-                    .set_e_tag(sent.e_tag)
-                    .set_checksum_sha256(checksum)
-                    .build(),
+                CompletedPart::builder().part_number(number).set_e_tag(e_tag).set_checksum_sha256(checksum).build(),
             );
             at += length;
         }
@@ -121,8 +122,6 @@ impl Bucket {
             .upload_id(upload)
             .set_if_none_match(terms.condition.header())
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-            .customize()
-            .config_override(patience(0))
             .send()
             .await;
         match completed {
@@ -130,6 +129,55 @@ impl Bucket {
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(Refusal::of("complete multipart upload", &error)),
         }
+    }
+
+    /// Sends one part until it is there, a few times at most; gives back its tag.
+    async fn send_part(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        part: &Part<'_>,
+        patience: Patience,
+    ) -> Result<Option<String>, Refusal> {
+        let tries = if patience == Patience::Probe { 1 } else { PART_TRIES };
+        let mut wait = PART_AGAIN;
+        for _ in 1..tries {
+            match self.try_part(key, source, part, patience).await {
+                Err(refusal)
+                    if refusal.verdict == Verdict::TryLater && refusal.code.as_deref() != Some("NoSuchUpload") =>
+                {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                done => return done,
+            }
+        }
+        self.try_part(key, source, part, patience).await
+    }
+
+    async fn try_part(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        part: &Part<'_>,
+        patience: Patience,
+    ) -> Result<Option<String>, Refusal> {
+        let phase = watch::Sender::new(Phase::Start);
+        let sending = self
+            .client
+            .upload_part()
+            .bucket(&self.config.bucket)
+            .key(key.as_str())
+            .upload_id(part.upload)
+            .part_number(part.number)
+            .content_length(i64::try_from(part.length).unwrap_or(i64::MAX))
+            .set_checksum_sha256(part.checksum.clone())
+            .body(body::slice(source, part.at, part.length, &self.pace, &phase))
+            .customize()
+            .config_override(no_total_time())
+            .send();
+        let sent = stall::watched("upload part", part.length, patience, &phase, sending).await?;
+        sent.map(|sent| sent.e_tag).map_err(|error| Refusal::of("upload part", &error))
     }
 
     /// Aborts what earlier attempts at this capture left: a crash in mid-upload comes by here again, be it that the file

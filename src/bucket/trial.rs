@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use chrono::DateTime;
 
-use super::{Bucket, Condition, Conditions, Failed, PROBE, Refusal, patience, sha256_base64, status};
+use super::{Bucket, Condition, Conditions, Failed, PROBE, Refusal, sha256_base64, status};
 
 /// What credentials may be needed for beside putting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Bucket {
         // Of an answer that is an error, the SDK gives the headers.
         let absent = format!("{}absent{PROBE}", self.config.prefix);
         let head = self.client.head_object().bucket(&self.config.bucket).key(absent);
-        let Err(error) = head.customize().config_override(patience(0)).send().await else {
+        let Err(error) = head.send().await else {
             return Err(Refusal::later("there is an object where none should be"));
         };
         let Some(answer) = error.raw_response() else { return Err(Refusal::of("head object", &error)) };
@@ -74,22 +74,19 @@ impl Bucket {
     /// [`Refusal`] where the answer is neither yes nor no.
     pub async fn has_right(&self, right: Right) -> Result<bool, Refusal> {
         let (bucket, key) = (&self.config.bucket, self.probe_key());
-        let soon = patience(0);
         match right {
-            Right::Read => {
-                answer(self.client.head_object().bucket(bucket).key(key).customize().config_override(soon).send().await)
-            }
+            Right::Read => answer(self.client.head_object().bucket(bucket).key(key).send().await),
             Right::List => {
                 let list = self.client.list_objects_v2().bucket(bucket).prefix(key).max_keys(1);
-                answer(list.customize().config_override(soon).send().await)
+                answer(list.send().await)
             }
             Right::ListUploads => {
                 let list = self.client.list_multipart_uploads().bucket(bucket).prefix(key).max_uploads(1);
-                answer(list.customize().config_override(soon).send().await)
+                answer(list.send().await)
             }
             Right::Delete => {
                 let delete = self.client.delete_object().bucket(bucket).key(key);
-                answer(delete.customize().config_override(soon).send().await)
+                answer(delete.send().await)
             }
         }
     }

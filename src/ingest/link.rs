@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::bucket::{Refusal, Verdict};
+use crate::bucket::{Patience, Refusal, Verdict};
 use crate::queue::{Now, backoff};
 
 /// So many failures of different files in a row mean that it is not the files.
@@ -14,6 +14,9 @@ const OUTAGE_PROBE: Duration = Duration::from_secs(5);
 /// What waits for a human need not be asked so often.
 const OPERATOR_PROBE: Duration = Duration::from_secs(30);
 
+/// Every so many probes one has all the patience of an ordinary upload.
+const PATIENT_PROBE: u32 = 4;
+
 /// How often an outage that goes on is said again.
 const REMINDER: Duration = Duration::from_mins(1);
 
@@ -21,6 +24,7 @@ const REMINDER: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct Link {
     down: Option<Down>,
+    outages: u64,
     in_a_row: u32,
 }
 
@@ -33,6 +37,17 @@ pub(super) struct Down {
     probes: u32,
     next_probe: Instant,
     said: Instant,
+}
+
+/// What may be begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowance {
+    /// As much as is configured.
+    Full,
+    /// One upload, if no other has begun since the outage did.
+    Probe(Patience),
+    /// Nothing for now.
+    None,
 }
 
 /// What is to be said in the log.
@@ -53,12 +68,20 @@ impl Link {
         self.down.as_ref()
     }
 
-    /// How many uploads may be in work.
-    pub(super) fn allowance(&self, concurrency: usize, now: Now) -> usize {
+    /// What may be begun now.
+    pub(super) fn allowance(&self, now: Now) -> Allowance {
         match &self.down {
-            None => concurrency,
-            Some(down) => usize::from(now.steady >= down.next_probe),
+            None => Allowance::Full,
+            Some(down) if now.steady < down.next_probe => Allowance::None,
+            // Impatience alone would never find a line that has become very slow.
+            Some(down) if down.probes.is_multiple_of(PATIENT_PROBE) => Allowance::Probe(Patience::Ordinary),
+            Some(_) => Allowance::Probe(Patience::Probe),
         }
+    }
+
+    /// How many outages there have been.
+    pub(super) fn outages(&self) -> u64 {
+        self.outages
     }
 
     /// When the next probe is due.
@@ -80,6 +103,7 @@ impl Link {
         }
         let longest = if refusal.verdict == Verdict::NeedsOperator { OPERATOR_PROBE } else { OUTAGE_PROBE };
         let Some(down) = &mut self.down else {
+            self.outages += 1;
             self.down = Some(Down {
                 since: now.wall,
                 refusal: refusal.clone(),
@@ -134,8 +158,8 @@ mod tests {
         let mut said = Vec::new();
         let mut probes = 0;
         for _ in 0..300 {
-            if link.allowance(8, now) > 0 {
-                assert!(probes == 0 || link.allowance(8, now) == 1);
+            if link.allowance(now) != Allowance::None {
+                assert_eq!(link.allowance(now) == Allowance::Full, probes == 0);
                 probes += 1;
                 said.push(link.failed(&refusal, false, 0.0, now));
             }
@@ -145,7 +169,8 @@ mod tests {
         assert_eq!(said[0], News::Down);
         assert!(said.iter().filter(|news| matches!(news, News::StillDown(_))).count() <= 5);
         assert_eq!(link.succeeded(now), News::Up(Duration::from_mins(5)));
-        assert_eq!(link.allowance(8, now), 8);
+        assert_eq!(link.allowance(now), Allowance::Full);
+        assert_eq!(link.outages(), 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Bucket, Credentials, Put, Refusal, Source, read_through};
+use crate::bucket::{About, Bucket, Credentials, Pace, Patience, Put, Refusal, Source, When, read_through};
 use crate::capture::media::{self, End};
 use crate::capture::{self, Capture, Media};
 use crate::config::Config;
@@ -83,9 +83,12 @@ pub enum Outcome {
 
 impl Context {
     /// Wires the parts that a configuration names.
-    pub async fn new(config: Arc<Config>, credentials: Option<Credentials>, clock: fn() -> Now) -> Self {
+    ///
+    /// `pace` takes on the limit of this configuration, also for uploads under way by another.
+    pub async fn new(config: Arc<Config>, credentials: Option<Credentials>, pace: Pace, clock: fn() -> Now) -> Self {
+        pace.set(config.upload.bandwidth.clone());
         let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
-        let bucket = Bucket::connect(&config.s3, credentials).await;
+        let bucket = Bucket::connect(&config.s3, credentials, pace).await;
         Self { folder: DropFolder::new(&config.drop_folder), bucket, layout, config, clock }
     }
 
@@ -109,8 +112,8 @@ impl Context {
 }
 
 /// Takes one file through all steps.
-pub async fn ingest_one(context: Arc<Context>, path: PathBuf) -> Outcome {
-    match attempt(&context, &path).await {
+pub async fn ingest_one(context: Arc<Context>, path: PathBuf, patience: Patience) -> Outcome {
+    match attempt(&context, &path, patience).await {
         Ok((stored, None)) => Outcome::Stored(Box::new(stored)),
         Ok((stored, Some(wait))) => Outcome::Partial(Box::new(stored), wait),
         Err(outcome) => outcome,
@@ -118,11 +121,16 @@ pub async fn ingest_one(context: Arc<Context>, path: PathBuf) -> Outcome {
 }
 
 /// The capture as stored, and how long its file still waits, if it does.
-async fn attempt(context: &Arc<Context>, path: &Path) -> Result<(Stored, Option<Duration>), Outcome> {
+async fn attempt(
+    context: &Arc<Context>,
+    path: &Path,
+    patience: Patience,
+) -> Result<(Stored, Option<Duration>), Outcome> {
     let Ready { opened, source, partial, capture, first_key } = open(context, path).await?;
     let stamp = opened.stamp();
     let about = about(&capture, path, &source.sha256, partial);
-    let put = put(context, &first_key, &source, &about, partial).await;
+    let when = When { now: (context.clock)().wall, patience };
+    let put = put(context, &first_key, &source, &about, partial, when).await;
     let (key, put) = match put {
         Ok(done) => done,
         // A body that broke off because the file changed looks like a broken connection.
@@ -169,7 +177,7 @@ async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
             let partial = media::end_of(&mut file)? == End::Cut;
             let (capture, first_key) = context.classify(&path, &mut file, stamp.modified)?;
             let sha256 = hash(&file, stamp.size)?;
-            let source = Source { file: Arc::new(file), size: stamp.size, sha256 };
+            let source = Source { file: Arc::new(file), size: stamp.size, modified: stamp.modified, sha256 };
             Ok((source, partial, capture, first_key))
         });
         let (source, partial, capture, first_key) = match read {
@@ -196,20 +204,20 @@ async fn put(
     source: &Source,
     about: &About,
     partial: bool,
+    when: When,
 ) -> Result<(ObjectKey, Put), Refusal> {
-    let now = (context.clock)().wall;
     let hash = &hex::encode(source.sha256)[..8];
     if partial {
         let beside = first_key.variant(Variant::Partial, hash);
-        let put = context.bucket.put_hashed(&beside, source, about, now).await?;
+        let put = context.bucket.put_hashed(&beside, source, about, when).await?;
         return Ok((beside, put));
     }
-    match context.bucket.put_new(first_key, source, about, now).await? {
+    match context.bucket.put_new(first_key, source, about, when).await? {
         Put::Conflict => {}
         done => return Ok((first_key.clone(), done)),
     }
     let beside = first_key.variant(Variant::Whole, hash);
-    let put = context.bucket.put_hashed(&beside, source, about, now).await?;
+    let put = context.bucket.put_hashed(&beside, source, about, when).await?;
     Ok((beside, put))
 }
 

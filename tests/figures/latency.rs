@@ -36,7 +36,7 @@ pub(crate) async fn measure(store: &Store) -> anyhow::Result<()> {
     for camera in 0..CAMERAS {
         std::fs::create_dir_all(drop_folder.join(camera_name(camera)))?;
     }
-    let mut daemon = store.start_daemon(folder.path())?;
+    let mut daemon = store.start_daemon(folder.path(), "")?;
     daemon.ready(START).await?;
 
     let (leaves, mut left) = mpsc::unbounded_channel();

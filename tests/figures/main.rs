@@ -1,8 +1,8 @@
-//! `cargo bench --bench figures -- [latency|memory]...`: how fast and how small the daemon is. Without a name: all.
+//! `cargo bench --bench figures -- [latency|memory|bandwidth]...`: how fast and how small the daemon is. Without a name: all.
 //!
 //! The daemon runs as a process of its own, the release build. The store is the S3 server in memory, or another one when
-//! `HK_AWS_BENCH_ENDPOINT`, `_BUCKET`, `_ACCESS_KEY` and `_SECRET_KEY` (and `_REGION`) are set; memory needs the former,
-//! because it is measured while S3 refuses connections.
+//! `HK_AWS_BENCH_ENDPOINT`, `_BUCKET`, `_ACCESS_KEY` and `_SECRET_KEY` (and `_REGION`) are set; the others need the former,
+//! because they look at what it received, or make it refuse connections.
 #![expect(clippy::disallowed_methods, reason = "figures are about real time")]
 #![expect(clippy::print_stdout, reason = "a table on the standard output is what this is for")]
 
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::process::Command;
 
+mod bandwidth;
 #[path = "../it/support/daemon.rs"]
 mod daemon;
 mod latency;
@@ -62,8 +63,8 @@ impl Store {
         }))
     }
 
-    /// Starts the daemon on `folder/drop-folder` with its defaults but for where things are.
-    fn start_daemon(&self, folder: &Path) -> anyhow::Result<Daemon> {
+    /// Starts the daemon on `folder/drop-folder` with its defaults but for where things are, and `more`.
+    fn start_daemon(&self, folder: &Path, more: &str) -> anyhow::Result<Daemon> {
         let Self { endpoint, bucket, region, .. } = self;
         let at = folder.display();
         let config = format!(
@@ -72,7 +73,7 @@ impl Store {
              keep:\n  path: {at}/kept\n\
              state_dir: {at}/state\n\
              runtime_dir: {at}/run\n\
-             log:\n  target: stderr\n"
+             log:\n  target: stderr\n{more}"
         );
         let file = folder.join("config.yaml");
         std::fs::write(&file, config).context("failed to write the configuration")?;
@@ -87,7 +88,7 @@ async fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench`.
     let mut names: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     if names.is_empty() {
-        names = ["latency", "memory"].map(str::to_owned).to_vec();
+        names = ["latency", "memory", "bandwidth"].map(str::to_owned).to_vec();
     }
     for name in names {
         match &*name {
@@ -99,7 +100,8 @@ async fn main() -> anyhow::Result<()> {
                 latency::measure(&store).await?;
             }
             "memory" => memory::measure(&Store::in_memory().await).await?,
-            other => bail!("there is no figure {other:?}; there are latency and memory"),
+            "bandwidth" => bandwidth::measure(&Store::in_memory().await).await?,
+            other => bail!("there is no figure {other:?}; there are latency, memory and bandwidth"),
         }
     }
     Ok(())

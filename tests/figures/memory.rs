@@ -31,7 +31,7 @@ pub(crate) async fn measure(store: &Store) -> anyhow::Result<()> {
     println!("\nmemory: resident set of the daemon, from /proc/PID/status");
     println!("{:<54}{:>12}{:>12}", "in MiB", "VmRSS", "VmHWM");
 
-    let mut daemon = store.start_daemon(folder.path())?;
+    let mut daemon = store.start_daemon(folder.path(), "")?;
     daemon.ready(START).await?;
     tokio::time::sleep(IDLE).await;
     print(&format!("idle, {} s after READY", IDLE.as_secs()), &daemon)?;

@@ -10,6 +10,8 @@ mod docs;
 mod folder;
 mod invariants;
 mod names;
+mod outage;
+mod pace;
 mod process;
 mod support;
 mod support_s3;

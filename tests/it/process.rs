@@ -19,7 +19,7 @@ use hk_aws::status::{Snapshot, State};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
+use crate::support::s3::{self as store, ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 
 #[path = "../peers/daemon.rs"]
 mod daemon;
@@ -308,6 +308,25 @@ async fn reloading_takes_good_settings_and_keeps_the_old_ones_over_broken_ones()
     place.configure(&store.endpoint(), "  ignore: []\n");
     stored(reload(&place)).await;
     stored(ignored).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_without_the_limit_lets_an_upload_in_mid_flight_go() {
+    let store = MemoryS3::start(BUCKET).await;
+    let place = Place::new();
+    place.configure(&store.endpoint(), "");
+    let free = fs::read(place.config_file()).unwrap();
+    fs::write(place.config_file(), [&free[..], b"upload:\n  bandwidth: 8KiB/s\n"].concat()).unwrap();
+    let daemon = place.start();
+    let picture = vec![7; 2 << 20];
+    fs::write(place.path().join("drop/CAM-EXT-001/picture.jpg"), &picture).unwrap();
+    let begun = |bytes| move |state: &store::State| state.requests().iter().any(|request| request.bytes > bytes);
+    store.wait_for(begun(8 << 10), SOON).await;
+    assert!(!store.look(begun(1 << 20)), "what takes four minutes has just begun");
+    fs::write(place.config_file(), free).unwrap();
+    daemon.signal(Signal::HUP);
+    store.wait_for(|state| state.objects().values().any(|object| object.len == 2 << 20), SOON).await;
+    assert_eq!(store.requests().len(), 1, "it went on where it was");
 }
 
 #[tokio::test(flavor = "multi_thread")]

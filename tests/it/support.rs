@@ -1,4 +1,5 @@
 //! What several tests share.
 
+pub(crate) mod line;
 pub(crate) mod s3;
 pub(crate) mod site;

@@ -87,8 +87,12 @@ impl Daemon {
         })
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        let pid = Pid::from_raw(self.id().cast_signed()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 

@@ -4,6 +4,7 @@
 //! the daemon's connections stay open as long as the daemon likes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -38,7 +39,7 @@ impl Exchange {
 
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    port: u16,
+    address: SocketAddr,
     log: Arc<Mutex<Vec<Exchange>>>,
     hold: watch::Sender<Hold>,
     lose: Arc<Mutex<Lose>>,
@@ -64,9 +65,14 @@ type Lose = (usize, &'static str);
 impl Proxy {
     /// Listens on a port of its own and forwards to `upstream`, an `http://` URL without a path.
     pub(crate) fn start(upstream: &str) -> Self {
+        Self::listen("127.0.0.1", upstream)
+    }
+
+    /// Listens on that address of this machine.
+    pub(crate) fn listen(address: &str, upstream: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = runtime.block_on(TcpListener::bind((address, 0))).unwrap();
+        let address = listener.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (hold, holding) = watch::channel(None);
         let lose = Arc::new(Mutex::new((0, "")));
@@ -82,11 +88,11 @@ impl Proxy {
                 tokio::spawn(async { connection.await.ok() });
             }
         });
-        Self { port, log, hold, lose, _runtime: runtime }
+        Self { address, log, hold, lose, _runtime: runtime }
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// All requests so far but for the probe's, in the order in which they began.

@@ -119,6 +119,12 @@ impl Store {
         })
     }
 
+    /// How many multipart uploads are neither completed nor aborted.
+    pub(crate) fn uploads(&self) -> usize {
+        let listed = self.runtime.block_on(self.client.list_multipart_uploads().bucket(BUCKET).send()).unwrap();
+        listed.uploads().len()
+    }
+
     /// Puts through any endpoint, such as a proxy before this store.
     pub(crate) fn put_through(&self, endpoint: &str, key: &str, bytes: Vec<u8>) {
         let put = client(endpoint).put_object().bucket(BUCKET).key(key).body(ByteStream::from(bytes));

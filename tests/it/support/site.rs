@@ -21,6 +21,8 @@ pub(crate) const DATE: &str = "2026-02-24";
 
 pub(crate) struct Site {
     pub(crate) s3: MemoryS3,
+    /// Where the daemon looks for the store, if not where it is.
+    pub(crate) endpoint: Option<String>,
     folder: TempDir,
     settings: Settings,
     running: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
@@ -44,7 +46,7 @@ impl Site {
     pub(crate) fn with(s3: MemoryS3, settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("drop")).unwrap();
-        Self { s3, folder, settings, running: None }
+        Self { s3, endpoint: None, folder, settings, running: None }
     }
 
     /// A site with a running daemon.
@@ -81,7 +83,7 @@ impl Site {
              s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true, {s3}}}\n\
              state_dir: '{state}'\nruntime_dir: '{run}'\ntimezone: UTC\n{skew}{rest}\n",
             folder = self.path("drop").display(),
-            endpoint = self.s3.endpoint(),
+            endpoint = self.endpoint.clone().unwrap_or_else(|| self.s3.endpoint()),
             state = self.path("state").display(),
             run = self.path("run").display(),
         );
