@@ -1,8 +1,8 @@
 //! The bucket: put what is new, read what is there. The only module that names the SDK.
 //!
-//! An object is never overwritten: every put carries `If-None-Match: *`, and S3 answers 412 where the key is taken; of a
-//! store that does not, [`Condition`] speaks. That answer alone means nothing, because the retry of a put whose reply was lost meets its own object: the bytes
-//! decide, by checksum. The hot path is one request and needs `s3:PutObject` alone.
+//! An object is never overwritten: every put carries `If-None-Match: *`, and S3 answers 412 where the key is taken; of
+//! stores that do not, [`Condition`] speaks. That answer alone means nothing, because the retry of a put whose reply was
+//! lost meets its own object: the bytes decide, by checksum. The hot path is one request and needs `s3:PutObject` alone.
 //!
 //! The SDK's own retries are off, so that a failure is judged here and the queue knows of it; the parts of a multipart
 //! upload are tried again here, because a clip should not start again for one part.

@@ -82,14 +82,7 @@ async fn a_store_that_could_not_be_tried_at_the_start_is_tried_by_the_first_capt
     let mut site = site(Conditions::Ignored, NONE).await;
     site.s3.fault(Fault::fail("PutObject", 503, "SlowDown").on_key(|key| key.ends_with(PROBE)));
     site.s3.insert(&key("CAM", 1), "somebody else's");
-    site.start_in_trouble(hk_aws::bucket::Credentials::new(
-        crate::support::s3::ACCESS_KEY,
-        crate::support::s3::SECRET_KEY,
-        None,
-        None,
-        "test",
-    ))
-    .await;
+    site.start_in_trouble().await;
     site.write(format!("CAM/{}", picture(1)), b"ours");
     site.wait_for_status("the trouble", |status| status.trouble.is_some()).await;
     assert_eq!(site.s3.count("PutObject"), 0, "nothing is put before it is known what that may do");

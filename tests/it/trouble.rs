@@ -6,7 +6,7 @@ use std::time::Duration;
 use hk_aws::bucket::Credentials;
 use hk_aws::status::State;
 
-use crate::support::s3::{ACCESS_KEY, Fault, SECRET_KEY};
+use crate::support::s3::{ACCESS_KEY, Fault};
 use crate::support::site::{DEADLINE, Settings, Site, files, key, picture, sha256};
 
 const NONE: Settings = Settings { drop: "", s3: "", rest: "" };
@@ -36,7 +36,7 @@ async fn recovers(site: &Site) {
 async fn an_endpoint_that_is_down_at_the_start_is_no_failed_start() {
     let mut site = Site::new(NONE).await;
     site.s3.refuse().await;
-    site.start_in_trouble(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test")).await;
+    site.start_in_trouble().await;
     is_kept_and_said(&site, "refused").await;
     site.s3.accept().await;
     recovers(&site).await;
@@ -63,7 +63,7 @@ async fn refusals_that_a_human_must_mend_name_the_mend() {
 #[tokio::test]
 async fn a_wrong_secret_is_the_operators() {
     let mut site = Site::new(NONE).await;
-    site.start_in_trouble(Credentials::new(ACCESS_KEY, "wrong", None, None, "test")).await;
+    site.start_with(Credentials::new(ACCESS_KEY, "wrong", None, None, "test")).await;
     is_kept_and_said(&site, "secret key").await;
     site.stop().await;
     site.start().await;

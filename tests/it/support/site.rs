@@ -93,13 +93,18 @@ impl Site {
     /// Starts the daemon, and waits until the folder is watched and was scanned and the bucket was tried.
     pub(crate) async fn start(&mut self) {
         let before = self.s3.look(|state| state.requests().len());
-        self.start_in_trouble(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test")).await;
+        self.start_in_trouble().await;
         let write_only = self.settings.s3.contains("write-only");
         self.s3.wait_for(|state| was_tried(&state.requests()[before..], write_only), DEADLINE).await;
     }
 
     /// Starts the daemon where it cannot try the bucket.
-    pub(crate) async fn start_in_trouble(&mut self, credentials: Credentials) {
+    pub(crate) async fn start_in_trouble(&mut self) {
+        self.start_with(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test")).await;
+    }
+
+    /// Starts the daemon with credentials that may be wrong.
+    pub(crate) async fn start_with(&mut self, credentials: Credentials) {
         let stop = CancellationToken::new();
         let _stale = std::fs::remove_file(self.path("run/status.json"));
         let daemon = tokio::spawn(hk_aws::daemon::run(self.config(), Some(credentials), stop.clone()));
