@@ -97,7 +97,7 @@ impl Context {
         let sent_as = drop_folder::sent_as(path);
         let sighting = capture::sight(&sent_as, &self.config);
         let content = sighting.ask(file)?;
-        let capture = sighting.settle(content, capture::arrival(modified));
+        let capture = sighting.settle(content, capture::arrival(modified), (self.clock)().wall.into());
         let key = self.layout.render(&capture.fields());
         Ok((capture, key))
     }
