@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -255,9 +255,9 @@ impl Ingest {
         while self.uploads.len() < allowed {
             let Some(path) = self.queue.next(now) else { break };
             let context = Arc::clone(&self.context);
-            let task = path.clone();
+            let (task, rest) = (path.clone(), self.queue.rest(&path, now));
             let handle = self.uploads.spawn(async move {
-                let outcome = ingest_one(context, task.clone()).await;
+                let outcome = ingest_one(context, task.clone(), rest).await;
                 (task, outcome)
             });
             self.upload_paths.insert(handle.id(), path);
@@ -285,7 +285,7 @@ impl Ingest {
                 self.queue.done(&path);
                 self.surveyor.hints.at(&path, Hint::Scan);
             }
-            Outcome::Empty(since) => self.empty(&path, since, now),
+            Outcome::Empty(age) => self.empty(&path, age, now),
             Outcome::Refused(refusal) => self.refused(&path, &refusal, now),
             Outcome::Unreadable(reason) => {
                 self.queue.failed(&path, self.tally.stored.captures);
@@ -349,9 +349,8 @@ impl Ingest {
         }
     }
 
-    fn empty(&mut self, path: &Path, since: SystemTime, now: Now) {
+    fn empty(&mut self, path: &Path, age: Duration, now: Now) {
         let patience = self.context.config.drop_folder.partial_after;
-        let age = now.wall.duration_since(since).unwrap_or_default();
         match patience.checked_sub(age) {
             None | Some(Duration::ZERO) => self.set_aside(path, "empty", now),
             Some(rest) => {

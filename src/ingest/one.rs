@@ -16,7 +16,7 @@ use crate::bucket::{About, Bucket, Credentials, Put, Refusal, Source, read_throu
 use crate::capture::media::{self, End};
 use crate::capture::{self, Capture, Media};
 use crate::config::Config;
-use crate::drop_folder::{self, DropFolder, OpenError, Opened, Taken, Writer};
+use crate::drop_folder::{self, DropFolder, OpenError, Opened, Stamp, Taken, Writer};
 use crate::kept::{self, Place};
 use crate::key::{self, Layout, ObjectKey, Variant};
 use crate::ledger;
@@ -73,8 +73,8 @@ pub enum Outcome {
     Growing,
     /// It is not what was opened any more: look again.
     Changed,
-    /// It holds no byte; it was last changed at this time.
-    Empty(SystemTime),
+    /// It holds no byte, and has not for so long.
+    Empty(Duration),
     /// The bucket refuses.
     Refused(Refusal),
     /// This box refuses.
@@ -108,9 +108,9 @@ impl Context {
     }
 }
 
-/// Takes one file through all steps.
-pub async fn ingest_one(context: Arc<Context>, path: PathBuf) -> Outcome {
-    match attempt(&context, &path).await {
+/// Takes one file through all steps; `rest` says for how long it has been what it is, where that is known.
+pub async fn ingest_one(context: Arc<Context>, path: PathBuf, rest: Option<(Stamp, Duration)>) -> Outcome {
+    match attempt(&context, &path, rest).await {
         Ok((stored, None)) => Outcome::Stored(Box::new(stored)),
         Ok((stored, Some(wait))) => Outcome::Partial(Box::new(stored), wait),
         Err(outcome) => outcome,
@@ -118,9 +118,14 @@ pub async fn ingest_one(context: Arc<Context>, path: PathBuf) -> Outcome {
 }
 
 /// The capture as stored, and how long its file still waits, if it does.
-async fn attempt(context: &Arc<Context>, path: &Path) -> Result<(Stored, Option<Duration>), Outcome> {
-    let Ready { opened, source, partial, capture, first_key } = open(context, path).await?;
+async fn attempt(
+    context: &Arc<Context>,
+    path: &Path,
+    rest: Option<(Stamp, Duration)>,
+) -> Result<(Stored, Option<Duration>), Outcome> {
+    let Ready { opened, source, partial, capture, first_key } = open(context, path, rest).await?;
     let stamp = opened.stamp();
+    let age = age(&stamp, rest, (context.clock)());
     let about = about(&capture, path, &source.sha256, partial);
     let put = put(context, &first_key, &source, &about, partial).await;
     let (key, put) = match put {
@@ -133,11 +138,20 @@ async fn attempt(context: &Arc<Context>, path: &Path) -> Result<(Stored, Option<
     let again = put == Put::AlreadyThere;
     let elapsed = now.wall.duration_since(stamp.modified).unwrap_or_default();
     let mut stored = Stored { capture, key, size: stamp.size, elapsed, again, partial, left: None };
-    // A clock that went back makes it wait longer, never shorter.
-    let wait = if partial { context.config.drop_folder.partial_after.checked_sub(elapsed) } else { None };
+    let wait = if partial { context.config.drop_folder.partial_after.checked_sub(age) } else { None };
     let opened = if wait.is_none() { Some(opened) } else { None };
     stored.left = finish(context, opened, source.sha256, path, &stored, now).await?;
     Ok((stored, wait))
+}
+
+/// How long a file has been what it is: as the queue knows it, whose time does not step, else by the wall clock.
+fn age(stamp: &Stamp, rest: Option<(Stamp, Duration)>, now: Now) -> Duration {
+    match rest {
+        Some((seen, age)) if seen == *stamp => age,
+        // It has changed since it was seen.
+        Some(_) => Duration::ZERO,
+        None => stamp.age(now.wall),
+    }
 }
 
 /// A file that is ready to go.
@@ -151,7 +165,7 @@ struct Ready {
 }
 
 /// Opens, hashes and classifies a file that nobody writes.
-async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
+async fn open(context: &Arc<Context>, path: &Path, rest: Option<(Stamp, Duration)>) -> Result<Ready, Outcome> {
     let (context, path) = (Arc::clone(context), path.to_owned());
     blocking(move || {
         let opened = context.folder.open(&path).map_err(|error| match error {
@@ -163,7 +177,7 @@ async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
             return Err(Outcome::Growing);
         }
         if stamp.size == 0 {
-            return Err(Outcome::Empty(stamp.modified));
+            return Err(Outcome::Empty(age(&stamp, rest, (context.clock)())));
         }
         let read = opened.reader().and_then(|mut file| {
             let partial = media::end_of(&mut file)? == End::Cut;

@@ -12,5 +12,6 @@ mod names;
 mod process;
 mod support;
 mod support_s3;
+mod time;
 mod trouble;
 mod unit_file;

@@ -1,4 +1,5 @@
 //! What several tests share.
 
+pub(crate) mod clock;
 pub(crate) mod s3;
 pub(crate) mod site;
