@@ -216,7 +216,11 @@ impl Ingest {
     fn surveyed(&mut self, done: Result<Done, JoinError>) {
         let done = match done {
             Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Cancelled: the runtime ends, and the loop with it.
+                Err(_) => return,
+            },
         };
         for batch in self.surveyor.finished(&done) {
             self.observe(batch);
@@ -386,7 +390,10 @@ impl Ingest {
             PathBuf::from(name)
         }));
         let moved = targets.into_iter().find(|target| !target.exists()).ok_or_else(|| "100 are set aside".to_owned());
+        let judged = self.queue.rest(path, now).map(|(stamp, _)| stamp);
         let moved = moved.and_then(|target| match self.context.folder.open(path) {
+            // Another file under the same name: nobody has judged that one.
+            Ok(opened) if judged.is_some_and(|judged| judged != opened.stamp()) => Ok((Taken::PutBack, target)),
             Ok(opened) => opened.move_to(&target).map(|taken| (taken, target)).map_err(|error| error.to_string()),
             Err(OpenError::Gone) => Ok((Taken::Away, target)),
             Err(error) => Err(error.to_string()),
