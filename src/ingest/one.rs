@@ -187,8 +187,9 @@ async fn open(context: &Arc<Context>, path: &Path, rest: Option<(Stamp, Duration
             Ok((source, partial, capture, first_key))
         });
         let (source, partial, capture, first_key) = match read {
+            // What was told of the one content must not go up with the other.
+            _ if !opened.is_unchanged() => return Err(Outcome::Changed),
             Ok(read) => read,
-            Err(_) if !opened.is_unchanged() => return Err(Outcome::Changed),
             Err(error) => return Err(Outcome::Unreadable(format!("failed to read file: {error}"))),
         };
         Ok(Ready { opened, source, partial, capture, first_key })
