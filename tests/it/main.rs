@@ -8,6 +8,7 @@ mod corpus;
 mod docs;
 mod folder;
 mod invariants;
+mod model;
 mod names;
 mod process;
 mod support;
