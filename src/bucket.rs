@@ -373,6 +373,8 @@ impl Bucket {
             LockMode::Governance => ObjectLockMode::Governance,
             LockMode::Compliance => ObjectLockMode::Compliance,
         };
+        // A clock that is years ahead would lock for years. It never does: the same clock signs the request, and S3
+        // refuses what was signed more than 15 minutes off ("Error responses": RequestTimeTooSkewed).
         let until = now + Duration::from_secs(u64::from(lock.days) * 24 * 3600);
         (Some(mode), Some(DateTime::from(until)))
     }

@@ -3,7 +3,8 @@
 //! Classification is pure: it takes the path below the drop folder, what the content tells of its time, and the time of
 //! arrival, and touches nothing. The camera is the configured one whose `match` fits, else the first folder that is not
 //! of a vendor's own tree, else what the device calls itself in the name, else `unknown`. The time is the name's, else
-//! the folders', else the content's, else the arrival's; one that cannot be, seen from the arrival, is not believed.
+//! the folders', else the content's, else the arrival's; one that cannot be, seen from the arrival, is not believed,
+//! unless the arrival itself cannot be, because the box's clock was not set.
 //!
 //! A camera's clock says no zone. Three rules, each tested:
 //! * a time that exists once in the camera's zone is that time;
@@ -40,7 +41,8 @@ pub use stored_name::{StoredName, read_stored};
 /// The camera of a file that names none.
 const UNKNOWN: &str = "unknown";
 
-/// Before this year no camera pushed anything that is still of use: a clock that was reset starts again in 1970, 2000.
+/// Before this year no camera pushed anything that is still of use: a clock that was reset, the camera's or the box's,
+/// starts again in 1970, 2000.
 const FIRST_YEAR: i32 = 2010;
 
 /// How far a camera's clock, or its zone, may be ahead.
@@ -210,10 +212,17 @@ impl Sighting<'_> {
         if self.reading.stamp.is_some() { Ok(None) } else { content::taken(file) }
     }
 
-    /// The capture of a file that arrived at `arrival`.
-    pub fn settle(self, content: Option<ContentTime>, arrival: DateTime<Utc>) -> Capture {
-        match self.told(content, Some(arrival)) {
-            Some((taken, from)) if self.believes(taken, arrival) => self.capture(taken, from, None),
+    /// The capture of a file that arrived at `arrival`, where it is `now`.
+    ///
+    /// An arrival that cannot be comes from a box whose own clock was not set, and disproves nothing: what the camera
+    /// says is then believed as it is. Where the camera says nothing, there is no other time to go by.
+    pub fn settle(self, content: Option<ContentTime>, arrival: DateTime<Utc>, now: DateTime<Utc>) -> Capture {
+        let is_sound = arrival.year() >= FIRST_YEAR && arrival.signed_duration_since(now) <= MAX_AHEAD;
+        let evidence = is_sound.then_some(arrival);
+        match self.told(content, evidence) {
+            Some((taken, from)) if evidence.is_none_or(|arrival| self.believes(taken, arrival)) => {
+                self.capture(taken, from, None)
+            }
             doubted => {
                 let arrived = arrival.with_timezone(&self.zone).fixed_offset();
                 self.capture(arrived, TakenFrom::Arrival, doubted.map(|(taken, _)| taken))
@@ -290,7 +299,7 @@ pub fn arrival(modified: SystemTime) -> DateTime<Utc> {
 
 /// Classifies a file that arrived at `arrival`, without a look into it.
 pub fn classify(path: &Path, arrival: DateTime<Utc>, config: &Config) -> Capture {
-    sight(path, config).settle(None, arrival)
+    sight(path, config).settle(None, arrival, arrival)
 }
 
 impl Capture {
@@ -403,6 +412,27 @@ mod tests {
         let capture = classify(path, at("2022-02-24T03:06:10Z"), &config(""));
         assert_eq!(capture.camera, "c%FFm");
         assert_eq!(capture.file, b"20220224T050610_\xe9\n.jpg");
+    }
+
+    #[test]
+    fn an_arrival_that_cannot_be_disproves_nothing() {
+        let config = config("max_clock_skew: 400d");
+        let now = at("2026-11-22T00:00:00Z");
+        let settle = |path: &str, arrival: &str, now| {
+            let capture = sight(Path::new(path), &config).settle(None, at(arrival), now);
+            (capture.taken.date_naive().to_string(), capture.taken_from, capture.camera_time.is_some())
+        };
+        let told = |from| ("2026-02-24".to_owned(), from, false);
+        let name = "CAM/192.168.1.64_01_20260224120000000_MOTION_DETECTION.jpg";
+        for arrival in ["1970-01-01T00:01:00Z", "2009-12-31T23:59:59Z", "2056-02-24T12:00:00Z"] {
+            assert_eq!(settle(name, arrival, now), told(TakenFrom::Name), "{arrival}");
+            assert_eq!(settle("CAM/2026-02-24/a.jpg", arrival, now), told(TakenFrom::Folder), "{arrival}");
+        }
+        // The clock has not been set since: what arrived before it was lost lies ahead.
+        let unset = at("1970-01-01T01:00:00Z");
+        assert_eq!(settle(name, "2026-02-24T10:00:02Z", unset), told(TakenFrom::Name));
+        assert_eq!(settle(name, "2015-01-02T00:00:00Z", now), ("2015-01-02".into(), TakenFrom::Arrival, true));
+        assert_eq!(settle("CAM/a.jpg", "1970-01-01T00:01:00Z", now), ("1970-01-01".into(), TakenFrom::Arrival, false));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub const ASIDE: &str = ".hk-aws-";
 const LEFT_BEHIND_AFTER: Duration = Duration::from_mins(5);
 
 /// An empty folder this old is one that a camera left behind.
-const EMPTY_FOLDER_AGE: Duration = Duration::from_hours(24);
+pub const EMPTY_FOLDER_AGE: Duration = Duration::from_hours(24);
 
 /// Deepest folder that is looked into; each level holds a descriptor open.
 const MAX_DEPTH: usize = 128;
@@ -48,6 +48,7 @@ const NAME_MAX: usize = 255;
 pub struct DropFolder {
     path: PathBuf,
     ignore: config::Ignore,
+    prunes: bool,
 }
 
 /// What distinguishes one state of one file from any other.
@@ -135,6 +136,11 @@ impl Stamp {
         }
     }
 
+    /// How long ago it was last changed by the clock that says `now`; of a time to come, not at all.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.modified.max(self.changed)).unwrap_or_default()
+    }
+
     /// Whether the bytes are the same ones; a rename in between does not matter.
     fn same_bytes(&self, other: &Self) -> bool {
         (self.inode, self.size, self.modified) == (other.inode, other.size, other.modified)
@@ -144,7 +150,13 @@ impl Stamp {
 impl DropFolder {
     /// The folder at `path`.
     pub fn new(config: &config::DropFolder) -> Self {
-        Self { path: config.path.clone(), ignore: config.ignore.clone() }
+        Self { path: config.path.clone(), ignore: config.ignore.clone(), prunes: true }
+    }
+
+    /// The same folder, but that empty folders in it stay: for times when the wall clock does not tell their age.
+    #[must_use]
+    pub fn without_pruning(&self) -> Self {
+        Self { prunes: false, ..self.clone() }
     }
 
     /// Where it is.
@@ -199,7 +211,7 @@ impl DropFolder {
             let Some(entry) = level.entries.next() else {
                 let done = stack.pop();
                 if let (Some(done), Some(parent)) = (done, stack.last_mut()) {
-                    parent.empty &= done.prune(parent.entries.fd()?, now);
+                    parent.empty &= self.prunes && done.prune(parent.entries.fd()?, now);
                 }
                 continue;
             };
@@ -264,7 +276,9 @@ impl DropFolder {
         }
         // A file that vanished since the directory was read is no sight.
         let stamp = Stamp::of(&stat(parent, name).ok()?);
-        if left_behind && now.duration_since(stamp.changed).is_ok_and(|age| age < LEFT_BEHIND_AFTER) {
+        // What comes to be while a scan runs is younger than its `now`; far ahead of that is a clock that went back.
+        let apart = now.duration_since(stamp.changed).unwrap_or_else(|ahead| ahead.duration());
+        if left_behind && apart < LEFT_BEHIND_AFTER {
             return None;
         }
         Some(Sight::File(Found { path, stamp }))

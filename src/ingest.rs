@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -227,7 +227,11 @@ impl Ingest {
     fn surveyed(&mut self, done: Result<Done, JoinError>) {
         let done = match done {
             Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Cancelled: the runtime ends, and the loop with it.
+                Err(_) => return,
+            },
         };
         for batch in self.surveyor.finished(&done) {
             self.observe(batch);
@@ -283,8 +287,9 @@ impl Ingest {
             };
             let Some(due) = due else { return };
             let (context, path) = (Arc::clone(&self.context), due.path.clone());
+            let rest = self.queue.rest(&path, now);
             let handle = self.uploads.spawn(async move {
-                let outcome = ingest_one(context, path.clone(), patience).await;
+                let outcome = ingest_one(context, path.clone(), rest, patience).await;
                 (path, outcome)
             });
             self.work.insert(handle.id(), Work { due, outages: self.link.outages() });
@@ -312,7 +317,7 @@ impl Ingest {
                 self.queue.done(&path);
                 self.surveyor.hints.at(&path, Hint::Scan);
             }
-            Outcome::Empty(since) => self.empty(&path, since, now),
+            Outcome::Empty(age) => self.empty(&path, age, now),
             Outcome::Refused(refusal) => self.refused(&path, &refusal, now),
             Outcome::Unreadable(reason) => {
                 self.queue.failed(&path, self.tally.stored.captures);
@@ -376,9 +381,8 @@ impl Ingest {
         }
     }
 
-    fn empty(&mut self, path: &Path, since: SystemTime, now: Now) {
+    fn empty(&mut self, path: &Path, age: Duration, now: Now) {
         let patience = self.context.config.drop_folder.partial_after;
-        let age = now.wall.duration_since(since).unwrap_or_default();
         match patience.checked_sub(age) {
             None | Some(Duration::ZERO) => self.set_aside(path, "empty", now),
             Some(rest) => {
@@ -414,7 +418,10 @@ impl Ingest {
             PathBuf::from(name)
         }));
         let moved = targets.into_iter().find(|target| !target.exists()).ok_or_else(|| "100 are set aside".to_owned());
+        let judged = self.queue.rest(path, now).map(|(stamp, _)| stamp);
         let moved = moved.and_then(|target| match self.context.folder.open(path) {
+            // Another file under the same name: nobody has judged that one.
+            Ok(opened) if judged.is_some_and(|judged| judged != opened.stamp()) => Ok((Taken::PutBack, target)),
             Ok(opened) => opened.move_to(&target).map(|taken| (taken, target)).map_err(|error| error.to_string()),
             Err(OpenError::Gone) => Ok((Taken::Away, target)),
             Err(error) => Err(error.to_string()),

@@ -67,6 +67,8 @@ struct Item {
     stamp: Stamp,
     state: State,
     /// When this stamp was first seen.
+    seen: Now,
+    /// When it is taken to have begun to be quiet.
     since: Instant,
     /// When the next look is due; in [`Queue::timers`] while settling or backing off.
     due: Instant,
@@ -207,6 +209,7 @@ impl Queue {
         let item = Item {
             stamp,
             state: State::Settling,
+            seen: now,
             since: now.steady,
             due: now.steady,
             asked: 0,
@@ -248,6 +251,13 @@ impl Queue {
         let item = self.items.get_mut(&name)?;
         item.state = State::Uploading;
         Some(Due { path: name.to_path_buf(), large: item.stamp.size >= LARGE_BYTES })
+    }
+
+    /// A file as it was seen, and for how long it has been so: before that by the wall clock, since by the steady one,
+    /// so that a step of the wall clock makes nothing older.
+    pub fn rest(&self, path: &Path, now: Now) -> Option<(Stamp, Duration)> {
+        let item = self.items.get(path)?;
+        Some((item.stamp, item.stamp.age(item.seen.wall) + now.steady.duration_since(item.seen.steady)))
     }
 
     /// Queues what has backed off for long enough.
@@ -474,6 +484,21 @@ mod tests {
         queue.observe(&file("clip", Duration::ZERO, then), Hint::Scan, then);
         assert_eq!(drain(&mut queue, then), Vec::<String>::new());
         assert_eq!(queue.places().map(|place| place.state).collect::<Vec<_>>(), [State::Settling]);
+    }
+
+    #[test]
+    fn a_file_rests_by_the_steady_clock_from_when_it_was_seen_whatever_the_wall_clock_does() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        let second = Duration::from_secs(1);
+        queue.observe(&file("old", 5 * second, now), Hint::Scan, now);
+        let rests = |queue: &Queue, now| queue.rest(Path::new("old"), now).unwrap().1;
+        for wall in [SystemTime::UNIX_EPOCH, now.wall + Duration::from_hours(6)] {
+            assert_eq!(rests(&queue, Now { steady: now.steady + second, wall }), 6 * second);
+        }
+        let changed = Now { steady: now.steady + second, wall: now.wall - Duration::from_hours(6) };
+        queue.observe(&file("old", 2 * second, now), Hint::Scan, changed);
+        assert_eq!(rests(&queue, later(changed, second)), second, "changed, and in the future by this clock");
     }
 
     #[test]

@@ -75,8 +75,12 @@ impl Bucket {
         let upload = created.upload_id().ok_or_else(|| Refusal::later("the store named no upload"))?;
         let done = self.finish_parts(key, source, upload, when.patience, terms).await;
         if !matches!(done, Ok(true)) {
-            // What cannot be aborted now is aborted by the next attempt at this key.
-            let _aborted = self.abort(key.as_str(), upload).await;
+            // What cannot be aborted now is aborted by the next attempt at this key: where the key is taken, let there
+            // be one. Who may not read may not abort either, and must not try for ever.
+            let aborted = self.abort(key.as_str(), upload).await;
+            if done.is_ok() && self.config.access == Access::ReadWrite {
+                aborted?;
+            }
         }
         done
     }

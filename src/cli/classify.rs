@@ -73,7 +73,8 @@ fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String
     let path = below(&folder, path)?;
     let sighting = capture::sight(&path, config);
     let (mut end, mut content) = (None, None);
-    let arrival = arrival(&folder, &path, daemon::now().wall)?;
+    let now = daemon::now().wall;
+    let arrival = arrival(&folder, &path, now)?;
     if arrival.is_some() {
         let opened = folder.open(&path).map_err(|error| error.to_string())?;
         let read = opened.reader().and_then(|mut file| Ok((media::end_of(&mut file)?, sighting.ask(&mut file)?)));
@@ -81,7 +82,7 @@ fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String
         (end, content) = (Some(found), told);
     }
     let capture = match arrival {
-        Some(arrival) => Some(sighting.clone().settle(content, capture::arrival(arrival))),
+        Some(arrival) => Some(sighting.clone().settle(content, capture::arrival(arrival), now.into())),
         None => sighting.clone().settle_by_path(),
     };
     let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());

@@ -175,7 +175,7 @@ async fn settle_and_ingest(context: Arc<Context>, found: Found) -> Outcome {
     let now = (context.clock)().wall;
     let age = now.duration_since(found.stamp.changed).unwrap_or(Duration::ZERO);
     tokio::time::sleep(settle.saturating_sub(age)).await;
-    ingest_one(context, found.path, Patience::Ordinary).await
+    ingest_one(context, found.path, None, Patience::Ordinary).await
 }
 
 /// Prints what became of a file; says whether it is stored.

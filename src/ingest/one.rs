@@ -16,7 +16,7 @@ use crate::bucket::{About, Bucket, Credentials, Pace, Patience, Put, Refusal, So
 use crate::capture::media::{self, End};
 use crate::capture::{self, Capture, Media};
 use crate::config::Config;
-use crate::drop_folder::{self, DropFolder, OpenError, Opened, Taken, Writer};
+use crate::drop_folder::{self, DropFolder, OpenError, Opened, Stamp, Taken, Writer};
 use crate::kept::{self, Place};
 use crate::key::{self, Layout, ObjectKey, Variant};
 use crate::ledger;
@@ -73,8 +73,8 @@ pub enum Outcome {
     Growing,
     /// It is not what was opened any more: look again.
     Changed,
-    /// It holds no byte; it was last changed at this time.
-    Empty(SystemTime),
+    /// It holds no byte, and has not for so long.
+    Empty(Duration),
     /// The bucket refuses.
     Refused(Refusal),
     /// This box refuses.
@@ -100,7 +100,7 @@ impl Context {
         let sent_as = drop_folder::sent_as(path);
         let sighting = capture::sight(&sent_as, &self.config);
         let content = sighting.ask(file)?;
-        let capture = sighting.settle(content, capture::arrival(modified));
+        let capture = sighting.settle(content, capture::arrival(modified), (self.clock)().wall.into());
         let key = self.layout.render(&capture.fields());
         Ok((capture, key))
     }
@@ -111,9 +111,14 @@ impl Context {
     }
 }
 
-/// Takes one file through all steps.
-pub async fn ingest_one(context: Arc<Context>, path: PathBuf, patience: Patience) -> Outcome {
-    match attempt(&context, &path, patience).await {
+/// Takes one file through all steps; `rest` says for how long it has been what it is, where that is known.
+pub async fn ingest_one(
+    context: Arc<Context>,
+    path: PathBuf,
+    rest: Option<(Stamp, Duration)>,
+    patience: Patience,
+) -> Outcome {
+    match attempt(&context, &path, rest, patience).await {
         Ok((stored, None)) => Outcome::Stored(Box::new(stored)),
         Ok((stored, Some(wait))) => Outcome::Partial(Box::new(stored), wait),
         Err(outcome) => outcome,
@@ -124,10 +129,12 @@ pub async fn ingest_one(context: Arc<Context>, path: PathBuf, patience: Patience
 async fn attempt(
     context: &Arc<Context>,
     path: &Path,
+    rest: Option<(Stamp, Duration)>,
     patience: Patience,
 ) -> Result<(Stored, Option<Duration>), Outcome> {
-    let Ready { opened, source, partial, capture, first_key } = open(context, path).await?;
+    let Ready { opened, source, partial, capture, first_key } = open(context, path, rest).await?;
     let stamp = opened.stamp();
+    let age = age(&stamp, rest, (context.clock)());
     let about = about(&capture, path, &source.sha256, partial);
     let when = When { now: (context.clock)().wall, patience };
     let put = put(context, &first_key, &source, &about, partial, when).await;
@@ -141,11 +148,20 @@ async fn attempt(
     let again = put == Put::AlreadyThere;
     let elapsed = now.wall.duration_since(stamp.modified).unwrap_or_default();
     let mut stored = Stored { capture, key, size: stamp.size, elapsed, again, partial, left: None };
-    // A clock that went back makes it wait longer, never shorter.
-    let wait = if partial { context.config.drop_folder.partial_after.checked_sub(elapsed) } else { None };
+    let wait = if partial { context.config.drop_folder.partial_after.checked_sub(age) } else { None };
     let opened = if wait.is_none() { Some(opened) } else { None };
     stored.left = finish(context, opened, source.sha256, path, &stored, now).await?;
     Ok((stored, wait))
+}
+
+/// How long a file has been what it is: as the queue knows it, whose time does not step, else by the wall clock.
+fn age(stamp: &Stamp, rest: Option<(Stamp, Duration)>, now: Now) -> Duration {
+    match rest {
+        Some((seen, age)) if seen == *stamp => age,
+        // It has changed since it was seen.
+        Some(_) => Duration::ZERO,
+        None => stamp.age(now.wall),
+    }
 }
 
 /// A file that is ready to go.
@@ -159,7 +175,7 @@ struct Ready {
 }
 
 /// Opens, hashes and classifies a file that nobody writes.
-async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
+async fn open(context: &Arc<Context>, path: &Path, rest: Option<(Stamp, Duration)>) -> Result<Ready, Outcome> {
     let (context, path) = (Arc::clone(context), path.to_owned());
     blocking(move || {
         let opened = context.folder.open(&path).map_err(|error| match error {
@@ -171,7 +187,7 @@ async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
             return Err(Outcome::Growing);
         }
         if stamp.size == 0 {
-            return Err(Outcome::Empty(stamp.modified));
+            return Err(Outcome::Empty(age(&stamp, rest, (context.clock)())));
         }
         let read = opened.reader().and_then(|mut file| {
             let partial = media::end_of(&mut file)? == End::Cut;
@@ -181,8 +197,9 @@ async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
             Ok((source, partial, capture, first_key))
         });
         let (source, partial, capture, first_key) = match read {
+            // What was told of the one content must not go up with the other.
+            _ if !opened.is_unchanged() => return Err(Outcome::Changed),
             Ok(read) => read,
-            Err(_) if !opened.is_unchanged() => return Err(Outcome::Changed),
             Err(error) => return Err(Outcome::Unreadable(format!("failed to read file: {error}"))),
         };
         Ok(Ready { opened, source, partial, capture, first_key })

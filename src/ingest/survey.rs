@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::drop_folder::{DropFolder, Sight, Writer};
+use crate::drop_folder::{DropFolder, EMPTY_FOLDER_AGE, Sight, Writer};
 use crate::queue::{Hint, Now};
 use crate::watch::{Hints, Places, Watch};
 
@@ -24,6 +24,9 @@ const BATCHES: usize = 8;
 
 /// How often the folder is looked at in full where no inotify tells of changes.
 const POLL: Duration = Duration::from_secs(2);
+
+/// What the clocks may drift apart between two surveys without one of them having been set.
+const STEP: Duration = Duration::from_mins(1);
 
 /// What a survey sends back.
 #[derive(Debug)]
@@ -56,6 +59,10 @@ pub(super) struct Surveyor {
     scanning: bool,
     looking: bool,
     next_scan: Instant,
+    /// The clocks when they were last compared.
+    compared: Now,
+    /// When the wall clock was last seen to have stepped.
+    stepped: Option<Instant>,
 }
 
 impl Surveyor {
@@ -72,6 +79,8 @@ impl Surveyor {
             scanning: false,
             looking: false,
             next_scan: now.steady,
+            compared: now,
+            stepped: None,
         }
     }
 
@@ -144,8 +153,21 @@ impl Surveyor {
         }
     }
 
+    /// Whether the wall clock tells the age of folders: a step makes a fresh one look old, until a day has passed
+    /// after which any that looks old is.
+    fn knows_ages(&mut self, now: Now) -> bool {
+        let before = std::mem::replace(&mut self.compared, now);
+        let expected = before.wall + now.steady.duration_since(before.steady);
+        let apart = now.wall.duration_since(expected).unwrap_or_else(|behind| behind.duration());
+        if apart > STEP {
+            self.stepped = Some(now.steady);
+        }
+        self.stepped.is_none_or(|stepped| now.steady.duration_since(stepped) >= EMPTY_FOLDER_AGE)
+    }
+
     fn start(&mut self, folder: &DropFolder, places: Places, now: Now) {
-        let (folder, watch, send) = (folder.clone(), Arc::clone(&self.watch), self.send.clone());
+        let folder = if self.knows_ages(now) { folder.clone() } else { folder.without_pruning() };
+        let (watch, send) = (Arc::clone(&self.watch), self.send.clone());
         self.tasks.spawn_blocking(move || {
             let result = survey(&folder, &watch, &places, now.wall, &send);
             Done { full_scan: places.everywhere.then_some(now.steady), result }
@@ -254,5 +276,25 @@ impl Survey<'_> {
             // The loop is gone: nobody is left to tell.
             let _unheard = self.send.blocking_send(batch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_a_day_after_a_step_of_the_wall_clock_no_folder_is_known_to_be_old() {
+        let hours = Duration::from_hours;
+        #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
+        let start = Now { steady: Instant::now(), wall: SystemTime::UNIX_EPOCH + hours(500_000) };
+        let after = |steady: u64, wall: Duration| Now { steady: start.steady + hours(steady), wall: start.wall + wall };
+        let mut surveyor = Surveyor::new(start);
+        assert!(surveyor.knows_ages(after(1, hours(1))));
+        assert!(surveyor.knows_ages(after(2, hours(2) + Duration::from_secs(30))), "NTP slews a clock");
+        assert!(!surveyor.knows_ages(after(3, hours(30 * 365 * 24))));
+        assert!(!surveyor.knows_ages(after(26, hours(30 * 365 * 24 + 23))));
+        assert!(surveyor.knows_ages(after(27, hours(30 * 365 * 24 + 24))));
+        assert!(!surveyor.knows_ages(after(28, hours(28))), "a step back");
     }
 }

@@ -1,5 +1,6 @@
 //! What several tests share.
 
+pub(crate) mod clock;
 pub(crate) mod line;
 pub(crate) mod s3;
 pub(crate) mod site;

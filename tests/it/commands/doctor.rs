@@ -145,7 +145,7 @@ async fn a_clock_that_is_off_is_told_before_s3_refuses_it() {
         [(0, 0, "ok"), (100, 0, "warn"), (-100, 0, "warn"), (700, 1, "fail"), (-700, 1, "fail")]
     {
         let site = small_disk().await;
-        site.s3.set_clock_ahead(ahead);
+        site.s3.date_answers_ahead(ahead);
         let (exit, lines) = doctor(&site).await;
         let line = named(&lines, "clock");
         assert_eq!((exit, line.outcome.as_str()), (code, outcome), "{line:?}");

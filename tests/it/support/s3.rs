@@ -158,6 +158,8 @@ pub(crate) struct State {
     cleared: u64,
     /// The number in the next upload id.
     next_upload: u64,
+    /// By how many seconds the server's clock is ahead of this machine's.
+    clock_ahead: i64,
 }
 
 impl State {
@@ -317,7 +319,7 @@ impl MemoryS3 {
     }
 
     /// Dates answers by a clock that is so many seconds ahead.
-    pub(crate) fn set_clock_ahead(&self, seconds: i64) {
+    pub(crate) fn date_answers_ahead(&self, seconds: i64) {
         self.wire.shared.change(|state| state.ahead_seconds = seconds);
     }
 
@@ -337,6 +339,11 @@ impl MemoryS3 {
             state.faults.clear();
             state.cleared += 1;
         });
+    }
+
+    /// Sets the server's clock against this machine's: requests by a clock that is 15 minutes off are refused.
+    pub(crate) fn set_clock_ahead(&self, seconds: i64) {
+        self.wire.shared.change(|state| state.clock_ahead = seconds);
     }
 
     /// Returns a receiver that is told of every change.

@@ -73,7 +73,11 @@ impl Site {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let Settings { drop, s3, rest } = self.settings;
+        self.config_of(self.settings)
+    }
+
+    /// The site's configuration by other settings.
+    pub(crate) fn config_of(&self, Settings { drop, s3, rest }: Settings) -> Config {
         let rescan = if drop.contains("rescan") { "" } else { "rescan: 1h, " };
         // The stamps of [`picture`] are as old as they are.
         let skew = if rest.contains("max_clock_skew") { "" } else { "max_clock_skew: null\n" };

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use chrono::{NaiveDateTime, TimeDelta, Utc};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{Method, Response, StatusCode, service::service_fn};
@@ -171,7 +172,12 @@ impl Wire {
         }
         let shared = Arc::clone(&self.shared);
         let request = request.map(|body| Counted { body, index, shared, limit, reset: reset.clone() });
-        let mut response = if let Some(Effect::Fail { status, code, message }) = &effect {
+        let ahead = self.shared.state().clock_ahead;
+        let mut response = if is_skewed(request.headers(), ahead) {
+            request.into_body().collect().await.map_err(HttpError::new)?;
+            let message = "The difference between the request time and the current time is too large.";
+            refusal(StatusCode::FORBIDDEN, "RequestTimeTooSkewed", message)
+        } else if let Some(Effect::Fail { status, code, message }) = &effect {
             // S3 reads a body before it refuses it; a client that still writes could miss the answer.
             request.into_body().collect().await.map_err(HttpError::new)?;
             refusal(*status, code, message)
@@ -207,6 +213,15 @@ impl Wire {
 async fn hang_up(reset: &CancellationToken) {
     reset.cancel();
     std::future::pending::<()>().await;
+}
+
+/// Whether a request was signed by a clock that a server's, so many seconds ahead of ours, refuses
+/// (S3 API Reference, "Error responses": `RequestTimeTooSkewed`).
+fn is_skewed(headers: &hyper::HeaderMap, ahead: i64) -> bool {
+    let signed = headers.get("x-amz-date").and_then(|date| date.to_str().ok());
+    let signed = signed.and_then(|date| NaiveDateTime::parse_from_str(date, "%Y%m%dT%H%M%SZ").ok());
+    let now = Utc::now() + TimeDelta::seconds(ahead);
+    signed.is_some_and(|signed| (now - signed.and_utc()).abs() > TimeDelta::minutes(15))
 }
 
 fn refusal(status: StatusCode, code: &str, message: &str) -> Response<s3s::Body> {

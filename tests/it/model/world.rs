@@ -1,0 +1,287 @@
+//! The box and what the model knows of it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::operation::{Content, Effect, End, Operation, PATHS, Place, Stamp};
+use crate::support::clock::{Clock, Clocked};
+use crate::support::s3::{Fault, MemoryS3};
+use crate::support::site::{Settings, Site, bytes};
+
+const DROP: &str = "rescan: 1s, settle: 50ms, partial_after: 300ms";
+
+/// Between what a reload changes.
+pub(super) const SETTINGS: [Settings; 4] = [
+    Settings { drop: DROP, s3: "", rest: "" },
+    Settings { drop: DROP, s3: "", rest: "upload: {concurrency: 1}" },
+    Settings { drop: "rescan: 1s, settle: 200ms, partial_after: 100ms", s3: "tags: true", rest: "" },
+    Settings { drop: DROP, s3: "access: write-only", rest: "keep: {days: 0}" },
+];
+
+/// A real box, and beside it what its writers did.
+pub(super) struct World {
+    pub(super) site: Site,
+    pub(super) clock: Clock,
+    pub(super) daemon: Option<Clocked>,
+    settings: usize,
+    /// What stands, or stood when the daemon took it, under each path: closed, and not undone by its owner.
+    pub(super) left: BTreeMap<Place, Vec<u8>>,
+    /// Writers at work: what they have written, and what is still to come.
+    writing: BTreeMap<Place, (File, Vec<u8>, Vec<u8>)>,
+    /// All that anybody ever wrote; what was there at any moment is the beginning of one of these.
+    pub(super) written: Vec<Vec<u8>>,
+    /// Times that a path was touched with.
+    pub(super) touched: BTreeMap<Place, Vec<Stamp>>,
+    /// The bucket as it was: key, and hash of the bytes.
+    pub(super) bucket: BTreeMap<String, String>,
+    /// Whether local copies were kept all the time, and parts could be listed.
+    pub(super) always_kept: bool,
+    next: u64,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let site = Site::with(MemoryS3::start("evidence").await, SETTINGS[0]);
+        let clock = Clock::default();
+        let daemon = Some(Clocked::start(site.config(), &clock).await);
+        Self {
+            site,
+            clock,
+            daemon,
+            settings: 0,
+            left: BTreeMap::new(),
+            writing: BTreeMap::new(),
+            written: Vec::new(),
+            touched: BTreeMap::new(),
+            bucket: BTreeMap::new(),
+            always_kept: true,
+            next: 0,
+        }
+    }
+
+    pub(super) fn path(&self, place: Place) -> PathBuf {
+        self.site.drop_path(PATHS[place])
+    }
+
+    pub(super) async fn carry_out(&mut self, operation: &Operation) {
+        match *operation {
+            Operation::Drop(place, content) => self.drop_file(place, content),
+            Operation::Begin(place, content) => self.begin(place, content),
+            Operation::Finish(place) => self.finish(place),
+            Operation::CutOff(place) => self.cut_off(place),
+            Operation::Grow(place) => self.grow(place),
+            Operation::Truncate(place) => self.truncate(place),
+            Operation::Rename(from, to) => self.rename(from, to),
+            Operation::Touch(place, stamp) => self.touch(place, stamp),
+            Operation::Delete(place) => self.delete(place),
+            Operation::MakeFolder(place) => fs::create_dir_all(self.path(place).parent().unwrap()).unwrap(),
+            Operation::RemoveFolder(place) => self.remove_folder(place),
+            Operation::Step(seconds) => self.clock.step(seconds),
+            Operation::Boot1970 => self.clock.set(UNIX_EPOCH + Duration::from_secs(20)),
+            Operation::Tick(milliseconds) => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
+            Operation::Fault(effect, asked, times) => self.site.s3.fault(fault(effect, asked).times(times)),
+            Operation::ClearFaults => self.site.s3.clear_faults(),
+            Operation::Refuse => self.site.s3.refuse().await,
+            Operation::Accept => self.site.s3.accept().await,
+            Operation::Reload(settings) => self.reload(settings).await,
+            Operation::Look => self.daemon.as_ref().unwrap().look().await,
+            Operation::Kill => self.restart(false).await,
+            Operation::Restart => self.restart(true).await,
+        }
+    }
+
+    /// Lets everybody end what they do, and takes every trouble away.
+    pub(super) async fn end(&mut self, end: End) {
+        for place in 0..PATHS.len() {
+            self.finish(place);
+        }
+        self.site.s3.clear_faults();
+        self.site.s3.accept().await;
+        match end {
+            End::Alone => {}
+            End::Reload => self.reload(self.settings).await,
+            End::Restart => self.restart(true).await,
+            End::Kill => self.restart(false).await,
+        }
+    }
+
+    async fn reload(&mut self, settings: usize) {
+        self.settings = settings;
+        self.always_kept &= SETTINGS[settings].rest.is_empty() || !SETTINGS[settings].rest.contains("keep");
+        self.daemon.as_ref().unwrap().reload(self.site.config_of(SETTINGS[settings])).await;
+    }
+
+    async fn restart(&mut self, drains: bool) {
+        let daemon = self.daemon.take().unwrap();
+        if drains {
+            daemon.stop().await;
+        } else {
+            drop(daemon);
+        }
+        self.daemon = Some(Clocked::start(self.site.config_of(SETTINGS[self.settings]), &self.clock).await);
+    }
+
+    /// Bytes that nobody has written before.
+    fn content(&mut self, content: Content) -> Vec<u8> {
+        self.next += 1;
+        // Without 0xFF, which begins the marks of a picture.
+        let mut body = bytes(self.next, 200 + usize::try_from(self.next * 7919 % 5000).unwrap());
+        for byte in &mut body {
+            *byte &= 0x7F;
+        }
+        match content {
+            Content::Whole => [b"\xFF\xD8\xFF\xDA\x00\x02", body.as_slice(), b"\xFF\xD9"].concat(),
+            Content::Cut => [b"\xFF\xD8\xFF\xDA\x00\x02", body.as_slice()].concat(),
+            Content::Plain => body,
+            Content::Clip => {
+                body.resize(17 << 20, 7);
+                body
+            }
+            Content::Empty => Vec::new(),
+        }
+    }
+
+    /// Opens a file as FTP servers do: what stood there is no more.
+    fn create(&mut self, place: Place) -> File {
+        self.writing.remove(&place);
+        self.left.remove(&place);
+        let path = self.path(place);
+        loop {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // An old empty folder may go in between; a camera makes it again.
+            match File::create(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                created => return created.unwrap(),
+            }
+        }
+    }
+
+    fn drop_file(&mut self, place: Place, content: Content) {
+        let content = self.content(content);
+        self.written.push(content.clone());
+        self.create(place).write_all(&content).unwrap();
+        self.left.insert(place, content);
+    }
+
+    fn begin(&mut self, place: Place, content: Content) {
+        let mut content = self.content(content);
+        self.written.push(content.clone());
+        let rest = content.split_off(content.len() / 2);
+        let mut file = self.create(place);
+        file.write_all(&content).unwrap();
+        self.writing.insert(place, (file, content, rest));
+    }
+
+    fn finish(&mut self, place: Place) {
+        let Some((mut file, mut content, rest)) = self.writing.remove(&place) else { return };
+        file.write_all(&rest).unwrap();
+        content.extend(rest);
+        self.left.insert(place, content);
+    }
+
+    fn cut_off(&mut self, place: Place) {
+        let Some((_, content, _)) = self.writing.remove(&place) else { return };
+        self.left.insert(place, content);
+    }
+
+    /// Where the file is there to be opened, it is what was left: nobody else writes here.
+    fn grow(&mut self, place: Place) {
+        if self.writing.contains_key(&place) {
+            return;
+        }
+        let Ok(mut file) = OpenOptions::new().append(true).open(self.path(place)) else { return };
+        let mut more = self.content(Content::Plain);
+        more.extend(b"\xFF\xD9");
+        file.write_all(&more).unwrap();
+        drop(file);
+        let mut content = self.left.remove(&place).unwrap();
+        content.extend(more);
+        self.written.push(content.clone());
+        self.left.insert(place, content);
+    }
+
+    fn truncate(&mut self, place: Place) {
+        if self.writing.contains_key(&place) {
+            return;
+        }
+        let Ok(file) = OpenOptions::new().write(true).open(self.path(place)) else { return };
+        let content = self.left.get_mut(&place).unwrap();
+        content.truncate(content.len() / 2);
+        file.set_len(content.len() as u64).unwrap();
+    }
+
+    fn rename(&mut self, from: Place, to: Place) {
+        fs::create_dir_all(self.path(to).parent().unwrap()).unwrap();
+        if from == to || fs::rename(self.path(from), self.path(to)).is_err() {
+            return;
+        }
+        self.writing.remove(&to);
+        self.left.remove(&to);
+        if let Some(writing) = self.writing.remove(&from) {
+            self.writing.insert(to, writing);
+        }
+        if let Some(left) = self.left.remove(&from) {
+            self.left.insert(to, left);
+        }
+        let touched = self.touched.get(&from).cloned().unwrap_or_default();
+        self.touched.entry(to).or_default().extend(touched);
+    }
+
+    fn touch(&mut self, place: Place, stamp: Stamp) {
+        let Ok(file) = File::open(self.path(place)) else { return };
+        file.set_modified(stamp.time()).unwrap();
+        self.touched.entry(place).or_default().push(stamp);
+    }
+
+    fn delete(&mut self, place: Place) {
+        // What is not there was taken, and is still owed.
+        if fs::remove_file(self.path(place)).is_ok() {
+            self.writing.remove(&place);
+            self.left.remove(&place);
+        }
+    }
+
+    fn remove_folder(&mut self, place: Place) {
+        let folder = self.path(place).parent().unwrap().to_owned();
+        for place in 0..PATHS.len() {
+            if self.path(place).starts_with(&folder) {
+                self.delete(place);
+            }
+        }
+        // What the daemon has renamed aside is not for others to delete; then the folder stays.
+        for folder in [folder.join("sub/deeper"), folder.join("sub"), folder.join("2026-02-24"), folder.clone()] {
+            let _full = fs::remove_dir(folder);
+        }
+    }
+}
+
+impl Stamp {
+    pub(super) fn time(self) -> SystemTime {
+        let days = |days: u64| UNIX_EPOCH + Duration::from_secs(days * 86_400 + 60);
+        match self {
+            Self::Present => SystemTime::now(),
+            Self::Boot1970 => days(0),
+            Self::Year2015 => days(16_437),
+            Self::March2026 => days(20_513),
+            Self::Year2100 => days(47_500),
+        }
+    }
+}
+
+fn fault(effect: Effect, asked: &'static str) -> Fault {
+    match effect {
+        Effect::Unavailable => Fault::fail(asked, 500, "InternalError"),
+        Effect::SlowDown => Fault::fail(asked, 503, "SlowDown"),
+        Effect::Denied => Fault::fail(asked, 403, "AccessDenied"),
+        Effect::Skewed => Fault::fail(asked, 403, "RequestTimeTooSkewed"),
+        Effect::ErrorIn200 => Fault::fail(asked, 200, "InternalError"),
+        Effect::Hang => Fault::hang(asked),
+        Effect::LoseReply => Fault::lose_reply(asked),
+        Effect::Reset => Fault::reset(asked),
+        Effect::CutBody => Fault::cut_body(asked, 10),
+        Effect::Delay => Fault::delay(asked, Duration::from_millis(30)),
+    }
+}

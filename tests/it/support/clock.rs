@@ -1,0 +1,134 @@
+//! The library's loop by a wall clock that the test sets, in threads of its own, so that a kill leaves none behind.
+//!
+//! The steady clock and the timers are the real ones: what is shown here is that nothing else is waited by.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hk_aws::bucket::{Credentials, Pace};
+use hk_aws::config::Config;
+use hk_aws::ingest::{Command, Context, Ingest, Report};
+use hk_aws::queue::Now;
+use hk_aws::status::Snapshot;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::s3::{ACCESS_KEY, SECRET_KEY};
+use super::site::DEADLINE;
+
+/// Long enough to see a drain, short enough for what hangs.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// How many seconds the wall clock is ahead of the real one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Clock(Arc<AtomicI64>);
+
+thread_local! {
+    static CLOCK: RefCell<Clock> = RefCell::default();
+}
+
+impl Clock {
+    /// Sets the clock forward, or back.
+    pub(crate) fn step(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Sets the clock to a time.
+    pub(crate) fn set(&self, time: SystemTime) {
+        let unix = |time: SystemTime| i64::try_from(time.duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        self.0.store(unix(time) - unix(SystemTime::now()), Ordering::SeqCst);
+    }
+
+    /// What it says.
+    pub(crate) fn wall(&self) -> SystemTime {
+        let ahead = self.0.load(Ordering::SeqCst);
+        let by = Duration::from_secs(ahead.unsigned_abs());
+        if ahead < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
+    }
+}
+
+/// The clocks of the daemon whose thread asks.
+fn now() -> Now {
+    Now { steady: Instant::now(), wall: CLOCK.with_borrow(Clock::wall) }
+}
+
+/// A running loop. Dropping it kills it.
+pub(crate) struct Clocked {
+    runtime: Option<Runtime>,
+    running: Option<JoinHandle<()>>,
+    commands: mpsc::Sender<Command>,
+    stop: CancellationToken,
+    pub(crate) snapshots: watch::Receiver<Snapshot>,
+}
+
+impl Clocked {
+    pub(crate) async fn start(config: Config, clock: &Clock) -> Self {
+        std::fs::create_dir_all(&config.state_dir).unwrap();
+        let clock = clock.clone();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .on_thread_start(move || CLOCK.set(clock.clone()))
+            .enable_all()
+            .build()
+            .unwrap();
+        let (commands, received) = mpsc::channel(4);
+        let stop = CancellationToken::new();
+        let told = stop.clone();
+        let (running, snapshots) = runtime
+            .spawn(async move {
+                let ingest = Ingest::new(context(config).await);
+                let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
+                let report = Report { snapshot, beat: Box::new(|_| {}) };
+                (tokio::spawn(ingest.run(received, report, told, DRAIN)), snapshots)
+            })
+            .await
+            .unwrap();
+        Self { runtime: Some(runtime), running: Some(running), commands, stop, snapshots }
+    }
+
+    /// Gives it other settings, as SIGHUP does.
+    pub(crate) async fn reload(&self, config: Config) {
+        let context = self.runtime.as_ref().unwrap().spawn(context(config)).await.unwrap();
+        self.commands.send(Command::Reload(context)).await.unwrap();
+    }
+
+    /// Lets it look at everything, as SIGUSR1 does.
+    pub(crate) async fn look(&self) {
+        self.commands.send(Command::Look).await.unwrap();
+    }
+
+    /// Stops it as SIGTERM does.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        tokio::time::timeout(DEADLINE, self.running.take().unwrap()).await.unwrap().unwrap();
+    }
+
+    /// Whether the loop is gone, which only a panic can bring about.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.running.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// Waits until what it says of itself is as wanted.
+    pub(crate) async fn wait_for(&mut self, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let told = tokio::time::timeout(DEADLINE, self.snapshots.wait_for(|snapshot| wanted(snapshot))).await;
+        let found = told.ok().map(|found| found.unwrap().clone());
+        found.unwrap_or_else(|| panic!("no {what}; it says {:#?}", *self.snapshots.borrow()))
+    }
+}
+
+impl Drop for Clocked {
+    fn drop(&mut self) {
+        let runtime = self.runtime.take();
+        // What blocks is finished, nothing that waits is; a thread of its own, because a runtime may not wait in another.
+        std::thread::spawn(move || drop(runtime)).join().unwrap();
+    }
+}
+
+async fn context(config: Config) -> Arc<Context> {
+    let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
+    Arc::new(Context::new(Arc::new(config), Some(credentials), Pace::new(now), now).await)
+}
