@@ -17,7 +17,7 @@ use super::{Bucket, Failed, Refusal, Verdict, code, is_taken, patience, status};
 use crate::config::Access;
 use crate::key::ObjectKey;
 
-/// What the last segment of the key is that is put to find out; no capture's key ends so without a folder before it.
+/// The name of the object that is put to find out: it lies in no camera's folder, as every capture does.
 pub const PROBE: &str = ".hk-aws-probe";
 
 pub(super) const PROBE_BYTES: &[u8] =
@@ -33,7 +33,7 @@ pub enum Condition {
     Honoured,
     /// It accepts the condition and overwrites.
     Ignored,
-    /// It refuses the condition itself: it goes without.
+    /// It refuses the condition itself: puts go without it.
     Refused,
 }
 
@@ -56,9 +56,7 @@ impl Condition {
 impl Conditions {
     /// As of AWS.
     pub(super) const HONOURED: Self = Self { at_once: Condition::Honoured, in_parts: Condition::Honoured };
-}
 
-impl Conditions {
     /// What is amiss, after "the store"; `None` where nothing is.
     pub fn shortcoming(self) -> Option<&'static str> {
         match (self.at_once, self.in_parts) {
