@@ -271,3 +271,13 @@ async fn a_store_that_knows_no_uploads_in_parts_takes_pictures() {
     site.wait_until_empty().await;
     assert_eq!(operations(&site), ["PutObject"]);
 }
+
+#[tokio::test]
+async fn aws_itself_is_not_asked() {
+    let text = "drop_folder: {path: /nowhere}\ns3: {bucket: evidence, region: eu-central-1}\ntimezone: UTC\n";
+    let config = hk_aws::config::Config::parse("aws.yaml".as_ref(), text, &|_| None).unwrap();
+    let keys = hk_aws::bucket::Credentials::new("key", "secret", None, None, "test");
+    // There is no network here: an answer is no answer of AWS.
+    let known = hk_aws::bucket::Bucket::connect(&config.s3, Some(keys)).await.conditions().await.unwrap();
+    assert_eq!(known.shortcoming(), None);
+}
