@@ -133,6 +133,10 @@ impl Bucket {
 
     /// Completes an upload over the probe's object, which must be there.
     async fn try_in_parts(&self) -> Result<Condition, Refusal> {
+        if self.config.access == Access::ReadWrite {
+            // A kill in the middle of this leaves one, and nothing else comes by here.
+            let _aborted = self.abort_abandoned(&self.probe_key()).await;
+        }
         let (upload, part) = self.begin_probe().await?;
         let refused = match self.complete_probe(&upload, &part, true).await {
             Ok(true) => return Ok(Condition::Ignored),
