@@ -498,6 +498,23 @@ mod tests {
     }
 
     #[test]
+    fn all_keys_of_a_capture_have_one_root_and_begin_with_its_stem() {
+        for key in [
+            "CAM/d/a.mp4",
+            "CAM/d/a~0123abcd.mp4",
+            "CAM/d/a~partial-0123abcd.mp4",
+            "CAM/d/a~0123abcd~partial-4567abcd.mp4",
+        ] {
+            assert_eq!(root(key), "CAM/d/a.mp4");
+            assert!(key.starts_with(stem(&root(key))), "{key}");
+        }
+        for key in ["CAM/d/a-2.mp4", "CAM/d/a~2.mp4", "CAM/d/a", "CAM/d.x/a"] {
+            assert_eq!(root(key), key);
+        }
+        assert_eq!((stem("CAM/d.x/a"), stem("CAM/d/.a")), ("CAM/d.x/a", "CAM/d/.a"));
+    }
+
+    #[test]
     fn a_variant_is_read_back_with_its_reason() {
         for (key, expected) in [
             ("c/d/a.b~partial-0a1b2c3d.jpg", Some(("c/d/a.b.jpg", Variant::Partial))),

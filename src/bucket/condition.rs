@@ -17,7 +17,7 @@ use super::{Bucket, Failed, Refusal, Verdict, code, is_taken, status};
 use crate::config::Access;
 use crate::key::ObjectKey;
 
-/// What the last segment of the key is that is put to find out; no capture's key ends so without a folder before it.
+/// The name of the object that is put to find out: it lies in no camera's folder, as every capture does.
 pub const PROBE: &str = ".hk-aws-probe";
 
 pub(super) const PROBE_BYTES: &[u8] =
@@ -33,7 +33,7 @@ pub enum Condition {
     Honoured,
     /// It accepts the condition and overwrites.
     Ignored,
-    /// It refuses the condition itself: it goes without.
+    /// It refuses the condition itself: puts go without it.
     Refused,
 }
 
@@ -56,9 +56,7 @@ impl Condition {
 impl Conditions {
     /// As of AWS.
     pub(super) const HONOURED: Self = Self { at_once: Condition::Honoured, in_parts: Condition::Honoured };
-}
 
-impl Conditions {
     /// What is amiss, after "the store"; `None` where nothing is.
     pub fn shortcoming(self) -> Option<&'static str> {
         match (self.at_once, self.in_parts) {
@@ -135,6 +133,10 @@ impl Bucket {
 
     /// Completes an upload over the probe's object, which must be there.
     async fn try_in_parts(&self) -> Result<Condition, Refusal> {
+        if self.config.access == Access::ReadWrite {
+            // A kill in the middle of this leaves one, and nothing else comes by here.
+            let _aborted = self.abort_abandoned(&self.probe_key()).await;
+        }
         let (upload, part) = self.begin_probe().await?;
         let refused = match self.complete_probe(&upload, &part, true).await {
             Ok(true) => return Ok(Condition::Ignored),

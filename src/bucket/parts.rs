@@ -48,7 +48,7 @@ impl Bucket {
         terms: Terms,
     ) -> Result<bool, Refusal> {
         if self.config.access == Access::ReadWrite
-            && let Err(refusal) = self.abort_abandoned(key).await
+            && let Err(refusal) = self.abort_abandoned(key.as_str()).await
         {
             // Credentials that may only put are enough for a capture; what keeps it from being put shows below.
             tracing::debug!("abandoned uploads of {key} are not aborted: {refusal}");
@@ -186,8 +186,8 @@ impl Bucket {
 
     /// Aborts what earlier attempts at this capture left: a crash in mid-upload comes by here again, be it that the file
     /// was cut off then and is whole now. None is in work: whoever works on the capture has its [`super::turn::Turn`].
-    async fn abort_abandoned(&self, key: &ObjectKey) -> Result<(), Refusal> {
-        let root = key::root(key.as_str());
+    pub(super) async fn abort_abandoned(&self, key: &str) -> Result<(), Refusal> {
+        let root = key::root(key);
         let (mut key_marker, mut id_marker) = (None, None);
         loop {
             let listed = self

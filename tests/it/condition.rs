@@ -58,6 +58,7 @@ fn probes(site: &Site) -> Vec<(&'static str, Option<u16>)> {
 #[tokio::test]
 async fn a_store_is_tried_once_and_nothing_of_it_stays() {
     let (put, completed) = (|status| ("PutObject", Some(status)), |status| ("CompleteMultipartUpload", Some(status)));
+    let listed = ("ListMultipartUploads", Some(200));
     let (created, part) = (("CreateMultipartUpload", Some(200)), ("UploadPart", Some(200)));
     for (conditions, at_once, in_parts) in [
         (Conditions::Honoured, vec![put(200), put(412)], vec![completed(412), completed(200)]),
@@ -65,7 +66,7 @@ async fn a_store_is_tried_once_and_nothing_of_it_stays() {
         (Conditions::IgnoredInParts, vec![put(200), put(412)], vec![completed(200)]),
         (Conditions::Refused, vec![put(501), put(200)], vec![completed(501), completed(200)]),
     ] {
-        let expected = [at_once, vec![created, part], in_parts, vec![("DeleteObject", Some(204))]].concat();
+        let expected = [at_once, vec![listed, created, part], in_parts, vec![("DeleteObject", Some(204))]].concat();
         let site = started(conditions, NONE).await;
         for number in 0..4 {
             site.write(format!("CAM/{}", picture(number)), &number.to_be_bytes());
@@ -263,4 +264,34 @@ async fn a_store_that_knows_no_uploads_in_parts_takes_pictures() {
     site.write(format!("CAM/{}", picture(1)), b"evidence");
     site.wait_until_empty().await;
     assert_eq!(operations(&site), ["PutObject"]);
+}
+
+#[tokio::test]
+async fn i5_a_crash_in_the_middle_of_a_trial_leaves_nothing_behind_after_the_next_start() {
+    let mut site = site(Conditions::Honoured, NONE).await;
+    site.s3.fault(Fault::hang("UploadPart"));
+    let keys = hk_aws::bucket::Credentials::new(
+        crate::support::s3::ACCESS_KEY,
+        crate::support::s3::SECRET_KEY,
+        None,
+        None,
+        "test",
+    );
+    site.start_in_trouble(keys).await;
+    site.s3.wait_for(|state| state.requests().iter().any(|request| request.operation == "UploadPart"), DEADLINE).await;
+    site.abort().await;
+    assert_eq!((site.s3.keys(), site.s3.uploads().len()), (vec![PROBE.to_owned()], 1));
+    site.s3.clear_faults();
+    site.start().await;
+    assert_eq!((site.s3.keys(), site.s3.uploads()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn aws_itself_is_not_asked() {
+    let text = "drop_folder: {path: /nowhere}\ns3: {bucket: evidence, region: eu-central-1}\ntimezone: UTC\n";
+    let config = hk_aws::config::Config::parse("aws.yaml".as_ref(), text, &|_| None).unwrap();
+    let keys = hk_aws::bucket::Credentials::new("key", "secret", None, None, "test");
+    // There is no network here: an answer is no answer of AWS.
+    let known = hk_aws::bucket::Bucket::connect(&config.s3, Some(keys)).await.conditions().await.unwrap();
+    assert_eq!(known.shortcoming(), None);
 }

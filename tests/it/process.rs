@@ -19,7 +19,7 @@ use hk_aws::status::{Snapshot, State};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::s3::{self as store, ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
+use crate::support::s3::{self as store, ACCESS_KEY, Conditions, MemoryS3, REGION, SECRET_KEY};
 
 #[path = "../peers/daemon.rs"]
 mod daemon;
@@ -428,4 +428,25 @@ fn without_credentials_the_daemon_runs_keeps_every_file_and_says_what_is_missing
     let trouble = status.trouble.unwrap();
     assert!(trouble.advice.contains("credentials"), "{trouble:?}");
     assert_eq!(fs::read_dir(place.path().join("drop/CAM-EXT-001")).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_once_that_a_store_would_overwrite_and_when_it_could_not_be_asked() {
+    let store = MemoryS3::start(BUCKET).await;
+    store.take_conditions(Conditions::Ignored);
+    store.refuse().await;
+    let place = Place::new();
+    place.configure(&store.endpoint(), "");
+    let _daemon = place.start();
+    let log = || fs::read_to_string(place.path().join("log")).unwrap();
+    let said = |what: &str| log().lines().filter(|line| line.contains(what)).count();
+    wait_for("the word that it cannot be tried", SOON, || (said("cannot be tried yet") == 1).then_some(()));
+    assert_eq!(said("overwrites all the same"), 0);
+    store.accept().await;
+    for number in 0..3 {
+        let key = place.lay_down(number, "MOTION_DETECTION");
+        store.wait_for(|state| state.object(&key).is_some(), SOON).await;
+    }
+    assert_eq!((said("overwrites all the same"), said("cannot be tried yet")), (1, 1), "{}", log());
+    assert!(log().contains("looked at before it is written"), "{}", log());
 }

@@ -33,7 +33,7 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     fn is_probe(&self) -> bool {
-        self.path.ends_with(hk_aws::bucket::PROBE)
+        self.path.ends_with(hk_aws::bucket::PROBE) || self.query.contains(hk_aws::bucket::PROBE)
     }
 }
 

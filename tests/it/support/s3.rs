@@ -64,7 +64,7 @@ pub(crate) enum Conditions {
 pub(crate) struct Request {
     /// The name of the S3 operation, such as `PutObject`.
     pub(crate) operation: &'static str,
-    /// The object key, decoded; empty for operations on the bucket.
+    /// The object key, decoded; the prefix for `ListMultipartUploads`; empty for other operations on the bucket.
     pub(crate) key: String,
     /// The status answered; `None` while there is no answer, and for ever if a fault took it.
     pub(crate) status: Option<u16>,

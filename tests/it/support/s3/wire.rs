@@ -262,6 +262,8 @@ fn name<B>(request: &hyper::Request<B>) -> (&'static str, String) {
         (&Method::HEAD, true) => "HeadBucket",
         _ => "Other",
     };
+    let prefix = || query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
+    let key = if operation == "ListMultipartUploads" { prefix().unwrap_or_default() } else { key };
     (operation, percent_decode_str(key).decode_utf8_lossy().into_owned())
 }
 
