@@ -113,6 +113,8 @@ pub struct Page {
 pub struct Bucket {
     client: Client,
     config: config::S3,
+    /// Those that were given; otherwise they are looked for.
+    credentials: Option<Credentials>,
 }
 
 type Failed<E> = SdkError<E, HttpResponse>;
@@ -133,7 +135,7 @@ impl Bucket {
         if let Some(profile) = &config.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some(credentials) = credentials {
+        if let Some(credentials) = credentials.clone() {
             loader = loader.credentials_provider(credentials);
         }
         if let Some(endpoint) = &config.endpoint_url {
@@ -146,7 +148,12 @@ impl Bucket {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        Self { client: Client::from_conf(settings), config: config.clone() }
+        Self { client: Client::from_conf(settings), config: config.clone(), credentials }
+    }
+
+    /// The same bucket, as whoever starts now would reach it: the SDK reads the AWS files once and never again.
+    pub async fn renewed(&self) -> Self {
+        Self::connect(&self.config, self.credentials.clone()).await
     }
 
     /// Where objects go, for messages: `s3://bucket` and the endpoint if it is not AWS.
@@ -203,6 +210,7 @@ impl Bucket {
         let (lock_mode, lock_until) = self.lock(now);
         let (sse, sse_key) = self.encryption();
         let length = i64::try_from(source.size).unwrap_or(i64::MAX);
+        let checksum = self.wants_checksum().then(|| base64::encode(source.sha256));
         let sent = self
             .client
             .put_object()
@@ -214,7 +222,7 @@ impl Bucket {
             .set_metadata(Some(metadata(about)))
             .set_tagging(self.tagging(about))
             .storage_class(self.storage_class())
-            .set_checksum_sha256(self.wants_checksum().then(|| base64::encode(source.sha256)))
+            .set_checksum_sha256(checksum.clone())
             .set_object_lock_mode(lock_mode)
             .set_object_lock_retain_until_date(lock_until)
             .set_server_side_encryption(sse)
@@ -225,7 +233,10 @@ impl Bucket {
             .send()
             .await;
         match sent {
-            Ok(_) => Ok(true),
+            Ok(answer) => {
+                confirm("put object", answer.e_tag(), checksum.as_deref(), answer.checksum_sha256())?;
+                Ok(true)
+            }
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(Refusal::of("put object", &error)),
         }
@@ -296,6 +307,7 @@ impl Bucket {
                 .send()
                 .await
                 .map_err(|error| Refusal::of("upload part", &error))?;
+            confirm("upload part", sent.e_tag(), checksum.as_deref(), sent.checksum_sha256())?;
             parts.push(
                 CompletedPart::builder()
                     .part_number(number)
@@ -322,7 +334,10 @@ impl Bucket {
             .send()
             .await;
         match completed {
-            Ok(_) => Ok(true),
+            Ok(answer) => {
+                confirm("complete multipart upload", answer.e_tag(), None, None)?;
+                Ok(true)
+            }
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(Refusal::of("complete multipart upload", &error)),
         }
@@ -528,6 +543,21 @@ fn metadata(about: &About) -> std::collections::HashMap<String, String> {
 fn percent(bytes: &[u8], plain: impl Fn(u8) -> bool) -> String {
     let spell = |byte: &u8| if plain(*byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
     bytes.iter().map(spell).collect()
+}
+
+/// Makes sure that an answer of success is the store's: whatever answers in its place (a login page, a cache) says 200 to
+/// anything. S3 gives an `ETag` with every object and part, and repeats the checksum that was sent (S3 API Reference,
+/// `PutObject`); stores that do not repeat it are left to their `ETag`.
+fn confirm(what: &str, etag: Option<&str>, sent: Option<&str>, repeated: Option<&str>) -> Result<(), Refusal> {
+    if etag.is_none_or(str::is_empty) {
+        return Err(Refusal::not_s3(what, "it names no object (no ETag)"));
+    }
+    match (sent, repeated) {
+        (Some(sent), Some(repeated)) if sent != repeated => {
+            Err(Refusal::later(format!("failed to {what}: the store says that it holds other bytes than were sent")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn patience(bytes: u64) -> Builder {
