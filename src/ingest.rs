@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Refusal, Verdict};
 use crate::drop_folder::{OpenError, Sight, Taken};
-use crate::queue::{self, Hint, Now, Queue, backoff};
+use crate::queue::{self, Hint, Now, OWN_TROUBLE, Queue, backoff};
 use crate::status::{self, Snapshot};
 
 mod link;
@@ -25,7 +25,7 @@ mod tally;
 
 pub use one::{Context, Outcome, Stored, ingest_one};
 
-use link::{Link, News};
+use link::{Link, News, Turn};
 use survey::{Batch, Done, Surveyor};
 use tally::Tally;
 
@@ -39,15 +39,18 @@ const DISPOSE_AGAIN: Duration = Duration::from_mins(1);
 /// Why a file that was cut off is still there.
 const CUT_OFF: &str = "cut off; what there is is stored, and it waits for the camera to resume or send it again";
 
+/// Most time for uploads in work at the end while the bucket does not answer.
+const DRAIN_WHILE_DOWN: Duration = Duration::from_secs(1);
+
 /// How often the drop folder itself is checked to be the one that is watched, and the status is renewed.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What the daemon asks of the loop.
 #[derive(Debug)]
 pub enum Command {
-    /// Work by these settings from now on.
+    /// Work by these settings from now on, and try everything that failed.
     Reload(Arc<Context>),
-    /// Look at everything.
+    /// Look at everything, and try everything that failed.
     Look,
 }
 
@@ -65,6 +68,17 @@ impl std::fmt::Debug for Report {
     }
 }
 
+type Worked = (Outcome, Arc<Context>);
+
+/// How an upload began.
+#[derive(Debug)]
+struct InWork {
+    path: PathBuf,
+    context: Arc<Context>,
+    /// How many captures had been stored then.
+    stored: u64,
+}
+
 /// The loop's state.
 #[derive(Debug)]
 pub struct Ingest {
@@ -72,8 +86,9 @@ pub struct Ingest {
     queue: Queue,
     surveyor: Surveyor,
     link: Link,
-    uploads: JoinSet<(PathBuf, Outcome)>,
-    upload_paths: HashMap<Id, PathBuf>,
+    /// Each gives back the context that it worked with.
+    uploads: JoinSet<Worked>,
+    in_work: HashMap<Id, InWork>,
     scanned_once: bool,
     folder_trouble: Option<status::Trouble>,
     tally: Tally,
@@ -88,7 +103,7 @@ impl Ingest {
             surveyor: Surveyor::new(now),
             link: Link::default(),
             uploads: JoinSet::new(),
-            upload_paths: HashMap::new(),
+            in_work: HashMap::new(),
             scanned_once: false,
             folder_trouble: None,
             tally: Tally::new(now.wall.into()),
@@ -119,9 +134,9 @@ impl Ingest {
                 () = stop.cancelled() => break,
                 Some(command) = commands.recv() => self.obey(command),
                 Some(done) = self.uploads.join_next_with_id() => {
-                    let degraded = self.link.down().is_some();
+                    let degraded = self.link.outage().is_some();
                     self.judge(done);
-                    if degraded != self.link.down().is_some() {
+                    if degraded != self.link.outage().is_some() {
                         report.snapshot.send_replace(self.snapshot(status::State::Ok));
                     }
                 }
@@ -142,6 +157,8 @@ impl Ingest {
             }
         }
         report.snapshot.send_replace(self.snapshot(status::State::Stopping));
+        // What hangs in a dead link does not come back to life in time.
+        let drain = if self.link.down().is_some() { drain.min(DRAIN_WHILE_DOWN) } else { drain };
         let drained = tokio::time::timeout(drain, async {
             while let Some(done) = self.uploads.join_next_with_id().await {
                 (report.beat)(self.now());
@@ -161,22 +178,27 @@ impl Ingest {
 
     fn next_wake(&self, now: Now) -> Instant {
         let idle = now.steady + TICK;
-        let timers = [self.queue.next_wake(), self.link.next_probe(), Some(self.surveyor.next_scan())];
+        let probe = self.link.next_turn(self.queue.has_newcomer());
+        let timers = [self.queue.next_wake(), probe, Some(self.surveyor.next_scan())];
         timers.into_iter().flatten().filter(|wake| *wake > now.steady).fold(idle, Instant::min)
     }
 
     fn obey(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Look => self.surveyor.scan_soon(now),
+            Command::Look => {
+                self.surveyor.scan_soon(now);
+                self.link.probe_soon(!self.uploads.is_empty(), now);
+                self.queue.retry_even_own_trouble();
+            }
             Command::Reload(context) => {
                 if context.folder.path() != self.context.folder.path() {
                     self.queue = Queue::new(queue::CAPACITY, context.config.drop_folder.settle);
                 }
                 self.queue.set_settle(context.config.drop_folder.settle);
                 self.context = context;
-                self.link = Link::default();
-                self.queue.retry_all();
+                self.link.reloaded(now);
+                self.queue.retry_even_own_trouble();
                 self.surveyor.watch_anew(&self.context.folder, now);
                 self.follow_folder();
             }
@@ -251,31 +273,62 @@ impl Ingest {
     }
 
     fn start_uploads(&mut self, now: Now) {
-        let allowed = self.link.allowance(self.context.config.upload.concurrency, now);
-        while self.uploads.len() < allowed {
-            let Some(path) = self.queue.next(now) else { break };
-            let context = Arc::clone(&self.context);
-            let task = path.clone();
+        let concurrency = self.context.config.upload.concurrency;
+        loop {
+            // While nothing can be stored, what began with other settings does not hold up the trial of these.
+            let in_work = match self.link.down() {
+                None => self.uploads.len(),
+                Some(_) => self.in_work.values().filter(|work| self.is_current(&work.context)).count(),
+            };
+            let path = match self.link.turn(concurrency, in_work, self.queue.has_newcomer(), now) {
+                Turn::Wait => break,
+                Turn::Next => self.queue.next(now),
+                Turn::Probe => self.queue.next_to_probe(now),
+            };
+            let Some(path) = path else { break };
+            self.link.probe_begins();
+            // What needs the operator may have been mended in the AWS files.
+            let renew = self.link.down().is_some_and(|down| down.refusal.verdict == Verdict::NeedsOperator);
+            let (task, mut context) = (path.clone(), Arc::clone(&self.context));
             let handle = self.uploads.spawn(async move {
-                let outcome = ingest_one(context, task.clone()).await;
-                (task, outcome)
+                if renew {
+                    context = Arc::new(context.renewed().await);
+                }
+                (ingest_one(Arc::clone(&context), task).await, context)
             });
-            self.upload_paths.insert(handle.id(), path);
+            let stored = self.tally.stored.captures;
+            self.in_work.insert(handle.id(), InWork { path, context: Arc::clone(&self.context), stored });
         }
     }
 
-    fn judge(&mut self, done: Result<(Id, (PathBuf, Outcome)), JoinError>) {
+    /// Whether no reload has made other settings of these.
+    fn is_current(&self, context: &Context) -> bool {
+        Arc::ptr_eq(&context.config, &self.context.config)
+    }
+
+    fn judge(&mut self, done: Result<(Id, Worked), JoinError>) {
         let now = self.now();
-        let (path, outcome) = match done {
-            Ok((id, done)) => {
-                self.upload_paths.remove(&id);
-                done
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(InWork { path, context: began_with, stored: began }) = self.in_work.remove(&id) else { return };
+        let same_folder = began_with.folder.path() == self.context.folder.path();
+        let outcome = match done {
+            Ok((_, (outcome, context))) => {
+                let is_renewed = !Arc::ptr_eq(&context, &began_with);
+                if is_renewed && self.is_current(&context) {
+                    self.context = context;
+                }
+                outcome
             }
-            Err(error) => {
-                let Some(path) = self.upload_paths.remove(&error.id()) else { return };
-                return self.set_aside(&path, &format!("the upload panicked: {error}"), now);
-            }
+            Err(error) if same_folder => return self.set_aside(&path, &format!("the upload panicked: {error}"), now),
+            Err(error) => return tracing::error!("the upload of {} panicked: {error}", show(&path)),
         };
+        if !same_folder {
+            // A reload named another drop folder: what is not stored stays in the old one, and the queue knows nothing of it.
+            if let Outcome::Stored(stored) | Outcome::Partial(stored, _) = outcome {
+                self.tell_stored(&stored, now);
+            }
+            return;
+        }
         match outcome {
             Outcome::Stored(stored) => self.stored(&path, &stored, None, now),
             Outcome::Partial(stored, wait) => self.stored(&path, &stored, Some(wait), now),
@@ -286,10 +339,14 @@ impl Ingest {
                 self.surveyor.hints.at(&path, Hint::Scan);
             }
             Outcome::Empty(since) => self.empty(&path, since, now),
-            Outcome::Refused(refusal) => self.refused(&path, &refusal, now),
+            Outcome::Refused(refusal) if !self.is_current(&began_with) => {
+                self.queue.hold(&path, &refusal.to_string(), now.steady);
+            }
+            Outcome::Refused(refusal) => self.refused(&path, &refusal, began, now),
             Outcome::Unreadable(reason) => {
-                self.queue.failed(&path, self.tally.stored.captures);
-                if self.queue.hold(&path, &reason, now.steady + LONGEST_WAIT) {
+                self.queue.failed(&path, began, self.tally.stored.captures, self.link.down().is_some());
+                let wait = backoff(self.queue.failures(&path), FIRST_WAIT, LONGEST_WAIT, jitter(now));
+                if self.queue.hold(&path, &reason, now.steady + wait) {
                     let message = format!("failed to open {}: {reason}; let the daemon's user read it", show(&path));
                     tracing::error!("{message}");
                     self.remember(message);
@@ -298,8 +355,8 @@ impl Ingest {
         }
     }
 
-    /// Takes note of a stored capture; `wait` where it was cut off and its file stays for a while.
-    fn stored(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
+    /// Says that a capture is stored.
+    fn tell_stored(&mut self, stored: &Stored, now: Now) {
         if !(stored.partial && stored.again) {
             self.tally.remember_stored(stored, now.wall.into());
         }
@@ -329,9 +386,15 @@ impl Ingest {
             tracing::warn!(camera = capture.camera, "{message}");
             self.remember(message);
         }
+    }
+
+    /// Takes note of a stored capture; `wait` where it was cut off and its file stays for a while.
+    fn stored(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
+        self.tell_stored(stored, now);
+        let was_down = self.link.down().is_some();
         let news = self.link.succeeded(now);
         self.say(&news);
-        if news != News::None {
+        if was_down {
             self.queue.retry_all();
         }
         if let Some(reason) = &stored.left {
@@ -360,17 +423,18 @@ impl Ingest {
         }
     }
 
-    fn refused(&mut self, path: &Path, refusal: &Refusal, now: Now) {
+    fn refused(&mut self, path: &Path, refusal: &Refusal, began: u64, now: Now) {
         if refusal.verdict == Verdict::GiveUpOnThisFile {
             return self.set_aside(path, &refusal.to_string(), now);
         }
-        let own = self.queue.failed(path, self.tally.stored.captures);
-        let news = self.link.failed(refusal, own > 0, jitter(now), now);
+        let own = self.queue.failed(path, began, self.tally.stored.captures, self.link.down().is_some());
+        let news = self.link.failed(refusal, own, jitter(now), now);
         let until = match self.link.next_probe() {
-            Some(probe) => probe,
-            None => now.steady + backoff(own, FIRST_WAIT, LONGEST_WAIT, jitter(now)),
+            Some(probe) if own < OWN_TROUBLE => probe,
+            _ => now.steady + backoff(own, FIRST_WAIT, LONGEST_WAIT, jitter(now)),
         };
-        if own > 0 && self.link.down().is_none() {
+        // Ever more seldom: it may go on for weeks.
+        if own >= OWN_TROUBLE && own.is_power_of_two() {
             tracing::warn!(key = show(path), "{} waits by itself, others are stored: {refusal}", show(path));
         }
         self.say(&news);
@@ -446,7 +510,7 @@ impl Ingest {
     fn snapshot(&self, state: status::State) -> Snapshot {
         let waits = self.tally.waits(&self.queue);
         let trouble = self.folder_trouble.clone().or_else(|| {
-            self.link.down().map(|down| status::Trouble {
+            self.link.outage().map(|down| status::Trouble {
                 since: down.since.into(),
                 reason: down.refusal.reason.clone(),
                 advice: down.refusal.advice.clone(),

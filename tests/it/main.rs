@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "tests remove what they made and read the clock")]
 
+mod answers;
 mod commands;
 mod config;
 mod corpus;
@@ -9,6 +10,7 @@ mod docs;
 mod folder;
 mod invariants;
 mod names;
+mod poison;
 mod process;
 mod support;
 mod support_s3;
