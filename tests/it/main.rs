@@ -12,6 +12,7 @@ mod invariants;
 mod names;
 mod poison;
 mod process;
+mod stopping;
 mod support;
 mod support_s3;
 mod trouble;
