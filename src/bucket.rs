@@ -132,6 +132,8 @@ pub struct Bucket {
     pace: Pace,
     /// Known from the beginning of AWS.
     conditions: Arc<OnceCell<Conditions>>,
+    /// Those that were given; otherwise they are looked for.
+    credentials: Option<Credentials>,
 }
 
 type Failed<E> = SdkError<E, HttpResponse>;
@@ -152,7 +154,7 @@ impl Bucket {
         if let Some(profile) = &config.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some(credentials) = credentials {
+        if let Some(credentials) = credentials.clone() {
             loader = loader.credentials_provider(credentials);
         }
         if let Some(endpoint) = &config.endpoint_url {
@@ -172,7 +174,13 @@ impl Bucket {
         // The environment can name another store than AWS, too.
         let aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
         let conditions = Arc::new(OnceCell::new_with(aws.then_some(Conditions::HONOURED)));
-        Self { client: Client::from_conf(settings), config: config.clone(), pace, conditions }
+        Self { client: Client::from_conf(settings), config: config.clone(), pace, conditions, credentials }
+    }
+
+    /// The same bucket, as whoever starts now would reach it: the SDK reads the AWS files once and never again.
+    pub async fn renewed(&self) -> Self {
+        let conditions = Arc::clone(&self.conditions);
+        Self { conditions, ..Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await }
     }
 
     /// Where objects go, for messages: `s3://bucket` and the endpoint if it is not AWS.
@@ -243,6 +251,7 @@ impl Bucket {
         let (lock_mode, lock_until) = self.lock(when.now);
         let (sse, sse_key) = self.encryption();
         let length = i64::try_from(source.size).unwrap_or(i64::MAX);
+        let checksum = self.wants_checksum().then(|| base64::encode(source.sha256));
         let phase = watch::Sender::new(Phase::Start);
         let sending = self
             .client
@@ -255,7 +264,7 @@ impl Bucket {
             .set_metadata(Some(metadata(about)))
             .set_tagging(self.tagging(about))
             .storage_class(self.storage_class())
-            .set_checksum_sha256(self.wants_checksum().then(|| base64::encode(source.sha256)))
+            .set_checksum_sha256(checksum.clone())
             .set_object_lock_mode(lock_mode)
             .set_object_lock_retain_until_date(lock_until)
             .set_server_side_encryption(sse)
@@ -265,7 +274,10 @@ impl Bucket {
             .config_override(no_total_time())
             .send();
         match stall::watched("put object", source.size, when.patience, &phase, sending).await? {
-            Ok(_) => Ok(true),
+            Ok(answer) => {
+                confirm("put object", answer.e_tag(), checksum.as_deref(), answer.checksum_sha256())?;
+                Ok(true)
+            }
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(Refusal::of("put object", &error)),
         }
@@ -440,6 +452,21 @@ fn no_total_time() -> Builder {
 
 fn sha256_base64(bytes: &[u8]) -> String {
     base64::encode(Sha256::digest(bytes))
+}
+
+/// Makes sure that an answer of success is the store's: whatever answers in its place (a login page, a cache) says 200 to
+/// anything. S3 gives an `ETag` with every object and part, and repeats the checksum that was sent (S3 API Reference,
+/// `PutObject`); stores that do not repeat it are left to their `ETag`.
+fn confirm(what: &str, etag: Option<&str>, sent: Option<&str>, repeated: Option<&str>) -> Result<(), Refusal> {
+    if etag.is_none_or(str::is_empty) {
+        return Err(Refusal::not_s3(what, "it names no object (no ETag)"));
+    }
+    match (sent, repeated) {
+        (Some(sent), Some(repeated)) if sent != repeated => {
+            Err(Refusal::later(format!("failed to {what}: the store says that it holds other bytes than were sent")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a failure to read means; [`Refusal::of`] advises those who write.

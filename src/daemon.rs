@@ -2,11 +2,18 @@
 //!
 //! Start: folders and lock, the drop folder must be readable, then the loop; READY once the folder is watched and was
 //! scanned. A bucket that cannot be reached is a status, not a failed start. Stop: the first signal starts nothing new
-//! and waits for what is in work, the second ends the process at once. Reload: a wrong file is refused as a whole.
+//! and waits for what is in work, the second ends the process at once. Reload: a wrong file is refused as a whole. Reload
+//! and the signal to look also say that something is mended: what failed is tried at once.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
@@ -28,6 +35,9 @@ use crate::status::{Snapshot, State};
 /// How long uploads in work may take to finish at the end: less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// How long systemd is waited for when it does not read what it is told.
+const NOTICE_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Reads the clocks. Everything else is told what time it is.
 #[expect(clippy::disallowed_methods, reason = "this is where real time is read")]
 pub fn now() -> Now {
@@ -41,7 +51,7 @@ pub fn now() -> Now {
 pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
     // Nobody sends commands; the sender must live, or the loop would see the end of the channel.
     let (_commands, received) = mpsc::channel(1);
-    run_with(Arc::new(config), credentials, Pace::new(now), stop, received).await
+    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default()).await
 }
 
 /// Runs the daemon as a service: by the signals of the process.
@@ -56,9 +66,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
     // One for all configurations: a reload changes the limit of uploads under way, too.
     let pace = Pace::new(now);
-    let listener = listen(signals, Arc::clone(&config), pace.clone(), stop.clone(), commands);
+    let ready = Arc::new(AtomicBool::new(false));
+    let listener = listen(signals, Arc::clone(&config), pace.clone(), stop.clone(), commands, Arc::clone(&ready));
     let _listener = AbortOnDropHandle::new(tokio::spawn(listener));
-    run_with(config, None, pace, stop, received).await
+    run_with(config, None, pace, stop, received, ready).await
 }
 
 async fn run_with(
@@ -67,6 +78,7 @@ async fn run_with(
     pace: Pace,
     stop: CancellationToken,
     commands: mpsc::Receiver<Command>,
+    ready: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     for folder in [&config.state_dir, &config.runtime_dir] {
         std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
@@ -95,7 +107,7 @@ async fn run_with(
     let ingest = Ingest::new(context);
     let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
     // Each task ends with this function, however it ends.
-    let teller = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, config.runtime_dir.clone())));
+    let teller = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, config.runtime_dir.clone(), ready)));
     let report = Report { snapshot, beat: watchdog() };
     let told_stop = stop.clone();
     let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -155,9 +167,9 @@ fn watchdog() -> Box<dyn FnMut(Now) + Send> {
     })
 }
 
-/// Passes snapshots on to `status.json` and to systemd, until the loop is gone.
-async fn tell(mut snapshots: watch::Receiver<Snapshot>, folder: std::path::PathBuf) {
-    let (mut ready, mut line, mut complained) = (false, String::new(), false);
+/// Passes snapshots on to `status.json` and to systemd, until the loop is gone; `ready` is whether systemd was told so.
+async fn tell(mut snapshots: watch::Receiver<Snapshot>, folder: std::path::PathBuf, ready: Arc<AtomicBool>) {
+    let (mut line, mut complained) = (String::new(), false);
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
         let (said, state, target) = (snapshot.line(), snapshot.state, folder.clone());
@@ -170,13 +182,12 @@ async fn tell(mut snapshots: watch::Receiver<Snapshot>, folder: std::path::PathB
             }
             _ => {}
         }
-        if said != line {
-            notify(&[NotifyState::Status(&said)]);
+        if said != line && notify(&[NotifyState::Status(&said)]) {
             line = said;
         }
-        if !ready && !matches!(state, State::Starting | State::Stopping) {
-            ready = true;
-            notify(&[NotifyState::Ready]);
+        // Until it is heard: systemd gives up on a daemon that never says so.
+        if !matches!(state, State::Starting | State::Stopping) && !ready.load(Ordering::Acquire) {
+            ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
         }
         if snapshots.changed().await.is_err() {
             return;
@@ -190,9 +201,12 @@ async fn listen(
     pace: Pace,
     stop: CancellationToken,
     commands: mpsc::Sender<Command>,
+    ready: Arc<AtomicBool>,
 ) {
     while let Some(signal) = signals.next().await {
         let command = match signal {
+            // Nobody takes commands any more, and a full channel must not keep the second signal waiting.
+            SIGHUP | SIGUSR1 if stop.is_cancelled() => None,
             SIGHUP => reload(&config, &pace).await.map(|context| Command::Reload(Arc::new(context))),
             SIGUSR1 => Some(Command::Look),
             _ if stop.is_cancelled() => {
@@ -210,8 +224,9 @@ async fn listen(
         {
             return;
         }
-        if signal == SIGHUP {
-            notify(&[NotifyState::Ready]);
+        if signal == SIGHUP && ready.load(Ordering::Acquire) {
+            // What is not heard now is told with the next snapshot.
+            ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
         }
     }
 }
@@ -243,7 +258,24 @@ async fn reload(running: &Config, pace: &Pace) -> Option<Context> {
     Some(Context::new(Arc::new(config), None, pace.clone(), now).await)
 }
 
-fn notify(states: &[NotifyState<'_>]) {
-    // Without systemd nobody listens, and that is no fault.
-    let _unheard = sd_notify::notify(states);
+/// Tells systemd, if it is there; says whether it can be counted on to hear.
+fn notify(states: &[NotifyState<'_>]) -> bool {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return true };
+    let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+    send_notice(&address, lines.join("\n").as_bytes()).is_ok()
+}
+
+/// Sends one datagram to a path, or to the abstract name behind an `@` (`sd_notify(3)`).
+///
+/// The library's own call waits for as long as nobody reads, which may be for ever: neither the loop nor the end of the
+/// daemon may hang on that.
+fn send_notice(address: &OsStr, notice: &[u8]) -> io::Result<()> {
+    let address = match address.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(address)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(NOTICE_TIMEOUT))?;
+    socket.connect_addr(&address)?;
+    socket.send(notice).map(drop)
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Patience, Refusal, Verdict};
 use crate::drop_folder::{OpenError, Sight, Taken};
-use crate::queue::{self, Due, Hint, Now, Queue, Wanted, backoff};
+use crate::queue::{self, Due, Hint, Now, OWN_TROUBLE, Queue, backoff};
 use crate::status::{self, Snapshot};
 
 mod link;
@@ -27,7 +27,7 @@ mod tally;
 
 pub use one::{Context, Outcome, Stored, ingest_one};
 
-use link::{Allowance, Link, News};
+use link::{Link, News, Turn};
 use places::Places;
 use survey::{Batch, Done, Surveyor};
 use tally::Tally;
@@ -42,15 +42,18 @@ const DISPOSE_AGAIN: Duration = Duration::from_mins(1);
 /// Why a file that was cut off is still there.
 const CUT_OFF: &str = "cut off; what there is is stored, and it waits for the camera to resume or send it again";
 
+/// Most time for uploads in work at the end while the bucket does not answer.
+const DRAIN_WHILE_DOWN: Duration = Duration::from_secs(1);
+
 /// How often the drop folder itself is checked to be the one that is watched, and the status is renewed.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What the daemon asks of the loop.
 #[derive(Debug)]
 pub enum Command {
-    /// Work by these settings from now on.
+    /// Work by these settings from now on, and try everything that failed.
     Reload(Arc<Context>),
-    /// Look at everything.
+    /// Look at everything, and try everything that failed.
     Look,
 }
 
@@ -68,11 +71,16 @@ impl std::fmt::Debug for Report {
     }
 }
 
-/// An upload under way.
+type Worked = (Outcome, Arc<Context>);
+
+/// How an upload began.
 #[derive(Debug)]
-struct Work {
+struct InWork {
     due: Due,
-    /// How many outages there had been when it began.
+    context: Arc<Context>,
+    /// How many captures had been stored then.
+    stored: u64,
+    /// How many outages there had been.
     outages: u64,
 }
 
@@ -83,8 +91,9 @@ pub struct Ingest {
     queue: Queue,
     surveyor: Surveyor,
     link: Link,
-    uploads: JoinSet<(PathBuf, Outcome)>,
-    work: HashMap<Id, Work>,
+    /// Each gives back the context that it worked with.
+    uploads: JoinSet<Worked>,
+    in_work: HashMap<Id, InWork>,
     scanned_once: bool,
     folder_trouble: Option<status::Trouble>,
     tally: Tally,
@@ -99,7 +108,7 @@ impl Ingest {
             surveyor: Surveyor::new(now),
             link: Link::default(),
             uploads: JoinSet::new(),
-            work: HashMap::new(),
+            in_work: HashMap::new(),
             scanned_once: false,
             folder_trouble: None,
             tally: Tally::new(now.wall.into()),
@@ -130,9 +139,9 @@ impl Ingest {
                 () = stop.cancelled() => break,
                 Some(command) = commands.recv() => self.obey(command),
                 Some(done) = self.uploads.join_next_with_id() => {
-                    let degraded = self.link.down().is_some();
+                    let degraded = self.link.outage().is_some();
                     self.judge(done);
-                    if degraded != self.link.down().is_some() {
+                    if degraded != self.link.outage().is_some() {
                         report.snapshot.send_replace(self.snapshot(status::State::Ok));
                     }
                 }
@@ -153,6 +162,8 @@ impl Ingest {
             }
         }
         report.snapshot.send_replace(self.snapshot(status::State::Stopping));
+        // What hangs in a dead link does not come back to life in time.
+        let drain = if self.link.down().is_some() { drain.min(DRAIN_WHILE_DOWN) } else { drain };
         let drained = tokio::time::timeout(drain, async {
             while let Some(done) = self.uploads.join_next_with_id().await {
                 (report.beat)(self.now());
@@ -172,22 +183,27 @@ impl Ingest {
 
     fn next_wake(&self, now: Now) -> Instant {
         let idle = now.steady + TICK;
-        let timers = [self.queue.next_wake(), self.link.next_probe(), Some(self.surveyor.next_scan())];
+        let probe = self.link.next_turn(self.queue.has_newcomer());
+        let timers = [self.queue.next_wake(), probe, Some(self.surveyor.next_scan())];
         timers.into_iter().flatten().filter(|wake| *wake > now.steady).fold(idle, Instant::min)
     }
 
     fn obey(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Look => self.surveyor.scan_soon(now),
+            Command::Look => {
+                self.surveyor.scan_soon(now);
+                self.link.probe_soon(!self.uploads.is_empty(), now);
+                self.queue.retry_even_own_trouble();
+            }
             Command::Reload(context) => {
                 if context.folder.path() != self.context.folder.path() {
                     self.queue = Queue::new(queue::CAPACITY, context.config.drop_folder.settle);
                 }
                 self.queue.set_settle(context.config.drop_folder.settle);
                 self.context = context;
-                self.link = Link::default();
-                self.queue.retry_all();
+                self.link.reloaded(now);
+                self.queue.retry_even_own_trouble();
                 self.surveyor.watch_anew(&self.context.folder, now);
                 self.follow_folder();
             }
@@ -266,48 +282,73 @@ impl Ingest {
     }
 
     fn start_uploads(&mut self, now: Now) {
+        let concurrency = self.context.config.upload.concurrency;
         loop {
-            // What began before the last outage may hang in it for a while: it takes nobody's place.
-            let counted = self.work.values().filter(|work| work.outages == self.link.outages());
-            let places = counted.fold(Places::default(), |places, work| places.with(work.due.large));
-            let concurrency = self.context.config.upload.concurrency;
-            let crowded = self.work.len() > places::MOST_FOLD * concurrency;
-            let (due, patience) = match self.link.allowance(now) {
-                Allowance::Full if crowded => return,
-                Allowance::Full => {
+            let places = self.places();
+            let crowded = self.in_work.len() > places::MOST_FOLD * concurrency;
+            let (due, patience) = match self.link.turn(places.is_empty(), self.queue.has_newcomer(), now) {
+                Turn::Wait => return,
+                Turn::Next if crowded => return,
+                Turn::Next => {
                     let Some(wanted) = places.wanted(concurrency) else { return };
                     (self.queue.next(wanted, now), Patience::Ordinary)
                 }
-                Allowance::Probe(patience) if places.is_empty() => {
-                    // A picture tells sooner than a clip whether the bucket can be reached.
-                    let small = self.queue.next(Wanted::Small, now);
-                    (small.or_else(|| self.queue.next(Wanted::Any, now)), patience)
-                }
-                Allowance::Probe(_) | Allowance::None => return,
+                Turn::Probe(patience) => (self.queue.next_to_probe(now), patience),
             };
             let Some(due) = due else { return };
-            let (context, path) = (Arc::clone(&self.context), due.path.clone());
+            self.link.probe_begins();
+            // What needs the operator may have been mended in the AWS files.
+            let renew = self.link.down().is_some_and(|down| down.refusal.verdict == Verdict::NeedsOperator);
+            let (path, mut context) = (due.path.clone(), Arc::clone(&self.context));
             let rest = self.queue.rest(&path, now);
             let handle = self.uploads.spawn(async move {
-                let outcome = ingest_one(context, path.clone(), rest, patience).await;
-                (path, outcome)
+                if renew {
+                    context = Arc::new(context.renewed().await);
+                }
+                (ingest_one(Arc::clone(&context), path, rest, patience).await, context)
             });
-            self.work.insert(handle.id(), Work { due, outages: self.link.outages() });
+            let (stored, outages) = (self.tally.stored.captures, self.link.outages());
+            self.in_work.insert(handle.id(), InWork { due, context: Arc::clone(&self.context), stored, outages });
         }
     }
 
-    fn judge(&mut self, done: Result<(Id, (PathBuf, Outcome)), JoinError>) {
+    /// The places that are taken. What began before the last outage may hang in it for a while, and while nothing can be
+    /// stored, what began with other settings does not hold up the trial of these: neither takes anybody's place.
+    fn places(&self) -> Places {
+        let up = self.link.down().is_none();
+        let counts = |work: &&InWork| work.outages == self.link.outages() && (up || self.is_current(&work.context));
+        self.in_work.values().filter(counts).fold(Places::default(), |places, work| places.with(work.due.large))
+    }
+
+    /// Whether no reload has made other settings of these.
+    fn is_current(&self, context: &Context) -> bool {
+        Arc::ptr_eq(&context.config, &self.context.config)
+    }
+
+    fn judge(&mut self, done: Result<(Id, Worked), JoinError>) {
         let now = self.now();
-        let (path, outcome) = match done {
-            Ok((id, done)) => {
-                self.work.remove(&id);
-                done
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(InWork { due, context: began_with, stored: began, .. }) = self.in_work.remove(&id) else { return };
+        let path = due.path;
+        let same_folder = began_with.folder.path() == self.context.folder.path();
+        let outcome = match done {
+            Ok((_, (outcome, context))) => {
+                let is_renewed = !Arc::ptr_eq(&context, &began_with);
+                if is_renewed && self.is_current(&context) {
+                    self.context = context;
+                }
+                outcome
             }
-            Err(error) => {
-                let Some(work) = self.work.remove(&error.id()) else { return };
-                return self.set_aside(&work.due.path, &format!("the upload panicked: {error}"), now);
-            }
+            Err(error) if same_folder => return self.set_aside(&path, &format!("the upload panicked: {error}"), now),
+            Err(error) => return tracing::error!("the upload of {} panicked: {error}", show(&path)),
         };
+        if !same_folder {
+            // A reload named another drop folder: what is not stored stays in the old one, and the queue knows nothing of it.
+            if let Outcome::Stored(stored) | Outcome::Partial(stored, _) = outcome {
+                self.tell_stored(&stored, now);
+            }
+            return;
+        }
         match outcome {
             Outcome::Stored(stored) => self.stored(&path, &stored, None, now),
             Outcome::Partial(stored, wait) => self.stored(&path, &stored, Some(wait), now),
@@ -318,10 +359,14 @@ impl Ingest {
                 self.surveyor.hints.at(&path, Hint::Scan);
             }
             Outcome::Empty(age) => self.empty(&path, age, now),
-            Outcome::Refused(refusal) => self.refused(&path, &refusal, now),
+            Outcome::Refused(refusal) if !self.is_current(&began_with) => {
+                self.queue.hold(&path, &refusal.to_string(), now.steady);
+            }
+            Outcome::Refused(refusal) => self.refused(&path, &refusal, began, now),
             Outcome::Unreadable(reason) => {
-                self.queue.failed(&path, self.tally.stored.captures);
-                if self.queue.hold(&path, &reason, now.steady + LONGEST_WAIT) {
+                self.queue.failed(&path, began, self.tally.stored.captures, self.link.down().is_some());
+                let wait = backoff(self.queue.failures(&path), FIRST_WAIT, LONGEST_WAIT, jitter(now));
+                if self.queue.hold(&path, &reason, now.steady + wait) {
                     let message = format!("failed to open {}: {reason}; let the daemon's user read it", show(&path));
                     tracing::error!("{message}");
                     self.remember(message);
@@ -330,8 +375,8 @@ impl Ingest {
         }
     }
 
-    /// Takes note of a stored capture; `wait` where it was cut off and its file stays for a while.
-    fn stored(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
+    /// Says that a capture is stored.
+    fn tell_stored(&mut self, stored: &Stored, now: Now) {
         if !(stored.partial && stored.again) {
             self.tally.remember_stored(stored, now.wall.into());
         }
@@ -361,9 +406,15 @@ impl Ingest {
             tracing::warn!(camera = capture.camera, "{message}");
             self.remember(message);
         }
+    }
+
+    /// Takes note of a stored capture; `wait` where it was cut off and its file stays for a while.
+    fn stored(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
+        self.tell_stored(stored, now);
+        let was_down = self.link.down().is_some();
         let news = self.link.succeeded(now);
         self.say(&news);
-        if news != News::None {
+        if was_down {
             self.queue.retry_all();
         }
         if let Some(reason) = &stored.left {
@@ -391,17 +442,18 @@ impl Ingest {
         }
     }
 
-    fn refused(&mut self, path: &Path, refusal: &Refusal, now: Now) {
+    fn refused(&mut self, path: &Path, refusal: &Refusal, began: u64, now: Now) {
         if refusal.verdict == Verdict::GiveUpOnThisFile {
             return self.set_aside(path, &refusal.to_string(), now);
         }
-        let own = self.queue.failed(path, self.tally.stored.captures);
-        let news = self.link.failed(refusal, own > 0, jitter(now), now);
+        let own = self.queue.failed(path, began, self.tally.stored.captures, self.link.down().is_some());
+        let news = self.link.failed(refusal, own, jitter(now), now);
         let until = match self.link.next_probe() {
-            Some(probe) => probe,
-            None => now.steady + backoff(own, FIRST_WAIT, LONGEST_WAIT, jitter(now)),
+            Some(probe) if own < OWN_TROUBLE => probe,
+            _ => now.steady + backoff(own, FIRST_WAIT, LONGEST_WAIT, jitter(now)),
         };
-        if own > 0 && self.link.down().is_none() {
+        // Ever more seldom: it may go on for weeks.
+        if own >= OWN_TROUBLE && own.is_power_of_two() {
             tracing::warn!(key = show(path), "{} waits by itself, others are stored: {refusal}", show(path));
         }
         self.say(&news);
@@ -480,7 +532,7 @@ impl Ingest {
     fn snapshot(&self, state: status::State) -> Snapshot {
         let waits = self.tally.waits(&self.queue);
         let trouble = self.folder_trouble.clone().or_else(|| {
-            self.link.down().map(|down| status::Trouble {
+            self.link.outage().map(|down| status::Trouble {
                 since: down.since.into(),
                 reason: down.refusal.reason.clone(),
                 advice: down.refusal.advice.clone(),

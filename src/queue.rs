@@ -22,8 +22,9 @@ pub const BACKLOG_TURN: u32 = 4;
 /// A file of this many bytes or more is large: a clip, where pictures are smaller.
 pub const LARGE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A file that failed so often while others did not is left to its own waits when the bucket answers again.
-const OWN_TROUBLE: u32 = 2;
+/// A file that failed so often while others did not is in trouble of its own: it is left to its own waits when the bucket
+/// answers again.
+pub const OWN_TROUBLE: u32 = 2;
 
 /// First wait of a file that was open for writing when its turn came.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
@@ -98,6 +99,8 @@ pub struct Queue {
     settle: Duration,
     turn: u32,
     left_on_disk: bool,
+    /// The file that came last.
+    newcomer: Option<Name>,
 }
 
 /// Queued files by age, the large ones apart, because they may have to wait where small ones need not.
@@ -167,6 +170,7 @@ impl Queue {
             settle,
             turn: 0,
             left_on_disk: false,
+            newcomer: None,
         }
     }
 
@@ -194,7 +198,7 @@ impl Queue {
         }
         let quiet = hint == Hint::Closed || now.steady.duration_since(item.since) >= self.settle;
         if item.state == State::Settling && quiet {
-            self.enqueue(&name);
+            self.arrives(&name);
         } else if item.state == State::Settling && item.due <= now.steady {
             let due = item.since + self.settle;
             self.wait(&name, State::Settling, due);
@@ -222,7 +226,7 @@ impl Queue {
         self.by_age.insert((stamp.modified, Arc::clone(name)));
         self.items.insert(Arc::clone(name), item);
         if hint == Hint::Closed || is_quiet(&stamp, self.settle, now.wall) {
-            self.enqueue(name);
+            self.arrives(name);
         } else {
             self.wait(name, State::Settling, now.steady + self.settle);
         }
@@ -258,6 +262,28 @@ impl Queue {
     pub fn rest(&self, path: &Path, now: Now) -> Option<(Stamp, Duration)> {
         let item = self.items.get(path)?;
         Some((item.stamp, item.stamp.age(item.seen.wall) + now.steady.duration_since(item.seen.steady)))
+    }
+
+    /// The file to find out with whether the bucket stores again, now in work: what failed least, and the newest of that.
+    ///
+    /// So no file that fails by itself stands in the way of the others, and a capture just taken goes first.
+    /// A picture tells sooner than a clip.
+    pub fn next_to_probe(&mut self, now: Now) -> Option<Due> {
+        self.wake(now);
+        let failures = |(_, name): &&(SystemTime, Name)| self.items.get(name).map_or(0, |item| item.failures);
+        let small = self.queued.small.iter().rev().min_by_key(failures);
+        let large = self.queued.large.iter().rev().min_by_key(failures);
+        let place = small.into_iter().chain(large).min_by_key(failures)?.clone();
+        let item = self.items.get_mut(&place.1)?;
+        self.queued.of_size(item.stamp.size).remove(&place);
+        item.state = State::Uploading;
+        Some(Due { path: place.1.to_path_buf(), large: item.stamp.size >= LARGE_BYTES })
+    }
+
+    /// Whether the file that came last still waits for its first turn.
+    pub fn has_newcomer(&self) -> bool {
+        let item = self.newcomer.as_ref().and_then(|name| self.items.get(name));
+        item.is_some_and(|item| item.state == State::Queued && item.failures == 0)
     }
 
     /// Queues what has backed off for long enough.
@@ -311,16 +337,24 @@ impl Queue {
         self.wait(&Arc::from(path), State::Settling, now.steady + wait);
     }
 
-    /// Takes note of a failure while `stored` files had been stored, and says how often the file failed where others
-    /// did not: 0 means that the bucket, or the way to it, may be to blame. [`Queue::hold`] must follow.
-    pub fn failed(&mut self, path: &Path, stored: u64) -> u32 {
+    /// Takes note of a failure, and says how often the file failed while others were stored: 0 means that the bucket, or
+    /// the way to it, may be to blame, and from [`OWN_TROUBLE`] on it is the file. `began` and `stored` are how many files
+    /// had been stored when it was taken up and now; `down` is whether the bucket answers nobody. [`Queue::hold`] must
+    /// follow.
+    pub fn failed(&mut self, path: &Path, began: u64, stored: u64, down: bool) -> u32 {
         let Some(item) = self.items.get_mut(path) else { return 0 };
         item.failures += 1;
-        if item.failed_at.is_some_and(|before| before < stored) {
+        // Known for its own trouble, it waits ever longer, also while nothing else comes.
+        if item.failed_at.unwrap_or(began) < stored || item.own_failures >= OWN_TROUBLE && !down {
             item.own_failures += 1;
         }
         item.failed_at = Some(stored);
         item.own_failures
+    }
+
+    /// How often a file failed, whatever was to blame.
+    pub fn failures(&self, path: &Path) -> u32 {
+        self.items.get(path).map_or(0, |item| item.failures)
     }
 
     /// A file has to wait until a known time. Says whether the reason is a new one.
@@ -333,10 +367,19 @@ impl Queue {
 
     /// Queues everything that failed because of the bucket, not of itself: the bucket answers again.
     pub fn retry_all(&mut self) {
+        self.retry(|item| item.own_failures < OWN_TROUBLE);
+    }
+
+    /// Queues everything that failed, for whatever reason: somebody says that it is mended.
+    pub fn retry_even_own_trouble(&mut self) {
+        self.retry(|_| true);
+    }
+
+    fn retry(&mut self, which: impl Fn(&Item) -> bool) {
         let names: Vec<Name> = self
             .items
             .iter()
-            .filter(|(_, item)| item.state == State::BackingOff && item.failures > 0 && item.own_failures < OWN_TROUBLE)
+            .filter(|(_, item)| item.state == State::BackingOff && item.failures > 0 && which(item))
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in names {
@@ -394,6 +437,15 @@ impl Queue {
                 reason: item.reason.as_deref(),
             })
         })
+    }
+
+    /// Queues a file that came, or has become quiet.
+    fn arrives(&mut self, name: &Name) {
+        // One that was open for writing is asked again and again: that is no news.
+        if self.items.get(name).is_some_and(|item| item.asked == 0) {
+            self.newcomer = Some(Arc::clone(name));
+        }
+        self.enqueue(name);
     }
 
     fn enqueue(&mut self, name: &Name) {
@@ -578,8 +630,16 @@ mod tests {
         let mut queue = Queue::new(9, SETTLE);
         queue.observe(&file("a", Duration::from_secs(5), now), Hint::Closed, now);
         let path = queue.next(Wanted::Any, now).unwrap().path;
-        let own: Vec<u32> = [7, 7, 8, 8, 9].iter().map(|stored| queue.failed(&path, *stored)).collect();
-        assert_eq!(own, [0, 0, 1, 1, 2]);
+        let mut own = |down, counts: [u64; 5]| counts.map(|stored| queue.failed(&path, 7, stored, down));
+        assert_eq!(own(true, [7, 7, 8, 8, 8]), [0, 0, 1, 1, 1]);
+        assert_eq!(
+            own(false, [8, 8, 9, 9, 9]),
+            [1, 1, 2, 3, 4],
+            "then it waits ever longer, also while nothing else comes"
+        );
+        assert_eq!(own(true, [9, 9, 9, 9, 10]), [4, 4, 4, 4, 5], "but an outage is no file's fault");
+        queue.observe(&file("b", Duration::from_secs(5), now), Hint::Closed, now);
+        assert_eq!(queue.failed(Path::new("b"), 7, 10, false), 1, "others were stored while it was in work");
     }
 
     #[test]
@@ -599,12 +659,51 @@ mod tests {
         for (name, stored) in [("bucket's", &[5, 5, 5][..]), ("own", &[5, 6, 7])] {
             queue.observe(&file(name, Duration::from_secs(9), now), Hint::Closed, now);
             for stored in stored {
-                queue.failed(Path::new(name), *stored);
+                queue.failed(Path::new(name), 5, *stored, false);
             }
             queue.hold(Path::new(name), "refused", until);
         }
         queue.retry_all();
         assert_eq!(drain(&mut queue, now), ["bucket's"]);
+        queue.retry_even_own_trouble();
+        assert_eq!(drain(&mut queue, now), ["own"]);
+    }
+
+    #[test]
+    fn a_probe_is_made_with_what_failed_least_and_is_newest() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        for (name, age) in [("older", 9), ("newest", 5), ("newer", 7)] {
+            queue.observe(&file(name, Duration::from_secs(age), now), Hint::Closed, now);
+        }
+        let mut probed = Vec::new();
+        for _ in 0..5 {
+            let path = queue.next_to_probe(now).unwrap().path;
+            queue.failed(&path, 0, 0, true);
+            queue.hold(&path, "refused", now.steady);
+            probed.push(path.to_string_lossy().into_owned());
+        }
+        assert_eq!(probed, ["newest", "newer", "older", "newest", "newer"]);
+        let then = later(now, SETTLE);
+        queue.observe(&file("fresh", Duration::ZERO, then), Hint::Closed, then);
+        assert!(queue.has_newcomer());
+        assert_eq!(queue.next_to_probe(then).unwrap().path, Path::new("fresh"));
+        assert!(!queue.has_newcomer());
+    }
+
+    #[test]
+    fn a_file_that_is_asked_again_while_it_grows_is_no_newcomer() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        queue.observe(&file("growing", Duration::ZERO, now), Hint::Closed, now);
+        let path = queue.next(Wanted::Any, now).unwrap().path;
+        queue.settle_again(&path, "open for writing", now);
+        let then = later(now, SETTLE);
+        queue.observe(&file("growing", SETTLE, then), Hint::Closed, then);
+        queue.observe(&file("other", SETTLE, then), Hint::Closed, then);
+        assert_eq!(queue.next(Wanted::Any, then).unwrap().path, Path::new("other"));
+        assert!(!queue.has_newcomer());
+        assert_eq!(queue.next(Wanted::Any, then).unwrap().path, path);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::condition::Terms;
 use super::stall::{self, Patience, Phase};
 use super::{
-    About, Bucket, Refusal, Source, Verdict, When, body, code, is_taken, metadata, no_total_time, read_through,
+    About, Bucket, Refusal, Source, Verdict, When, body, code, confirm, is_taken, metadata, no_total_time, read_through,
 };
 use crate::config::Access;
 use crate::key::{self, ObjectKey};
@@ -129,7 +129,10 @@ impl Bucket {
             .send()
             .await;
         match completed {
-            Ok(_) => Ok(true),
+            Ok(answer) => {
+                confirm("complete multipart upload", answer.e_tag(), None, None)?;
+                Ok(true)
+            }
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(Refusal::of("complete multipart upload", &error)),
         }
@@ -181,7 +184,9 @@ impl Bucket {
             .config_override(no_total_time())
             .send();
         let sent = stall::watched("upload part", part.length, patience, &phase, sending).await?;
-        sent.map(|sent| sent.e_tag).map_err(|error| Refusal::of("upload part", &error))
+        let sent = sent.map_err(|error| Refusal::of("upload part", &error))?;
+        confirm("upload part", sent.e_tag(), part.checksum.as_deref(), sent.checksum_sha256())?;
+        Ok(sent.e_tag)
     }
 
     /// Aborts what earlier attempts at this capture left: a crash in mid-upload comes by here again, be it that the file

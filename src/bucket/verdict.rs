@@ -43,13 +43,17 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
+/// What to do where something else answers in the place of the store.
+const NOT_S3: &str = "something between this box and the store answers in its place (a login page, a proxy, a router without \
+                      a line): see what it wants, or correct s3.endpoint_url";
+
 const BY_CODE: &[(&str, Verdict, &str)] = &[
     ("AccessDenied", Verdict::NeedsOperator, "allow s3:PutObject on the bucket to these credentials"),
     ("AllAccessDisabled", Verdict::NeedsOperator, "ask AWS why the bucket is disabled"),
     ("InvalidAccessKeyId", Verdict::NeedsOperator, "the access key does not exist (any more): renew the credentials"),
     ("SignatureDoesNotMatch", Verdict::NeedsOperator, "the secret key does not fit the access key: check both"),
-    ("ExpiredToken", Verdict::NeedsOperator, "the session token has expired: renew the credentials, then reload"),
-    ("InvalidToken", Verdict::NeedsOperator, "the session token is wrong: renew the credentials, then reload"),
+    ("ExpiredToken", Verdict::NeedsOperator, "the session token has expired: renew the credentials"),
+    ("InvalidToken", Verdict::NeedsOperator, "the session token is wrong: renew the credentials"),
     ("TokenRefreshRequired", Verdict::NeedsOperator, "the session token has expired: renew the credentials"),
     ("NoSuchBucket", Verdict::NeedsOperator, "create the bucket or correct s3.bucket"),
     ("PermanentRedirect", Verdict::NeedsOperator, "the bucket lies in another region: correct s3.region"),
@@ -60,6 +64,11 @@ const BY_CODE: &[(&str, Verdict, &str)] = &[
         "the bucket lies in another region: correct s3.region",
     ),
     ("RequestTimeTooSkewed", Verdict::NeedsOperator, "the clock of this box is wrong: set it, and keep it set by NTP"),
+    (
+        "TemporaryRedirect",
+        Verdict::TryLater,
+        "S3 does not know everywhere yet where a new bucket lies, and that passes; if it lasts, correct s3.region",
+    ),
     ("InvalidStorageClass", Verdict::NeedsOperator, "the store does not know this class: correct s3.storage_class"),
     ("EntityTooLarge", Verdict::GiveUpOnThisFile, ""),
     ("KeyTooLongError", Verdict::GiveUpOnThisFile, ""),
@@ -85,6 +94,14 @@ impl Refusal {
         code.starts_with("KMS") || BY_CODE.iter().any(|(known, ..)| *known == code)
     }
 
+    /// An answer of success that is not the store's.
+    pub(super) fn not_s3(what: &str, why: &str) -> Self {
+        Self {
+            advice: NOT_S3.to_owned(),
+            ..Self::later(format!("failed to {what}: the answer is not the store's: {why}"))
+        }
+    }
+
     /// What an SDK error about `what` (a verb and a noun) means.
     pub(super) fn of<E>(what: &str, error: &SdkError<E, HttpResponse>) -> Self
     where
@@ -95,16 +112,21 @@ impl Refusal {
         let code = service.err().code().unwrap_or_default();
         let (verdict, advice) = match BY_CODE.iter().find(|(known, ..)| *known == code) {
             Some((_, verdict, advice)) => (*verdict, (*advice).to_owned()),
+            None if code.is_empty() && is_page(service.raw()) => (by_status(status).0, NOT_S3.to_owned()),
             None if code.starts_with("KMS") => {
                 (Verdict::NeedsOperator, "allow kms:GenerateDataKey on the key, or correct s3.sse".to_owned())
             }
             None => by_status(status),
         };
-        let advice = match service.raw().headers().get("x-amz-bucket-region") {
-            Some(region) if advice.contains("s3.region") => format!("{advice} to {region}"),
+        let body = service.raw().body().bytes().unwrap_or_default();
+        let region = service.raw().headers().get("x-amz-bucket-region").or_else(|| element(body, "Region"));
+        let advice = match (region, element(body, "AWSAccessKeyId")) {
+            (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", region.escape_debug()),
+            (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", key.escape_debug()), 1),
             _ => advice,
         };
         let message = service.err().message().map_or_else(|| innermost(service.err()), str::to_owned);
+        let advice = by_message(&message).filter(|_| verdict == Verdict::NeedsOperator).unwrap_or(advice);
         let code_text = if code.is_empty() { "no code" } else { code };
         Self {
             verdict,
@@ -150,13 +172,44 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     innermost.to_string()
 }
 
+/// What S3 says to do in words alone: these come with codes that say less.
+fn by_message(message: &str) -> Option<String> {
+    if let Some((_, rest)) = message.split_once("not authorized to perform: ") {
+        let action = rest.split_whitespace().next()?.escape_debug().to_string();
+        return Some(if action.starts_with("kms:") {
+            format!("allow {action} on the key to these credentials, or correct s3.sse")
+        } else {
+            format!("allow {action} on the bucket to these credentials")
+        });
+    }
+    let wants_checksum = message.contains("Content-MD5") && message.contains("required");
+    wants_checksum.then(|| "the bucket demands a checksum (Object Lock does): set s3.checksum to always".to_owned())
+}
+
+/// The text of an element of S3's errors; what is none of ours to read has none.
+fn element<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
+    let (_, rest) = str::from_utf8(body).ok()?.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once("</")?;
+    Some(text).filter(|text| !text.is_empty() && text.len() <= 128)
+}
+
+/// Whether an answer is meant for a browser.
+fn is_page(answer: &HttpResponse) -> bool {
+    answer.headers().get("content-type").is_some_and(|kind| kind.starts_with("text/html"))
+}
+
 fn by_status(status: u16) -> (Verdict, String) {
     match status {
         401 | 403 => (Verdict::NeedsOperator, "check the credentials and what they may do".to_owned()),
         301 => (Verdict::NeedsOperator, "the bucket lies in another region: correct s3.region".to_owned()),
         404 => (Verdict::NeedsOperator, "create the bucket or correct s3.bucket and s3.endpoint_url".to_owned()),
         // 200 with an error, or nothing that can be read, in the body.
-        200..=299 | 307 | 408 | 409 | 425 | 429 | 500 | 502..=599 => (Verdict::TryLater, String::new()),
+        200..=299 | 408 | 409 | 425 | 429 | 500 | 502..=599 => (Verdict::TryLater, String::new()),
+        // S3 sends nobody elsewhere without a code; login pages do.
+        302 | 303 | 307 | 308 => (Verdict::TryLater, NOT_S3.to_owned()),
+        413 => {
+            (Verdict::NeedsOperator, "what stands before the store refuses so many bytes: raise its limit".to_owned())
+        }
         _ => (
             Verdict::NeedsOperator,
             "check the s3 section of the configuration against what the store supports".to_owned(),

@@ -92,6 +92,12 @@ impl Context {
         Self { folder: DropFolder::new(&config.drop_folder), bucket, layout, config, clock }
     }
 
+    /// The same settings with credentials, and all else that the AWS files say, as they are now.
+    pub async fn renewed(&self) -> Self {
+        let (config, folder, layout) = (Arc::clone(&self.config), self.folder.clone(), self.layout.clone());
+        Self { config, folder, layout, bucket: self.bucket.renewed().await, clock: self.clock }
+    }
+
     /// Classifies a file of the folder, with a look into it where the path does not tell the time, and gives it its key.
     ///
     /// # Errors

@@ -277,7 +277,7 @@ async fn i5_a_crash_in_the_middle_of_a_trial_leaves_nothing_behind_after_the_nex
         None,
         "test",
     );
-    site.start_in_trouble(keys).await;
+    site.start_with(keys).await;
     site.s3.wait_for(|state| state.requests().iter().any(|request| request.operation == "UploadPart"), DEADLINE).await;
     site.abort().await;
     assert_eq!((site.s3.keys(), site.s3.uploads().len()), (vec![PROBE.to_owned()], 1));
@@ -292,6 +292,10 @@ async fn aws_itself_is_not_asked() {
     let config = hk_aws::config::Config::parse("aws.yaml".as_ref(), text, &|_| None).unwrap();
     let keys = hk_aws::bucket::Credentials::new("key", "secret", None, None, "test");
     // There is no network here: an answer is no answer of AWS.
-    let known = hk_aws::bucket::Bucket::connect(&config.s3, Some(keys)).await.conditions().await.unwrap();
+    let known = hk_aws::bucket::Bucket::connect(&config.s3, Some(keys), hk_aws::bucket::Pace::new(hk_aws::daemon::now))
+        .await
+        .conditions()
+        .await
+        .unwrap();
     assert_eq!(known.shortcoming(), None);
 }

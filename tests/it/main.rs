@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "tests remove what they made and read the clock")]
 
+mod answers;
 mod commands;
 mod condition;
 mod config;
@@ -13,7 +14,9 @@ mod model;
 mod names;
 mod outage;
 mod pace;
+mod poison;
 mod process;
+mod stopping;
 mod support;
 mod support_s3;
 mod time;

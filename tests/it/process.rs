@@ -22,37 +22,37 @@ use tempfile::TempDir;
 use crate::support::s3::{self as store, ACCESS_KEY, Conditions, MemoryS3, REGION, SECRET_KEY};
 
 #[path = "../peers/daemon.rs"]
-mod daemon;
+pub(crate) mod daemon;
 
 use daemon::{BINARY, Daemon, SOON, wait_for};
 
-const BUCKET: &str = "captures";
+pub(crate) const BUCKET: &str = "captures";
 
 /// How often systemd would want to hear from the daemon; it should answer twice as often.
 const WATCHDOG: Duration = Duration::from_millis(400);
 
 /// A drop folder, a configuration and everything else that a daemon of its own needs.
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::with_prefix("hk-aws-process-").unwrap();
         fs::create_dir_all(folder.path().join("drop/CAM-EXT-001")).unwrap();
         Self { folder }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.path().join("config.yaml")
     }
 
     /// Writes a good configuration for a store at `endpoint`; `more` is added to the drop folder's section.
-    fn configure(&self, endpoint: &str, more: &str) {
+    pub(crate) fn configure(&self, endpoint: &str, more: &str) {
         let folder = self.path().display();
         let config = format!(
             "state_dir: {folder}/state\nruntime_dir: {folder}/run\ntimezone: UTC\nmax_clock_skew: null\n\
@@ -65,11 +65,11 @@ impl Place {
     }
 
     /// The command that runs the daemon here, with the keys for the store in memory.
-    fn run(&self) -> Command {
+    pub(crate) fn run(&self) -> Command {
         self.run_program(BINARY)
     }
 
-    fn run_program(&self, program: &str) -> Command {
+    pub(crate) fn run_program(&self, program: &str) -> Command {
         let mut command = Daemon::command(program);
         command.arg("--config").arg(self.config_file()).arg("run");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
@@ -77,14 +77,14 @@ impl Place {
     }
 
     /// Starts the daemon and waits until it is ready.
-    fn start(&self) -> Daemon {
+    pub(crate) fn start(&self) -> Daemon {
         let mut daemon = Daemon::start(self.run(), self.path());
         daemon.wait_for_notice("READY=1", 0);
         daemon
     }
 
     /// Lays a whole picture into the drop folder, closed an hour ago as far as its times tell; answers its key.
-    fn lay_down(&self, number: i64, event: &str) -> String {
+    pub(crate) fn lay_down(&self, number: i64, event: &str) -> String {
         let taken = Utc::now() - TimeDelta::minutes(number);
         let name = format!("192.168.1.64_01_{}_{event}.jpg", taken.format("%Y%m%d%H%M%S%3f"));
         let path = self.path().join("drop/CAM-EXT-001").join(&name);
@@ -345,13 +345,13 @@ async fn being_told_to_look_now_disturbs_nothing() {
 }
 
 /// The command with the service manager's watchdog on.
-fn watched(mut command: Command) -> Command {
+pub(crate) fn watched(mut command: Command) -> Command {
     command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
     command
 }
 
 /// Runs `command` with the watchdog on by way of another program.
-fn through(program: &str, prefix: &[&str], command: &Command) -> Command {
+pub(crate) fn through(program: &str, prefix: &[&str], command: &Command) -> Command {
     let mut wrapped = watched(Daemon::command(program));
     wrapped.args(prefix).arg(command.get_program()).args(command.get_args());
     wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -359,7 +359,7 @@ fn through(program: &str, prefix: &[&str], command: &Command) -> Command {
 }
 
 /// What the daemon of a place said of itself last, once it is as `wanted`.
-fn status_of(place: &Place, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+pub(crate) fn status_of(place: &Place, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
     wait_for(what, SOON, || Snapshot::read(&place.path().join("run")).ok().filter(|status| wanted(status)))
 }
 
@@ -412,6 +412,9 @@ async fn a_file_that_its_owner_denies_to_us_is_named_and_keeps_nothing_else_wait
     assert_eq!(status.files[0].path, "CAM-EXT-001/denied.jpg");
     assert!(status.files[0].reason.as_ref().unwrap().contains("Permission denied"), "{status:?}");
     assert!(denied.exists());
+    // Nothing tells of the change, and yet it is found.
+    fs::set_permissions(&denied, Permissions::from_mode(0o644)).unwrap();
+    wait_for("the file that is denied no more", SOON, || (!denied.exists()).then_some(()));
 }
 
 #[test]

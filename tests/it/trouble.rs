@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hk_aws::bucket::Credentials;
 use hk_aws::status::State;
 
@@ -44,20 +45,43 @@ async fn an_endpoint_that_is_down_at_the_start_is_no_failed_start() {
 
 #[tokio::test]
 async fn refusals_that_a_human_must_mend_name_the_mend() {
-    for (status, code, advice) in [
-        (403, "AccessDenied", "s3:PutObject"),
-        (403, "RequestTimeTooSkewed", "clock"),
-        (400, "ExpiredToken", "renew the credentials"),
-        (301, "PermanentRedirect", "s3.region"),
-        (404, "NoSuchBucket", "s3.bucket"),
-        (400, "KMS.DisabledException", "kms:GenerateDataKey"),
-        (400, "SomethingNobodyKnows", "s3 section"),
-    ] {
+    let cases = [
+        (403, "AccessDenied", "", "s3:PutObject"),
+        (
+            403,
+            "AccessDenied",
+            "User: arn:aws:iam::1:user/box is not authorized to perform: s3:PutObjectTagging on",
+            "allow s3:PutObjectTagging",
+        ),
+        (
+            403,
+            "AccessDenied",
+            "User: x is not authorized to perform: kms:GenerateDataKey on resource: y",
+            "kms:GenerateDataKey on the key",
+        ),
+        (403, "InvalidAccessKeyId", "", "renew the credentials"),
+        (403, "RequestTimeTooSkewed", "", "clock"),
+        (400, "ExpiredToken", "", "renew the credentials"),
+        (301, "PermanentRedirect", "", "s3.region to eu-central-1"),
+        (400, "AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong", "s3.region"),
+        (404, "NoSuchBucket", "", "s3.bucket"),
+        (400, "KMS.DisabledException", "", "kms:GenerateDataKey"),
+        (
+            400,
+            "InvalidRequest",
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+            "s3.checksum",
+        ),
+        (400, "SomethingNobodyKnows", "", "s3 section"),
+    ];
+    join_all(cases.map(async |(status, code, message, advice)| {
         let site = Site::started(NONE).await;
-        site.s3.fault(Fault::fail("PutObject", status, code).times(1));
+        // Once could be chance: it is said when a probe meets it again.
+        site.s3.fault(Fault::fail("PutObject", status, code).message(message).times(2));
         is_kept_and_said(&site, advice).await;
         recovers(&site).await;
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -79,7 +103,7 @@ async fn a_bucket_that_does_not_exist_is_the_operators() {
 
 #[tokio::test]
 async fn what_passes_by_itself_is_tried_again() {
-    for fault in [
+    let faults = [
         Fault::fail("PutObject", 500, "InternalError"),
         Fault::fail("PutObject", 503, "SlowDown"),
         Fault::fail("PutObject", 409, "ConditionalRequestConflict"),
@@ -87,12 +111,14 @@ async fn what_passes_by_itself_is_tried_again() {
         Fault::reset("PutObject"),
         Fault::cut_body("PutObject", 3),
         Fault::lose_reply("PutObject"),
-    ] {
+    ];
+    join_all(faults.map(async |fault| {
         let site = Site::started(NONE).await;
         site.s3.fault(fault.times(2));
         site.write(format!("CAM/{}", picture(1)), b"evidence");
         recovers(&site).await;
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod captures;
 mod daemon;
 mod installation;
 mod moto;
+mod operator;
 mod outage;
 mod parts;
 mod proxy;

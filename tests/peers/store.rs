@@ -125,6 +125,22 @@ impl Store {
         listed.uploads().len()
     }
 
+    /// Takes the bucket away, with all that is in it.
+    pub(crate) fn delete_bucket(&self) {
+        let keys = self.keys();
+        self.runtime.block_on(async {
+            for key in keys {
+                self.client.delete_object().bucket(BUCKET).key(key).send().await.unwrap();
+            }
+            self.client.delete_bucket().bucket(BUCKET).send().await.unwrap();
+        });
+    }
+
+    /// Makes the bucket that is missing.
+    pub(crate) fn make_bucket(&self) {
+        self.runtime.block_on(self.client.create_bucket().bucket(BUCKET).send()).unwrap();
+    }
+
     /// Puts through any endpoint, such as a proxy before this store.
     pub(crate) fn put_through(&self, endpoint: &str, key: &str, bytes: Vec<u8>) {
         let put = client(endpoint).put_object().bucket(BUCKET).key(key).body(ByteStream::from(bytes));

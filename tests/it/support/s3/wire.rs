@@ -31,6 +31,7 @@ pub(crate) struct Fault {
 #[derive(Clone)]
 enum Effect {
     Fail { status: StatusCode, code: &'static str, message: String },
+    Answer { status: StatusCode, headers: &'static [(&'static str, &'static str)], body: &'static str },
     Delay(Duration),
     Reset,
     CutBody(u64),
@@ -47,6 +48,17 @@ impl Fault {
     pub(crate) fn fail(operation: &'static str, status: u16, code: &'static str) -> Self {
         let status = StatusCode::from_u16(status).expect("a valid status");
         Self::new(operation, Effect::Fail { status, code, message: format!("scripted {code}") })
+    }
+
+    /// Answers this, whatever it is, instead of carrying the request out, once its body was read.
+    pub(crate) fn answer(
+        operation: &'static str,
+        status: u16,
+        headers: &'static [(&'static str, &'static str)],
+        body: &'static str,
+    ) -> Self {
+        let status = StatusCode::from_u16(status).expect("a valid status");
+        Self::new(operation, Effect::Answer { status, headers, body })
     }
 
     /// Carries the request out, but only after `delay`.
@@ -168,7 +180,7 @@ impl Wire {
             Some(Effect::Hang) => self.wait_until_cleared().await,
             Some(Effect::Delay(delay)) => tokio::time::sleep(*delay).await,
             Some(Effect::CutBody(bytes)) => limit = *bytes,
-            Some(Effect::Fail { .. } | Effect::LoseReply) | None => {}
+            Some(Effect::Fail { .. } | Effect::Answer { .. } | Effect::LoseReply) | None => {}
         }
         let shared = Arc::clone(&self.shared);
         let request = request.map(|body| Counted { body, index, shared, limit, reset: reset.clone() });
@@ -181,6 +193,11 @@ impl Wire {
             // S3 reads a body before it refuses it; a client that still writes could miss the answer.
             request.into_body().collect().await.map_err(HttpError::new)?;
             refusal(*status, code, message)
+        } else if let Some(Effect::Answer { status, headers, body }) = &effect {
+            request.into_body().collect().await.map_err(HttpError::new)?;
+            let response = Response::builder().status(*status);
+            let response = headers.iter().fold(response, |response, (name, value)| response.header(*name, *value));
+            response.body(s3s::Body::from((*body).to_owned())).expect("the headers are valid")
         } else {
             self.service.call(request.map(s3s::Body::http_body_unsync)).await?
         };
