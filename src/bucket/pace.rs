@@ -2,8 +2,9 @@
 //!
 //! A token bucket hands out small pieces, to the newest capture first and every fourth to whoever has waited longest: so
 //! a fresh picture overtakes a clip in mid-flight, and every clip still progresses, because S3 hangs up on a request that
-//! sends nothing for some 20 s (`RequestTimeout`). What counts are the bytes of bodies; heads and TLS come on top. The times of a timetable are those of the system's zone, as its clock
-//! shows them: on the day it is set back, the hour that comes twice is treated alike both times.
+//! sends nothing for some 20 s (`RequestTimeout`). What counts are the bytes of bodies; heads and TLS come on top. The
+//! times of a timetable are those of the system's zone, as its clock shows them: on the day it is set back, the hour that
+//! comes twice is treated alike both times.
 //!
 //! A limit for each upload was rejected: eight of them know nothing of each other. So was a task that hands out: every
 //! body that waits is woken by its own timer and serves whoever is first, so that nobody's end can stop the others.
@@ -446,20 +447,20 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(24))]
         /// Whatever is asked and however late the timers are, any minute carries the limit: no more, and hardly less
         /// while somebody waits.
         #[test]
         fn any_minute_carries_the_limit(
-            rate in prop_oneof![1024_u64..4096, 100_000_u64..4_000_000],
-            wants in proptest::collection::vec(prop_oneof![1_u64..2_000, 30_000_u64..300_000, 200_000_000_u64..300_000_000], 1..12),
+            rate in prop_oneof![1024_u64..4096, 50_000_u64..300_000],
+            wants in proptest::collection::vec(prop_oneof![500_u64..2_000, 30_000_u64..300_000, 200_000_000_u64..300_000_000], 1..12),
             late in proptest::collection::vec(0_u64..200, 1..40),
         ) {
             let begin = start();
             let mut line = limited(rate, begin);
             let mut sent: Vec<(Duration, u64)> = Vec::new();
             let (mut at, mut asked) = (Duration::ZERO, 0);
-            let (end, minute) = (Duration::from_secs(150), Duration::from_mins(1));
+            let (end, minute) = (Duration::from_secs(90), Duration::from_mins(1));
             let mut rests: HashMap<u64, u64> = HashMap::new();
             for step in 0.. {
                 // Every upload that is done is followed by the next.
@@ -485,7 +486,7 @@ mod tests {
                     at += line.wait() + Duration::from_millis(late[step % late.len()]);
                 }
             }
-            for from in [0, 17, 61, 88].map(Duration::from_secs) {
+            for from in [0, 13, 29].map(Duration::from_secs) {
                 let inside = sent.iter().filter(|(at, _)| *at >= from && *at < from + minute);
                 let bytes: u64 = inside.map(|(_, bytes)| *bytes).sum();
                 let full = rate * minute.as_secs();

@@ -30,10 +30,11 @@ pub enum Patience {
 }
 
 impl Patience {
-    /// The time for the answer itself, and the slowest line, in bytes a second, on which the body's end is waited for.
+    /// The time for the answer itself, and for the end of the body, which may still be on its way, the slowest line in
+    /// bytes a second: one of 10 kB/s, which an ordinary upload may share with nineteen others, and a probe with nobody.
     fn limits(self) -> (Duration, u64) {
         match self {
-            Self::Ordinary => (Duration::from_mins(1), 2048),
+            Self::Ordinary => (Duration::from_mins(1), 512),
             Self::Probe => (Duration::from_secs(10), 8192),
         }
     }
@@ -125,16 +126,16 @@ mod tests {
     async fn what_goes_on_is_waited_for_however_long_and_what_does_not_is_given_up() {
         use Patience::{Ordinary, Probe};
         use Phase::{Paused, Sending, Sent};
-        // A body of which 256 KiB go every four minutes, then an answer.
+        // A body of which a piece goes every four minutes, then an answer.
         let slow: Vec<(u64, Phase)> =
             [(1, Sending)].into_iter().chain([(240, Sending)].repeat(500)).chain([(1, Sent)]).collect();
         for (patience, phases, answer, expected) in [
             (Ordinary, &slow[..], 120_100, None),
             (Ordinary, &[], 9_999, Some(30)),
             (Probe, &[], 9_999, Some(30)),
-            (Ordinary, &[(1, Sending), (1, Sent)], 9_999, Some(2 + 60 + 97)),
+            (Ordinary, &[(1, Sending), (1, Sent)], 9_999, Some(2 + 60 + 390)),
             (Probe, &[(1, Sending), (1, Sent)], 9_999, Some(2 + 10 + 24)),
-            (Ordinary, &[(1, Sending)], 9_999, Some(1 + 60 + 256)),
+            (Ordinary, &[(1, Sending)], 9_999, Some(1 + 60 + 1024)),
             // Waiting for our own limit, be it for a day.
             (Probe, &[(1, Sending), (1, Paused), (86_400, Sending), (1, Sent)], 86_404, None),
         ] {
