@@ -22,19 +22,21 @@ mod link;
 mod one;
 mod survey;
 mod tally;
+mod upkeep;
 
-pub use one::{Context, Outcome, Stored, ingest_one};
+pub use one::{Context, Outcome, Stored, dispose_one, ingest_one};
 
 use link::{Link, News};
 use survey::{Batch, Done, Surveyor};
 use tally::Tally;
+use upkeep::Upkeep;
 
 /// First and longest wait of a file that fails by itself.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-/// A stored file that cannot be disposed of is tried again after so long.
-const DISPOSE_AGAIN: Duration = Duration::from_mins(1);
+/// A stored file that cannot be disposed of is tried again after so long; it costs no request.
+const DISPOSE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a file that was cut off is still there.
 const CUT_OFF: &str = "cut off; what there is is stored, and it waits for the camera to resume or send it again";
@@ -76,6 +78,7 @@ pub struct Ingest {
     upload_paths: HashMap<Id, PathBuf>,
     scanned_once: bool,
     folder_trouble: Option<status::Trouble>,
+    upkeep: Upkeep,
     tally: Tally,
 }
 
@@ -91,6 +94,7 @@ impl Ingest {
             upload_paths: HashMap::new(),
             scanned_once: false,
             folder_trouble: None,
+            upkeep: Upkeep::new(now),
             tally: Tally::new(now.wall.into()),
             context,
         }
@@ -137,6 +141,7 @@ impl Ingest {
                 () = tokio::time::sleep_until(wake.into()) => {}
                 _ = tick.tick() => {
                     self.follow_folder();
+                    self.look_at_disks();
                     report.snapshot.send_replace(self.snapshot(status::State::Ok));
                 }
             }
@@ -176,6 +181,7 @@ impl Ingest {
                 self.queue.set_settle(context.config.drop_folder.settle);
                 self.context = context;
                 self.link = Link::default();
+                self.upkeep.look_soon(now);
                 self.queue.retry_all();
                 self.surveyor.watch_anew(&self.context.folder, now);
                 self.follow_folder();
@@ -188,6 +194,13 @@ impl Ingest {
         if let Err(error) = self.surveyor.follow(&self.context.folder, self.now()) {
             self.folder_fails(&error);
         }
+    }
+
+    /// Makes room in time, and says where there is none.
+    fn look_at_disks(&mut self) {
+        let (waiting, left, now) = (self.queue.len(), self.queue.left(), self.now());
+        let said = self.upkeep.look(&self.context, waiting, left, now);
+        said.into_iter().for_each(|message| self.remember(message));
     }
 
     fn folder_fails(&mut self, error: &std::io::Error) {
@@ -255,9 +268,12 @@ impl Ingest {
         while self.uploads.len() < allowed {
             let Some(path) = self.queue.next(now) else { break };
             let context = Arc::clone(&self.context);
-            let task = path.clone();
+            let (task, stored) = (path.clone(), self.queue.stored(&path));
             let handle = self.uploads.spawn(async move {
-                let outcome = ingest_one(context, task.clone()).await;
+                let outcome = match stored {
+                    None => ingest_one(context, task.clone()).await,
+                    Some(stored) => dispose_one(context, task.clone(), stored).await,
+                };
                 (task, outcome)
             });
             self.upload_paths.insert(handle.id(), path);
@@ -279,6 +295,7 @@ impl Ingest {
         match outcome {
             Outcome::Stored(stored) => self.stored(&path, &stored, None, now),
             Outcome::Partial(stored, wait) => self.stored(&path, &stored, Some(wait), now),
+            Outcome::Disposed(stored, wait) => self.disposed(&path, &stored, wait, now),
             Outcome::Gone => self.queue.done(&path),
             Outcome::Growing => self.queue.settle_again(&path, "open for writing", now),
             Outcome::Changed => {
@@ -334,19 +351,32 @@ impl Ingest {
         if news != News::None {
             self.queue.retry_all();
         }
-        if let Some(reason) = &stored.left {
-            // It is in the bucket; only this box is in trouble.
-            if self.queue.hold(path, &format!("stored; {reason}"), now.steady + DISPOSE_AGAIN) {
-                tracing::error!("{} is stored, but stays in the drop folder: {reason}", show(path));
-                self.remember(format!("{}: {reason}", show(path)));
-            }
-        } else if let Some(wait) = wait {
-            self.queue.hold(path, CUT_OFF, now.steady + wait);
+        self.disposed(path, stored, wait, now);
+        if wait.is_some() {
             // The camera may have resumed while the part went up, and no event tells of that again.
             self.surveyor.hints.at(path, Hint::Scan);
-        } else {
-            self.queue.done(path);
         }
+    }
+
+    /// Takes note of what became of a stored capture's file; it is in the bucket, only this box can be in trouble.
+    fn disposed(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
+        let keeps = self.context.config.keep.days > 0;
+        let said = match (&stored.left, wait) {
+            (None, None) => {
+                self.queue.done(path);
+                self.upkeep.gone(stored, keeps, now)
+            }
+            (left, wait) => {
+                self.queue.remember_stored(path, Arc::new(stored.clone()));
+                let (reason, wait) = match left {
+                    Some(reason) => (format!("stored; {reason}"), DISPOSE_AGAIN),
+                    None => (CUT_OFF.to_owned(), wait.unwrap_or(DISPOSE_AGAIN)),
+                };
+                self.queue.hold(path, &reason, now.steady + wait);
+                left.as_ref().and_then(|reason| self.upkeep.stays(&show(path), reason, now.wall.into()))
+            }
+        };
+        said.into_iter().for_each(|message| self.remember(message));
     }
 
     fn empty(&mut self, path: &Path, since: SystemTime, now: Now) {
@@ -388,7 +418,7 @@ impl Ingest {
         }));
         let moved = targets.into_iter().find(|target| !target.exists()).ok_or_else(|| "100 are set aside".to_owned());
         let moved = moved.and_then(|target| match self.context.folder.open(path) {
-            Ok(opened) => opened.move_to(&target).map(|taken| (taken, target)).map_err(|error| error.to_string()),
+            Ok(mut opened) => opened.move_to(&target).map(|taken| (taken, target)).map_err(|error| error.to_string()),
             Err(OpenError::Gone) => Ok((Taken::Away, target)),
             Err(error) => Err(error.to_string()),
         });
@@ -445,13 +475,13 @@ impl Ingest {
     /// What the loop does now; `state` as far as the loop does not know better.
     fn snapshot(&self, state: status::State) -> Snapshot {
         let waits = self.tally.waits(&self.queue);
-        let trouble = self.folder_trouble.clone().or_else(|| {
-            self.link.down().map(|down| status::Trouble {
-                since: down.since.into(),
-                reason: down.refusal.reason.clone(),
-                advice: down.refusal.advice.clone(),
-            })
+        let down = self.link.down().map(|down| status::Trouble {
+            since: down.since.into(),
+            reason: down.refusal.reason.clone(),
+            advice: down.refusal.advice.clone(),
         });
+        let trouble = self.folder_trouble.clone().or(down);
+        let trouble = status::Trouble::both(trouble, self.upkeep.trouble().cloned());
         let state = match state {
             status::State::Ok if !self.scanned_once => status::State::Starting,
             status::State::Ok if trouble.is_some() => status::State::Degraded,
@@ -474,6 +504,8 @@ impl Ingest {
             last_errors: self.tally.last_errors(),
             drop_folder_free_bytes: status::free_bytes(self.context.folder.path()),
             state_free_bytes: status::free_bytes(&self.context.config.state_dir),
+            kept_bytes: self.context.kept.bytes(),
+            not_kept: self.upkeep.not_kept(),
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::drop_folder::{Found, Stamp};
+use crate::ingest::Stored;
 
 /// How many files are held. At some 300 bytes each this is about a megabyte.
 pub const CAPACITY: usize = 4096;
@@ -75,6 +76,8 @@ struct Item {
     /// How many files had been stored when it last failed.
     failed_at: Option<u64>,
     reason: Option<String>,
+    /// That these very bytes are in the bucket already, where only the rest is left to do.
+    stored: Option<Arc<Stored>>,
     last_seen: Instant,
 }
 
@@ -171,6 +174,7 @@ impl Queue {
             own_failures: 0,
             failed_at: None,
             reason: None,
+            stored: None,
             last_seen: now.steady,
         };
         self.by_age.insert((stamp.modified, Arc::clone(name)));
@@ -277,6 +281,30 @@ impl Queue {
         let before = self.items.get_mut(&name).and_then(|item| item.reason.replace(reason.to_owned()));
         self.wait(&name, State::BackingOff, until);
         before.as_deref() != Some(reason)
+    }
+
+    /// Remembers that a file in work is stored, so that its next turn does not send it again. Forgotten with the file, and
+    /// as soon as it is another one.
+    pub fn remember_stored(&mut self, path: &Path, stored: Arc<Stored>) {
+        let Some((name, item)) = self.items.get_key_value(path) else { return };
+        let (name, before) = (Arc::clone(name), item.stamp.modified);
+        self.by_age.remove(&(before, Arc::clone(&name)));
+        self.by_age.insert((stored.stamp.modified, Arc::clone(&name)));
+        let Some(item) = self.items.get_mut(&name) else { return };
+        // What a failed disposal did to its times is no change.
+        item.stamp = stored.stamp;
+        item.stored = Some(stored);
+    }
+
+    /// What is stored of a file already.
+    pub fn stored(&self, path: &Path) -> Option<Arc<Stored>> {
+        self.items.get(path)?.stored.as_ref().map(Arc::clone)
+    }
+
+    /// How many stored files could not be disposed of.
+    pub fn left(&self) -> usize {
+        let left = |item: &&Item| item.stored.as_ref().is_some_and(|stored| stored.left.is_some());
+        self.items.values().filter(left).count()
     }
 
     /// Queues everything that failed because of the bucket, not of itself: the bucket answers again.

@@ -5,6 +5,7 @@
 mod commands;
 mod config;
 mod corpus;
+mod disk;
 mod docs;
 mod folder;
 mod invariants;
