@@ -200,7 +200,9 @@ impl Ingest {
     fn look_at_disks(&mut self) {
         let (waiting, left, now) = (self.queue.len(), self.queue.left(), self.now());
         let said = self.upkeep.look(&self.context, waiting, left, now);
-        said.into_iter().for_each(|message| self.remember(message));
+        if let Some(message) = said {
+            self.remember(message);
+        }
     }
 
     fn folder_fails(&mut self, error: &std::io::Error) {
@@ -376,7 +378,9 @@ impl Ingest {
                 left.as_ref().and_then(|reason| self.upkeep.stays(&show(path), reason, now.wall.into()))
             }
         };
-        said.into_iter().for_each(|message| self.remember(message));
+        if let Some(message) = said {
+            self.remember(message);
+        }
     }
 
     fn empty(&mut self, path: &Path, since: SystemTime, now: Now) {

@@ -132,11 +132,13 @@ impl Kept {
             // Nothing was ever kept.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.bytes.store(0, Ordering::Relaxed),
             Err(error) => {
-                run.error = Some(format!("failed to read local copies {}: {error}", self.keep.path.display()))
+                run.error = Some(format!("failed to read local copies {}: {error}", self.keep.path.display()));
             }
         }
-        turn.fruitless = (run.given.copies == 0).then_some(now.steady);
-        self.say(&run, &mut turn);
+        if more > 0 {
+            turn.fruitless = (run.given.copies == 0).then_some(now.steady);
+        }
+        run.say(&mut turn);
         run.given
     }
 
@@ -232,27 +234,29 @@ impl Kept {
         })?;
         Ok(days)
     }
+}
 
-    fn say(&self, run: &Run, turn: &mut Turn) {
-        if let Some((from, to)) = run.dates {
-            let Given { copies, bytes } = run.given;
+impl Run {
+    fn say(&self, turn: &mut Turn) {
+        if let Some((from, to)) = self.dates {
+            let Given { copies, bytes } = self.given;
             tracing::info!(
                 "gave up {copies} local copies ({} MiB) of {from} to {to}; the bucket has them",
                 bytes >> 20
             );
         }
-        if let (Some(example), false) = (&run.unknown_example, turn.said_unknown) {
+        if let (Some(example), false) = (&self.unknown_example, turn.said_unknown) {
             turn.said_unknown = true;
             tracing::warn!(
                 "{} files among the local copies are not in the ledger and stay, such as {}: remove them if the bucket has them",
-                run.unknown,
+                self.unknown,
                 crate::key::escape_path(example),
             );
         }
-        if let (Some(error), false) = (&run.error, turn.said_error) {
+        if let (Some(error), false) = (&self.error, turn.said_error) {
             tracing::warn!("{error}; they stay");
         }
-        turn.said_error = run.error.is_some();
+        turn.said_error = self.error.is_some();
     }
 }
 

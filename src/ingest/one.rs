@@ -33,8 +33,8 @@ use crate::queue::Now;
 /// Guide, "User-defined object metadata").
 const MAX_SOURCE_BYTES: usize = 300;
 
-/// A write that finds no room makes local copies give way by at least so much: enough for the next ones too.
-const MAKE_ROOM_BYTES: u64 = 16 * 1024 * 1024;
+/// A write that finds no room makes local copies give way to so many captures of that size: the next ones come soon.
+const MAKE_ROOM_FOR: u64 = 8;
 
 /// What an upload needs to know; one value a configuration, replaced as a whole by a reload.
 #[derive(Debug)]
@@ -376,7 +376,7 @@ fn remove(opened: &mut Opened, stored: &mut Stored, reason: String) -> Result<Ta
 fn with_room<T>(context: &Context, size: u64, now: Now, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match work() {
         Err(error) if disk::is_full(&error) => {
-            let given = context.kept.give_way(now, size.saturating_add(MAKE_ROOM_BYTES));
+            let given = context.kept.give_way(now, size.saturating_mul(MAKE_ROOM_FOR));
             if given.copies > 0 { work() } else { Err(error) }
         }
         done => done,

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 use super::{Context, Stored};
+use crate::kept::Given;
 use crate::queue::Now;
 use crate::status::Trouble;
 
@@ -29,7 +30,7 @@ const KEPT_AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// The disks' state as far as it was said.
 #[derive(Debug)]
 pub(super) struct Upkeep {
-    run: Option<JoinHandle<()>>,
+    run: Option<JoinHandle<Given>>,
     run_began: Option<Instant>,
     next_run: Instant,
     /// Since when the drop folder's disk is short of room.
@@ -65,7 +66,7 @@ impl Upkeep {
             self.left_reasons.clear();
             tracing::info!("no stored file is left in the drop folder any more");
         }
-        let running = self.is_running();
+        let ended = self.ended();
         let said = match context.shortage() {
             None => {
                 self.short = None;
@@ -74,11 +75,11 @@ impl Upkeep {
                 }
                 None
             }
-            Some(reason) => self.is_short(context, &reason, waiting, running, now),
+            Some(reason) => self.is_short(context, &reason, waiting, ended, now),
         };
-        if !running && now.steady >= self.next_run {
+        if self.run.is_none() && now.steady >= self.next_run {
             let context = Arc::clone(context);
-            self.run = Some(tokio::task::spawn_blocking(move || drop(context.kept.give_way(now, 0))));
+            self.run = Some(tokio::task::spawn_blocking(move || context.kept.give_way(now, 0)));
             self.run_began = Some(now.steady);
             self.next_run = now.steady + if self.short.is_some() { WHILE_SHORT } else { EVERY };
         }
@@ -90,24 +91,36 @@ impl Upkeep {
         self.next_run = now.steady;
     }
 
-    fn is_running(&mut self) -> bool {
-        let Some(run) = &mut self.run else { return false };
-        let Some(done) = run.now_or_never() else { return true };
-        if let Err(error) = done {
-            tracing::error!("giving up local copies failed: {error}; it is tried again within the hour");
-        }
+    /// What a run gave up that has just ended, if one has.
+    fn ended(&mut self) -> Option<Given> {
+        let done = self.run.as_mut()?.now_or_never()?;
         self.run = None;
-        false
+        Some(done.unwrap_or_else(|error| {
+            tracing::error!("giving up local copies failed: {error}; it is tried again within the hour");
+            Given::default()
+        }))
     }
 
-    /// Local copies give way first; it is said where that did not help.
-    fn is_short(&mut self, context: &Context, reason: &str, waiting: usize, running: bool, now: Now) -> Option<String> {
-        let Some(since) = self.short else {
-            self.short = Some(now.steady);
+    /// Local copies give way first; it is said once they have nothing more to give.
+    fn is_short(
+        &mut self,
+        context: &Context,
+        reason: &str,
+        waiting: usize,
+        ended: Option<Given>,
+        now: Now,
+    ) -> Option<String> {
+        let since = *self.short.get_or_insert_with(|| {
+            self.next_run = now.steady;
+            now.steady
+        });
+        let given = ended.filter(|_| self.run_began.is_some_and(|began| began >= since))?;
+        if given.copies > 0 {
+            // Captures came meanwhile, or a copy had another name on the disk.
             self.next_run = now.steady;
             return None;
-        };
-        if running || self.alarm.is_some() || self.run_began.is_none_or(|began| began < since) {
+        }
+        if self.alarm.is_some() {
             return None;
         }
         let reason = format!("the disk of drop folder {} runs full: {reason}", context.folder.path().display());

@@ -11,6 +11,7 @@ mod folder;
 mod invariants;
 mod names;
 mod process;
+mod state_files;
 mod support;
 mod support_s3;
 mod trouble;
