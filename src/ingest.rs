@@ -199,6 +199,9 @@ impl Ingest {
     /// Makes room in time, and says where there is none.
     fn look_at_disks(&mut self) {
         let (waiting, left, now) = (self.queue.len(), self.queue.left(), self.now());
+        if left == 0 && self.queue.dispose_again() {
+            self.surveyor.scan_soon(now);
+        }
         let said = self.upkeep.look(&self.context, waiting, left, now);
         if let Some(message) = said {
             self.remember(message);

@@ -89,25 +89,31 @@ pub fn append(folder: &Path, camera: &str, entry: &Entry, again: bool) -> io::Re
 /// # Errors
 /// Where it cannot be opened; a failure to read ends the entries.
 pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = Entry>> {
-    Ok(read(File::open(path)?))
+    Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
 }
 
-fn read(file: impl Read) -> impl Iterator<Item = Entry> {
+fn parse(line: &[u8]) -> Option<Entry> {
+    serde_json::from_slice(line).ok()
+}
+
+fn lines(file: impl Read) -> impl Iterator<Item = Vec<u8>> {
     let mut reader = BufReader::new(file);
-    let lines = std::iter::from_fn(move || {
+    std::iter::from_fn(move || {
         let mut line = Vec::new();
         match reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
             Ok(1..) => Some(line),
             _ => None,
         }
-    });
-    lines.filter_map(|line| serde_json::from_slice(&line).ok())
+    })
 }
 
 fn holds(file: &File, entry: &Entry) -> io::Result<bool> {
     let mut file = file;
     file.seek(SeekFrom::Start(0))?;
-    Ok(read(file).any(|known| (&known.key, &known.sha256) == (&entry.key, &entry.sha256)))
+    // A day has thousands of lines: few are worth to be parsed.
+    let may_be = |line: &Vec<u8>| std::str::from_utf8(line).is_ok_and(|line| line.contains(&entry.sha256));
+    let mut known = lines(file).filter(may_be).filter_map(|line| parse(&line));
+    Ok(known.any(|known| (&known.key, &known.sha256) == (&entry.key, &entry.sha256)))
 }
 
 fn ends_torn(file: &mut File) -> io::Result<bool> {

@@ -72,6 +72,8 @@ pub struct Stored {
     pub stamp: Stamp,
     /// Of the bytes.
     pub sha256: [u8; 32],
+    /// Whether the ledger has its line.
+    pub written: bool,
     /// Why the local file could not be disposed of, if so; it stays, and [`dispose_one`] tries again.
     pub left: Option<String>,
     /// Why the local file was removed without a copy that was wanted, or a line in the ledger, if so.
@@ -166,6 +168,7 @@ async fn attempt(context: &Arc<Context>, path: &Path) -> Result<(Stored, Option<
         partial,
         stamp,
         sha256: source.sha256,
+        written: false,
         left: None,
         not_kept: None,
     };
@@ -198,8 +201,7 @@ pub async fn dispose_one(context: Arc<Context>, path: PathBuf, stored: Arc<Store
         }
         let now = (context.clock)();
         let wait = waits(&context, &stored, now);
-        // Its line may be there already.
-        let stored = Stored { again: true, left: None, not_kept: None, ..Stored::clone(&stored) };
+        let stored = Stored { left: None, not_kept: None, ..Stored::clone(&stored) };
         finish(&context, opened, &path, stored, wait.is_some(), now).map(|stored| (stored, wait))
     });
     match done.await {
@@ -295,8 +297,13 @@ fn finish(
         // The bytes that went up may be a mixture. They hurt nobody; what is here now goes up as well.
         return Err(Outcome::Changed);
     }
-    let written = with_room(context, stored.size, now, || write_down(context, path, &stored, now))
-        .map_err(|error| format!("failed to write ledger: {error}"));
+    let written = if stored.written {
+        Ok(())
+    } else {
+        with_room(context, stored.size, now, || write_down(context, path, &stored, now))
+            .map_err(|error| format!("failed to write ledger: {error}"))
+    };
+    stored.written = written.is_ok();
     let taken = match written {
         Ok(()) | Err(_) if waits => {
             stored.left = written.err();

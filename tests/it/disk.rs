@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hk_aws::status::State;
 
-use crate::support::s3::Fault;
-use crate::support::site::{Settings, Site, bytes, files, key, picture, sha256};
+use crate::support::s3::{Fault, MemoryS3};
+use crate::support::site::{DEADLINE, Settings, Site, bytes, files, key, picture, sha256};
 
 const NONE: Settings = Settings { drop: "", s3: "", rest: "" };
 
@@ -141,4 +141,32 @@ async fn i1_a_link_that_goes_down_between_storing_and_disposing_changes_nothing(
     .await;
     site.s3.clear_faults();
     site.wait_until_empty().await;
+}
+
+#[tokio::test]
+async fn i6_more_stored_files_than_the_queue_holds_keep_no_other_from_the_bucket_and_are_not_sent_again() {
+    let s3 = MemoryS3::start_without_bytes("evidence").await;
+    let rest = "keep: {days: 0}\nupload: {concurrency: 32}";
+    let mut site = Site::with(s3, Settings { drop: "rescan: 2s", rest, ..NONE });
+    fs::create_dir(site.path("state")).unwrap();
+    fs::write(site.path("state/ledger"), b"in the way").unwrap();
+    let count = hk_aws::queue::CAPACITY + 300;
+    for number in 0..u32::try_from(count).unwrap() {
+        site.write(format!("CAM/{}", picture(number)), &number.to_be_bytes());
+    }
+    site.start().await;
+    site.s3.wait_for(|state| state.objects().len() == count, DEADLINE * 4).await;
+    // Several scans pass.
+    let scanned =
+        |status: &hk_aws::status::Snapshot| status.stored.captures == count as u64 && status.waiting.on_disk > 0;
+    let status = site.wait_for_status("files that gave up their place", scanned).await;
+    assert_eq!(status.state, State::Degraded);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(site.s3.count("PutObject"), count);
+    fs::remove_file(site.path("state/ledger")).unwrap();
+    site.wait_until_empty().await;
+    // As after a restart, what had given up its place is compared with the bucket once.
+    assert_eq!(site.s3.count("PutObject") - count, site.s3.count("HeadObject"));
+    assert!(site.s3.count("HeadObject") <= 400, "{}", site.s3.count("HeadObject"));
+    site.wait_for_status("the end of it", |status| status.state == State::Ok && status.waiting.on_disk == 0).await;
 }
