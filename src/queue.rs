@@ -623,7 +623,7 @@ mod tests {
         let text = "drop_folder: {path: /srv/drop}\ns3: {bucket: abc}\n";
         let config = crate::config::Config::parse(Path::new("queue.yaml"), text, &|_| None).unwrap();
         let arrival = crate::capture::arrival(found.stamp.modified);
-        let capture = crate::capture::sight(&found.path, &config).settle(Default::default(), arrival);
+        let capture = crate::capture::sight(&found.path, &config).settle(None, arrival);
         let key = crate::key::Layout::new("", config.s3.key).render(&capture.fields());
         let (size, stamp, left) = (found.stamp.size, found.stamp, left.map(str::to_owned));
         let (elapsed, again, partial, sha256, written, not_kept) = (SETTLE, false, false, [0; 32], true, None);
@@ -637,7 +637,9 @@ mod tests {
         let files: Vec<Found> = (10..30).map(|age| file(&format!("{age}"), Duration::from_secs(age), now)).collect();
         let scan = |queue: &mut Queue| {
             queue.scan_begins();
-            files.iter().for_each(|found| queue.observe(found, Hint::Scan, now));
+            for found in &files {
+                queue.observe(found, Hint::Scan, now);
+            }
         };
         let mut uploaded = Vec::new();
         for _ in 0..9 {
