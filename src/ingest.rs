@@ -147,6 +147,7 @@ impl Ingest {
             }
         }
         report.snapshot.send_replace(self.snapshot(status::State::Stopping));
+        self.context.kept.stop();
         let drained = tokio::time::timeout(drain, async {
             while let Some(done) = self.uploads.join_next_with_id().await {
                 (report.beat)(self.now());

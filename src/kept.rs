@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,7 @@ pub struct Kept {
     /// One run at a time.
     turn: Mutex<Turn>,
     bytes: AtomicU64,
+    stopped: AtomicBool,
 }
 
 /// What one run leaves to the next.
@@ -103,7 +104,13 @@ impl Kept {
             ledger: ledger::folder(&config.state_dir),
             turn: Mutex::default(),
             bytes: AtomicU64::new(UNCOUNTED),
+            stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Ends the run under way and any later one that no failed write asks for: a process that stops cannot wait for it.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// Bytes of all copies, once they were counted.
@@ -125,9 +132,12 @@ impl Kept {
         if more > 0 && turn.fruitless.is_some_and(|at| now.steady.saturating_duration_since(at) < FRUITLESS) {
             return Given::default();
         }
+        if self.must_stop(more) {
+            return Given::default();
+        }
         let today = chrono::DateTime::<chrono::Utc>::from(now.wall).with_timezone(&self.zone).date_naive();
         let mut run = Run::default();
-        match self.walk(now) {
+        match self.walk(now, more) {
             Ok(days) => self.give_up(days, today, more, &mut run, &mut turn),
             // Nothing was ever kept.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.bytes.store(0, Ordering::Relaxed),
@@ -140,6 +150,10 @@ impl Kept {
         }
         run.say(&mut turn);
         run.given
+    }
+
+    fn must_stop(&self, more: u64) -> bool {
+        more == 0 && self.stopped.load(Ordering::Relaxed)
     }
 
     fn give_up(&self, mut days: Vec<Day>, today: NaiveDate, more: u64, run: &mut Run, turn: &mut Turn) {
@@ -157,13 +171,14 @@ impl Kept {
         loop {
             let policy = Policy { days: keep_days, max_size, min_free, more: more.saturating_sub(run.given.bytes) };
             let shares = plan(&days, free.saturating_add(run.given.bytes), believed, &policy);
-            if shares.is_empty() {
+            if shares.is_empty() || self.must_stop(more) {
                 break;
             }
             for share in shares {
                 let day = &mut days[share.day];
                 let whole = share.bytes == day.bytes;
-                let freed = self.give_up_of(day, if whole { u64::MAX } else { share.bytes }, run);
+                let stop = || self.must_stop(more);
+                let freed = self.give_up_of(day, if whole { u64::MAX } else { share.bytes }, &stop, run);
                 day.bytes = day.bytes.saturating_sub(freed);
                 // What is left of it cannot be given up; others go instead.
                 day.open = !whole && freed >= share.bytes;
@@ -173,7 +188,7 @@ impl Kept {
     }
 
     /// Gives up at least `wanted` bytes of one day, oldest copies first; answers how many.
-    fn give_up_of(&self, day: &Day, wanted: u64, run: &mut Run) -> u64 {
+    fn give_up_of(&self, day: &Day, wanted: u64, stop: &dyn Fn() -> bool, run: &mut Run) -> u64 {
         let name = day.date.to_string();
         let path = self.keep.path.join(&day.camera).join(&name);
         let before = run.given.bytes;
@@ -182,12 +197,12 @@ impl Kept {
             let folder = open_below(camera.as_fd(), OsStr::new(&name))?;
             let ledger = ledger::path(&self.ledger, &day.camera, day.date);
             let mut after = None;
-            while run.given.bytes - before < wanted {
+            while run.given.bytes - before < wanted && !stop() {
                 let batch = oldest(&folder, after.as_ref())?;
                 let Some(last) = batch.last().cloned() else { break };
                 let known = known(&batch, &ledger);
                 for copy in &batch {
-                    if run.given.bytes - before >= wanted {
+                    if run.given.bytes - before >= wanted || stop() {
                         break;
                     }
                     if !known.contains(copy.name.as_str()) {
@@ -219,14 +234,14 @@ impl Kept {
     }
 
     /// Every camera-day that has our shape.
-    fn walk(&self, now: Now) -> io::Result<Vec<Day>> {
+    fn walk(&self, now: Now, more: u64) -> io::Result<Vec<Day>> {
         let root = open_root(&self.keep.path)?;
         let mut days = Vec::new();
         each(&root, |camera, _| {
             let (Ok(folder), Some(camera)) = (open_below(root.as_fd(), camera), camera.to_str()) else { return };
             // What cannot be read is not ours to judge.
             let _unread = each(&folder, |name, _| {
-                let Some(date) = date_of(name) else { return };
+                let Some(date) = date_of(name).filter(|_| !self.must_stop(more)) else { return };
                 let Ok(day) = open_below(folder.as_fd(), name) else { return };
                 let bytes = size_of(&day, now).unwrap_or(0);
                 days.push(Day { camera: camera.to_owned(), date, bytes, open: true });

@@ -160,3 +160,11 @@ fn a_full_disk_is_not_walked_again_and_again_for_nothing() {
     let later = Now { steady: now().steady + FRUITLESS, ..now() };
     assert_eq!(kept.give_way(later, 5), Given { copies: 1, bytes: 10 });
 }
+
+#[test]
+fn a_process_that_stops_gives_nothing_up_but_for_a_write_that_failed() {
+    let (_folder, kept) = kept("days: 0", &[("2021-12-18", "a.jpg", 10, true), ("2021-12-18", "b.jpg", 10, true)]);
+    kept.stop();
+    assert_eq!(kept.give_way(now(), 0), Given::default());
+    assert_eq!(kept.give_way(now(), 5).copies, 2);
+}
