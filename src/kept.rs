@@ -129,10 +129,8 @@ impl Kept {
     /// failed. Blocking; the log says what went. Runs wait for each other.
     pub fn give_way(&self, now: Now, more: u64) -> Given {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if more > 0 && turn.fruitless.is_some_and(|at| now.steady.saturating_duration_since(at) < FRUITLESS) {
-            return Given::default();
-        }
-        if self.must_stop(more) {
+        let in_vain = turn.fruitless.is_some_and(|at| now.steady.saturating_duration_since(at) < FRUITLESS);
+        if more > 0 && in_vain || self.must_stop(more) {
             return Given::default();
         }
         let today = chrono::DateTime::<chrono::Utc>::from(now.wall).with_timezone(&self.zone).date_naive();
@@ -224,11 +222,14 @@ impl Kept {
             }
             Ok(())
         };
-        let done = work();
-        if let Err(error) =
-            done.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        {
-            run.error.get_or_insert_with(|| format!("failed to give up local copies in {}: {error}", path.display()));
+        match work() {
+            // Somebody else was there first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let failed = || format!("failed to give up local copies in {}: {error}", path.display());
+                run.error.get_or_insert_with(failed);
+            }
+            Ok(()) => {}
         }
         run.given.bytes - before
     }

@@ -356,11 +356,17 @@ fn keep(context: &Context, opened: &mut Opened, stored: &Stored) -> io::Result<T
     }
     let date = stored.capture.taken.date_naive();
     match kept::place(&keep.path, &stored.capture.camera, date, stored.key.file(), &stored.sha256)? {
-        Place::Free(target) => opened.move_to(&target).inspect(|taken| {
-            if *taken == Taken::Away {
+        Place::Free(target) => {
+            let moved = match opened.move_to(&target) {
+                // The day's folder gave way in between.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => opened.move_to(&target),
+                done => done,
+            };
+            if matches!(moved, Ok(Taken::Away)) {
                 context.kept.came(stored.size);
             }
-        }),
+            moved
+        }
         Place::Held => opened.remove(),
     }
 }
