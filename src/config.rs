@@ -434,13 +434,10 @@ impl Config {
 type Asks = fn(&Config) -> bool;
 
 /// The keys whose machinery is not there yet.
-const NOT_IN_EFFECT: [(&str, Asks); 12] = [
+const NOT_IN_EFFECT: [(&str, Asks); 9] = [
     ("cameras[].silent_after", |config| {
         config.cameras.iter().any(|camera| camera.silent_after != settings::SILENT_AFTER)
     }),
-    ("keep.days", |config| ![0, settings::KEEP_DAYS].contains(&config.keep.days)),
-    ("keep.max_size", |config| config.keep.max_size.is_some_and(|size| size != settings::KEEP_MAX_SIZE)),
-    ("keep.min_free", |config| ![0, settings::KEEP_MIN_FREE].contains(&config.keep.min_free)),
     ("rotate.schedule", |config| config.rotate.schedule.as_str() != settings::SCHEDULE),
     ("rotate.archive", |config| config.rotate.archive.as_ref().is_some_and(|archive| *archive != Archive::default())),
     ("rotate.transition", |config| config.rotate.transition.is_some()),

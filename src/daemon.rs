@@ -136,7 +136,7 @@ pub fn is_running(folder: &Path) -> bool {
 pub fn lock_commands(folder: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
     let path = folder.join("command.lock");
-    let file = File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
+    let file = lock_file(&path)?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         tracing::warn!("waiting for another hk-aws command to end (it holds {})", path.display());
         rustix::fs::flock(&file, FlockOperation::LockExclusive).context("failed to wait for another command")?;
@@ -147,12 +147,20 @@ pub fn lock_commands(folder: &Path) -> anyhow::Result<File> {
 /// Makes sure that one daemon works on one run-time folder; held as long as the file is open.
 fn lock(folder: &Path) -> anyhow::Result<File> {
     let path = folder.join("run.lock");
-    let file = File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
+    let file = lock_file(&path)?;
     // A record lock, because [`is_running`] can then ask for it without taking it.
     if rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!("another hk-aws runs already (it holds {}); stop it first", path.display());
     }
     Ok(file)
+}
+
+/// Opens the file of a lock, made where it is missing; what is in it does not matter.
+fn lock_file(path: &Path) -> anyhow::Result<File> {
+    let opened = File::options().create(true).write(true).truncate(false).open(path);
+    opened.with_context(|| {
+        format!("failed to open {}; remove what is in its place, or let hk-aws's user write there", path.display())
+    })
 }
 
 /// Tells systemd that the loop turns, several times in the time it allows.
@@ -178,7 +186,11 @@ async fn tell(mut snapshots: watch::Receiver<Snapshot>, folder: std::path::PathB
         match written {
             Ok(Err(error)) if !complained => {
                 complained = true;
-                tracing::warn!("failed to write status in {}: {error}", folder.display());
+                tracing::warn!("failed to write status in {}: {error}; all else goes on", folder.display());
+            }
+            Ok(Ok(())) if complained => {
+                complained = false;
+                tracing::info!("the status can be written again");
             }
             _ => {}
         }

@@ -373,7 +373,7 @@ impl Level {
 }
 
 impl Opened {
-    /// The file as it was when it was opened.
+    /// The file as it was when it was opened, or put back.
     pub fn stamp(&self) -> Stamp {
         self.stamp
     }
@@ -404,7 +404,7 @@ impl Opened {
     /// # Errors
     /// Where the system refuses; the file is then still there.
     #[expect(clippy::disallowed_methods, reason = "the home of removal; the caller has it confirmed elsewhere")]
-    pub fn remove(self) -> io::Result<Taken> {
+    pub fn remove(&mut self) -> io::Result<Taken> {
         let Some(aside) = self.move_aside()? else { return Ok(Taken::PutBack) };
         if let Err(error) = rustix::fs::unlinkat(&self.parent, &aside, AtFlags::empty()) {
             self.put_back(&aside)?;
@@ -418,7 +418,7 @@ impl Opened {
     /// # Errors
     /// Where the system refuses; the file is then still there.
     #[expect(clippy::disallowed_methods, reason = "the home of renaming")]
-    pub fn move_to(self, target: &Path) -> io::Result<Taken> {
+    pub fn move_to(&mut self, target: &Path) -> io::Result<Taken> {
         let folder = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
         std::fs::create_dir_all(folder)?;
         if rustix::fs::stat(folder)?.st_dev != self.stamp.inode.0 {
@@ -430,9 +430,8 @@ impl Opened {
             Err(error) => {
                 self.put_back(&aside)?;
                 // One file system can be mounted in two places, and a rename between them is refused all the same.
-                let stamp = Stamp::of(&rustix::fs::fstat(&self.file)?);
-                if error == Errno::XDEV && stamp.same_bytes(&self.stamp) {
-                    return Self { stamp, ..self }.copy_to(folder, target);
+                if error == Errno::XDEV {
+                    return self.copy_to(folder, target);
                 }
                 Err(error.into())
             }
@@ -440,7 +439,7 @@ impl Opened {
     }
 
     /// Copies to another file system, syncs, and only then removes the original.
-    fn copy_to(self, folder: &Path, target: &Path) -> io::Result<Taken> {
+    fn copy_to(&mut self, folder: &Path, target: &Path) -> io::Result<Taken> {
         let mut copy = tempfile::Builder::new().prefix(ASIDE).tempfile_in(folder)?;
         let copied = io::copy(&mut self.reader()?, copy.as_file_mut())?;
         if copied != self.stamp.size || !self.is_unchanged() {
@@ -457,7 +456,7 @@ impl Opened {
 
     /// Renames the file aside and makes sure that it is the one that was read; else puts it back.
     #[expect(clippy::disallowed_methods, reason = "the home of renaming")]
-    fn move_aside(&self) -> io::Result<Option<OsString>> {
+    fn move_aside(&mut self) -> io::Result<Option<OsString>> {
         if !self.is_unchanged() || self.writer() == Writer::Somebody {
             return Ok(None);
         }
@@ -480,12 +479,18 @@ impl Opened {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the home of renaming")]
-    fn put_back(&self, aside: &OsStr) -> io::Result<()> {
+    fn put_back(&mut self, aside: &OsStr) -> io::Result<()> {
         match rustix::fs::renameat_with(&self.parent, aside, &self.parent, &self.name, RenameFlags::NOREPLACE) {
             // A new file came under the old name: the old one stays aside, and a scan finds it.
-            Err(Errno::EXIST) => Ok(()),
-            other => Ok(other?),
+            Err(Errno::EXIST) => return Ok(()),
+            other => other?,
         }
+        // The renames changed its change time, which must not pass for somebody else's work.
+        let now = Stamp::of(&rustix::fs::fstat(&self.file)?);
+        if now.same_bytes(&self.stamp) {
+            self.stamp = now;
+        }
+        Ok(())
     }
 }
 

@@ -24,20 +24,22 @@ mod one;
 mod places;
 mod survey;
 mod tally;
+mod upkeep;
 
-pub use one::{Context, Outcome, Stored, ingest_one};
+pub use one::{Context, Outcome, Stored, dispose_one, ingest_one};
 
 use link::{Link, News, Turn};
 use places::Places;
 use survey::{Batch, Done, Surveyor};
 use tally::Tally;
+use upkeep::Upkeep;
 
 /// First and longest wait of a file that fails by itself.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-/// A stored file that cannot be disposed of is tried again after so long.
-const DISPOSE_AGAIN: Duration = Duration::from_mins(1);
+/// A stored file that cannot be disposed of is tried again after so long; it costs no request.
+const DISPOSE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a file that was cut off is still there.
 const CUT_OFF: &str = "cut off; what there is is stored, and it waits for the camera to resume or send it again";
@@ -96,6 +98,7 @@ pub struct Ingest {
     in_work: HashMap<Id, InWork>,
     scanned_once: bool,
     folder_trouble: Option<status::Trouble>,
+    upkeep: Upkeep,
     tally: Tally,
 }
 
@@ -111,6 +114,7 @@ impl Ingest {
             in_work: HashMap::new(),
             scanned_once: false,
             folder_trouble: None,
+            upkeep: Upkeep::new(now),
             tally: Tally::new(now.wall.into()),
             context,
         }
@@ -157,6 +161,7 @@ impl Ingest {
                 () = tokio::time::sleep_until(wake.into()) => {}
                 _ = tick.tick() => {
                     self.follow_folder();
+                    self.look_at_disks();
                     report.snapshot.send_replace(self.snapshot(status::State::Ok));
                 }
             }
@@ -164,6 +169,7 @@ impl Ingest {
         report.snapshot.send_replace(self.snapshot(status::State::Stopping));
         // What hangs in a dead link does not come back to life in time.
         let drain = if self.link.down().is_some() { drain.min(DRAIN_WHILE_DOWN) } else { drain };
+        self.context.kept.stop();
         let drained = tokio::time::timeout(drain, async {
             while let Some(done) = self.uploads.join_next_with_id().await {
                 (report.beat)(self.now());
@@ -204,6 +210,7 @@ impl Ingest {
                 self.context = context;
                 self.link.reloaded(now);
                 self.queue.retry_even_own_trouble();
+                self.upkeep.look_soon(now);
                 self.surveyor.watch_anew(&self.context.folder, now);
                 self.follow_folder();
             }
@@ -214,6 +221,18 @@ impl Ingest {
     fn follow_folder(&mut self) {
         if let Err(error) = self.surveyor.follow(&self.context.folder, self.now()) {
             self.folder_fails(&error);
+        }
+    }
+
+    /// Makes room in time, and says where there is none.
+    fn look_at_disks(&mut self) {
+        let (waiting, left, now) = (self.queue.len(), self.queue.left(), self.now());
+        if left == 0 && self.queue.dispose_again() {
+            self.surveyor.scan_soon(now);
+        }
+        let said = self.upkeep.look(&self.context, waiting, left, now);
+        if let Some(message) = said {
+            self.remember(message);
         }
     }
 
@@ -300,8 +319,11 @@ impl Ingest {
             // What needs the operator may have been mended in the AWS files.
             let renew = self.link.down().is_some_and(|down| down.refusal.verdict == Verdict::NeedsOperator);
             let (path, mut context) = (due.path.clone(), Arc::clone(&self.context));
-            let rest = self.queue.rest(&path, now);
+            let (rest, known) = (self.queue.rest(&path, now), self.queue.stored(&path));
             let handle = self.uploads.spawn(async move {
+                if let Some(known) = known {
+                    return (dispose_one(Arc::clone(&context), path, known, rest).await, context);
+                }
                 if renew {
                     context = Arc::new(context.renewed().await);
                 }
@@ -352,6 +374,7 @@ impl Ingest {
         match outcome {
             Outcome::Stored(stored) => self.stored(&path, &stored, None, now),
             Outcome::Partial(stored, wait) => self.stored(&path, &stored, Some(wait), now),
+            Outcome::Disposed(stored, wait) => self.disposed(&path, &stored, wait, now),
             Outcome::Gone => self.queue.done(&path),
             Outcome::Growing => self.queue.settle_again(&path, "open for writing", now),
             Outcome::Changed => {
@@ -417,18 +440,33 @@ impl Ingest {
         if was_down {
             self.queue.retry_all();
         }
-        if let Some(reason) = &stored.left {
-            // It is in the bucket; only this box is in trouble.
-            if self.queue.hold(path, &format!("stored; {reason}"), now.steady + DISPOSE_AGAIN) {
-                tracing::error!("{} is stored, but stays in the drop folder: {reason}", show(path));
-                self.remember(format!("{}: {reason}", show(path)));
-            }
-        } else if let Some(wait) = wait {
-            self.queue.hold(path, CUT_OFF, now.steady + wait);
+        self.disposed(path, stored, wait, now);
+        if wait.is_some() {
             // The camera may have resumed while the part went up, and no event tells of that again.
             self.surveyor.hints.at(path, Hint::Scan);
-        } else {
-            self.queue.done(path);
+        }
+    }
+
+    /// Takes note of what became of a stored capture's file; it is in the bucket, only this box can be in trouble.
+    fn disposed(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
+        let keeps = self.context.config.keep.days > 0;
+        let said = match (&stored.left, wait) {
+            (None, None) => {
+                self.queue.done(path);
+                self.upkeep.gone(stored, keeps, now)
+            }
+            (left, wait) => {
+                self.queue.remember_stored(path, Arc::new(stored.clone()));
+                let (reason, wait) = match left {
+                    Some(reason) => (format!("stored; {reason}"), DISPOSE_AGAIN),
+                    None => (CUT_OFF.to_owned(), wait.unwrap_or(DISPOSE_AGAIN)),
+                };
+                self.queue.hold(path, &reason, now.steady + wait);
+                left.as_ref().and_then(|reason| self.upkeep.stays(&show(path), reason, now.wall.into()))
+            }
+        };
+        if let Some(message) = said {
+            self.remember(message);
         }
     }
 
@@ -474,7 +512,7 @@ impl Ingest {
         let moved = moved.and_then(|target| match self.context.folder.open(path) {
             // Another file under the same name: nobody has judged that one.
             Ok(opened) if judged.is_some_and(|judged| judged != opened.stamp()) => Ok((Taken::PutBack, target)),
-            Ok(opened) => opened.move_to(&target).map(|taken| (taken, target)).map_err(|error| error.to_string()),
+            Ok(mut opened) => opened.move_to(&target).map(|taken| (taken, target)).map_err(|error| error.to_string()),
             Err(OpenError::Gone) => Ok((Taken::Away, target)),
             Err(error) => Err(error.to_string()),
         });
@@ -531,13 +569,13 @@ impl Ingest {
     /// What the loop does now; `state` as far as the loop does not know better.
     fn snapshot(&self, state: status::State) -> Snapshot {
         let waits = self.tally.waits(&self.queue);
-        let trouble = self.folder_trouble.clone().or_else(|| {
-            self.link.outage().map(|down| status::Trouble {
-                since: down.since.into(),
-                reason: down.refusal.reason.clone(),
-                advice: down.refusal.advice.clone(),
-            })
+        let down = self.link.outage().map(|down| status::Trouble {
+            since: down.since.into(),
+            reason: down.refusal.reason.clone(),
+            advice: down.refusal.advice.clone(),
         });
+        let trouble = self.folder_trouble.clone().or(down);
+        let trouble = status::Trouble::both(trouble, self.upkeep.trouble().cloned());
         let state = match state {
             status::State::Ok if !self.scanned_once => status::State::Starting,
             status::State::Ok if trouble.is_some() => status::State::Degraded,
@@ -560,6 +598,8 @@ impl Ingest {
             last_errors: self.tally.last_errors(),
             drop_folder_free_bytes: status::free_bytes(self.context.folder.path()),
             state_free_bytes: status::free_bytes(&self.context.config.state_dir),
+            kept_bytes: self.context.kept.bytes(),
+            not_kept: self.upkeep.not_kept(),
         }
     }
 

@@ -1,15 +1,16 @@
 //! What was stored: one JSON line a capture, one file a camera-day, `ledger/CAMERA/DATE.jsonl`.
 //!
 //! Written after the bucket confirmed and before the local file goes, so that a crash in between leaves the file to be
-//! found again; [`append`] then sees that its line is there. A line that a crash tore is left as it is and the next
-//! one starts on a line of its own. The ledger is a copy of what the bucket knows and can be rebuilt from it: it is not
-//! synced, which would wear an SD card out.
+//! found again; [`append`] then sees that its line is there. A line that a crash or a full disk tore is left as it is,
+//! the next one starts on a line of its own, and the log says so. The ledger is a copy of what the bucket knows and can
+//! be rebuilt from it: it is not synced, which would wear an SD card out.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, FixedOffset, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 /// One stored capture.
@@ -35,33 +36,84 @@ pub struct Entry {
     pub partial: bool,
 }
 
+/// Longest line that is read as an entry, in bytes; a key has at most 1024.
+const LONGEST_LINE: u64 = 64 * 1024;
+
+/// Where the ledger lies below the folder of state.
+pub fn folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("ledger")
+}
+
+/// The file of one camera-day below the ledger's folder.
+pub fn path(folder: &Path, camera: &str, date: NaiveDate) -> PathBuf {
+    folder.join(camera).join(format!("{date}.jsonl"))
+}
+
 /// Appends an entry below `folder`; `again` where the object was in the bucket before, so that its line may be there.
 ///
 /// # Errors
-/// Where the file cannot be read or written.
+/// Where the file cannot be read or written; nothing of the line is then left.
 pub fn append(folder: &Path, camera: &str, entry: &Entry, again: bool) -> io::Result<()> {
-    let folder = folder.join(camera);
-    std::fs::create_dir_all(&folder)?;
-    let path = folder.join(format!("{}.jsonl", entry.taken_at.date_naive()));
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let path = path(folder, camera, entry.taken_at.date_naive());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+    // Two lines written at once must not meet where one of them is torn. Given up with the file.
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
     if again && holds(&file, entry)? {
         return Ok(());
     }
-    let mut line = if ends_torn(&mut file)? { b"\n".to_vec() } else { Vec::new() };
+    let torn = ends_torn(&mut file)?;
+    let mut line = if torn { b"\n".to_vec() } else { Vec::new() };
     serde_json::to_writer(&mut line, entry)?;
     line.push(b'\n');
+    let length = file.metadata()?.len();
     // One write: a line is appended whole or, in a crash, torn at its end.
-    file.write_all(&line)
+    if let Err(error) = file.write_all(&line) {
+        // A disk that is full takes a part of it.
+        let _torn_again = file.set_len(length);
+        return Err(error);
+    }
+    if torn {
+        tracing::warn!(
+            "the last line of {} was torn by a crash or a full disk: it stays as it is, and the ledger goes on after it",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// The entries of one file; what is none, or was torn, is passed over.
+///
+/// # Errors
+/// Where it cannot be opened; a failure to read ends the entries.
+pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = Entry>> {
+    Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
+}
+
+fn parse(line: &[u8]) -> Option<Entry> {
+    serde_json::from_slice(line).ok()
+}
+
+fn lines(file: impl Read) -> impl Iterator<Item = Vec<u8>> {
+    let mut reader = BufReader::new(file);
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        match reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
+            Ok(1..) => Some(line),
+            _ => None,
+        }
+    })
 }
 
 fn holds(file: &File, entry: &Entry) -> io::Result<bool> {
-    for line in BufReader::new(file).split(b'\n') {
-        let known: Result<Entry, _> = serde_json::from_slice(&line?);
-        if known.is_ok_and(|known| (&known.key, &known.sha256) == (&entry.key, &entry.sha256)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let mut file = file;
+    file.seek(SeekFrom::Start(0))?;
+    // A day has thousands of lines: few are worth to be parsed.
+    let may_be = |line: &Vec<u8>| std::str::from_utf8(line).is_ok_and(|line| line.contains(&entry.sha256));
+    let mut known = lines(file).filter(may_be).filter_map(|line| parse(&line));
+    Ok(known.any(|known| (&known.key, &known.sha256) == (&entry.key, &entry.sha256)))
 }
 
 fn ends_torn(file: &mut File) -> io::Result<bool> {
@@ -106,5 +158,39 @@ mod tests {
             text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok()).map(|entry| entry.key).collect();
         assert_eq!(keys, ["a", "b"]);
         assert_eq!(text.lines().count(), 3);
+    }
+
+    #[test]
+    fn a_ledger_torn_at_any_byte_goes_on_and_loses_no_whole_line() {
+        let folder = tempfile::tempdir().unwrap();
+        for key in ["a", "b", "c"] {
+            append(folder.path(), "CAM", &entry(key), false).unwrap();
+        }
+        let path = folder.path().join("CAM/2022-02-24.jsonl");
+        let whole = std::fs::read(&path).unwrap();
+        let line = whole.len() / 3;
+        for cut in line..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            append(folder.path(), "CAM", &entry("c"), true).unwrap();
+            append(folder.path(), "CAM", &entry("d"), false).unwrap();
+            let keys: Vec<String> = entries(&path).unwrap().map(|entry| entry.key).collect();
+            // Where only the end of the line is missing, it still tells all.
+            let expected = if cut + 1 < 2 * line { vec!["a", "c", "d"] } else { vec!["a", "b", "c", "d"] };
+            assert_eq!(keys, expected, "cut at {cut}");
+            assert!(std::fs::read(&path).unwrap().starts_with(&whole[..cut]), "nothing is reset");
+        }
+    }
+
+    #[test]
+    fn a_ledger_of_any_content_is_passed_over_and_appended_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path(), "CAM", entry("a").taken_at.date_naive());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for garbage in [vec![0; 4096], vec![b'{'; 200_000], b"\n\n\xff\xfe{}\n[]".to_vec()] {
+            std::fs::write(&path, &garbage).unwrap();
+            append(folder.path(), "CAM", &entry("a"), true).unwrap();
+            let keys: Vec<String> = entries(&path).unwrap().map(|entry| entry.key).collect();
+            assert_eq!(keys, ["a"]);
+        }
     }
 }

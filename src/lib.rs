@@ -33,6 +33,7 @@ pub mod config;
 pub mod capture;
 pub mod key;
 
+pub mod disk;
 pub mod drop_folder;
 pub mod queue;
 pub mod watch;

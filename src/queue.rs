@@ -5,16 +5,27 @@
 //! every fourth turn goes to the oldest, so that a backlog always makes some progress.
 //!
 //! A queue that is complete and durable was rejected: the folder already is one.
+//!
+//! A file that is stored but cannot be taken away (its disk has turned read-only) gives its place up to one that is not
+//! stored yet; of each of those no more than a fingerprint is held, so that it is not sent again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::drop_folder::{Found, Stamp};
+use crate::ingest::Stored;
 
 /// How many files are held. At some 300 bytes each this is about a megabyte.
 pub const CAPACITY: usize = 4096;
+
+/// How many stored files keep their place, to find out whether they can be taken away again.
+const LEFT_IN_PLACE: usize = 64;
+
+/// How many fingerprints are held, of 8 bytes each: with what a set needs around them, about 5 megabytes.
+const FINGERPRINTS: usize = 256 * 1024;
 
 /// Every so many turns the oldest file goes first.
 pub const BACKLOG_TURN: u32 = 4;
@@ -81,6 +92,8 @@ struct Item {
     /// How many files had been stored when it last failed.
     failed_at: Option<u64>,
     reason: Option<String>,
+    /// That these very bytes are in the bucket already, where only the rest is left to do.
+    stored: Option<Arc<Stored>>,
     last_seen: Instant,
 }
 
@@ -101,6 +114,11 @@ pub struct Queue {
     left_on_disk: bool,
     /// The file that came last.
     newcomer: Option<Name>,
+    /// Stored files that could not be disposed of.
+    left: BTreeSet<Name>,
+    /// Fingerprints of those that gave up their place. A chance of one in 10^13 delays a capture until they are cleared.
+    put_off: HashSet<u64>,
+    hasher: RandomState,
 }
 
 /// Queued files by age, the large ones apart, because they may have to wait where small ones need not.
@@ -171,6 +189,9 @@ impl Queue {
             turn: 0,
             left_on_disk: false,
             newcomer: None,
+            left: BTreeSet::new(),
+            put_off: HashSet::new(),
+            hasher: RandomState::new(),
         }
     }
 
@@ -206,7 +227,10 @@ impl Queue {
     }
 
     fn admit(&mut self, name: &Name, stamp: Stamp, hint: Hint, now: Now) {
-        if self.items.len() >= self.capacity && !self.make_room(stamp.modified) {
+        if !self.put_off.is_empty() && self.put_off.contains(&self.fingerprint(name, &stamp)) {
+            return;
+        }
+        if self.items.len() >= self.capacity && !self.put_one_off() && !self.make_room(stamp.modified) {
             self.left_on_disk = true;
             return;
         }
@@ -221,6 +245,7 @@ impl Queue {
             own_failures: 0,
             failed_at: None,
             reason: None,
+            stored: None,
             last_seen: now.steady,
         };
         self.by_age.insert((stamp.modified, Arc::clone(name)));
@@ -230,6 +255,34 @@ impl Queue {
         } else {
             self.wait(name, State::Settling, now.steady + self.settle);
         }
+    }
+
+    /// Lets go of a file that is stored, and holds on to its fingerprint.
+    fn put_one_off(&mut self) -> bool {
+        if self.left.len() <= LEFT_IN_PLACE.min(self.capacity / 4) || self.put_off.len() >= FINGERPRINTS {
+            return false;
+        }
+        let in_work = |name: &Name| self.items.get(name).is_some_and(|item| item.state == State::Uploading);
+        let Some(name) = self.left.iter().find(|name| !in_work(name)).map(Arc::clone) else { return false };
+        self.let_go(&name);
+        true
+    }
+
+    /// Takes files in again that had given up their place; says whether there are any, for a scan to find.
+    pub fn dispose_again(&mut self) -> bool {
+        !std::mem::take(&mut self.put_off).is_empty()
+    }
+
+    /// Forgets a file that stays in the folder, but not that it is stored.
+    fn let_go(&mut self, name: &Name) {
+        if let Some(item) = self.items.get(name).filter(|_| self.left.contains(name)) {
+            self.put_off.insert(self.fingerprint(name, &item.stamp));
+        }
+        self.forget(name);
+    }
+
+    fn fingerprint(&self, name: &Name, stamp: &Stamp) -> u64 {
+        self.hasher.hash_one((name, stamp.inode, stamp.size, stamp.modified, stamp.changed))
     }
 
     /// Lets go of the oldest file if it is older than `modified`; it stays in the folder.
@@ -242,7 +295,7 @@ impl Queue {
             .map(|(_, name)| Arc::clone(name));
         let Some(oldest) = oldest else { return false };
         self.left_on_disk = true;
-        self.forget(&oldest);
+        self.let_go(&oldest);
         true
     }
 
@@ -365,6 +418,32 @@ impl Queue {
         before.as_deref() != Some(reason)
     }
 
+    /// Remembers that a file in work is stored, so that its next turn does not send it again. Forgotten with the file, and
+    /// as soon as it is another one.
+    pub fn remember_stored(&mut self, path: &Path, stored: Arc<Stored>) {
+        let Some((name, item)) = self.items.get_key_value(path) else { return };
+        let (name, before) = (Arc::clone(name), item.stamp.modified);
+        self.by_age.remove(&(before, Arc::clone(&name)));
+        self.by_age.insert((stored.stamp.modified, Arc::clone(&name)));
+        let Some(item) = self.items.get_mut(&name) else { return };
+        // What a failed disposal did to its times is no change.
+        item.stamp = stored.stamp;
+        if stored.left.is_some() {
+            self.left.insert(name);
+        }
+        item.stored = Some(stored);
+    }
+
+    /// What is stored of a file already.
+    pub fn stored(&self, path: &Path) -> Option<Arc<Stored>> {
+        self.items.get(path)?.stored.as_ref().map(Arc::clone)
+    }
+
+    /// How many files of the queue are stored and could not be disposed of.
+    pub fn left(&self) -> usize {
+        self.left.len()
+    }
+
     /// Queues everything that failed because of the bucket, not of itself: the bucket answers again.
     pub fn retry_all(&mut self) {
         self.retry(|item| item.own_failures < OWN_TROUBLE);
@@ -407,12 +486,12 @@ impl Queue {
 
     /// Whether files were left on disk for which there is room now.
     pub fn wants_scan(&self) -> bool {
-        self.left_on_disk && self.items.len() <= self.capacity / 4
+        self.left_on_disk && self.items.len().saturating_sub(self.left.len()) <= self.capacity / 4
     }
 
     /// Whether files were left on disk, so that [`Queue::places`] is not all.
     pub fn left_on_disk(&self) -> bool {
-        self.left_on_disk
+        self.left_on_disk || !self.put_off.is_empty()
     }
 
     /// How many files are in the queue, whatever their state.
@@ -466,6 +545,7 @@ impl Queue {
 
     fn forget(&mut self, name: &Name) {
         let Some(item) = self.items.remove(name) else { return };
+        self.left.remove(name);
         self.timers.remove(&(item.due, Arc::clone(name)));
         self.queued.of_size(item.stamp.size).remove(&(item.stamp.modified, Arc::clone(name)));
         self.by_age.remove(&(item.stamp.modified, Arc::clone(name)));
@@ -721,6 +801,66 @@ mod tests {
         queue.scanned(then.steady);
         assert_eq!(queue.len(), 2);
         assert!(queue.places().any(|place| (place.path, place.state) == (Path::new("in-work"), State::Uploading)));
+    }
+
+    /// That a file of the queue is stored, and why it stays.
+    fn stored(found: &Found, left: Option<&str>) -> Arc<Stored> {
+        let text = "drop_folder: {path: /srv/drop}\ns3: {bucket: abc}\n";
+        let config = crate::config::Config::parse(Path::new("queue.yaml"), text, &|_| None).unwrap();
+        let arrival = crate::capture::arrival(found.stamp.modified);
+        let capture = crate::capture::sight(&found.path, &config).settle(None, arrival, arrival);
+        let key = crate::key::Layout::new("", config.s3.key).render(&capture.fields());
+        let (size, stamp, left) = (found.stamp.size, found.stamp, left.map(str::to_owned));
+        let (elapsed, again, partial, sha256, written, not_kept) = (SETTLE, false, false, [0; 32], true, None);
+        Arc::new(Stored { capture, key, size, elapsed, again, partial, stamp, sha256, written, left, not_kept })
+    }
+
+    #[test]
+    fn i6_stored_files_that_cannot_go_give_up_their_places_and_are_not_due_again() {
+        let now = start();
+        let mut queue = Queue::new(8, SETTLE);
+        let files: Vec<Found> = (10..30).map(|age| file(&format!("{age}"), Duration::from_secs(age), now)).collect();
+        let scan = |queue: &mut Queue| {
+            queue.scan_begins();
+            for found in &files {
+                queue.observe(found, Hint::Scan, now);
+            }
+        };
+        let mut uploaded = Vec::new();
+        for _ in 0..9 {
+            scan(&mut queue);
+            while let Some(Due { path, .. }) = queue.next(Wanted::Any, now) {
+                let found = files.iter().find(|found| found.path == path).unwrap();
+                queue.remember_stored(&path, stored(found, Some("read-only")));
+                queue.hold(&path, "read-only", now.steady + SETTLE);
+                uploaded.push(path);
+            }
+        }
+        assert_eq!((uploaded.len(), queue.len(), queue.left()), (20, 8, 8), "each once");
+        assert!(queue.left_on_disk() && !queue.wants_scan());
+        assert!(queue.stored(&files[0].path).is_some() || queue.put_off.len() == 12);
+        for found in &files {
+            queue.done(&found.path);
+        }
+        assert_eq!(queue.left(), 0);
+        assert!(queue.dispose_again() && !queue.dispose_again());
+        scan(&mut queue);
+        assert_eq!(queue.len(), 8);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_file_goes_with_it_and_when_it_changes() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        let found = file("a", Duration::from_secs(9), now);
+        queue.observe(&found, Hint::Closed, now);
+        let path = queue.next(Wanted::Any, now).unwrap().path;
+        queue.remember_stored(&path, stored(&found, None));
+        queue.hold(&path, "cut off", now.steady + SETTLE);
+        queue.observe(&found, Hint::Closed, now);
+        assert!(queue.stored(&path).is_some() && queue.left() == 0);
+        queue.observe(&file("a", Duration::from_secs(8), now), Hint::Closed, now);
+        assert!(queue.stored(&path).is_none());
     }
 
     proptest! {

@@ -7,6 +7,8 @@ use std::path::Path;
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Room;
+
 /// The file's name below the run-time folder.
 pub const FILE: &str = "status.json";
 
@@ -45,6 +47,11 @@ pub struct Snapshot {
     pub drop_folder_free_bytes: Option<u64>,
     /// Free bytes where local copies and state lie.
     pub state_free_bytes: Option<u64>,
+    /// Bytes of the local copies, once they were counted.
+    pub kept_bytes: Option<u64>,
+    /// Captures since the start that were removed here without a copy, or a line in the ledger, for want of room.
+    #[serde(default)]
+    pub not_kept: u64,
 }
 
 /// How the daemon does.
@@ -155,6 +162,20 @@ pub struct LastError {
     pub message: String,
 }
 
+impl Trouble {
+    /// One trouble that tells of both.
+    pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(Self {
+                since: one.since.min(other.since),
+                reason: format!("{}; {}", one.reason, other.reason),
+                advice: format!("{}; {}", one.advice, other.advice),
+            }),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
 impl Snapshot {
     /// Most files of which path and state are given.
     pub const MOST_FILES: usize = 100;
@@ -200,6 +221,5 @@ impl Snapshot {
 
 /// Free bytes for ordinary users where `path` lies.
 pub fn free_bytes(path: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(path).ok()?;
-    Some(stat.f_bavail * stat.f_frsize)
+    Room::at(path).map(|room| room.free)
 }

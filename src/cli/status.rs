@@ -59,6 +59,14 @@ fn describe(snapshot: &Snapshot) -> anyhow::Result<()> {
             print_line(format!("free       {} ({name})", size(free)))?;
         }
     }
+    if let Some(bytes) = snapshot.kept_bytes {
+        let without = if snapshot.not_kept == 0 {
+            String::new()
+        } else {
+            format!("; {} captures went without a copy for want of room", snapshot.not_kept)
+        };
+        print_line(format!("kept       {} of local copies{without}", size(bytes)))?;
+    }
     for (name, camera) in &snapshot.cameras {
         print_line(format!(
             "camera     {name}: {} captures, last taken {}",

@@ -185,9 +185,12 @@ fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Outcome) -> anyhow
             print(out, bar, path, stored.key.as_str(), stored.size, "is cut off; stored as far as it came:")?;
             return Ok(true);
         }
-        Outcome::Stored(stored) => {
+        Outcome::Stored(stored) | Outcome::Disposed(stored, _) => {
             let word = if stored.again { "was stored before" } else { "stored" };
             print(out, bar, path, stored.key.as_str(), stored.size, word)?;
+            if let Some(reason) = &stored.not_kept {
+                tell(format_args!("{}: no local copy is kept: {reason}", show(path)));
+            }
             let Some(left) = stored.left else { return Ok(true) };
             format!("stored, but stays in the drop folder: {left}")
         }

@@ -3,6 +3,12 @@
 //! The order is the promise. Whatever ends the process between two steps, the file is still in the folder or its bytes
 //! are in the bucket, and the next scan goes through the same steps again: the put then finds its own object, the
 //! ledger its own line, the kept folder its own copy.
+//!
+//! What fails after the confirmation is this box's trouble, never a reason to send the bytes again: the queue remembers
+//! what is stored, and [`dispose_one`] tries the rest. Local copies give way first. Where there is no room for a copy
+//! all the same, the file is removed without one; and while the drop folder's own disk runs short, a file that is in
+//! the bucket is removed whatever fails, its line in the ledger included: the ledger can be rebuilt from the bucket,
+//! while a full drop folder turns away the next capture. Without such need it stays and waits for the mend.
 
 use std::fs::File;
 use std::io;
@@ -16,8 +22,9 @@ use crate::bucket::{About, Bucket, Credentials, Pace, Patience, Put, Refusal, So
 use crate::capture::media::{self, End};
 use crate::capture::{self, Capture, Media};
 use crate::config::Config;
+use crate::disk::{self, Room};
 use crate::drop_folder::{self, DropFolder, OpenError, Opened, Stamp, Taken, Writer};
-use crate::kept::{self, Place};
+use crate::kept::{self, Kept, Place};
 use crate::key::{self, Layout, ObjectKey, Variant};
 use crate::ledger;
 use crate::queue::Now;
@@ -25,6 +32,9 @@ use crate::queue::Now;
 /// Longest source path in the metadata: percent-encoding may triple it, and S3 allows 2 KB of metadata in all (S3 User
 /// Guide, "User-defined object metadata").
 const MAX_SOURCE_BYTES: usize = 300;
+
+/// A write that finds no room makes local copies give way to so many captures of that size: the next ones come soon.
+const MAKE_ROOM_FOR: u64 = 8;
 
 /// What an upload needs to know; one value a configuration, replaced as a whole by a reload.
 #[derive(Debug)]
@@ -35,6 +45,8 @@ pub struct Context {
     pub folder: DropFolder,
     /// The bucket.
     pub bucket: Bucket,
+    /// The local copies.
+    pub kept: Arc<Kept>,
     /// The shape of keys.
     pub layout: Layout,
     /// Reads the clocks.
@@ -56,8 +68,16 @@ pub struct Stored {
     pub again: bool,
     /// Whether it was cut off.
     pub partial: bool,
-    /// Why the local file could not be disposed of, if so; it stays, and is found again.
+    /// The file as it was when it was read, or as a failed disposal left it.
+    pub stamp: Stamp,
+    /// Of the bytes.
+    pub sha256: [u8; 32],
+    /// Whether the ledger has its line.
+    pub written: bool,
+    /// Why the local file could not be disposed of, if so; it stays, and [`dispose_one`] tries again.
     pub left: Option<String>,
+    /// Why the local file was removed without a copy that was wanted, or a line in the ledger, if so.
+    pub not_kept: Option<String>,
 }
 
 /// What became of a file.
@@ -67,6 +87,8 @@ pub enum Outcome {
     Stored(Box<Stored>),
     /// Cut off: what there is is in the bucket, and the file waits so long for the camera to resume or resend it.
     Partial(Box<Stored>, Duration),
+    /// It had been stored before, and nothing was sent; where it still has to wait for the camera, so long.
+    Disposed(Box<Stored>, Option<Duration>),
     /// It is not there any more.
     Gone,
     /// Somebody has it open for writing.
@@ -89,13 +111,21 @@ impl Context {
         pace.set(config.upload.bandwidth.clone());
         let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
         let bucket = Bucket::connect(&config.s3, credentials, pace).await;
-        Self { folder: DropFolder::new(&config.drop_folder), bucket, layout, config, clock }
+        let kept = Arc::new(Kept::new(&config));
+        Self { folder: DropFolder::new(&config.drop_folder), bucket, kept, layout, config, clock }
     }
 
     /// The same settings with credentials, and all else that the AWS files say, as they are now.
     pub async fn renewed(&self) -> Self {
         let (config, folder, layout) = (Arc::clone(&self.config), self.folder.clone(), self.layout.clone());
-        Self { config, folder, layout, bucket: self.bucket.renewed().await, clock: self.clock }
+        Self {
+            config,
+            folder,
+            layout,
+            kept: Arc::clone(&self.kept),
+            bucket: self.bucket.renewed().await,
+            clock: self.clock,
+        }
     }
 
     /// Classifies a file of the folder, with a look into it where the path does not tell the time, and gives it its key.
@@ -111,9 +141,14 @@ impl Context {
         Ok((capture, key))
     }
 
+    /// Why the drop folder may soon have no room for new captures, if so.
+    pub fn shortage(&self) -> Option<String> {
+        Room::at(self.folder.path())?.shortage(self.config.keep.min_free)
+    }
+
     /// Where the ledger lies.
     pub fn ledger(&self) -> PathBuf {
-        self.config.state_dir.join("ledger")
+        ledger::folder(&self.config.state_dir)
     }
 }
 
@@ -151,12 +186,24 @@ async fn attempt(
         Err(refusal) => return Err(Outcome::Refused(refusal)),
     };
     let now = (context.clock)();
-    let again = put == Put::AlreadyThere;
     let elapsed = now.wall.duration_since(stamp.modified).unwrap_or_default();
-    let mut stored = Stored { capture, key, size: stamp.size, elapsed, again, partial, left: None };
-    let wait = if partial { context.config.drop_folder.partial_after.checked_sub(age) } else { None };
-    let opened = if wait.is_none() { Some(opened) } else { None };
-    stored.left = finish(context, opened, source.sha256, path, &stored, now).await?;
+    let stored = Stored {
+        capture,
+        key,
+        size: stamp.size,
+        elapsed,
+        again: put == Put::AlreadyThere,
+        partial,
+        stamp,
+        sha256: source.sha256,
+        written: false,
+        left: None,
+        not_kept: None,
+    };
+    let wait = waits(context, &stored, age);
+    let context = Arc::clone(context);
+    let path = path.to_owned();
+    let stored = blocking(move || finish(&context, opened, &path, stored, wait.is_some(), now)).await?;
     Ok((stored, wait))
 }
 
@@ -167,6 +214,41 @@ fn age(stamp: &Stamp, rest: Option<(Stamp, Duration)>, now: Now) -> Duration {
         // It has changed since it was seen.
         Some(_) => Duration::ZERO,
         None => stamp.age(now.wall),
+    }
+}
+
+/// How long a file that was cut off and is of this `age` still waits for its camera.
+fn waits(context: &Context, stored: &Stored, age: Duration) -> Option<Duration> {
+    let patience = context.config.drop_folder.partial_after;
+    patience.checked_sub(age).filter(|wait| stored.partial && !wait.is_zero())
+}
+
+/// Disposes of a file that is stored, without a word to the bucket, if it is the file that was stored.
+pub async fn dispose_one(
+    context: Arc<Context>,
+    path: PathBuf,
+    stored: Arc<Stored>,
+    rest: Option<(Stamp, Duration)>,
+) -> Outcome {
+    let done = blocking(move || {
+        let opened = context.folder.open(&path).map_err(|error| match error {
+            OpenError::Gone => Outcome::Gone,
+            other => Outcome::Unreadable(other.to_string()),
+        })?;
+        if opened.stamp() != stored.stamp {
+            return Err(Outcome::Changed);
+        }
+        if opened.writer() == Writer::Somebody {
+            return Err(Outcome::Growing);
+        }
+        let now = (context.clock)();
+        let wait = waits(&context, &stored, age(&stored.stamp, rest, now));
+        let stored = Stored { left: None, not_kept: None, ..Stored::clone(&stored) };
+        finish(&context, opened, &path, stored, wait.is_some(), now).map(|stored| (stored, wait))
+    });
+    match done.await {
+        Ok((stored, wait)) => Outcome::Disposed(Box::new(stored), wait),
+        Err(outcome) => outcome,
     }
 }
 
@@ -244,62 +326,116 @@ async fn put(
     Ok((beside, put))
 }
 
-/// Writes the ledger and disposes of the local file if it is given; says why it is left, if it is against our will.
-async fn finish(
-    context: &Arc<Context>,
-    opened: Option<Opened>,
-    sha256: [u8; 32],
+/// Writes the ledger and, unless the file `waits`, disposes of it. From here on nothing may keep the capture from
+/// counting as stored; a full state disk least of all.
+fn finish(
+    context: &Context,
+    mut opened: Opened,
     path: &Path,
-    stored: &Stored,
+    mut stored: Stored,
+    waits: bool,
     now: Now,
-) -> Result<Option<String>, Outcome> {
-    let (context, path, stored) = (Arc::clone(context), path.to_owned(), stored.clone());
-    blocking(move || {
-        if opened.as_ref().is_some_and(|opened| !opened.is_unchanged()) {
-            // The bytes that went up may be a mixture. They hurt nobody; what is here now goes up as well.
-            return Err(Outcome::Changed);
+) -> Result<Stored, Outcome> {
+    if !waits && !opened.is_unchanged() {
+        // The bytes that went up may be a mixture. They hurt nobody; what is here now goes up as well.
+        return Err(Outcome::Changed);
+    }
+    let written = if stored.written {
+        Ok(())
+    } else {
+        with_room(context, stored.size, now, || write_down(context, path, &stored, now))
+            .map_err(|error| format!("failed to write ledger: {error}"))
+    };
+    stored.written = written.is_ok();
+    let taken = match written {
+        Ok(()) | Err(_) if waits => {
+            stored.left = written.err();
+            return Ok(stored);
         }
-        let date = stored.capture.taken.date_naive();
-        let entry = ledger::Entry {
-            stored_at: now.wall.into(),
-            key: stored.key.as_str().to_owned(),
-            size: stored.size,
-            sha256: hex::encode(sha256),
-            taken_at: stored.capture.taken,
-            event: stored.capture.event.clone(),
-            source: key::escape_path(&drop_folder::sent_as(&path)),
-            partial: stored.partial,
-        };
-        // From here on nothing may keep the capture from counting as stored; a full state disk least of all.
-        let written = ledger::append(&context.ledger(), &stored.capture.camera, &entry, stored.again)
-            .map_err(|error| format!("failed to write ledger: {error}"));
-        let gone = written.and_then(|()| {
-            let Some(opened) = opened else { return Ok(Taken::Away) };
-            dispose(&context.config.keep, opened, &stored, date, &sha256)
-                .map_err(|error| format!("failed to dispose of local file: {error}"))
-        });
-        match gone {
-            Ok(Taken::Away) => Ok(None),
-            Ok(Taken::PutBack) => Err(Outcome::Changed),
-            Err(reason) => Ok(Some(reason)),
+        Ok(()) => dispose(context, &mut opened, &mut stored, now),
+        Err(reason) => give_in(context, &mut opened, &mut stored, reason),
+    };
+    stored.stamp = opened.stamp();
+    match taken {
+        Ok(Taken::Away) => Ok(stored),
+        Ok(Taken::PutBack) => Err(Outcome::Changed),
+        Err(reason) => {
+            stored.left = Some(reason);
+            Ok(stored)
         }
-    })
-    .await
+    }
 }
 
-fn dispose(
-    keep: &crate::config::Keep,
-    opened: Opened,
-    stored: &Stored,
-    date: chrono::NaiveDate,
-    sha256: &[u8; 32],
-) -> io::Result<Taken> {
+fn write_down(context: &Context, path: &Path, stored: &Stored, now: Now) -> io::Result<()> {
+    let entry = ledger::Entry {
+        stored_at: now.wall.into(),
+        key: stored.key.as_str().to_owned(),
+        size: stored.size,
+        sha256: hex::encode(stored.sha256),
+        taken_at: stored.capture.taken,
+        event: stored.capture.event.clone(),
+        source: key::escape_path(&drop_folder::sent_as(path)),
+        partial: stored.partial,
+    };
+    ledger::append(&context.ledger(), &stored.capture.camera, &entry, stored.again)
+}
+
+/// Keeps or removes the local file, as the configuration says; removes it where there is no room to keep it.
+fn dispose(context: &Context, opened: &mut Opened, stored: &mut Stored, now: Now) -> Result<Taken, String> {
+    let size = stored.size;
+    match with_room(context, size, now, || keep(context, opened, stored)) {
+        Ok(taken) => Ok(taken),
+        Err(error) if context.config.keep.days > 0 && (disk::is_full(&error) || disk::is_read_only(&error)) => {
+            remove(opened, stored, format!("failed to keep local copy: {error}"))
+        }
+        Err(error) => give_in(context, opened, stored, format!("failed to dispose of local file: {error}")),
+    }
+}
+
+fn keep(context: &Context, opened: &mut Opened, stored: &Stored) -> io::Result<Taken> {
+    let keep = &context.config.keep;
     if keep.days == 0 {
         return opened.remove();
     }
-    match kept::place(&keep.path, &stored.capture.camera, date, stored.key.file(), sha256)? {
-        Place::Free(target) => opened.move_to(&target),
+    let date = stored.capture.taken.date_naive();
+    match kept::place(&keep.path, &stored.capture.camera, date, stored.key.file(), &stored.sha256)? {
+        Place::Free(target) => {
+            let moved = match opened.move_to(&target) {
+                // The day's folder gave way in between.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => opened.move_to(&target),
+                done => done,
+            };
+            if matches!(moved, Ok(Taken::Away)) {
+                context.kept.came(stored.size);
+            }
+            moved
+        }
         Place::Held => opened.remove(),
+    }
+}
+
+/// Removes the file all the same where the drop folder runs short of room.
+fn give_in(context: &Context, opened: &mut Opened, stored: &mut Stored, reason: String) -> Result<Taken, String> {
+    if context.shortage().is_none() {
+        return Err(reason);
+    }
+    remove(opened, stored, reason)
+}
+
+fn remove(opened: &mut Opened, stored: &mut Stored, reason: String) -> Result<Taken, String> {
+    let taken = opened.remove().map_err(|error| format!("{reason}; failed to remove local file: {error}"))?;
+    stored.not_kept = (taken == Taken::Away).then_some(reason);
+    Ok(taken)
+}
+
+/// Tries once more after local copies gave way, if there was no room for `size` bytes.
+fn with_room<T>(context: &Context, size: u64, now: Now, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    match work() {
+        Err(error) if disk::is_full(&error) => {
+            let given = context.kept.give_way(now, size.saturating_mul(MAKE_ROOM_FOR));
+            if given.copies > 0 { work() } else { Err(error) }
+        }
+        done => done,
     }
 }
 

@@ -216,7 +216,7 @@ fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
     fs::write(place.path().join("secrets/a.jpg"), b"secret").unwrap();
     fs::create_dir(folder.path().join("CAM")).unwrap();
     fs::write(folder.path().join("CAM/a.jpg"), b"capture").unwrap();
-    let opened = folder.open(Path::new("CAM/a.jpg")).unwrap();
+    let mut opened = folder.open(Path::new("CAM/a.jpg")).unwrap();
     fs::rename(folder.path().join("CAM"), folder.path().join("OLD")).unwrap();
     std::os::unix::fs::symlink(place.path().join("secrets"), folder.path().join("CAM")).unwrap();
     assert!(matches!(folder.open(Path::new("CAM/a.jpg")), Err(OpenError::NotAFile(_))));
@@ -253,18 +253,18 @@ fn i1_what_changed_or_is_open_since_is_put_back() {
     let folder = drop_folder(place.path());
     let path = folder.path().join("a.jpg");
     fs::write(&path, b"first").unwrap();
-    let opened = folder.open(Path::new("a.jpg")).unwrap();
+    let mut opened = folder.open(Path::new("a.jpg")).unwrap();
     let mut writer = OpenOptions::new().append(true).open(&path).unwrap();
     assert_eq!(opened.remove().unwrap(), Taken::PutBack);
     writer.write_all(b", second").unwrap();
     drop(writer);
     assert_eq!(fs::read(&path).unwrap(), b"first, second");
-    let opened = folder.open(Path::new("a.jpg")).unwrap();
+    let mut opened = folder.open(Path::new("a.jpg")).unwrap();
     fs::write(&path, b"third").unwrap();
     assert_eq!(opened.move_to(&place.path().join("kept.jpg")).unwrap(), Taken::PutBack);
     assert_eq!(fs::read(&path).unwrap(), b"third");
     // The same name, another file: a rename over it.
-    let opened = folder.open(Path::new("a.jpg")).unwrap();
+    let mut opened = folder.open(Path::new("a.jpg")).unwrap();
     fs::write(folder.path().join("new"), b"third").unwrap();
     fs::rename(folder.path().join("new"), &path).unwrap();
     assert_eq!(opened.remove().unwrap(), Taken::PutBack);

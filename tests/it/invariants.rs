@@ -324,4 +324,5 @@ async fn a_recording_that_stays_cut_off_is_disposed_of_as_such() {
     site.wait_for_keys(&[&beside]).await;
     assert_eq!(site.kept(&beside), part);
     assert_eq!(site.ledger("CAM").len(), 1);
+    assert_eq!(site.s3.requests().len(), 1, "what is stored is not sent again to be disposed of");
 }

@@ -137,6 +137,11 @@ impl Session {
         Instant::now()
     }
 
+    /// Pushes the picture; fails where the server refuses it in the end.
+    pub(crate) fn try_push(&mut self, picture: &Picture) -> Result<(), FtpError> {
+        self.ftp.put_file(picture.path(), &mut picture.bytes.as_slice()).map(|_| ())
+    }
+
     /// Pushes the picture in parts, calling `between` before each part but the first.
     pub(crate) fn push_slowly(&mut self, picture: &Picture, parts: usize, mut between: impl FnMut()) {
         let mut upload = self.ftp.put_with_stream(picture.path()).unwrap();

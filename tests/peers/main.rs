@@ -8,15 +8,22 @@
 mod camera;
 mod captures;
 mod daemon;
+mod disk;
+mod household;
 mod installation;
+#[path = "../it/support/s3.rs"]
+#[expect(dead_code, reason = "the tests in memory need more of it")]
+mod memory_s3;
 mod moto;
 mod operator;
 mod outage;
 mod parts;
+mod power;
 mod proxy;
 mod seaweedfs;
 mod server;
 mod store;
+mod volume;
 mod vsftpd;
 mod watching;
 mod write_only;

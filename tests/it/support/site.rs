@@ -56,6 +56,11 @@ impl Site {
         site
     }
 
+    /// Changes the settings from the next start on.
+    pub(crate) fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     pub(crate) fn path(&self, below: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(below)
     }
@@ -82,6 +87,14 @@ impl Site {
         // The stamps of [`picture`] are as old as they are.
         let skew = if rest.contains("max_clock_skew") { "" } else { "max_clock_skew: null\n" };
         let settle = if drop.contains("settle") { "" } else { "settle: 300ms, " };
+        // How full the disk of the machine is must not decide.
+        let rest = if rest.contains("min_free") {
+            rest.to_owned()
+        } else if rest.contains("keep: {") {
+            rest.replace("keep: {", "keep: {min_free: 0, ")
+        } else {
+            format!("keep: {{min_free: 0}}\n{rest}")
+        };
         let text = format!(
             "drop_folder: {{path: '{folder}', {settle}{rescan}{drop}}}\n\
              s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true, {s3}}}\n\

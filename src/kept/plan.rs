@@ -1,0 +1,229 @@
+//! Which local copies to give up: a pure function of what there is, what is free and what is wanted.
+
+use chrono::{Days, NaiveDate};
+
+/// The copies of one camera-day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Day {
+    /// The camera.
+    pub camera: String,
+    /// The date, at the camera.
+    pub date: NaiveDate,
+    /// Bytes of all its copies.
+    pub bytes: u64,
+    /// Whether anything can still be given up of it; its bytes count all the same.
+    pub open: bool,
+}
+
+/// How much may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Days that copies stay.
+    pub days: u32,
+    /// Bytes that they may take together; `None`: any.
+    pub max_size: Option<u64>,
+    /// Bytes to leave free on their file system.
+    pub min_free: u64,
+    /// Bytes to give up whatever is free: a write has just failed.
+    pub more: u64,
+}
+
+/// What to give up of one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// The index of the day.
+    pub day: usize,
+    /// At least so many bytes, oldest copies first; all of the day's bytes mean the whole day.
+    pub bytes: u64,
+}
+
+/// Decides what to give up of `days`, oldest first, where `free` bytes are free; `today`, where it is believed, decides
+/// what is too old.
+///
+/// The day is the grain: of two cameras' copies of one date the first by name goes first. Where `min_free` is not left
+/// free, an eighth of it is given up on top, so that the next capture does not bring the next run.
+pub fn plan(days: &[Day], free: u64, today: Option<NaiveDate>, policy: &Policy) -> Vec<Share> {
+    let total: u64 = days.iter().map(|day| day.bytes).sum();
+    let over = policy.max_size.map_or(0, |most| total.saturating_sub(most));
+    let short = if free < policy.min_free { policy.min_free + policy.min_free / 8 - free } else { 0 };
+    let mut wanted = over.max(short).max(policy.more);
+
+    let mut oldest_first: Vec<usize> = (0..days.len()).filter(|index| days[*index].open).collect();
+    oldest_first.sort_by(|one, other| {
+        let order = |index: usize| (days[index].date, &days[index].camera);
+        order(*one).cmp(&order(*other))
+    });
+    let mut shares = Vec::new();
+    for day in oldest_first {
+        let Day { bytes, date, .. } = days[day];
+        let share = if today.is_some_and(|today| is_too_old(date, today, policy.days)) {
+            bytes
+        } else if wanted > 0 && bytes > 0 {
+            wanted.min(bytes)
+        } else {
+            continue;
+        };
+        wanted = wanted.saturating_sub(share);
+        shares.push(Share { day, bytes: share });
+    }
+    shares
+}
+
+/// `today` if it is believed: a clock by which even the newest copy is past its time by more than a day is not.
+///
+/// While the daemon runs, copies go day by day, so that all of them are too old at once only if this box was off for
+/// long, or its clock has jumped. Which of the two cannot be told: they stay until the next capture settles it. A clock
+/// that is behind gives up too little by itself.
+pub fn believed(today: NaiveDate, days: &[Day], keep_days: u32) -> Option<NaiveDate> {
+    let newest = days.iter().map(|day| day.date).max()?;
+    // Without any days to keep there is no time to be past of.
+    let jumped = keep_days > 0 && is_too_old(newest, today, keep_days.saturating_add(2));
+    (!jumped).then_some(today)
+}
+
+fn is_too_old(date: NaiveDate, today: NaiveDate, days: u32) -> bool {
+    date.checked_add_days(Days::new(days.into())).is_some_and(|last| last <= today)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn date(day: u64) -> NaiveDate {
+        NaiveDate::from_ymd_opt(2022, 2, 1).unwrap() + Days::new(day)
+    }
+
+    fn day(camera: &str, on: u64, bytes: u64) -> Day {
+        Day { camera: camera.to_owned(), date: date(on), bytes, open: true }
+    }
+
+    const ALL: Policy = Policy { days: 1000, max_size: None, min_free: 0, more: 0 };
+
+    fn planned(days: &[Day], free: u64, today: u64, policy: Policy) -> Vec<(usize, u64)> {
+        plan(days, free, Some(date(today)), &policy).iter().map(|share| (share.day, share.bytes)).collect()
+    }
+
+    #[test]
+    fn copies_go_by_age_by_size_and_by_what_is_free() {
+        let days = [day("B", 2, 10), day("A", 2, 20), day("A", 1, 30), day("A", 9, 40)];
+        for (free, today, policy, expected) in [
+            (0, 9, ALL, vec![]),
+            (0, 9, Policy { days: 8, ..ALL }, vec![(2, 30)]),
+            (0, 9, Policy { days: 7, ..ALL }, vec![(2, 30), (1, 20), (0, 10)]),
+            (0, 9, Policy { days: 0, ..ALL }, vec![(2, 30), (1, 20), (0, 10), (3, 40)]),
+            (0, 9, Policy { max_size: Some(100), ..ALL }, vec![]),
+            (0, 9, Policy { max_size: Some(65), ..ALL }, vec![(2, 30), (1, 5)]),
+            // What is too old counts towards what is to be freed.
+            (0, 9, Policy { max_size: Some(75), days: 8, ..ALL }, vec![(2, 30)]),
+            (16, 9, Policy { min_free: 16, ..ALL }, vec![]),
+            (15, 9, Policy { min_free: 16, ..ALL }, vec![(2, 3)]),
+            (0, 9, Policy { min_free: 32, ..ALL }, vec![(2, 30), (1, 6)]),
+            (99, 9, Policy { more: 31, ..ALL }, vec![(2, 30), (1, 1)]),
+        ] {
+            assert_eq!(planned(&days, free, today, policy), expected, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_day_of_which_nothing_can_go_is_passed_over_but_counts() {
+        let days = [Day { open: false, ..day("A", 1, 30) }, day("A", 2, 20)];
+        assert_eq!(planned(&days, 0, 9, Policy { max_size: Some(40), days: 5, ..ALL }), [(1, 20)]);
+        assert_eq!(planned(&days, 0, 9, Policy { max_size: Some(40), ..ALL }), [(1, 10)]);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_gives_nothing_up_by_age() {
+        let days = [day("A", 1, 30), day("A", 20, 20)];
+        let keep = |keep_days, today| believed(date(today), &days, keep_days);
+        assert_eq!(keep(5, 0), Some(date(0)), "behind, it gives up too little by itself");
+        assert_eq!(keep(5, 25), Some(date(25)));
+        assert_eq!(keep(5, 26), Some(date(26)));
+        assert_eq!(keep(5, 27), None);
+        assert_eq!(keep(5, 7000), None);
+        assert_eq!(keep(0, 7000), Some(date(7000)));
+        assert_eq!(believed(date(1), &[], 5), None);
+        let free = Policy { max_size: Some(45), days: 5, ..ALL };
+        assert_eq!(plan(&days, 0, None, &free), [Share { day: 0, bytes: 5 }], "room is made all the same");
+    }
+
+    fn some_days() -> impl Strategy<Value = Vec<Day>> {
+        let day = ("[AB]", 0u64..20, 0u64..50, proptest::bool::weighted(0.9))
+            .prop_map(|(camera, on, bytes, open)| Day { open, ..day(&camera, on, bytes) });
+        proptest::collection::vec(day, 0..12)
+    }
+
+    fn some_policy() -> impl Strategy<Value = Policy> {
+        (0u32..25, proptest::option::of(0u64..300), 0u64..200, 0u64..60)
+            .prop_map(|(days, max_size, min_free, more)| Policy { days, max_size, min_free, more })
+    }
+
+    fn given(days: &[Day], shares: &[Share]) -> Vec<u64> {
+        let mut given = vec![0; days.len()];
+        for share in shares {
+            given[share.day] += share.bytes;
+        }
+        given
+    }
+
+    proptest! {
+        #[test]
+        fn oldest_first_and_no_more_than_needed(
+            days in some_days(), policy in some_policy(), free in 0u64..200, today in 0u64..40,
+        ) {
+            let today = Some(date(today));
+            let shares = plan(&days, free, today, &policy);
+            let given = given(&days, &shares);
+            let old = |day: &Day| today.is_some_and(|today| is_too_old(day.date, today, policy.days));
+            let by_age: u64 = days.iter().filter(|day| day.open && old(day)).map(|day| day.bytes).sum();
+            let total: u64 = days.iter().map(|day| day.bytes).sum();
+            let open: u64 = days.iter().filter(|day| day.open).map(|day| day.bytes).sum();
+            let over = policy.max_size.map_or(0, |most| total.saturating_sub(most));
+            let short = if free < policy.min_free { policy.min_free * 9 / 8 - free } else { 0 };
+            let needed = over.max(short).max(policy.more).min(open);
+            prop_assert_eq!(given.iter().sum::<u64>(), by_age.max(needed));
+            for (index, day) in days.iter().enumerate() {
+                prop_assert!(given[index] <= day.bytes && (day.open || given[index] == 0));
+                prop_assert!(!day.open || !old(day) || given[index] == day.bytes);
+                // Whatever is older than something given up is given up as a whole.
+                let newer = days.iter().enumerate().any(|(other, that)| {
+                    given[other] > 0 && (that.date, &that.camera) > (day.date, &day.camera)
+                });
+                prop_assert!(!newer || !day.open || given[index] == day.bytes);
+            }
+        }
+
+        #[test]
+        fn who_wants_more_room_gives_up_no_less(
+            days in some_days(), policy in some_policy(), free in 0u64..200, today in 0u64..40,
+            tighter in (0u32..5, 0u64..50, 0u64..50, 0u64..50, 0u64..5),
+        ) {
+            let (fewer, smaller, freer, taken, later) = tighter;
+            let before = given(&days, &plan(&days, free, Some(date(today)), &policy));
+            let strict = Policy {
+                days: policy.days.saturating_sub(fewer),
+                max_size: policy.max_size.map(|most| most.saturating_sub(smaller)),
+                min_free: policy.min_free + freer,
+                ..policy
+            };
+            let after = given(&days, &plan(&days, free.saturating_sub(taken), Some(date(today + later)), &strict));
+            prop_assert!(before.iter().zip(&after).all(|(before, after)| before <= after), "{before:?} {after:?}");
+        }
+
+        #[test]
+        fn what_is_done_is_not_asked_for_again(
+            days in some_days(), policy in some_policy(), free in 0u64..200, today in 0u64..40,
+        ) {
+            let policy = Policy { more: 0, ..policy };
+            let given = given(&days, &plan(&days, free, Some(date(today)), &policy));
+            let left: Vec<Day> = days.iter().zip(&given)
+                .map(|(day, given)| Day { bytes: day.bytes - given, ..day.clone() })
+                .filter(|day| day.bytes > 0)
+                .collect();
+            let open: u64 = left.iter().filter(|day| day.open).map(|day| day.bytes).sum();
+            let again = plan(&left, free + given.iter().sum::<u64>(), Some(date(today)), &policy);
+            prop_assert!(open == 0 || again.is_empty(), "{again:?}");
+        }
+    }
+}
