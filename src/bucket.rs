@@ -7,6 +7,7 @@
 //! The SDK's own retries are off for whole requests, so that a failure is judged here and the queue knows of it; the
 //! parts of a multipart upload keep them, because a clip should not start again for one part.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 
 use crate::config::{self, Access, Checksum, LockMode, Sse};
 use crate::key::ObjectKey;
@@ -113,6 +115,8 @@ pub struct Page {
 pub struct Bucket {
     client: Client,
     config: config::S3,
+    /// The ids of the uploads in parts that are under way here: two clips may want one key at the same time.
+    under_way: Arc<Mutex<HashSet<String>>>,
 }
 
 type Failed<E> = SdkError<E, HttpResponse>;
@@ -146,7 +150,7 @@ impl Bucket {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        Self { client: Client::from_conf(settings), config: config.clone() }
+        Self { client: Client::from_conf(settings), config: config.clone(), under_way: Arc::default() }
     }
 
     /// Where objects go, for messages: `s3://bucket` and the endpoint if it is not AWS.
@@ -239,8 +243,22 @@ impl Bucket {
         about: &About,
         now: SystemTime,
     ) -> Result<bool, Refusal> {
+        let upload = self.create_upload(key, about, now).await?;
+        let done = self.finish_parts(key, source, &upload).await;
+        if !matches!(done, Ok(true)) {
+            // What cannot be aborted now is aborted by the next attempt at this key.
+            let _aborted = self.abort(key, &upload).await;
+        }
+        self.under_way.lock().await.remove(&upload);
+        done
+    }
+
+    /// Begins a multipart upload, once what earlier attempts left is gone; answers its id.
+    async fn create_upload(&self, key: &ObjectKey, about: &About, now: SystemTime) -> Result<String, Refusal> {
+        // Held until the new id is known: else another upload of the same key would take it for abandoned.
+        let mut under_way = self.under_way.lock().await;
         if self.config.access == Access::ReadWrite {
-            self.abort_abandoned(key).await?;
+            self.abort_abandoned(key, &under_way).await?;
         }
         let (lock_mode, lock_until) = self.lock(now);
         let (sse, sse_key) = self.encryption();
@@ -258,16 +276,14 @@ impl Bucket {
             .set_object_lock_retain_until_date(lock_until)
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(sse_key)
+            .customize()
+            .config_override(patience(0))
             .send()
             .await
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
         let upload = created.upload_id().ok_or_else(|| Refusal::later("the store named no upload"))?;
-        let done = self.finish_parts(key, source, upload).await;
-        if !matches!(done, Ok(true)) {
-            // What cannot be aborted now is aborted by the next attempt at this key.
-            let _aborted = self.abort(key, upload).await;
-        }
-        done
+        under_way.insert(upload.to_owned());
+        Ok(upload.to_owned())
     }
 
     async fn finish_parts(&self, key: &ObjectKey, source: &Source, upload: &str) -> Result<bool, Refusal> {
@@ -329,17 +345,19 @@ impl Bucket {
     }
 
     /// Aborts what earlier attempts at this very key left: a crash in mid-upload comes by here again.
-    async fn abort_abandoned(&self, key: &ObjectKey) -> Result<(), Refusal> {
+    async fn abort_abandoned(&self, key: &ObjectKey, under_way: &HashSet<String>) -> Result<(), Refusal> {
         let listed = self
             .client
             .list_multipart_uploads()
             .bucket(&self.config.bucket)
             .prefix(key.as_str())
+            .customize()
+            .config_override(patience(0))
             .send()
             .await
             .map_err(|error| Refusal::of("list multipart uploads", &error))?;
         for upload in listed.uploads().iter().filter(|upload| upload.key() == Some(key.as_str())) {
-            if let Some(id) = upload.upload_id() {
+            if let Some(id) = upload.upload_id().filter(|id| !under_way.contains(*id)) {
                 self.abort(key, id).await?;
             }
         }
@@ -349,7 +367,7 @@ impl Bucket {
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), Refusal> {
         let aborted =
             self.client.abort_multipart_upload().bucket(&self.config.bucket).key(key.as_str()).upload_id(upload);
-        match aborted.send().await {
+        match aborted.customize().config_override(patience(0)).send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("NoSuchUpload") => Ok(()),
             Err(error) => Err(Refusal::of("abort multipart upload", &error)),

@@ -8,7 +8,8 @@
 //! Taking away comes in three steps: rename aside within the same folder, look whether the bytes are still the ones
 //! that were read and nobody has the file open, and only then remove or move it; else it is put back. Checking first
 //! and unlinking after was rejected: an FTP server that opens the file in between answers "stored" for a picture that
-//! is gone. A crash between the steps leaves a name that starts with [`ASIDE`]; a later scan finds it and the capture
+//! is gone. A crash between the steps leaves a name that starts with [`ASIDE`], which the next scan takes for what it
+//! is: whoever takes a file away holds a lock on it, and the kernel gives a dead process's locks back. The capture then
 //! takes its ordinary way again.
 
 use std::ffi::{OsStr, OsString};
@@ -19,7 +20,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::config;
@@ -31,7 +32,8 @@ pub use writer::Writer;
 /// What the name of a file starts with while it is being taken away.
 pub const ASIDE: &str = ".hk-aws-";
 
-/// A file renamed aside this long ago was left by a crash: taking away lasts milliseconds.
+/// Where the file system knows no locks, a file renamed aside this long ago was left by a crash: taking away lasts
+/// milliseconds.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_mins(5);
 
 /// An empty folder this old is one that a camera left behind.
@@ -264,7 +266,7 @@ impl DropFolder {
         }
         // A file that vanished since the directory was read is no sight.
         let stamp = Stamp::of(&stat(parent, name).ok()?);
-        if left_behind && now.duration_since(stamp.changed).is_ok_and(|age| age < LEFT_BEHIND_AFTER) {
+        if left_behind && is_in_work(parent, name, &stamp, now) {
             return None;
         }
         Some(Sight::File(Found { path, stamp }))
@@ -447,11 +449,12 @@ impl Opened {
         if !self.is_unchanged() || self.writer() == Writer::Somebody {
             return Ok(None);
         }
-        let mut aside = format!("{ASIDE}{:x}-", self.stamp.inode.1).into_bytes();
-        aside.extend(self.name.as_bytes());
-        aside.truncate(NAME_MAX);
-        let aside = OsString::from_vec(aside);
-        rustix::fs::renameat_with(&self.parent, &self.name, &self.parent, &aside, RenameFlags::NOREPLACE)?;
+        // Before the rename, so that no scan ever sees the name without the lock; without one it judges by age.
+        let _shown = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockShared);
+        let aside = self.aside();
+        if aside != self.name {
+            rustix::fs::renameat_with(&self.parent, &self.name, &self.parent, &aside, RenameFlags::NOREPLACE)?;
+        }
         // From here on nobody can open it by its name; who did before shows as a writer or has changed it.
         let now = Stamp::of(&rustix::fs::fstat(&self.file)?);
         let there = stat(self.parent.as_fd(), &aside).map(|stat| Stamp::of(&stat).inode);
@@ -465,13 +468,37 @@ impl Opened {
         Ok(None)
     }
 
+    /// The name under which nobody knows the file. What a crash left aside keeps its own: a second mark would not come
+    /// off with the first, and the capture would go by another name.
+    fn aside(&self) -> OsString {
+        if self.name.as_bytes().starts_with(ASIDE.as_bytes()) {
+            return self.name.clone();
+        }
+        let mut aside = format!("{ASIDE}{:x}-", self.stamp.inode.1).into_bytes();
+        aside.extend(self.name.as_bytes());
+        aside.truncate(NAME_MAX);
+        OsString::from_vec(aside)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the home of renaming")]
     fn put_back(&self, aside: &OsStr) -> io::Result<()> {
         match rustix::fs::renameat_with(&self.parent, aside, &self.parent, &self.name, RenameFlags::NOREPLACE) {
-            // A new file came under the old name: the old one stays aside, and a scan finds it.
+            // A new file came under the old name, or there was no other: it stays aside, and a scan finds it.
             Err(Errno::EXIST) => Ok(()),
             other => Ok(other?),
         }
+    }
+}
+
+/// Whether some process is just taking this file away.
+fn is_in_work(parent: BorrowedFd<'_>, name: &OsStr, stamp: &Stamp, now: SystemTime) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let locked = rustix::fs::openat(parent, name, flags, Mode::empty())
+        .and_then(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive));
+    match locked {
+        Ok(()) => false,
+        Err(Errno::WOULDBLOCK) => true,
+        Err(_) => now.duration_since(stamp.changed).is_ok_and(|age| age < LEFT_BEHIND_AFTER),
     }
 }
 

@@ -8,6 +8,7 @@ mod corpus;
 mod docs;
 mod folder;
 mod invariants;
+mod kill;
 mod names;
 mod process;
 mod support;
