@@ -15,6 +15,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -186,18 +187,21 @@ impl DropFolder {
 
     /// Looks at everything below `below` (empty for the whole folder), and prunes empty folders that are a day old.
     ///
-    /// A camera's own first folder is never pruned. Files come in the order of the directory: nothing is held.
+    /// A camera's own first folder is never pruned. Files come in the order of the directory: nothing is held. It goes
+    /// on for as long as `see` says.
     ///
     /// # Errors
     /// Where `below` itself cannot be read; what cannot be read further down is [`Sight::LeftAlone`].
-    pub fn scan(&self, below: &Path, now: SystemTime, see: &mut dyn FnMut(Sight)) -> io::Result<()> {
+    pub fn scan(&self, below: &Path, now: SystemTime, see: &mut dyn FnMut(Sight) -> ControlFlow<()>) -> io::Result<()> {
         if let Some(pattern) = self.ignore.matches(below) {
-            see(Sight::Ignored(below.to_owned(), pattern.to_owned()));
+            let _end = see(Sight::Ignored(below.to_owned(), pattern.to_owned()));
             return Ok(());
         }
-        see(Sight::Folder(below.to_owned()));
+        let mut going = see(Sight::Folder(below.to_owned()));
         let mut stack: Vec<Level> = vec![Level::open(open_folder(self.root()?, below)?, below.to_owned())?];
-        while let Some(level) = stack.last_mut() {
+        while going.is_continue()
+            && let Some(level) = stack.last_mut()
+        {
             let Some(entry) = level.entries.next() else {
                 let done = stack.pop();
                 if let (Some(done), Some(parent)) = (done, stack.last_mut()) {
@@ -221,28 +225,28 @@ impl DropFolder {
             if kind != FileType::Directory {
                 level.empty = false;
                 if let Some(sight) = self.see_file(level.entries.fd()?, path, name, kind, now) {
-                    see(sight);
+                    going = see(sight);
                 }
                 continue;
             }
             if let Some(pattern) = self.ignore.matches(&path) {
                 level.empty = false;
-                see(Sight::Ignored(path, pattern.to_owned()));
+                going = see(Sight::Ignored(path, pattern.to_owned()));
                 continue;
             }
             if path.components().count() > MAX_DEPTH {
                 level.empty = false;
-                see(Sight::LeftAlone(path, format!("folder is nested more than {MAX_DEPTH} deep")));
+                going = see(Sight::LeftAlone(path, format!("folder is nested more than {MAX_DEPTH} deep")));
                 continue;
             }
             // Watched before it is read: what arrives in between is seen by one or the other.
-            see(Sight::Folder(path.clone()));
+            going = see(Sight::Folder(path.clone()));
             match level.entries.fd().map_err(io::Error::from).and_then(|parent| open_child(parent, name)) {
                 Ok(folder) => stack.push(Level::open(folder, path)?),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     level.empty = false;
-                    see(Sight::LeftAlone(path, format!("folder cannot be read: {error}")));
+                    going = see(Sight::LeftAlone(path, format!("folder cannot be read: {error}")));
                 }
             }
         }

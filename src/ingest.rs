@@ -222,6 +222,7 @@ impl Ingest {
             self.observe(batch);
         }
         match (done.result, done.full_scan) {
+            (Ok(()), Some(_)) if done.broken_off => {}
             (Ok(()), Some(began)) => {
                 self.queue.scanned(began);
                 self.tally.scan_ends();
@@ -247,6 +248,9 @@ impl Ingest {
                 }
                 other => self.tally.see_other(other, batch.from_full_scan),
             }
+        }
+        if self.queue.left_on_disk() {
+            self.surveyor.queue_is_full();
         }
     }
 

@@ -1,4 +1,5 @@
-//! `cargo bench --bench figures -- [latency|memory]...`: how fast and how small the daemon is. Without a name: all.
+//! `cargo bench --bench figures -- [latency|memory|flood|flood-flat|storm]...`: how fast and how small the daemon is.
+//! Without a name: the first two; the others take long.
 //!
 //! The daemon runs as a process of its own, the release build. The store is the S3 server in memory, or another one when
 //! `HK_AWS_BENCH_ENDPOINT`, `_BUCKET`, `_ACCESS_KEY` and `_SECRET_KEY` (and `_REGION`) are set; memory needs the former,
@@ -14,6 +15,7 @@ use tokio::process::Command;
 
 #[path = "../it/support/daemon.rs"]
 mod daemon;
+mod flood;
 mod latency;
 mod memory;
 mod picture;
@@ -99,7 +101,10 @@ async fn main() -> anyhow::Result<()> {
                 latency::measure(&store).await?;
             }
             "memory" => memory::measure(&Store::in_memory().await).await?,
-            other => bail!("there is no figure {other:?}; there are latency and memory"),
+            "flood" => flood::measure_backlog(false).await?,
+            "flood-flat" => flood::measure_backlog(true).await?,
+            "storm" => flood::measure_storm().await?,
+            other => bail!("there is no figure {other:?}; there are latency, memory, flood, flood-flat and storm"),
         }
     }
     Ok(())

@@ -21,7 +21,7 @@ use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 use crate::support::site::{files, picture};
 
 /// How often each of the two daemons is killed; some ten seconds of it.
-const KILLS: usize = 40;
+const KILLS: usize = 30;
 
 /// A life that reaches no request is ended after so long.
 const LONGEST_LIFE: Duration = Duration::from_millis(1500);

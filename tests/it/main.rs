@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod corpus;
 mod docs;
+mod flood;
 mod folder;
 mod invariants;
 mod kill;

@@ -32,18 +32,18 @@ const BUCKET: &str = "captures";
 const WATCHDOG: Duration = Duration::from_millis(400);
 
 /// A drop folder, a configuration and everything else that a daemon of its own needs.
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::with_prefix("hk-aws-process-").unwrap();
         fs::create_dir_all(folder.path().join("drop/CAM-EXT-001")).unwrap();
         Self { folder }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -52,7 +52,7 @@ impl Place {
     }
 
     /// Writes a good configuration for a store at `endpoint`; `more` is added to the drop folder's section.
-    fn configure(&self, endpoint: &str, more: &str) {
+    pub(crate) fn configure(&self, endpoint: &str, more: &str) {
         let folder = self.path().display();
         let config = format!(
             "state_dir: {folder}/state\nruntime_dir: {folder}/run\ntimezone: UTC\nmax_clock_skew: null\n\
@@ -77,14 +77,14 @@ impl Place {
     }
 
     /// Starts the daemon and waits until it is ready.
-    fn start(&self) -> Daemon {
+    pub(crate) fn start(&self) -> Daemon {
         let mut daemon = Daemon::start(self.run(), self.path());
         daemon.wait_for_notice("READY=1", 0);
         daemon
     }
 
     /// Lays a whole picture into the drop folder, closed an hour ago as far as its times tell; answers its key.
-    fn lay_down(&self, number: i64, event: &str) -> String {
+    pub(crate) fn lay_down(&self, number: i64, event: &str) -> String {
         let taken = Utc::now() - TimeDelta::minutes(number);
         let name = format!("192.168.1.64_01_{}_{event}.jpg", taken.format("%Y%m%d%H%M%S%3f"));
         let path = self.path().join("drop/CAM-EXT-001").join(&name);
