@@ -356,6 +356,9 @@ impl Place {
             assert!(lines.iter().all(|line| state.object(&line.key).is_some()), "a line without an object");
         });
         assert_eq!(self.s3.uploads(), [], "parts are left behind");
+        let mut run = files(&self.path("run"));
+        run.retain(|path| !["run.lock", "status.json"].iter().any(|name| path.ends_with(name)));
+        assert_eq!(run, [PathBuf::new(); 0], "files of dead processes");
         let mut copies: Vec<String> = files(&self.path("state/kept"))
             .iter()
             .map(|path| hex::encode(Sha256::digest(fs::read(path).unwrap())))
