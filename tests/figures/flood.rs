@@ -82,7 +82,7 @@ async fn drain(waiting: usize, flat: bool, limit: Duration, fresh: bool) -> anyh
     let arriving = tokio::spawn(arrive(drop_folder, Arc::clone(&stop)));
     let began = Instant::now();
     let before = old(server);
-    let (mut done, mut step, mut progress, mut step_began) = (before, waiting / 10, Instant::now(), began);
+    let (mut done, mut tenth, mut progress, mut tenth_began) = (before, waiting / 10, Instant::now(), began);
     while done < waiting && began.elapsed() < limit {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = old(server);
@@ -91,15 +91,15 @@ async fn drain(waiting: usize, flat: bool, limit: Duration, fresh: bool) -> anyh
         }
         done = now;
         ensure!(progress.elapsed() < PATIENCE, "{done} of {waiting} are stored; the log ends:\n{}", daemon.log_tail());
-        if fresh && done >= step {
+        if fresh && done >= tenth {
             #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-            let rate = (waiting / 10) as f64 / step_began.elapsed().as_secs_f64();
+            let rate = (waiting / 10) as f64 / tenth_began.elapsed().as_secs_f64();
             println!(
                 "{done:>9} stored after {:>6.1} s, {rate:>6.0}/s; {}",
                 began.elapsed().as_secs_f64(),
                 memory.tell()
             );
-            (step, step_began) = (step + waiting / 10, Instant::now());
+            (tenth, tenth_began) = (tenth + waiting / 10, Instant::now());
         }
     }
     let elapsed = began.elapsed();

@@ -52,7 +52,7 @@ async fn kill_anywhere(keep: &'static str) {
         u64::from(since.subsec_nanos())
     });
     let kills = number("HK_AWS_KILLS").map_or(KILLS, |kills| kills.try_into().unwrap());
-    println!("HK_AWS_KILL_SEED={seed} HK_AWS_KILLS={kills} ({keep})");
+    eprintln!("HK_AWS_KILL_SEED={seed} HK_AWS_KILLS={kills} ({keep})");
     let place = Place::new(MemoryS3::start_without_bytes("captures").await, keep);
     let mut chance = Chance(seed);
 
@@ -66,7 +66,7 @@ async fn kill_anywhere(keep: &'static str) {
         }
         let before = place.s3.look(|state| state.requests().len());
         let daemon = place.start();
-        place.wait_for(Moment::random(&mut chance), before);
+        place.wait_for(&Moment::random(&mut chance), before);
         // Dropping it is SIGKILL.
         drop(daemon);
         *fell.entry(place.autopsy(before)).or_insert(0) += 1;
@@ -79,9 +79,9 @@ async fn kill_anywhere(keep: &'static str) {
     daemon.signal(rustix::process::Signal::TERM);
     assert_eq!(daemon.wait_for_end(SOON).code(), Some(0));
     let bytes: u64 = sent.iter().map(|capture| capture.size).sum();
-    println!("{} captures of {bytes} bytes; {kills} kills, by what they left:", sent.len());
+    eprintln!("{} captures of {bytes} bytes; {kills} kills, by what they left:", sent.len());
     for (finding, count) in &fell {
-        println!("{count:5}  {finding}");
+        eprintln!("{count:5}  {finding}");
     }
     place.check(&sent, keep.contains("35"));
 }
@@ -277,16 +277,16 @@ impl Place {
     }
 
     /// Waits for the moment of a daemon before which the store had received `before` requests.
-    fn wait_for(&self, moment: Moment, before: usize) {
+    fn wait_for(&self, moment: &Moment, before: usize) {
         let started = Instant::now();
         let pause = match moment {
-            Moment::After(pause) => pause,
+            Moment::After(pause) => *pause,
             Moment::Request(nth, pause) => {
                 let reached = || self.s3.look(|state| state.requests().len()) >= before + nth;
                 while !reached() && started.elapsed() < LONGEST_LIFE {
                     thread::sleep(Duration::from_micros(200));
                 }
-                pause
+                *pause
             }
         };
         thread::sleep(pause);
@@ -358,7 +358,7 @@ impl Place {
         assert_eq!(self.s3.uploads(), [], "parts are left behind");
         let mut run = files(&self.path("run"));
         run.retain(|path| !["run.lock", "status.json"].iter().any(|name| path.ends_with(name)));
-        assert_eq!(run, [PathBuf::new(); 0], "files of dead processes");
+        assert!(run.is_empty(), "files of dead processes: {run:?}");
         let mut copies: Vec<String> = files(&self.path("state/kept"))
             .iter()
             .map(|path| hex::encode(Sha256::digest(fs::read(path).unwrap())))
