@@ -85,7 +85,7 @@ impl Ingest {
         let now = (context.clock)();
         Self {
             queue: Queue::new(queue::CAPACITY, context.config.drop_folder.settle),
-            surveyor: Surveyor::new(now),
+            surveyor: Surveyor::new(),
             link: Link::default(),
             uploads: JoinSet::new(),
             upload_paths: HashMap::new(),
@@ -161,14 +161,13 @@ impl Ingest {
 
     fn next_wake(&self, now: Now) -> Instant {
         let idle = now.steady + TICK;
-        let timers = [self.queue.next_wake(), self.link.next_probe(), Some(self.surveyor.next_scan())];
+        let timers = [self.queue.next_wake(), self.link.next_probe(), self.surveyor.next_scan()];
         timers.into_iter().flatten().filter(|wake| *wake > now.steady).fold(idle, Instant::min)
     }
 
     fn obey(&mut self, command: Command) {
-        let now = self.now();
         match command {
-            Command::Look => self.surveyor.scan_soon(now),
+            Command::Look => self.surveyor.scan_soon(),
             Command::Reload(context) => {
                 if context.folder.path() != self.context.folder.path() {
                     self.queue = Queue::new(queue::CAPACITY, context.config.drop_folder.settle);
@@ -177,7 +176,7 @@ impl Ingest {
                 self.context = context;
                 self.link = Link::default();
                 self.queue.retry_all();
-                self.surveyor.watch_anew(&self.context.folder, now);
+                self.surveyor.watch_anew(&self.context.folder);
                 self.follow_folder();
             }
         }
@@ -185,7 +184,7 @@ impl Ingest {
 
     /// Makes sure that the drop folder that is there is the one that is watched.
     fn follow_folder(&mut self) {
-        if let Err(error) = self.surveyor.follow(&self.context.folder, self.now()) {
+        if let Err(error) = self.surveyor.follow(&self.context.folder) {
             self.folder_fails(&error);
         }
     }
@@ -218,7 +217,7 @@ impl Ingest {
             Ok(done) => done,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        for batch in self.surveyor.finished(&done) {
+        for batch in self.surveyor.finished(&done, self.now()) {
             self.observe(batch);
         }
         match (done.result, done.full_scan) {

@@ -29,6 +29,10 @@ const BATCHES: usize = 8;
 /// So many files are looked at, at least, to find the newest among them for the queue: sixteen times what it holds.
 const REFILL_LOOK: usize = 16 * CAPACITY;
 
+/// After a full scan the next one waits so many times as long as it took, if that is longer than `rescan`: a scan of a
+/// million files must not take the disk away from the uploads. What asks for a scan, such as an overflow, does not wait.
+const REST: u32 = 4;
+
 /// How often the folder is looked at in full where no inotify tells of changes.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -64,13 +68,14 @@ pub(super) struct Surveyor {
     polling: bool,
     scanning: bool,
     looking: bool,
-    next_scan: Instant,
+    /// When the next full scan is due; `None` at once.
+    next_scan: Option<Instant>,
     /// Tells the scan under way that the queue is full.
     full: Arc<AtomicBool>,
 }
 
 impl Surveyor {
-    pub(super) fn new(now: Now) -> Self {
+    pub(super) fn new() -> Self {
         let (send, batches) = mpsc::channel(BATCHES);
         Self {
             hints: Arc::new(Hints::default()),
@@ -82,13 +87,13 @@ impl Surveyor {
             polling: false,
             scanning: false,
             looking: false,
-            next_scan: now.steady,
+            next_scan: None,
             full: Arc::default(),
         }
     }
 
-    /// When the next full scan is due.
-    pub(super) fn next_scan(&self) -> Instant {
+    /// When the next full scan is due; `None` where it is now.
+    pub(super) fn next_scan(&self) -> Option<Instant> {
         self.next_scan
     }
 
@@ -98,25 +103,25 @@ impl Surveyor {
     }
 
     /// Asks for a full scan now.
-    pub(super) fn scan_soon(&mut self, now: Now) {
-        self.next_scan = now.steady;
+    pub(super) fn scan_soon(&mut self) {
+        self.next_scan = None;
     }
 
     /// Watches the folder if it is not the one that is watched: deleted, made again or mounted over.
     ///
     /// # Errors
     /// Where there is none.
-    pub(super) fn follow(&mut self, folder: &DropFolder, now: Now) -> io::Result<()> {
+    pub(super) fn follow(&mut self, folder: &DropFolder) -> io::Result<()> {
         let identity = folder.identity().inspect_err(|_| self.watched = None)?;
         if self.watched != Some(identity) {
-            self.watch_anew(folder, now);
+            self.watch_anew(folder);
             self.watched = Some(identity);
         }
         Ok(())
     }
 
     /// Starts without a watch; the full scan that follows covers every folder.
-    pub(super) fn watch_anew(&mut self, folder: &DropFolder, now: Now) {
+    pub(super) fn watch_anew(&mut self, folder: &DropFolder) {
         let started = if folder.has_inotify().unwrap_or(true) {
             Watch::start(folder.path(), Arc::clone(&self.hints)).map_err(|error| error.to_string())
         } else {
@@ -128,19 +133,19 @@ impl Surveyor {
         self.polling = started.is_err();
         self.watch = Arc::new(Mutex::new(started.ok()));
         self.watched = None;
-        self.scan_soon(now);
+        self.scan_soon();
     }
 
     /// Starts a full scan if one is due, or one to refill the queue if that is `wanted`; says whether it did.
     pub(super) fn start_scan(&mut self, folder: &DropFolder, wanted: bool, rescan: Duration, now: Now) -> bool {
-        let due = now.steady >= self.next_scan;
+        let due = self.next_scan.is_none_or(|next| now.steady >= next);
         if !(due || wanted) || self.scanning || self.watched.is_none() {
             return false;
         }
         self.scanning = true;
         self.full = Arc::default();
         let refill = if due {
-            self.next_scan = now.steady + if self.polling { rescan.min(POLL) } else { rescan };
+            self.next_scan = Some(now.steady + if self.polling { rescan.min(POLL) } else { rescan });
             None
         } else {
             Some(Refill { least: REFILL_LOOK, full: Arc::clone(&self.full) })
@@ -158,7 +163,7 @@ impl Surveyor {
     pub(super) fn start_look(&mut self, folder: &DropFolder, settled: Vec<PathBuf>, now: Now) {
         let mut places = self.hints.take();
         if std::mem::take(&mut places.everywhere) {
-            self.scan_soon(now);
+            self.scan_soon();
         }
         places.paths.extend(settled.into_iter().map(|path| (path, Hint::Scan)));
         if !places.paths.is_empty() {
@@ -177,9 +182,11 @@ impl Surveyor {
     }
 
     /// Takes note of the end of a survey, and gives back what it had sent before.
-    pub(super) fn finished(&mut self, done: &Done) -> Vec<Batch> {
-        if done.full_scan.is_some() {
+    pub(super) fn finished(&mut self, done: &Done, now: Now) -> Vec<Batch> {
+        if let Some(began) = done.full_scan {
             self.scanning = false;
+            let rested = now.steady + now.steady.duration_since(began) * REST;
+            self.next_scan = self.next_scan.map(|next| next.max(rested));
         } else {
             self.looking = false;
         }
@@ -308,15 +315,45 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
+    #[tokio::test]
+    async fn after_a_scan_that_took_long_the_next_one_waits_unless_it_is_asked_for() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = drop_folder(place.path());
+        let (minute, mut now) = (Duration::from_mins(1), crate::daemon::now());
+        let mut surveyor = Surveyor::new();
+        surveyor.follow(&folder).unwrap();
+        let mut scan_for = |surveyor: &mut Surveyor, duration: Duration| {
+            if !surveyor.start_scan(&folder, false, minute, now) {
+                return false;
+            }
+            let began = now.steady;
+            now.steady += duration;
+            let done = Done { full_scan: Some(began), broken_off: false, result: Ok(()) };
+            surveyor.finished(&done, now);
+            now.steady += minute;
+            true
+        };
+        assert!(scan_for(&mut surveyor, Duration::from_secs(1)), "the first");
+        assert!(scan_for(&mut surveyor, minute), "a minute later");
+        assert!(!scan_for(&mut surveyor, minute), "a minute after one that took a minute");
+        surveyor.scan_soon();
+        assert!(scan_for(&mut surveyor, minute), "asked for");
+        now.steady = surveyor.next_scan().unwrap();
+        assert!(surveyor.start_scan(&folder, false, minute, now), "after its rest");
+    }
+
+    fn drop_folder(path: &Path) -> DropFolder {
+        let text = format!("drop_folder: {{path: '{}'}}\ns3: {{bucket: a-bucket}}\n", path.display());
+        DropFolder::new(&Config::parse(Path::new("a.yaml"), &text, &|_| None).unwrap().drop_folder)
+    }
+
     #[test]
     fn a_scan_to_refill_a_queue_breaks_off_once_it_is_full_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
         for number in 0..1000 {
             std::fs::write(folder.path().join(format!("{number}.jpg")), "x").unwrap();
         }
-        let text = format!("drop_folder: {{path: '{}'}}\ns3: {{bucket: a-bucket}}\n", folder.path().display());
-        let config = Config::parse(Path::new("a.yaml"), &text, &|_| None).unwrap();
-        let (folder, watch) = (DropFolder::new(&config.drop_folder), Arc::new(Mutex::new(None)));
+        let (folder, watch) = (drop_folder(folder.path()), Arc::new(Mutex::new(None)));
         let everywhere = Places { everywhere: true, ..Places::default() };
         for (full, least, expected) in [(true, 300, 300), (true, 2000, 1000), (false, 300, 1000)] {
             let (send, mut batches) = mpsc::channel(BATCHES);

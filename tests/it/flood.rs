@@ -21,7 +21,7 @@ const MOST_KIB: u64 = 64 * 1024;
 const WAITING: usize = 17 * CAPACITY;
 
 /// How many of them are stored until memory is looked at: the queue was refilled by then.
-const STORED: usize = CAPACITY;
+const STORED: usize = CAPACITY / 4 * 3 + 200;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_a_flood_that_waits_is_drained_in_bounded_memory_and_i7_what_is_fresh_goes_first() {

@@ -30,7 +30,7 @@ const LONGEST_LIFE: Duration = Duration::from_millis(1500);
 const CLIP: u64 = hk_aws::bucket::MULTIPART_FROM;
 
 /// Every so many captures a clip comes.
-const CLIP_EVERY: usize = 150;
+const CLIP_EVERY: usize = 80;
 
 /// How long the last daemon may take for what the killed ones left, and all clips.
 const COMPLETION: Duration = Duration::from_mins(3);
