@@ -8,18 +8,20 @@
 //! Taking away comes in three steps: rename aside within the same folder, look whether the bytes are still the ones
 //! that were read and nobody has the file open, and only then remove or move it; else it is put back. Checking first
 //! and unlinking after was rejected: an FTP server that opens the file in between answers "stored" for a picture that
-//! is gone. A crash between the steps leaves a name that starts with [`ASIDE`]; a later scan finds it and the capture
+//! is gone. A crash between the steps leaves a name that starts with [`ASIDE`], which the next scan takes for what it
+//! is: whoever takes a file away holds a lock on it, and the kernel gives a dead process's locks back. The capture then
 //! takes its ordinary way again.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::config;
@@ -31,7 +33,8 @@ pub use writer::Writer;
 /// What the name of a file starts with while it is being taken away.
 pub const ASIDE: &str = ".hk-aws-";
 
-/// A file renamed aside this long ago was left by a crash: taking away lasts milliseconds.
+/// Where the file system knows no locks, a file renamed aside this long ago was left by a crash: taking away lasts
+/// milliseconds.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_mins(5);
 
 /// An empty folder this old is one that a camera left behind.
@@ -196,18 +199,21 @@ impl DropFolder {
 
     /// Looks at everything below `below` (empty for the whole folder), and prunes empty folders that are a day old.
     ///
-    /// A camera's own first folder is never pruned. Files come in the order of the directory: nothing is held.
+    /// A camera's own first folder is never pruned. Files come in the order of the directory: nothing is held. It goes
+    /// on for as long as `see` says.
     ///
     /// # Errors
     /// Where `below` itself cannot be read; what cannot be read further down is [`Sight::LeftAlone`].
-    pub fn scan(&self, below: &Path, now: SystemTime, see: &mut dyn FnMut(Sight)) -> io::Result<()> {
+    pub fn scan(&self, below: &Path, now: SystemTime, see: &mut dyn FnMut(Sight) -> ControlFlow<()>) -> io::Result<()> {
         if let Some(pattern) = self.ignore.matches(below) {
-            see(Sight::Ignored(below.to_owned(), pattern.to_owned()));
+            let _end = see(Sight::Ignored(below.to_owned(), pattern.to_owned()));
             return Ok(());
         }
-        see(Sight::Folder(below.to_owned()));
+        let mut going = see(Sight::Folder(below.to_owned()));
         let mut stack: Vec<Level> = vec![Level::open(open_folder(self.root()?, below)?, below.to_owned())?];
-        while let Some(level) = stack.last_mut() {
+        while going.is_continue()
+            && let Some(level) = stack.last_mut()
+        {
             let Some(entry) = level.entries.next() else {
                 let done = stack.pop();
                 if let (Some(done), Some(parent)) = (done, stack.last_mut()) {
@@ -231,28 +237,28 @@ impl DropFolder {
             if kind != FileType::Directory {
                 level.empty = false;
                 if let Some(sight) = self.see_file(level.entries.fd()?, path, name, kind, now) {
-                    see(sight);
+                    going = see(sight);
                 }
                 continue;
             }
             if let Some(pattern) = self.ignore.matches(&path) {
                 level.empty = false;
-                see(Sight::Ignored(path, pattern.to_owned()));
+                going = see(Sight::Ignored(path, pattern.to_owned()));
                 continue;
             }
             if path.components().count() > MAX_DEPTH {
                 level.empty = false;
-                see(Sight::LeftAlone(path, format!("folder is nested more than {MAX_DEPTH} deep")));
+                going = see(Sight::LeftAlone(path, format!("folder is nested more than {MAX_DEPTH} deep")));
                 continue;
             }
             // Watched before it is read: what arrives in between is seen by one or the other.
-            see(Sight::Folder(path.clone()));
+            going = see(Sight::Folder(path.clone()));
             match level.entries.fd().map_err(io::Error::from).and_then(|parent| open_child(parent, name)) {
                 Ok(folder) => stack.push(Level::open(folder, path)?),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     level.empty = false;
-                    see(Sight::LeftAlone(path, format!("folder cannot be read: {error}")));
+                    going = see(Sight::LeftAlone(path, format!("folder cannot be read: {error}")));
                 }
             }
         }
@@ -276,9 +282,7 @@ impl DropFolder {
         }
         // A file that vanished since the directory was read is no sight.
         let stamp = Stamp::of(&stat(parent, name).ok()?);
-        // What comes to be while a scan runs is younger than its `now`; far ahead of that is a clock that went back.
-        let apart = now.duration_since(stamp.changed).unwrap_or_else(|ahead| ahead.duration());
-        if left_behind && apart < LEFT_BEHIND_AFTER {
+        if left_behind && is_in_work(parent, name, &stamp, now) {
             return None;
         }
         Some(Sight::File(Found { path, stamp }))
@@ -460,11 +464,12 @@ impl Opened {
         if !self.is_unchanged() || self.writer() == Writer::Somebody {
             return Ok(None);
         }
-        let mut aside = format!("{ASIDE}{:x}-", self.stamp.inode.1).into_bytes();
-        aside.extend(self.name.as_bytes());
-        aside.truncate(NAME_MAX);
-        let aside = OsString::from_vec(aside);
-        rustix::fs::renameat_with(&self.parent, &self.name, &self.parent, &aside, RenameFlags::NOREPLACE)?;
+        // Before the rename, so that no scan ever sees the name without the lock; without one it judges by age.
+        let _shown = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockShared);
+        let aside = self.aside();
+        if aside != self.name {
+            rustix::fs::renameat_with(&self.parent, &self.name, &self.parent, &aside, RenameFlags::NOREPLACE)?;
+        }
         // From here on nobody can open it by its name; who did before shows as a writer or has changed it.
         let now = Stamp::of(&rustix::fs::fstat(&self.file)?);
         let there = stat(self.parent.as_fd(), &aside).map(|stat| Stamp::of(&stat).inode);
@@ -478,10 +483,22 @@ impl Opened {
         Ok(None)
     }
 
+    /// The name under which nobody knows the file. What a crash left aside keeps its own: a second mark would not come
+    /// off with the first, and the capture would go by another name.
+    fn aside(&self) -> OsString {
+        if self.name.as_bytes().starts_with(ASIDE.as_bytes()) {
+            return self.name.clone();
+        }
+        let mut aside = format!("{ASIDE}{:x}-", self.stamp.inode.1).into_bytes();
+        aside.extend(self.name.as_bytes());
+        aside.truncate(NAME_MAX);
+        OsString::from_vec(aside)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the home of renaming")]
     fn put_back(&mut self, aside: &OsStr) -> io::Result<()> {
         match rustix::fs::renameat_with(&self.parent, aside, &self.parent, &self.name, RenameFlags::NOREPLACE) {
-            // A new file came under the old name: the old one stays aside, and a scan finds it.
+            // A new file came under the old name, or there was no other: it stays aside, and a scan finds it.
             Err(Errno::EXIST) => return Ok(()),
             other => other?,
         }
@@ -491,6 +508,22 @@ impl Opened {
             self.stamp = now;
         }
         Ok(())
+    }
+}
+
+/// Whether some process is just taking this file away.
+fn is_in_work(parent: BorrowedFd<'_>, name: &OsStr, stamp: &Stamp, now: SystemTime) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let locked = rustix::fs::openat(parent, name, flags, Mode::empty())
+        .and_then(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive));
+    match locked {
+        Ok(()) => false,
+        Err(Errno::WOULDBLOCK) => true,
+        Err(_) => {
+            // What comes to be while a scan runs is younger than its `now`; far ahead of that is a clock that went back.
+            let apart = now.duration_since(stamp.changed).unwrap_or_else(|ahead| ahead.duration());
+            apart < LEFT_BEHIND_AFTER
+        }
     }
 }
 

@@ -190,7 +190,7 @@ impl Ingest {
     fn next_wake(&self, now: Now) -> Instant {
         let idle = now.steady + TICK;
         let probe = self.link.next_turn(self.queue.has_newcomer());
-        let timers = [self.queue.next_wake(), probe, Some(self.surveyor.next_scan())];
+        let timers = [self.queue.next_wake(), probe, self.surveyor.next_scan()];
         timers.into_iter().flatten().filter(|wake| *wake > now.steady).fold(idle, Instant::min)
     }
 
@@ -198,7 +198,7 @@ impl Ingest {
         let now = self.now();
         match command {
             Command::Look => {
-                self.surveyor.scan_soon(now);
+                self.surveyor.scan_soon();
                 self.link.probe_soon(!self.uploads.is_empty(), now);
                 self.queue.retry_even_own_trouble();
             }
@@ -211,7 +211,7 @@ impl Ingest {
                 self.link.reloaded(now);
                 self.queue.retry_even_own_trouble();
                 self.upkeep.look_soon(now);
-                self.surveyor.watch_anew(&self.context.folder, now);
+                self.surveyor.watch_anew(&self.context.folder);
                 self.follow_folder();
             }
         }
@@ -219,7 +219,7 @@ impl Ingest {
 
     /// Makes sure that the drop folder that is there is the one that is watched.
     fn follow_folder(&mut self) {
-        if let Err(error) = self.surveyor.follow(&self.context.folder, self.now()) {
+        if let Err(error) = self.surveyor.follow(&self.context.folder) {
             self.folder_fails(&error);
         }
     }
@@ -228,7 +228,7 @@ impl Ingest {
     fn look_at_disks(&mut self) {
         let (waiting, left, now) = (self.queue.len(), self.queue.left(), self.now());
         if left == 0 && self.queue.dispose_again() {
-            self.surveyor.scan_soon(now);
+            self.surveyor.scan_soon();
         }
         let said = self.upkeep.look(&self.context, waiting, left, now);
         if let Some(message) = said {
@@ -268,10 +268,11 @@ impl Ingest {
                 Err(_) => return,
             },
         };
-        for batch in self.surveyor.finished(&done) {
+        for batch in self.surveyor.finished(&done, self.now()) {
             self.observe(batch);
         }
         match (done.result, done.full_scan) {
+            (Ok(()), Some(_)) if done.broken_off => {}
             (Ok(()), Some(began)) => {
                 self.queue.scanned(began);
                 self.tally.scan_ends();
@@ -297,6 +298,9 @@ impl Ingest {
                 }
                 other => self.tally.see_other(other, batch.from_full_scan),
             }
+        }
+        if self.queue.left_on_disk() {
+            self.surveyor.queue_is_full();
         }
     }
 

@@ -195,19 +195,21 @@ impl Snapshot {
         }
     }
 
-    /// Writes the snapshot below `folder`, whole or not at all.
+    /// Writes the snapshot below `folder`, whole or not at all. One process at a time may do so.
     ///
     /// # Errors
     /// Where the folder cannot be written.
+    #[expect(clippy::disallowed_methods, reason = "a state file is renamed into place")]
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.write_all(b"\n")?;
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        // Always the same name: what a crash leaves is used again, not left for ever.
+        let temporary = folder.join(format!("{FILE}.new"));
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(&text)?;
         // Readable by whoever may look at the box; it holds no secret.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        file.as_file().set_permissions(mode)?;
-        file.persist(folder.join(FILE)).map_err(|error| error.error)?;
-        Ok(())
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        std::fs::rename(temporary, folder.join(FILE))
     }
 
     /// Reads the last snapshot below `folder`.

@@ -7,10 +7,12 @@
 //! seen by one of the two. The recursive mode of the `notify` crate was rejected: it adds the watch of a new folder
 //! after it has told of it, and the files that came in between would wait for the next full scan.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -23,7 +25,7 @@ use crate::queue::Hint;
 const MAX_HINTS: usize = 10_000;
 
 /// Most folders that are watched; the kernel's own limit is shared with every other program of the box.
-const MAX_WATCHES: usize = 8192;
+pub const MAX_WATCHES: usize = 8192;
 
 /// Where to look.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -82,14 +84,31 @@ impl Hints {
     }
 }
 
-/// The watches on a drop folder.
+/// The watches on a drop folder, the most active folders' where there are more than can be watched.
 #[derive(Debug)]
 pub struct Watch {
     watcher: RecommendedWatcher,
     root: PathBuf,
-    covered: HashSet<PathBuf>,
+    covered: HashMap<PathBuf, Covered>,
+    /// The same, the idlest first; a folder is as active as what lies in it, and goes after it.
+    by_activity: BTreeSet<Rank>,
+    /// The number of the last full scan.
+    scan: u64,
+    /// As many folders are watched.
+    limit: usize,
     full: bool,
 }
+
+/// A watched folder.
+#[derive(Debug, Clone, Copy)]
+struct Covered {
+    /// The last change that is known of, in it or below it.
+    active: SystemTime,
+    /// The full scan that came across it last.
+    scan: u64,
+}
+
+type Rank = (SystemTime, Reverse<usize>, PathBuf);
 
 impl Watch {
     /// Starts without a single watch; [`Watch::cover`] adds them.
@@ -102,43 +121,120 @@ impl Watch {
             Ok(event) => pass_on(&event, &base, &hints),
             Err(_) => hints.everywhere(),
         })?;
-        Ok(Self { watcher, root: root.to_owned(), covered: HashSet::new(), full: false })
+        Ok(Self {
+            watcher,
+            root: root.to_owned(),
+            covered: HashMap::new(),
+            by_activity: BTreeSet::new(),
+            scan: 0,
+            limit: MAX_WATCHES,
+            full: false,
+        })
     }
 
-    /// Watches one folder below the drop folder; harmless if it is watched already.
+    /// Watches one folder below the drop folder, and those that lead to it; harmless if it is watched already.
+    ///
+    /// Where too many are watched, the idlest one is given up for one that changed since.
     ///
     /// # Errors
-    /// Where the kernel refuses, or as many are watched as this program takes; said once, and the folder is found by scans alone.
+    /// Where not all can be watched; said once.
     pub fn cover(&mut self, folder: &Path) -> Result<(), String> {
-        let known = self.covered.contains(folder);
-        if !known && self.covered.len() >= MAX_WATCHES {
-            return self.say_full(format!("{MAX_WATCHES} folders are watched already"));
-        }
-        match self.watcher.watch(&self.root.join(folder), RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                self.covered.insert(folder.to_owned());
-                Ok(())
+        let changed = std::fs::symlink_metadata(self.root.join(folder)).and_then(|folder| folder.modified());
+        // Gone again, or no right to read it: the scan says so.
+        let Ok(active) = changed else { return Ok(()) };
+        let mut way: Vec<&Path> = folder.ancestors().collect();
+        way.reverse();
+        let mut result = Ok(());
+        for step in way {
+            if step == folder || !self.covered.contains_key(step) {
+                result = result.and(self.cover_one(step, active));
             }
-            // Gone again, or no right to read it: the scan says so.
-            Err(notify::Error { kind: notify::ErrorKind::PathNotFound | notify::ErrorKind::Io(_), .. }) => Ok(()),
-            Err(error) => self.say_full(error.to_string()),
+            self.note(step, active);
+        }
+        result
+    }
+
+    fn cover_one(&mut self, folder: &Path, active: SystemTime) -> Result<(), String> {
+        let known = self.covered.contains_key(folder);
+        let mut why = format!("{} folders are watched already", self.limit);
+        let mut result = Ok(());
+        loop {
+            if !known && self.covered.len() >= self.limit {
+                result = self.say_full(&why);
+                if !self.make_room(active) {
+                    return result;
+                }
+            }
+            // A folder that was deleted and made again needs a new watch under its old name.
+            match self.watcher.watch(&self.root.join(folder), RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    let entry = self.covered.entry(folder.to_owned());
+                    entry.or_insert(Covered { active: SystemTime::UNIX_EPOCH, scan: self.scan }).scan = self.scan;
+                    return result;
+                }
+                Err(notify::Error { kind: notify::ErrorKind::PathNotFound | notify::ErrorKind::Io(_), .. }) => {
+                    return result;
+                }
+                // The kernel's limit is lower than ours, at least for now.
+                Err(error) if !known && matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
+                    why = error.to_string();
+                    self.limit = self.covered.len();
+                }
+                Err(error) => return self.say_full(&error.to_string()),
+            }
         }
     }
 
-    fn say_full(&mut self, why: String) -> Result<(), String> {
-        if std::mem::replace(&mut self.full, true) { Ok(()) } else { Err(why) }
+    /// Takes note that something changed in a watched folder or below it.
+    fn note(&mut self, folder: &Path, active: SystemTime) {
+        let Some(covered) = self.covered.get_mut(folder) else { return };
+        let before = covered.active;
+        if active >= before {
+            covered.active = active;
+            self.by_activity.remove(&rank(folder, before));
+            self.by_activity.insert(rank(folder, active));
+        }
     }
 
-    /// Gives up the watches on folders that a full scan did not come across.
-    pub fn retain(&mut self, seen: &HashSet<PathBuf>) {
-        let gone: Vec<PathBuf> = self.covered.iter().filter(|folder| !seen.contains(*folder)).cloned().collect();
+    /// Gives up the watch on the idlest folder, if it is idler than one that changed at `active`.
+    fn make_room(&mut self, active: SystemTime) -> bool {
+        let idler = |rank: &&Rank| rank.0 < active;
+        let Some((_, _, idlest)) = self.by_activity.first().filter(idler).cloned() else { return false };
+        self.give_up(&idlest);
+        true
+    }
+
+    fn give_up(&mut self, folder: &Path) {
+        if let Some(covered) = self.covered.remove(folder) {
+            self.by_activity.remove(&rank(folder, covered.active));
+        }
+        // The kernel has most often dropped the watch together with the folder.
+        let _dropped = self.watcher.unwatch(&self.root.join(folder));
+    }
+
+    fn say_full(&mut self, why: &str) -> Result<(), String> {
+        if std::mem::replace(&mut self.full, true) { Ok(()) } else { Err(why.to_owned()) }
+    }
+
+    /// A full scan begins, which will call [`Watch::cover`] for every folder.
+    pub fn scan_begins(&mut self) {
+        self.scan += 1;
+        self.limit = MAX_WATCHES;
+    }
+
+    /// Gives up the watches on folders that the full scan did not come across.
+    pub fn scan_ends(&mut self) {
+        let gone = self.covered.iter().filter(|(_, covered)| covered.scan < self.scan);
+        let gone: Vec<PathBuf> = gone.map(|(folder, _)| folder.clone()).collect();
         for folder in gone {
-            self.covered.remove(&folder);
-            // The kernel has most often dropped the watch together with the folder.
-            let _dropped = self.watcher.unwatch(&self.root.join(&folder));
-            self.full = false;
+            self.give_up(&folder);
         }
+        self.full &= self.covered.len() >= self.limit;
     }
+}
+
+fn rank(folder: &Path, active: SystemTime) -> Rank {
+    (active, Reverse(folder.components().count()), folder.to_owned())
 }
 
 /// Turns an event into hints.
@@ -220,5 +316,71 @@ mod tests {
             hints.at(Path::new(&number.to_string()), Hint::Closed);
         }
         assert_eq!(hints.take(), Places { everywhere: true, paths: HashMap::new() });
+    }
+
+    /// A drop folder with three days of a camera, of which the third is the newest.
+    fn three_days() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for day in 1..=3 {
+            let path = folder.path().join(format!("CAM/{day}"));
+            std::fs::create_dir_all(&path).unwrap();
+            date(&path, day);
+        }
+        for path in ["CAM", ""] {
+            date(&folder.path().join(path), 0);
+        }
+        folder
+    }
+
+    fn date(path: &Path, day: u64) {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(day * 86_400);
+        std::fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    fn covered(watch: &Watch) -> Vec<&str> {
+        assert_eq!(watch.covered.len(), watch.by_activity.len());
+        let mut covered: Vec<&str> = watch.covered.keys().map(|path| path.to_str().unwrap()).collect();
+        covered.sort_unstable();
+        covered
+    }
+
+    #[test]
+    fn i6_of_too_many_folders_the_most_active_are_watched_and_the_way_to_them() {
+        let folder = three_days();
+        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+            let mut watch = Watch::start(folder.path(), Arc::default()).unwrap();
+            watch.scan_begins();
+            watch.limit = 4;
+            let said: Vec<bool> = ["", "CAM"]
+                .into_iter()
+                .map(str::to_owned)
+                .chain(order.map(|day| format!("CAM/{day}")))
+                .map(|path| watch.cover(Path::new(&path)).is_err())
+                .collect();
+            watch.scan_ends();
+            assert_eq!(said, [false, false, false, false, true], "said once");
+            assert_eq!(covered(&watch), ["", "CAM", "CAM/2", "CAM/3"], "{order:?}");
+            // An old one in which something happens is watched again.
+            date(&folder.path().join("CAM/1"), 4);
+            watch.cover(Path::new("CAM/1")).unwrap();
+            assert_eq!(covered(&watch), ["", "CAM", "CAM/1", "CAM/3"], "{order:?}");
+            date(&folder.path().join("CAM/1"), 1);
+        }
+    }
+
+    #[test]
+    fn folders_that_a_scan_does_not_find_are_not_watched_any_more() {
+        let folder = three_days();
+        let mut watch = Watch::start(folder.path(), Arc::default()).unwrap();
+        for path in ["", "CAM", "CAM/1", "CAM/2"] {
+            watch.cover(Path::new(path)).unwrap();
+        }
+        std::fs::remove_dir(folder.path().join("CAM/2")).unwrap();
+        watch.scan_begins();
+        for path in ["", "CAM", "CAM/1"] {
+            watch.cover(Path::new(path)).unwrap();
+        }
+        watch.scan_ends();
+        assert_eq!(covered(&watch), ["", "CAM", "CAM/1"]);
     }
 }

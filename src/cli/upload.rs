@@ -1,5 +1,6 @@
 //! `upload`: one pass over the drop folder.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -123,10 +124,12 @@ fn concerns_all(refusal: &Refusal) -> bool {
 
 fn find(context: &Context, paths: &[PathBuf], now: SystemTime, send: &mpsc::Sender<Finding>) -> std::io::Result<()> {
     // Where nobody receives any more, the command has ended.
-    let mut see = |sight| {
-        if let Sight::File(found) = sight {
-            let _unheard = send.blocking_send(Ok(found));
-        }
+    let mut see = |sight| match sight {
+        Sight::File(found) => match send.blocking_send(Ok(found)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        },
+        _ => ControlFlow::Continue(()),
     };
     if paths.is_empty() {
         return context.folder.scan(Path::new(""), now, &mut see);
@@ -151,7 +154,7 @@ fn find(context: &Context, paths: &[PathBuf], now: SystemTime, send: &mpsc::Send
             Some(Sight::Ignored(_, pattern)) => format!("matches {pattern} of drop_folder.ignore"),
             Some(Sight::LeftAlone(_, reason)) => reason,
             Some(file) => {
-                see(file);
+                let _end = see(file);
                 continue;
             }
             None => format!("no such file below {}", context.folder.path().display()),

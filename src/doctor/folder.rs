@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -34,7 +35,10 @@ pub(super) fn examine(context: &Context) -> Vec<Check> {
     let folder = &context.folder;
     let mut survey = Survey::default();
     // At the beginning of time no folder is old enough to be pruned: nothing is touched.
-    let looked = folder.scan(Path::new(""), UNIX_EPOCH, &mut |sight| survey.see(folder.path(), sight));
+    let looked = folder.scan(Path::new(""), UNIX_EPOCH, &mut |sight| {
+        survey.see(folder.path(), sight);
+        ControlFlow::Continue(())
+    });
     if let Err(error) = looked {
         let says = format!("failed to read {}: {error}", show(folder.path()));
         let mend = "create it, let the daemon's user read it, or correct drop_folder.path";

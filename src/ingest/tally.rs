@@ -37,6 +37,8 @@ struct Seen {
     left_alone: u64,
     oldest: Option<(SystemTime, PathBuf)>,
     not_uploaded: Vec<status::File>,
+    /// How many captures had been stored before.
+    stored_before: u64,
 }
 
 /// What the queue holds, and what it cannot hold.
@@ -96,7 +98,7 @@ impl Tally {
     }
 
     pub(super) fn scan_begins(&mut self) {
-        self.seeing = Seen::default();
+        self.seeing = Seen { stored_before: self.stored.captures, ..Seen::default() };
     }
 
     pub(super) fn scan_ends(&mut self) {
@@ -158,7 +160,8 @@ impl Tally {
             }
         }
         if queue.left_on_disk() {
-            waiting.on_disk = self.seen.files.saturating_sub(queue.len() as u64);
+            let gone = self.stored.captures - self.seen.stored_before;
+            waiting.on_disk = self.seen.files.saturating_sub(gone + queue.len() as u64);
             // As large as the files of the last scan were on the average.
             waiting.bytes += waiting.on_disk * self.seen.bytes.checked_div(self.seen.files).unwrap_or(0);
             oldest = self.seen.oldest.clone().into_iter().chain(oldest).min();

@@ -1,4 +1,5 @@
-//! `cargo bench --bench figures -- [latency|memory|bandwidth]...`: how fast and how small the daemon is. Without a name: all.
+//! `cargo bench --bench figures -- [latency|memory|bandwidth|flood|flood-flat|storm]...`: how fast and how small the
+//! daemon is. Without a name: the first two; the others take long.
 //!
 //! The daemon runs as a process of its own, the release build. The store is the S3 server in memory, or another one when
 //! `HK_AWS_BENCH_ENDPOINT`, `_BUCKET`, `_ACCESS_KEY` and `_SECRET_KEY` (and `_REGION`) are set; the others need the former,
@@ -15,6 +16,7 @@ use tokio::process::Command;
 mod bandwidth;
 #[path = "../it/support/daemon.rs"]
 mod daemon;
+mod flood;
 mod latency;
 mod memory;
 mod picture;
@@ -88,7 +90,7 @@ async fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench`.
     let mut names: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     if names.is_empty() {
-        names = ["latency", "memory", "bandwidth"].map(str::to_owned).to_vec();
+        names = ["latency", "memory"].map(str::to_owned).to_vec();
     }
     for name in names {
         match &*name {
@@ -101,7 +103,12 @@ async fn main() -> anyhow::Result<()> {
             }
             "memory" => memory::measure(&Store::in_memory().await).await?,
             "bandwidth" => bandwidth::measure(&Store::in_memory().await).await?,
-            other => bail!("there is no figure {other:?}; there are latency, memory and bandwidth"),
+            "flood" => flood::measure_backlog(false).await?,
+            "flood-flat" => flood::measure_backlog(true).await?,
+            "storm" => flood::measure_storm().await?,
+            other => {
+                bail!("there is no figure {other:?}; there are latency, memory, bandwidth, flood, flood-flat and storm")
+            }
         }
     }
     Ok(())

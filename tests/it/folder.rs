@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -281,12 +282,13 @@ fn empty_folders_are_pruned_when_a_day_old_but_never_a_cameras_own() {
     fs::write(folder.path().join("CAM/used/a.jpg"), b"a").unwrap();
     let left = |now: SystemTime| {
         let mut left: Vec<PathBuf> = Vec::new();
-        folder.scan(Path::new(""), now, &mut |_| {}).unwrap();
+        folder.scan(Path::new(""), now, &mut |_| ControlFlow::Continue(())).unwrap();
         folder
             .scan(Path::new(""), SystemTime::UNIX_EPOCH, &mut |sight| {
                 if let Sight::Folder(path) = sight {
                     left.push(path);
                 }
+                ControlFlow::Continue(())
             })
             .unwrap();
         left.sort();

@@ -1,11 +1,12 @@
 //! The invariants of the design, each by its name.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::time::Duration;
 
 use hk_aws::bucket::PROBE;
 use hk_aws::status::Snapshot;
+use rustix::fs::FlockOperation;
 
 use crate::support::s3::{Fault, MemoryS3};
 use crate::support::site::{DATE, DEADLINE, Settings, Site, bytes, files, key, picture, sha256};
@@ -144,6 +145,29 @@ async fn i2_a_clip_whose_completion_was_not_answered_is_stored_once() {
 }
 
 #[tokio::test]
+async fn i2_two_clips_with_one_key_do_not_abort_each_other() {
+    let mut site = Site::new(NONE).await;
+    let name = "192.168.1.64_01_20260224120000000_1.mp4";
+    let clips = [bytes(5, 17 * 1024 * 1024), bytes(6, 17 * 1024 * 1024)];
+    for (folder, clip) in ["a", "b"].iter().zip(&clips) {
+        site.write(format!("CAM/{folder}/{name}"), clip);
+    }
+    // Each has sent a part before either goes on.
+    site.s3.fault(Fault::hang("UploadPart").times(2));
+    site.start().await;
+    site.s3.wait_for(|state| state.count("UploadPart") == 2, DEADLINE).await;
+    site.s3.clear_faults();
+    site.wait_until_empty().await;
+    let mut stored: Vec<String> = site.s3.keys().iter().map(|key| site.s3.object(key).unwrap().sha256).collect();
+    let mut sent = clips.map(|clip| sha256(&clip));
+    stored.sort_unstable();
+    sent.sort_unstable();
+    assert_eq!(stored, sent);
+    assert!(site.s3.requests().iter().all(|request| request.status != Some(404)), "an upload was aborted under way");
+    assert!(site.s3.uploads().is_empty(), "parts are left behind");
+}
+
+#[tokio::test]
 async fn i2_a_write_only_box_never_reads_and_never_overwrites() {
     let site = Site::started(Settings { s3: "access: write-only", ..NONE }).await;
     site.s3.fault(Fault::lose_reply("PutObject").times(1));
@@ -219,23 +243,22 @@ async fn i5_what_a_stop_interrupted_is_completed_by_the_next_start() {
 }
 
 #[tokio::test]
-async fn i5_a_file_left_aside_by_a_crash_takes_its_ordinary_way() {
+async fn i5_a_file_left_aside_by_a_crash_takes_its_ordinary_way_at_once() {
     let mut site = Site::new(NONE).await;
-    let aside = site.write(format!("CAM/.hk-aws-1f-{}", picture(1)), b"evidence");
+    site.write(format!("CAM/.hk-aws-1f-{}", picture(1)), b"evidence");
+    let taken = site.write(format!("CAM/.hk-aws-2f-{}", picture(2)), b"in work");
+    let at_work = File::open(&taken).unwrap();
+    rustix::fs::flock(&at_work, FlockOperation::LockShared).unwrap();
     site.start().await;
-    // A rename sets the change time, and nothing can set it back: five minutes must pass.
-    let now = std::time::SystemTime::now() + Duration::from_secs(301);
-    let folder = hk_aws::drop_folder::DropFolder::new(&site.config().drop_folder);
-    let mut found = Vec::new();
-    let mut see = |sight| {
-        if let hk_aws::drop_folder::Sight::File(file) = sight {
-            found.push(file.path);
-        }
-    };
-    folder.scan("".as_ref(), now, &mut see).unwrap();
-    assert_eq!(site.drop_path(&found[0]), aside);
-    assert_eq!(hk_aws::drop_folder::sent_as(&found[0]).to_str().unwrap(), format!("CAM/{}", picture(1)));
-    assert!(site.s3.keys().is_empty(), "what may still be in work is left alone");
+    site.wait_for_keys(&[&key("CAM", 1)]).await;
+    site.wait("an end of the first", || (files(&site.drop_path("")) == [taken.clone()]).then_some(())).await;
+    assert_eq!(site.kept(&key("CAM", 1)), b"evidence");
+    // Whoever worked on it dies, and the next scan takes it up.
+    drop(at_work);
+    site.stop().await;
+    site.start().await;
+    site.wait_until_empty().await;
+    site.wait_for_keys(&[&key("CAM", 1), &key("CAM", 2)]).await;
 }
 
 #[tokio::test]

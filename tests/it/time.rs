@@ -215,7 +215,12 @@ fn what_is_left_aside_is_found_whatever_the_clock_says_but_not_while_it_is_in_wo
     let changed = SystemTime::now();
     let found = |now: SystemTime| {
         let mut found = 0;
-        folder.scan(Path::new(""), now, &mut |sight| found += u32::from(matches!(sight, Sight::File(_)))).unwrap();
+        folder
+            .scan(Path::new(""), now, &mut |sight| {
+                found += u32::from(matches!(sight, Sight::File(_)));
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
         found
     };
     let hours = |hours: u64| Duration::from_secs(hours * 3600);

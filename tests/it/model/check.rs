@@ -19,6 +19,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
+use hk_aws::bucket::PROBE;
 use hk_aws::ledger::Entry;
 
 use super::operation::{PATHS, Place, Stamp};
@@ -82,7 +83,7 @@ impl World {
             }
         }
         for (key, object) in objects {
-            if self.bucket.contains_key(&key) {
+            if self.bucket.contains_key(&key) || key == PROBE {
                 continue;
             }
             let bytes = object.bytes.unwrap();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{NaiveDateTime, TimeDelta, Utc};
+use hk_aws::bucket::PROBE;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{Method, Response, StatusCode, service::service_fn};
@@ -40,8 +41,10 @@ enum Effect {
 }
 
 impl Fault {
+    /// The daemon's trial of what the store does with conditions is spared, or no test could tell how often a fault strikes.
     fn new(operation: &'static str, effect: Effect) -> Self {
-        Self { operation, key: Box::new(|_| true), effect, left: usize::MAX }
+        let key = Box::new(|key: &str| !key.ends_with(PROBE));
+        Self { operation, key, effect, left: usize::MAX }
     }
 
     /// Answers an S3 error instead of carrying the request out, once its body was read; 200 gives an error in the body.
@@ -92,7 +95,7 @@ impl Fault {
         self
     }
 
-    /// Strikes only requests whose key `matches`.
+    /// Strikes only requests whose key `matches`, those of the trial too.
     pub(crate) fn on_key(mut self, matches: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.key = Box::new(matches);
         self
