@@ -279,11 +279,11 @@ impl Ingest {
         match outcome {
             Outcome::Stored(stored) => self.stored(&path, &stored, None, now),
             Outcome::Partial(stored, wait) => self.stored(&path, &stored, Some(wait), now),
-            Outcome::Gone => self.queue.done(&path),
+            Outcome::Gone => self.done(&path),
             Outcome::Growing => self.queue.settle_again(&path, "open for writing", now),
             Outcome::Changed => {
-                self.queue.done(&path);
-                self.surveyor.hints.at(&path, Hint::Scan);
+                let hint = self.queue.done(&path).unwrap_or(Hint::Scan);
+                self.surveyor.hints.at(&path, hint);
             }
             Outcome::Empty(since) => self.empty(&path, since, now),
             Outcome::Refused(refusal) => self.refused(&path, &refusal, now),
@@ -345,7 +345,14 @@ impl Ingest {
             // The camera may have resumed while the part went up, and no event tells of that again.
             self.surveyor.hints.at(path, Hint::Scan);
         } else {
-            self.queue.done(path);
+            self.done(path);
+        }
+    }
+
+    /// Lets go of a file that is no longer there, and looks at what came in its place meanwhile.
+    fn done(&mut self, path: &Path) {
+        if let Some(hint) = self.queue.done(path) {
+            self.surveyor.hints.at(path, hint);
         }
     }
 
@@ -399,7 +406,7 @@ impl Ingest {
                 tracing::error!("{message}");
                 self.remember(message);
                 self.tally.remember_set_aside(path, reason);
-                self.queue.done(path);
+                self.done(path);
             }
             Ok((Taken::PutBack, _)) => self.queue.settle_again(path, reason, now),
             Err(error) => {

@@ -76,6 +76,8 @@ struct Item {
     failed_at: Option<u64>,
     reason: Option<String>,
     last_seen: Instant,
+    /// How it was seen as something else while it was in work, if it was.
+    seen_in_work: Option<Hint>,
 }
 
 type Name = Arc<Path>;
@@ -138,7 +140,10 @@ impl Queue {
         };
         item.last_seen = now.steady;
         if item.state == State::Uploading {
-            // Whoever uploads it looks again when done.
+            // Another file may have come under the name while this one was taken away: whoever is done looks again.
+            if item.stamp != found.stamp && item.seen_in_work != Some(Hint::Closed) {
+                item.seen_in_work = Some(hint);
+            }
             return;
         }
         if item.stamp != found.stamp {
@@ -172,6 +177,7 @@ impl Queue {
             failed_at: None,
             reason: None,
             last_seen: now.steady,
+            seen_in_work: None,
         };
         self.by_age.insert((stamp.modified, Arc::clone(name)));
         self.items.insert(Arc::clone(name), item);
@@ -240,10 +246,12 @@ impl Queue {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// Lets go of a file: it is uploaded, set aside or gone.
-    pub fn done(&mut self, path: &Path) {
-        let name: Name = Arc::from(path);
-        self.forget(&name);
+    /// Lets go of a file: it is uploaded, set aside or gone. Where something else was seen under its name meanwhile, it
+    /// has to be looked at again, with the hint that is given back.
+    pub fn done(&mut self, path: &Path) -> Option<Hint> {
+        let seen = self.items.get(path).and_then(|item| item.seen_in_work);
+        self.forget(&Arc::from(path));
+        seen
     }
 
     /// A file that turned out to be open for writing is asked again soon, then ever more slowly.
@@ -522,6 +530,25 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_under_a_name_that_is_in_work_is_looked_at_when_that_is_done() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        for (seen, wanted) in [
+            (&[][..], None),
+            (&[(Duration::from_secs(9), Hint::Closed)], None),
+            (&[(Duration::ZERO, Hint::Scan)], Some(Hint::Scan)),
+            (&[(Duration::ZERO, Hint::Closed), (Duration::ZERO, Hint::Scan)], Some(Hint::Closed)),
+        ] {
+            queue.observe(&file("a", Duration::from_secs(9), now), Hint::Closed, now);
+            queue.next(now).unwrap();
+            for (age, hint) in seen {
+                queue.observe(&file("a", *age, now), *hint, now);
+            }
+            assert_eq!(queue.done(Path::new("a")), wanted, "{seen:?}");
+        }
+    }
+
+    #[test]
     fn what_a_full_scan_does_not_find_is_forgotten_unless_in_work() {
         let now = start();
         let mut queue = Queue::new(9, SETTLE);
@@ -551,7 +578,7 @@ mod tests {
                     0 | 1 => queue.observe(&found, Hint::Scan, now),
                     2 => queue.observe(&found, Hint::Closed, now),
                     3 => working.extend(queue.next(now)),
-                    4 => working.iter().for_each(|path| queue.done(path)),
+                    4 => working.iter().for_each(|path| { queue.done(path); }),
                     5 => working.iter().for_each(|path| { queue.hold(path, "", now.steady + SETTLE); }),
                     6 => { queue.settled(now); }
                     _ => now = later(now, Duration::from_secs(age)),

@@ -177,6 +177,10 @@ async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
             Err(_) if !opened.is_unchanged() => return Err(Outcome::Changed),
             Err(error) => return Err(Outcome::Unreadable(format!("failed to read file: {error}"))),
         };
+        // A camera that began to send again while the file was read: a mixture of two captures is nobody's.
+        if !opened.is_unchanged() {
+            return Err(Outcome::Changed);
+        }
         Ok(Ready { opened, source, partial, capture, first_key })
     })
     .await

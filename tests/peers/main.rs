@@ -1,4 +1,4 @@
-//! The daemon between real peers: an FTP client and vsftpd before it, SeaweedFS and moto behind it.
+//! The daemon between real peers: an FTP client and three FTP servers before it, SeaweedFS and moto behind it.
 //!
 //! Run by name, as root: `cargo test --test peers`. A newcomer's machine has none of these servers, so plain `cargo
 //! test` leaves this out; but once asked for, a peer that is missing is a failure that names what to install.
@@ -8,12 +8,17 @@
 mod camera;
 mod captures;
 mod daemon;
+mod ftp_server;
 mod installation;
 mod moto;
 mod parts;
 mod proxy;
+#[path = "../it/support/s3.rs"]
+#[expect(dead_code, reason = "the tests in memory need more of it than these")]
+mod s3;
 mod seaweedfs;
 mod server;
 mod store;
-mod vsftpd;
+mod uploads;
+
 mod watching;
