@@ -24,6 +24,7 @@ use rustix::io::Errno;
 
 use crate::config;
 
+mod admit;
 mod writer;
 
 pub use writer::Writer;
@@ -37,11 +38,8 @@ const LEFT_BEHIND_AFTER: Duration = Duration::from_mins(5);
 /// An empty folder this old is one that a camera left behind.
 const EMPTY_FOLDER_AGE: Duration = Duration::from_hours(24);
 
-/// Deepest folder that is looked into; each level holds a descriptor open.
-const MAX_DEPTH: usize = 128;
-
 /// Longest file name on the file systems of Linux, in bytes (limits.h, `NAME_MAX`).
-const NAME_MAX: usize = 255;
+pub const NAME_MAX: usize = 255;
 
 /// The folder that cameras push into.
 #[derive(Debug, Clone)]
@@ -94,6 +92,9 @@ pub enum OpenError {
     /// It is no regular file, or the way to it leads through a symbolic link.
     #[error("not a regular file: {0}")]
     NotAFile(&'static str),
+    /// It is none that a scan would have taken for a capture.
+    #[error("left alone: {0}")]
+    LeftAlone(String),
     /// The system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -193,6 +194,10 @@ impl DropFolder {
             see(Sight::Ignored(below.to_owned(), pattern.to_owned()));
             return Ok(());
         }
+        if let Some(reason) = admit::refuse_folder(below) {
+            see(Sight::LeftAlone(below.to_owned(), reason));
+            return Ok(());
+        }
         see(Sight::Folder(below.to_owned()));
         let mut stack: Vec<Level> = vec![Level::open(open_folder(self.root()?, below)?, below.to_owned())?];
         while let Some(level) = stack.last_mut() {
@@ -228,9 +233,9 @@ impl DropFolder {
                 see(Sight::Ignored(path, pattern.to_owned()));
                 continue;
             }
-            if path.components().count() > MAX_DEPTH {
+            if let Some(reason) = admit::refuse_folder(&path) {
                 level.empty = false;
-                see(Sight::LeftAlone(path, format!("folder is nested more than {MAX_DEPTH} deep")));
+                see(Sight::LeftAlone(path, reason));
                 continue;
             }
             // Watched before it is read: what arrives in between is seen by one or the other.
@@ -263,7 +268,11 @@ impl DropFolder {
             return Some(Sight::LeftAlone(path, format!("not a regular file but a {}", describe(kind))));
         }
         // A file that vanished since the directory was read is no sight.
-        let stamp = Stamp::of(&stat(parent, name).ok()?);
+        let stat = stat(parent, name).ok()?;
+        if let Some(reason) = refuse(&stat, parent) {
+            return Some(Sight::LeftAlone(path, reason));
+        }
+        let stamp = Stamp::of(&stat);
         if left_behind && now.duration_since(stamp.changed).is_ok_and(|age| age < LEFT_BEHIND_AFTER) {
             return None;
         }
@@ -319,7 +328,12 @@ impl DropFolder {
             return Err(OpenError::NotAFile(describe(kind)));
         }
         let file = File::open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
-        let stamp = Stamp::of(&rustix::fs::fstat(&file).map_err(io::Error::from)?);
+        let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
+        // Asked again: since the scan another file may have come under the name.
+        if let Some(reason) = refuse(&stat, parent.as_fd()) {
+            return Err(OpenError::LeftAlone(reason));
+        }
+        let stamp = Stamp::of(&stat);
         Ok(Opened { file, parent, name: name.to_owned(), stamp })
     }
 }
@@ -329,7 +343,8 @@ pub fn sent_as(path: &Path) -> PathBuf {
     let original = path.file_name().and_then(|name| {
         let rest = name.as_bytes().strip_prefix(ASIDE.as_bytes())?;
         let dash = rest.iter().position(|byte| *byte == b'-')?;
-        Some(OsStr::from_bytes(&rest[dash + 1..]))
+        // Anybody may make up a name; none may lead elsewhere.
+        Some(OsStr::from_bytes(&rest[dash + 1..])).filter(|name| !["", ".", ".."].map(OsStr::new).contains(name))
     });
     original.map_or_else(|| path.to_owned(), |name| path.with_file_name(name))
 }
@@ -473,6 +488,13 @@ impl Opened {
             other => Ok(other?),
         }
     }
+}
+
+/// Why a regular file in `parent` is no capture, if so.
+fn refuse(stat: &Stat, parent: BorrowedFd<'_>) -> Option<String> {
+    let owner = || rustix::fs::fstat(parent).ok().map(|folder| folder.st_uid);
+    let capacity = || rustix::fs::fstatvfs(parent).ok().map(|system| system.f_blocks.saturating_mul(system.f_frsize));
+    admit::refuse(stat, owner, capacity)
 }
 
 fn stat(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Stat> {

@@ -156,6 +156,8 @@ async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
     blocking(move || {
         let opened = context.folder.open(&path).map_err(|error| match error {
             OpenError::Gone => Outcome::Gone,
+            // Something else came under the name: a look says what.
+            OpenError::NotAFile(_) | OpenError::LeftAlone(_) => Outcome::Changed,
             other => Outcome::Unreadable(other.to_string()),
         })?;
         let stamp = opened.stamp();

@@ -7,6 +7,7 @@ mod config;
 mod corpus;
 mod docs;
 mod folder;
+mod hostile;
 mod invariants;
 mod names;
 mod process;

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 
 #[path = "../peers/daemon.rs"]
-mod daemon;
+pub(crate) mod daemon;
 
 use daemon::{BINARY, Daemon, SOON, wait_for};
 
