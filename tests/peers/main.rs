@@ -9,6 +9,7 @@ mod camera;
 mod captures;
 mod daemon;
 mod ftp_server;
+mod hostile;
 mod installation;
 mod moto;
 mod parts;
