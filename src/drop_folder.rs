@@ -10,6 +10,9 @@
 //! and unlinking after was rejected: an FTP server that opens the file in between answers "stored" for a picture that
 //! is gone. A crash between the steps leaves a name that starts with [`ASIDE`]; a later scan finds it and the capture
 //! takes its ordinary way again.
+//!
+//! Whoever may write into the folder can still swap another file in between that look and the removal. He loses a file
+//! that he could have removed himself; what he swaps in never gets among the local copies.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -427,7 +430,13 @@ impl Opened {
         }
         let Some(aside) = self.move_aside()? else { return Ok(Taken::PutBack) };
         match rustix::fs::renameat_with(&self.parent, &aside, CWD, target, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(Taken::Away),
+            Ok(()) if is_file(target, self.stamp.inode) => Ok(Taken::Away),
+            // Swapped in the last moment: nobody but us may write where it is now, so this look is the one that counts.
+            Ok(()) => {
+                rustix::fs::renameat_with(CWD, target, &self.parent, &aside, RenameFlags::NOREPLACE)?;
+                self.put_back(&aside)?;
+                Ok(Taken::PutBack)
+            }
             Err(error) => {
                 self.put_back(&aside)?;
                 // One file system can be mounted in two places, and a rename between them is refused all the same.
@@ -495,6 +504,11 @@ fn refuse(stat: &Stat, parent: BorrowedFd<'_>) -> Option<String> {
     let owner = || rustix::fs::fstat(parent).ok().map(|folder| folder.st_uid);
     let capacity = || rustix::fs::fstatvfs(parent).ok().map(|system| system.f_blocks.saturating_mul(system.f_frsize));
     admit::refuse(stat, owner, capacity)
+}
+
+/// Whether `path` itself, not what it may lead to, is that very file.
+fn is_file(path: &Path, inode: (u64, u64)) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == inode)
 }
 
 fn stat(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Stat> {

@@ -158,7 +158,7 @@ async fn open(context: &Arc<Context>, path: &Path) -> Result<Ready, Outcome> {
             OpenError::Gone => Outcome::Gone,
             // Something else came under the name: a look says what.
             OpenError::NotAFile(_) | OpenError::LeftAlone(_) => Outcome::Changed,
-            other => Outcome::Unreadable(other.to_string()),
+            OpenError::Io(error) => Outcome::Unreadable(error.to_string()),
         })?;
         let stamp = opened.stamp();
         if opened.writer() == Writer::Somebody {

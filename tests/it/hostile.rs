@@ -7,11 +7,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Instant, SystemTime};
 
 use hk_aws::drop_folder::{OpenError, Sight, Taken, sent_as};
 use proptest::prelude::*;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::process::Signal;
 
 use crate::folder::drop_folder;
@@ -61,7 +63,7 @@ async fn the_drop_folder_itself_may_be_a_link() {
     site.start().await;
     site.write(format!("NEW/{}", picture(2)), b"seen");
     site.wait_for_keys(&[&key("CAM", 1), &key("NEW", 2)]).await;
-    site.wait(&"no file".to_owned(), || files(&site.path("disk")).is_empty().then_some(())).await;
+    site.wait("no file", || files(&site.path("disk")).is_empty().then_some(())).await;
 }
 
 #[test]
@@ -158,6 +160,42 @@ fn i1_what_already_bears_the_name_for_taking_away_stays() {
     fs::write(&aside, b"another").unwrap();
     assert!(opened.remove().is_err());
     assert_eq!((fs::read(path).unwrap(), fs::read(aside).unwrap()), (b"capture".to_vec(), b"another".to_vec()));
+}
+
+#[test]
+fn what_is_swapped_in_at_the_last_moment_never_comes_among_the_local_copies() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = drop_folder(place.path());
+    let (path, trap) = (folder.path().join("a.jpg"), folder.path().join("trap.jpg"));
+    let (mut swapped, mut moved) = (0, 0);
+    for round in 0..1500 {
+        fs::write(&path, b"capture").unwrap();
+        symlink("/etc/shadow", &trap).unwrap();
+        let opened = folder.open(Path::new("a.jpg")).unwrap();
+        let aside = folder.path().join(format!(".hk-aws-{:x}-a.jpg", opened.stamp().inode.1));
+        let copy = place.path().join(format!("kept/{round}.jpg"));
+        let done = AtomicBool::new(false);
+        let taken = thread::scope(|scope| {
+            scope.spawn(|| {
+                let swap = || rustix::fs::renameat_with(CWD, &trap, CWD, &aside, RenameFlags::EXCHANGE);
+                while !done.load(Ordering::Relaxed) && swap().is_err() {
+                    std::hint::spin_loop();
+                }
+            });
+            let taken = opened.move_to(&copy);
+            done.store(true, Ordering::Relaxed);
+            taken
+        });
+        swapped += usize::from(!trap.is_symlink());
+        let kept = copy.symlink_metadata();
+        assert!(kept.as_ref().is_ok_and(fs::Metadata::is_file) || kept.is_err(), "round {round}: {taken:?}");
+        assert_eq!(kept.is_ok(), matches!(taken, Ok(Taken::Away)), "round {round}: {taken:?}");
+        moved += usize::from(kept.is_ok());
+        for left in files(folder.path()) {
+            fs::remove_file(left).unwrap();
+        }
+    }
+    assert!(swapped > 0, "there was no race in {moved} rounds");
 }
 
 /// Makes `depth` folders below each other, however long their path becomes, and a file in the deepest.
