@@ -7,10 +7,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
+use hk_aws::config::Config;
 use hk_aws::drop_folder::{OpenError, Sight, Taken, sent_as};
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags};
@@ -248,21 +250,23 @@ async fn folders_nested_a_thousand_deep_are_left_alone_and_said_and_hold_up_noth
 }
 
 #[tokio::test]
-async fn i6_a_hundred_thousand_things_that_are_no_files_hold_up_nothing() {
-    const GARBAGE: u64 = 100_000;
-    let mut site = Site::new(Settings { drop: "rescan: 1s", ..UNKEPT }).await;
+async fn i6_a_folder_full_of_what_is_no_file_holds_up_nothing() {
+    // 100,000 pass as well, in half a minute.
+    let garbage = std::env::var("HK_AWS_TEST_GARBAGE").map_or(20_000, |number| number.parse().unwrap());
+    // Again and again while captures come, but not all the time.
+    let mut site = Site::new(Settings { drop: "rescan: 4s", ..UNKEPT }).await;
     fs::create_dir(site.drop_path("CAM")).unwrap();
-    for number in 0..GARBAGE {
+    for number in 0..garbage {
         symlink("nowhere", site.drop_path(format!("CAM/{number}.jpg"))).unwrap();
     }
     site.start().await;
-    for number in 0..8 {
+    for number in 0..4 {
         let begin = Instant::now();
         site.write(format!("CAM/{}", picture(number)), &number.to_be_bytes());
         site.s3.wait_for(|state| state.object(&key("CAM", number)).is_some(), DEADLINE).await;
         assert!(begin.elapsed() < DEADLINE / 3, "a scan is no reason to wait");
     }
-    let status = site.wait_for_status("all of it", |status| status.waiting.left_alone == GARBAGE).await;
+    let status = site.wait_for_status("all of it", |status| status.waiting.left_alone == garbage).await;
     assert!(status.not_uploaded.len() < 1000);
 }
 
@@ -408,7 +412,7 @@ async fn no_name_plays_tricks_on_the_log_the_terminal_or_the_status() {
     run(&["status".as_ref()]);
     run(&["--json".as_ref(), "status".as_ref()]);
     let cameras = run(&["cameras".as_ref()]);
-    for camera in cameras.lines() {
+    for camera in cameras.lines().take(6).chain(["CAM", "SUB"]) {
         run(&["list".as_ref(), camera.as_ref()]);
     }
     assert!(cameras.lines().count() > names.len());
@@ -454,6 +458,16 @@ fn is_below(folder: &Path, path: &Path) -> bool {
         .is_ok_and(|below| below.components().all(|step| matches!(step, Component::Normal(name) if name.len() <= 255)))
 }
 
+/// One that takes the first folder for the camera, and one that takes the whole path.
+static CONFIGS: LazyLock<[Config; 2]> = LazyLock::new(|| {
+    let pattern = r"cameras: [{name: ALL, match: '**', pattern: '(?s-u)^(?P<camera>.*)$'}]";
+    ["", pattern].map(|cameras| {
+        let text = format!("drop_folder: {{path: /nowhere}}\ns3: {{bucket: evidence}}\n{cameras}\n");
+        let config = Config::parse(Path::new("t.yaml"), &text, &|_| None);
+        config.unwrap_or_else(|problems| panic!("{problems}"))
+    })
+});
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
     /// Whatever anybody calls his folders and files, and whatever part of a path the configuration takes for a camera:
@@ -464,18 +478,12 @@ proptest! {
         own_pattern in any::<bool>(),
     ) {
         let place = tempfile::tempdir().unwrap();
-        let pattern = r"cameras: [{name: ALL, match: '**', pattern: '(?s-u)^(?P<camera>.*)$'}]";
-        let text = format!(
-            "drop_folder: {{path: /nowhere}}\ns3: {{bucket: evidence}}\n{}\n",
-            if own_pattern { pattern } else { "" }
-        );
-        let config = hk_aws::config::Config::parse(Path::new("t.yaml"), &text, &|_| None);
-        let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+        let config = &CONFIGS[usize::from(own_pattern)];
         let path = PathBuf::from(OsString::from_vec(names.join(&b'/')));
         let sent_as = sent_as(&path);
         prop_assert_eq!(sent_as.parent(), path.parent());
         let arrival = chrono::DateTime::parse_from_rfc3339("2026-02-24T12:00:00+00:00").unwrap();
-        let capture = hk_aws::capture::sight(&sent_as, &config).settle(None, arrival.to_utc());
+        let capture = hk_aws::capture::sight(&sent_as, config).settle(None, arrival.to_utc());
         let layout = hk_aws::key::Layout::new("", config.s3.key.clone());
         let key = layout.render(&capture.fields());
         prop_assert!(!key.as_str().split('/').any(|part| ["", ".", ".."].contains(&part)), "{}", key);
