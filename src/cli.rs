@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::bucket::Pace;
 use crate::config::{Config, Problems};
 use crate::ingest::Context;
-use crate::{daemon, journal};
+use crate::{daemon, journal, key};
 
 mod classify;
 mod doctor;
@@ -218,7 +218,7 @@ pub fn tell(line: impl Display) {
 
 /// Text out of the bucket on one line: whoever can store an object there must not play tricks on a terminal.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if key::plays_tricks(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// Bytes for people: `1.5 MiB`.

@@ -11,6 +11,9 @@
 //! is gone. A crash between the steps leaves a name that starts with [`ASIDE`], which the next scan takes for what it
 //! is: whoever takes a file away holds a lock on it, and the kernel gives a dead process's locks back. The capture then
 //! takes its ordinary way again.
+//!
+//! Whoever may write into the folder can still swap another file in between that look and the removal. He loses a file
+//! that he could have removed himself; what he swaps in never gets among the local copies.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -26,6 +29,7 @@ use rustix::io::Errno;
 
 use crate::config;
 
+mod admit;
 mod writer;
 
 pub use writer::Writer;
@@ -40,11 +44,8 @@ const LEFT_BEHIND_AFTER: Duration = Duration::from_mins(5);
 /// An empty folder this old is one that a camera left behind.
 pub const EMPTY_FOLDER_AGE: Duration = Duration::from_hours(24);
 
-/// Deepest folder that is looked into; each level holds a descriptor open.
-const MAX_DEPTH: usize = 128;
-
 /// Longest file name on the file systems of Linux, in bytes (limits.h, `NAME_MAX`).
-const NAME_MAX: usize = 255;
+pub const NAME_MAX: usize = 255;
 
 /// The folder that cameras push into.
 #[derive(Debug, Clone)]
@@ -98,6 +99,9 @@ pub enum OpenError {
     /// It is no regular file, or the way to it leads through a symbolic link.
     #[error("not a regular file: {0}")]
     NotAFile(&'static str),
+    /// It is none that a scan would have taken for a capture.
+    #[error("left alone: {0}")]
+    LeftAlone(String),
     /// The system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -209,6 +213,10 @@ impl DropFolder {
             let _end = see(Sight::Ignored(below.to_owned(), pattern.to_owned()));
             return Ok(());
         }
+        if let Some(reason) = admit::refuse_folder(below) {
+            let _end = see(Sight::LeftAlone(below.to_owned(), reason));
+            return Ok(());
+        }
         let mut going = see(Sight::Folder(below.to_owned()));
         let mut stack: Vec<Level> = vec![Level::open(open_folder(self.root()?, below)?, below.to_owned())?];
         while going.is_continue()
@@ -246,9 +254,9 @@ impl DropFolder {
                 going = see(Sight::Ignored(path, pattern.to_owned()));
                 continue;
             }
-            if path.components().count() > MAX_DEPTH {
+            if let Some(reason) = admit::refuse_folder(&path) {
                 level.empty = false;
-                going = see(Sight::LeftAlone(path, format!("folder is nested more than {MAX_DEPTH} deep")));
+                going = see(Sight::LeftAlone(path, reason));
                 continue;
             }
             // Watched before it is read: what arrives in between is seen by one or the other.
@@ -281,7 +289,11 @@ impl DropFolder {
             return Some(Sight::LeftAlone(path, format!("not a regular file but a {}", describe(kind))));
         }
         // A file that vanished since the directory was read is no sight.
-        let stamp = Stamp::of(&stat(parent, name).ok()?);
+        let stat = stat(parent, name).ok()?;
+        if let Some(reason) = refuse(&stat, parent) {
+            return Some(Sight::LeftAlone(path, reason));
+        }
+        let stamp = Stamp::of(&stat);
         if left_behind && is_in_work(parent, name, &stamp, now) {
             return None;
         }
@@ -337,7 +349,12 @@ impl DropFolder {
             return Err(OpenError::NotAFile(describe(kind)));
         }
         let file = File::open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
-        let stamp = Stamp::of(&rustix::fs::fstat(&file).map_err(io::Error::from)?);
+        let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
+        // Asked again: since the scan another file may have come under the name.
+        if let Some(reason) = refuse(&stat, parent.as_fd()) {
+            return Err(OpenError::LeftAlone(reason));
+        }
+        let stamp = Stamp::of(&stat);
         Ok(Opened { file, parent, name: name.to_owned(), stamp })
     }
 }
@@ -347,7 +364,8 @@ pub fn sent_as(path: &Path) -> PathBuf {
     let original = path.file_name().and_then(|name| {
         let rest = name.as_bytes().strip_prefix(ASIDE.as_bytes())?;
         let dash = rest.iter().position(|byte| *byte == b'-')?;
-        Some(OsStr::from_bytes(&rest[dash + 1..]))
+        // Anybody may make up a name; none may lead elsewhere.
+        Some(OsStr::from_bytes(&rest[dash + 1..])).filter(|name| !["", ".", ".."].map(OsStr::new).contains(name))
     });
     original.map_or_else(|| path.to_owned(), |name| path.with_file_name(name))
 }
@@ -430,7 +448,13 @@ impl Opened {
         }
         let Some(aside) = self.move_aside()? else { return Ok(Taken::PutBack) };
         match rustix::fs::renameat_with(&self.parent, &aside, CWD, target, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(Taken::Away),
+            Ok(()) if is_file(target, self.stamp.inode) => Ok(Taken::Away),
+            // Swapped in the last moment: nobody but us may write where it is now, so this look is the one that counts.
+            Ok(()) => {
+                rustix::fs::renameat_with(CWD, target, &self.parent, &aside, RenameFlags::NOREPLACE)?;
+                self.put_back(&aside)?;
+                Ok(Taken::PutBack)
+            }
             Err(error) => {
                 self.put_back(&aside)?;
                 // One file system can be mounted in two places, and a rename between them is refused all the same.
@@ -525,6 +549,18 @@ fn is_in_work(parent: BorrowedFd<'_>, name: &OsStr, stamp: &Stamp, now: SystemTi
             apart < LEFT_BEHIND_AFTER
         }
     }
+}
+
+/// Why a regular file in `parent` is no capture, if so.
+fn refuse(stat: &Stat, parent: BorrowedFd<'_>) -> Option<String> {
+    let owner = || rustix::fs::fstat(parent).ok().map(|folder| folder.st_uid);
+    let capacity = || rustix::fs::fstatvfs(parent).ok().map(|system| system.f_blocks.saturating_mul(system.f_frsize));
+    admit::refuse(stat, owner, capacity)
+}
+
+/// Whether `path` itself, not what it may lead to, is that very file.
+fn is_file(path: &Path, inode: (u64, u64)) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == inode)
 }
 
 fn stat(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Stat> {

@@ -6,7 +6,9 @@
 //! and is judged here, where it is also logged, once.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -15,7 +17,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Patience, Refusal, Verdict};
-use crate::drop_folder::{OpenError, Sight, Taken};
+use crate::drop_folder::{NAME_MAX, OpenError, Sight, Taken};
 use crate::queue::{self, Due, Hint, Now, OWN_TROUBLE, Queue, backoff};
 use crate::status::{self, Snapshot};
 
@@ -379,11 +381,11 @@ impl Ingest {
             Outcome::Stored(stored) => self.stored(&path, &stored, None, now),
             Outcome::Partial(stored, wait) => self.stored(&path, &stored, Some(wait), now),
             Outcome::Disposed(stored, wait) => self.disposed(&path, &stored, wait, now),
-            Outcome::Gone => self.queue.done(&path),
+            Outcome::Gone => self.done(&path),
             Outcome::Growing => self.queue.settle_again(&path, "open for writing", now),
             Outcome::Changed => {
-                self.queue.done(&path);
-                self.surveyor.hints.at(&path, Hint::Scan);
+                let hint = self.queue.done(&path).unwrap_or(Hint::Scan);
+                self.surveyor.hints.at(&path, hint);
             }
             Outcome::Empty(age) => self.empty(&path, age, now),
             Outcome::Refused(refusal) if !self.is_current(&began_with) => {
@@ -451,12 +453,19 @@ impl Ingest {
         }
     }
 
+    /// Lets go of a file that is no longer there, and looks at what came in its place meanwhile.
+    fn done(&mut self, path: &Path) {
+        if let Some(hint) = self.queue.done(path) {
+            self.surveyor.hints.at(path, hint);
+        }
+    }
+
     /// Takes note of what became of a stored capture's file; it is in the bucket, only this box can be in trouble.
     fn disposed(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
         let keeps = self.context.config.keep.days > 0;
         let said = match (&stored.left, wait) {
             (None, None) => {
-                self.queue.done(path);
+                self.done(path);
                 self.upkeep.gone(stored, keeps, now)
             }
             (left, wait) => {
@@ -504,13 +513,9 @@ impl Ingest {
 
     /// Moves a file that cannot be stored out of the way; its bytes are kept.
     fn set_aside(&mut self, path: &Path, reason: &str, now: Now) {
-        let target = self.context.config.state_dir.join("set-aside").join(path);
+        let folder = self.context.config.state_dir.join("set-aside");
         // The name may be taken by an earlier one: the second counts on.
-        let targets = std::iter::once(target.clone()).chain((1..100).map(|number| {
-            let mut name = target.clone().into_os_string();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
-        }));
+        let targets = (0..100).map(|number| aside_place(&folder, path, number));
         let moved = targets.into_iter().find(|target| !target.exists()).ok_or_else(|| "100 are set aside".to_owned());
         let judged = self.queue.rest(path, now).map(|(stamp, _)| stamp);
         let moved = moved.and_then(|target| match self.context.folder.open(path) {
@@ -522,12 +527,16 @@ impl Ingest {
         });
         match moved {
             Ok((Taken::Away, target)) => {
-                let message =
-                    format!("set aside {} ({reason}); its bytes are kept as {}", show(path), target.display());
+                let kept = show(target.strip_prefix(&folder).unwrap_or(&target));
+                let message = format!(
+                    "set aside {} ({reason}); its bytes are kept in {} as {kept}",
+                    show(path),
+                    folder.display()
+                );
                 tracing::error!("{message}");
                 self.remember(message);
                 self.tally.remember_set_aside(path, reason);
-                self.queue.done(path);
+                self.done(path);
             }
             Ok((Taken::PutBack, _)) => self.queue.settle_again(path, reason, now),
             Err(error) => {
@@ -613,6 +622,19 @@ impl Ingest {
     }
 }
 
+/// Where a file is set aside below `folder`, the `number`-th of its name: under its own path.
+fn aside_place(folder: &Path, path: &Path, number: u32) -> PathBuf {
+    // Nothing else is in the path of a file that was found; nothing else could lead out of the folder.
+    let mut below: PathBuf = path.components().filter(|step| matches!(step, Component::Normal(_))).collect();
+    if let (Some(name), true) = (below.file_name(), number > 0) {
+        let suffix = format!(".{number}");
+        let mut name = name.as_bytes()[..name.len().min(NAME_MAX - suffix.len())].to_vec();
+        name.extend(suffix.bytes());
+        below.set_file_name(OsString::from_vec(name));
+    }
+    folder.join(below)
+}
+
 /// A path as text that cannot play tricks on a terminal or a log.
 pub fn show(path: &Path) -> String {
     crate::key::escape_path(path)
@@ -622,4 +644,32 @@ pub fn show(path: &Path) -> String {
 fn jitter(now: Now) -> f64 {
     let nanos = now.wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     f64::from(nanos % 1000) / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever anybody calls a file, what is set aside lies below its folder, under a name that a disk takes.
+        #[test]
+        fn what_is_set_aside_stays_in_its_folder(
+            steps in proptest::collection::vec(proptest::collection::vec(1u8.., 1..255), 1..5),
+            dots in proptest::collection::vec(0usize..5, 0..3),
+            number in 0u32..100,
+        ) {
+            let mut path = PathBuf::from(OsString::from_vec(steps.join(&b'/')));
+            for at in dots {
+                path = path.iter().take(at).chain(["..".as_ref()]).chain(path.iter().skip(at)).collect();
+            }
+            let place = aside_place(Path::new("/state/set-aside"), &path, number);
+            let below = place.strip_prefix("/state/set-aside").unwrap();
+            let normal = |step: Component<'_>| {
+                matches!(step, Component::Normal(name) if name.len() <= NAME_MAX && name != "..")
+            };
+            prop_assert!(below.components().all(normal), "{below:?}");
+        }
+    }
 }

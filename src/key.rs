@@ -349,9 +349,9 @@ pub fn camera_segment(raw: &[u8]) -> String {
 
 /// Spells any bytes as one safe segment of a key; two different inputs never give one output.
 ///
-/// Text stays as it is. Bytes that are not UTF-8, control characters, `/`, and the two code points that XML cannot
-/// carry (a listing would break) become `%XX` in upper case, and so does a `%` that already looks like that. A name of
-/// dots alone is spelt with `%2E`, because HTTP clients resolve `..` in a path. Nothing gives `%`.
+/// Text stays as it is. Bytes that are not UTF-8, control characters and those that turn the direction of writing, `/`,
+/// and the two code points that XML cannot carry (a listing would break) become `%XX` in upper case, and so does a `%`
+/// that already looks like that. A name of dots alone is spelt with `%2E`, because HTTP clients resolve `..` in a path. Nothing gives `%`.
 pub fn escape(raw: &[u8]) -> String {
     let plain = |byte: &u8| matches!(byte, b' '..=b'$' | b'&'..=b'-' | b'0'..=b'~');
     match str::from_utf8(raw) {
@@ -371,7 +371,7 @@ fn escape_any(raw: &[u8]) -> String {
                 '%' => looks_escaped(&valid.as_bytes()[at + 1..]) || raw.len() == 1,
                 '.' => only_dots,
                 '/' | '\u{fffe}' | '\u{ffff}' => true,
-                other => other.is_control(),
+                other => plays_tricks(other),
             };
             if unsafe_here {
                 push_escaped(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
@@ -382,6 +382,12 @@ fn escape_any(raw: &[u8]) -> String {
         push_escaped(&mut text, chunk.invalid());
     }
     if text.is_empty() { "%".to_owned() } else { text }
+}
+
+/// Whether a character makes a terminal do or show something else than what is written: control characters, separators
+/// of lines, and what embeds, overrides or isolates a direction (Unicode Standard Annex #9, 2.1 to 2.4).
+pub fn plays_tricks(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Spells a path below the drop folder as text: [`escape`] for each of its parts.

@@ -95,6 +95,8 @@ struct Item {
     /// That these very bytes are in the bucket already, where only the rest is left to do.
     stored: Option<Arc<Stored>>,
     last_seen: Instant,
+    /// How it was seen as something else while it was in work, if it was.
+    seen_in_work: Option<Hint>,
 }
 
 type Name = Arc<Path>;
@@ -208,7 +210,10 @@ impl Queue {
         };
         item.last_seen = now.steady;
         if item.state == State::Uploading {
-            // Whoever uploads it looks again when done.
+            // Another file may have come under the name while this one was taken away: whoever is done looks again.
+            if item.stamp != found.stamp && item.seen_in_work != Some(Hint::Closed) {
+                item.seen_in_work = Some(hint);
+            }
             return;
         }
         if item.stamp != found.stamp {
@@ -247,6 +252,7 @@ impl Queue {
             reason: None,
             stored: None,
             last_seen: now.steady,
+            seen_in_work: None,
         };
         self.by_age.insert((stamp.modified, Arc::clone(name)));
         self.items.insert(Arc::clone(name), item);
@@ -371,10 +377,12 @@ impl Queue {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// Lets go of a file: it is uploaded, set aside or gone.
-    pub fn done(&mut self, path: &Path) {
-        let name: Name = Arc::from(path);
-        self.forget(&name);
+    /// Lets go of a file: it is uploaded, set aside or gone. Where something else was seen under its name meanwhile, it
+    /// has to be looked at again, with the hint that is given back.
+    pub fn done(&mut self, path: &Path) -> Option<Hint> {
+        let seen = self.items.get(path).and_then(|item| item.seen_in_work);
+        self.forget(&Arc::from(path));
+        seen
     }
 
     /// A file that turned out to be open for writing is asked again soon, then ever more slowly.
@@ -787,6 +795,25 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_under_a_name_that_is_in_work_is_looked_at_when_that_is_done() {
+        let now = start();
+        let mut queue = Queue::new(9, SETTLE);
+        for (seen, wanted) in [
+            (&[][..], None),
+            (&[(Duration::from_secs(9), Hint::Closed)], None),
+            (&[(Duration::ZERO, Hint::Scan)], Some(Hint::Scan)),
+            (&[(Duration::ZERO, Hint::Closed), (Duration::ZERO, Hint::Scan)], Some(Hint::Closed)),
+        ] {
+            queue.observe(&file("a", Duration::from_secs(9), now), Hint::Closed, now);
+            queue.next(Wanted::Any, now).unwrap();
+            for (age, hint) in seen {
+                queue.observe(&file("a", *age, now), *hint, now);
+            }
+            assert_eq!(queue.done(Path::new("a")), wanted, "{seen:?}");
+        }
+    }
+
+    #[test]
     fn what_a_full_scan_does_not_find_is_forgotten_unless_in_work() {
         let now = start();
         let mut queue = Queue::new(9, SETTLE);
@@ -878,7 +905,7 @@ mod tests {
                     2 => queue.observe(&found, Hint::Closed, now),
                     3 => working.extend(queue.next(Wanted::Any, now).map(|due| due.path)),
                     8 => working.extend(queue.next(Wanted::Small, now).map(|due| due.path)),
-                    4 => working.iter().for_each(|path| queue.done(path)),
+                    4 => working.iter().for_each(|path| { queue.done(path); }),
                     5 => working.iter().for_each(|path| { queue.hold(path, "", now.steady + SETTLE); }),
                     6 => { queue.settled(now); }
                     _ => now = later(now, Duration::from_secs(age)),

@@ -268,7 +268,9 @@ async fn open(context: &Arc<Context>, path: &Path, rest: Option<(Stamp, Duration
     blocking(move || {
         let opened = context.folder.open(&path).map_err(|error| match error {
             OpenError::Gone => Outcome::Gone,
-            other => Outcome::Unreadable(other.to_string()),
+            // Something else came under the name: a look says what.
+            OpenError::NotAFile(_) | OpenError::LeftAlone(_) => Outcome::Changed,
+            OpenError::Io(error) => Outcome::Unreadable(error.to_string()),
         })?;
         let stamp = opened.stamp();
         if opened.writer() == Writer::Somebody {
@@ -290,6 +292,10 @@ async fn open(context: &Arc<Context>, path: &Path, rest: Option<(Stamp, Duration
             Ok(read) => read,
             Err(error) => return Err(Outcome::Unreadable(format!("failed to read file: {error}"))),
         };
+        // A camera that began to send again while the file was read: a mixture of two captures is nobody's.
+        if !opened.is_unchanged() {
+            return Err(Outcome::Changed);
+        }
         Ok(Ready { opened, source, partial, capture, first_key })
     })
     .await

@@ -12,6 +12,9 @@ use crate::drop_folder::{Found, Sight};
 use crate::queue::{self, Queue};
 use crate::status::{self, Snapshot};
 
+/// How many cameras are remembered: whoever may push can make up any number of them.
+const MOST_CAMERAS: usize = 1000;
+
 /// How many errors are remembered.
 const LAST_ERRORS: usize = 10;
 
@@ -68,6 +71,12 @@ impl Tally {
         self.stored.bytes += stored.size;
         let taken = stored.capture.taken;
         let new = status::Camera { captures: 0, last_taken_at: taken, last_stored_at: at, wrong_clock: None };
+        if self.cameras.len() >= MOST_CAMERAS && !self.cameras.contains_key(&stored.capture.camera) {
+            let quietest = self.cameras.iter().min_by_key(|(_, camera)| camera.last_stored_at);
+            if let Some(quietest) = quietest.map(|(name, _)| name.clone()) {
+                self.cameras.remove(&quietest);
+            }
+        }
         let camera = self.cameras.entry(stored.capture.camera.clone()).or_insert(new);
         camera.captures += 1;
         camera.last_taken_at = camera.last_taken_at.max(taken);

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use hk_aws::drop_folder::{DropFolder, OpenError, Sight, Taken};
+use hk_aws::drop_folder::{DropFolder, Sight, Taken};
 
 use crate::support::s3::MemoryS3;
 use crate::support::site::{DATE, DEADLINE, Settings, Site, bytes, files, key, picture, sha256};
@@ -190,44 +190,6 @@ async fn any_name_is_stored() {
     assert_eq!(files(&site.path("state/kept")).len(), names.len());
 }
 
-#[tokio::test]
-async fn links_fifos_and_sockets_are_left_alone_and_never_opened() {
-    let site = Site::started(NONE).await;
-    let secret = site.path("secret.jpg");
-    fs::write(&secret, b"secret").unwrap();
-    let camera = site.drop_path("CAM");
-    fs::create_dir(&camera).unwrap();
-    fs::create_dir(site.path("elsewhere")).unwrap();
-    fs::write(site.path("elsewhere/x.jpg"), b"secret").unwrap();
-    std::os::unix::fs::symlink(&secret, camera.join(picture(1))).unwrap();
-    std::os::unix::fs::symlink(site.path("elsewhere"), camera.join("folder")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, camera.join(picture(2)), rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(camera.join(picture(3))).unwrap();
-    site.write(format!("CAM/{}", picture(4)), b"a file");
-    site.wait_for_status("four that are left alone", |status| status.waiting.left_alone == 4).await;
-    site.wait_for_keys(&[&key("CAM", 4)]).await;
-    assert!(fs::exists(camera.join(picture(1))).unwrap() && fs::exists(secret).unwrap());
-}
-
-#[test]
-fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
-    let place = tempfile::tempdir().unwrap();
-    let folder = drop_folder(place.path());
-    fs::create_dir(place.path().join("secrets")).unwrap();
-    fs::write(place.path().join("secrets/a.jpg"), b"secret").unwrap();
-    fs::create_dir(folder.path().join("CAM")).unwrap();
-    fs::write(folder.path().join("CAM/a.jpg"), b"capture").unwrap();
-    let mut opened = folder.open(Path::new("CAM/a.jpg")).unwrap();
-    fs::rename(folder.path().join("CAM"), folder.path().join("OLD")).unwrap();
-    std::os::unix::fs::symlink(place.path().join("secrets"), folder.path().join("CAM")).unwrap();
-    assert!(matches!(folder.open(Path::new("CAM/a.jpg")), Err(OpenError::NotAFile(_))));
-    assert!(folder.look(Path::new("CAM/a.jpg"), SystemTime::now()).unwrap().is_none());
-    assert!(folder.open(Path::new("../secrets/a.jpg")).is_err());
-    // What was opened before is the file that was meant, wherever its folder is now.
-    assert_eq!(opened.remove().unwrap(), Taken::Away);
-    assert!(place.path().join("secrets/a.jpg").exists() && !folder.path().join("OLD/a.jpg").exists());
-}
-
 #[test]
 fn a_file_is_moved_whole_across_file_systems_or_stays() {
     let place = tempfile::tempdir().unwrap();
@@ -349,7 +311,7 @@ async fn files_that_vanish_before_they_are_opened_do_no_harm() {
     site.wait_for_status("nothing that waits", |status| status.files.is_empty() && status.trouble.is_none()).await;
 }
 
-fn drop_folder(place: &Path) -> DropFolder {
+pub(crate) fn drop_folder(place: &Path) -> DropFolder {
     fs::create_dir(place.join("drop")).unwrap();
     let text = format!("drop_folder: {{path: '{}'}}\ns3: {{bucket: evidence}}\n", place.join("drop").display());
     let config = hk_aws::config::Config::parse(Path::new("t.yaml"), &text, &|_| None).unwrap();

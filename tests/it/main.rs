@@ -11,6 +11,7 @@ mod disk;
 mod docs;
 mod flood;
 mod folder;
+mod hostile;
 mod invariants;
 mod kill;
 mod model;

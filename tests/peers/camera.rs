@@ -2,23 +2,27 @@
 
 use std::io::Write;
 use std::iter;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
-use suppaftp::FtpStream;
 use suppaftp::types::{FileType, FtpError};
+use suppaftp::{FtpStream, Status};
+use tokio::net::TcpSocket;
 
-use crate::vsftpd::{PASSWORD, USER, Vsftpd};
+use crate::ftp_server::{FtpServer, PASSWORD, USER};
 
 /// The cameras' clocks: not the machine's zone, so that reading a name in the wrong one shows.
 pub(crate) const ZONE: Tz = chrono_tz::Europe::Kyiv;
 
 /// The sizes that cameras' pictures have.
-const SIZES_BYTES: std::ops::Range<u64> = 30_000..1_300_000;
+const SIZES_BYTES: Range<u64> = 30_000..1_300_000;
+const SMALL_SIZES_BYTES: Range<u64> = 3000..9000;
 
 /// One picture, whole, with the name that a Hikvision camera gives it by default.
 #[derive(Debug, Clone)]
@@ -40,8 +44,13 @@ impl Picture {
             camera: camera.to_owned(),
             name: format!("192.168.1.64_01_{}_MOTION_DETECTION.jpg", taken.format("%Y%m%d%H%M%S%3f")),
             taken,
-            bytes: jpeg(number),
+            bytes: jpeg(number, SIZES_BYTES),
         }
+    }
+
+    /// The same with few bytes, for what is sent very often.
+    pub(crate) fn take_small(camera: &str, number: u64) -> Self {
+        Self { bytes: jpeg(number, SMALL_SIZES_BYTES), ..Self::take(camera, number) }
     }
 
     /// The same picture under another camera and name; both are formats of the time.
@@ -52,7 +61,7 @@ impl Picture {
 
     /// The same name and time with other bytes.
     pub(crate) fn taken_again(&self, number: u64) -> Self {
-        Self { bytes: jpeg(number), ..self.clone() }
+        Self { bytes: jpeg(number, SIZES_BYTES), ..self.clone() }
     }
 
     /// Where it lies below the drop folder.
@@ -78,7 +87,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 }
 
 /// A picture file with the framing of a JPEG (JFIF header, one scan, end marker) around bytes that only `number` has.
-fn jpeg(number: u64) -> Vec<u8> {
+fn jpeg(number: u64, sizes: Range<u64>) -> Vec<u8> {
     const HEAD: &[u8] =
         b"\xFF\xD8\xFF\xE0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00\xFF\xDA\x00\x08\x01\x01\x00\x00\x3F\x00";
     let mut state = number;
@@ -90,7 +99,7 @@ fn jpeg(number: u64) -> Vec<u8> {
         word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         word ^ (word >> 31)
     };
-    let size = SIZES_BYTES.start + next() % (SIZES_BYTES.end - SIZES_BYTES.start);
+    let size = sizes.start + next() % (sizes.end - sizes.start);
     let size = usize::try_from(size).unwrap();
     // FF would begin a marker inside the scan.
     let scan: Vec<u8> =
@@ -108,7 +117,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn open(server: &Vsftpd) -> Self {
+    pub(crate) fn open(server: &FtpServer) -> Self {
         let mut ftp = FtpStream::connect(server.address()).unwrap();
         ftp.login(USER, PASSWORD).unwrap();
         ftp.transfer_type(FileType::Binary).unwrap();
@@ -142,6 +151,14 @@ impl Session {
         self.ftp.put_file(picture.path(), &mut picture.bytes.as_slice()).map(|_| ())
     }
 
+    /// Pushes the picture unless the server refuses it, as one does whose file another session has begun.
+    pub(crate) fn push_unless_refused(&mut self, picture: &Picture) {
+        match self.try_push(picture) {
+            Ok(()) | Err(FtpError::UnexpectedResponse(_)) => {}
+            Err(error) => panic!("STOR {}: {error}", picture.path()),
+        }
+    }
+
     /// Pushes the picture in parts, calling `between` before each part but the first.
     pub(crate) fn push_slowly(&mut self, picture: &Picture, parts: usize, mut between: impl FnMut()) {
         let mut upload = self.ftp.put_with_stream(picture.path()).unwrap();
@@ -156,12 +173,65 @@ impl Session {
         upload.finish().unwrap();
     }
 
-    /// Pushes the first `length` bytes and goes away, as a camera that loses its power does: both connections just end.
-    pub(crate) fn push_cut_off(mut self, picture: &Picture, length: usize) {
+    /// Pushes under another name, then renames to the picture's own, as cameras do that want to be sure.
+    pub(crate) fn push_and_rename(&mut self, picture: &Picture, first_name: &str) {
+        let first_path = format!("{}/{first_name}", picture.camera);
+        self.ftp.put_file(&first_path, &mut picture.bytes.as_slice()).unwrap();
+        self.ftp.rename(first_path, picture.path()).unwrap();
+    }
+
+    /// Pushes what follows the first `length` bytes to the end of what is there.
+    pub(crate) fn append_from(&mut self, picture: &Picture, length: usize) {
+        self.ftp.append_file(&picture.path(), &mut &picture.bytes[length..]).unwrap();
+    }
+
+    /// Pushes what follows the first `length` bytes from there on, whatever the file's length.
+    pub(crate) fn restart_from(&mut self, picture: &Picture, length: usize) {
+        self.ftp.resume_transfer(length).unwrap();
+        self.ftp.put_file(picture.path(), &mut &picture.bytes[length..]).unwrap();
+    }
+
+    /// Pushes under a name that the server makes up (STOU).
+    pub(crate) fn push_unique(&mut self, picture: &Picture) {
+        self.ftp.cwd(&picture.camera).unwrap();
+        let opened = [Status::AlreadyOpen, Status::AboutToSend];
+        let (_, mut upload) = self.ftp.custom_data_command("STOU", &opened).unwrap();
+        upload.write_all(&picture.bytes).unwrap();
+        upload.finish().unwrap();
+        self.ftp.cwd("/").unwrap();
+    }
+
+    /// Pushes the first `length` bytes and goes away.
+    pub(crate) fn push_cut_off(mut self, picture: &Picture, length: usize, end: End) {
         let mut upload = self.ftp.put_with_stream(picture.path()).unwrap();
         upload.write_all(&picture.bytes[..length]).unwrap();
         upload.flush().unwrap();
-        self.ftp.get_ref().shutdown(Shutdown::Both).unwrap();
-        upload.get_ref().get_ref().shutdown(Shutdown::Both).unwrap();
+        // What the server has not read yet could be lost with the connection: time for some of it.
+        thread::sleep(Duration::from_millis(50));
+        match end {
+            End::PowerLost => {
+                self.ftp.get_ref().shutdown(Shutdown::Both).unwrap();
+                upload.get_ref().get_ref().shutdown(Shutdown::Both).unwrap();
+            }
+            End::Killed => {
+                reset_at_close(upload.get_ref().get_ref());
+                reset_at_close(&self.ftp.get_ref());
+            }
+        }
     }
+}
+
+/// How a camera breaks off.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    /// Both connections just end, as if by FIN.
+    PowerLost,
+    /// Both are reset: RST.
+    Killed,
+}
+
+/// Has the other side told of a reset when the connection's last descriptor is closed.
+fn reset_at_close(stream: &TcpStream) {
+    // The option belongs to the connection, of which this is another descriptor.
+    TcpSocket::from_std_stream(stream.try_clone().unwrap()).set_zero_linger().unwrap();
 }

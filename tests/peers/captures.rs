@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 
-use crate::camera::{Picture, sha256};
+use crate::camera::{End, Picture, sha256};
 use crate::daemon::wait_for;
 use crate::installation::{BURST, Installation, path_of};
 use crate::store::Kind;
@@ -190,7 +190,7 @@ fn a_picture_cut_off_and_sent_again_is_stored_whole_beside_its_part(kind: Kind) 
     let part = &picture.bytes[..length];
     site.session().make_folder(&picture.camera);
 
-    site.session().push_cut_off(&picture, length);
+    site.session().push_cut_off(&picture, length, End::PowerLost);
     let beside = picture.key_beside("partial-", part);
     wait_for("the part in the bucket", BURST, || site.store.keys().contains(&beside).then_some(()));
     assert_eq!(site.waiting_files(), [site.ftp.root().join(picture.path())], "the part waits here for its camera");

@@ -11,10 +11,10 @@ use hk_aws::status::State;
 
 use crate::camera::{Picture, Session};
 use crate::daemon::{SOON, wait_for};
+use crate::ftp_server::{FtpServer, Kind};
 use crate::household::{Household, LONG, Shot};
 use crate::memory_s3::Fault;
 use crate::volume::{Volume, files};
-use crate::vsftpd::Vsftpd;
 
 /// Longer than a stored file waits for another try to dispose of it.
 const ANOTHER_TRY: Duration = Duration::from_secs(7);
@@ -82,7 +82,7 @@ fn a_drop_folder_without_inodes_is_said_and_drains() {
 
 #[test]
 fn what_vsftpd_answers_451_for_is_stored_as_far_as_it_came_and_the_next_one_whole() {
-    let ftp = Vsftpd::start();
+    let ftp = FtpServer::start(Kind::Vsftpd);
     // Inside the server's own namespace, which is all that it sees.
     let inside = |program: &str, arguments: &[&str]| {
         let namespace = format!("--mount=/proc/{}/ns/mnt", ftp.pid());

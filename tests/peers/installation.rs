@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 use crate::camera::Session;
 use crate::daemon::{BINARY, Daemon, SOON, wait_for};
+use crate::ftp_server::{self, FtpServer};
 use crate::proxy::{Exchange, Proxy};
 use crate::store::{ACCESS_KEY, BUCKET, Kind, REGION, SECRET_KEY, Store};
-use crate::vsftpd::Vsftpd;
 
 /// How long a whole burst may take to reach the bucket on a loaded machine with two cores.
 pub(crate) const BURST: Duration = Duration::from_mins(2);
@@ -27,7 +27,7 @@ pub(crate) struct Installation {
     daemon: Option<Daemon>,
     pub(crate) proxy: Proxy,
     pub(crate) store: Store,
-    pub(crate) ftp: Vsftpd,
+    pub(crate) ftp: FtpServer,
     folder: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -38,7 +38,7 @@ impl Installation {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let store = Store::start(kind);
         let proxy = Proxy::start(&store.endpoint());
-        let ftp = Vsftpd::start();
+        let ftp = FtpServer::start(ftp_server::Kind::Vsftpd);
         let folder = TempDir::with_prefix("hk-aws-peers-").unwrap();
         Self { daemon: None, proxy, store, ftp, folder, _turn: turn }
     }
@@ -129,7 +129,7 @@ pub(crate) fn path_of(key: &str) -> String {
 }
 
 /// Every file below `folder`, however deep; none where the folder is missing.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         match entry.file_type() {

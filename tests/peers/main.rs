@@ -1,4 +1,4 @@
-//! The daemon between real peers: an FTP client and vsftpd before it, SeaweedFS and moto behind it.
+//! The daemon between real peers: an FTP client and three FTP servers before it, SeaweedFS and moto behind it.
 //!
 //! Run by name, as root: `cargo test --test peers`. A newcomer's machine has none of these servers, so plain `cargo
 //! test` leaves this out; but once asked for, a peer that is missing is a failure that names what to install.
@@ -9,6 +9,8 @@ mod camera;
 mod captures;
 mod daemon;
 mod disk;
+mod ftp_server;
+mod hostile;
 mod household;
 mod installation;
 #[path = "../it/support/s3.rs"]
@@ -23,7 +25,7 @@ mod proxy;
 mod seaweedfs;
 mod server;
 mod store;
+mod uploads;
 mod volume;
-mod vsftpd;
 mod watching;
 mod write_only;

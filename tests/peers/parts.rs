@@ -6,16 +6,16 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::camera::{Picture, Session, sha256};
+use crate::camera::{End, Picture, Session, sha256};
 use crate::daemon::{SOON, wait_for};
+use crate::ftp_server::{self, FtpServer};
 use crate::installation::path_of;
 use crate::proxy::Proxy;
 use crate::store::{Kind, Store};
-use crate::vsftpd::Vsftpd;
 
 #[test]
 fn a_picture_pushed_to_vsftpd_lies_in_its_root() {
-    let ftp = Vsftpd::start();
+    let ftp = FtpServer::start(ftp_server::Kind::Vsftpd);
     let picture = Picture::take("CAM-EXT-001", 0);
     let mut session = Session::open(&ftp);
     session.make_folder(&picture.camera);
@@ -26,12 +26,12 @@ fn a_picture_pushed_to_vsftpd_lies_in_its_root() {
 
 #[test]
 fn a_picture_cut_off_stays_in_the_root_as_far_as_it_came() {
-    let ftp = Vsftpd::start();
+    let ftp = FtpServer::start(ftp_server::Kind::Vsftpd);
     let picture = Picture::take("CAM-EXT-001", 0);
     let length = picture.bytes.len() / 2;
     let mut session = Session::open(&ftp);
     session.make_folder(&picture.camera);
-    session.push_cut_off(&picture, length);
+    session.push_cut_off(&picture, length, End::PowerLost);
     wait_for("the part in the root", SOON, || {
         let part = fs::read(ftp.root().join(picture.path())).unwrap_or_default();
         (part == picture.bytes[..length]).then_some(())
@@ -41,7 +41,7 @@ fn a_picture_cut_off_stays_in_the_root_as_far_as_it_came() {
 #[test]
 fn vsftpd_leaves_nothing_behind() {
     let accounts = fs::read("/etc/passwd").unwrap();
-    let ftp = Vsftpd::start();
+    let ftp = FtpServer::start(ftp_server::Kind::Vsftpd);
     let (port, pid, root) = (ftp.address().1, ftp.pid(), ftp.root());
     let session = Session::open(&ftp);
     assert_eq!(fs::read("/etc/passwd").unwrap(), accounts, "the accounts are laid over for the server alone");
@@ -52,7 +52,7 @@ fn vsftpd_leaves_nothing_behind() {
     // The sessions were children of the server, and end a moment after it.
     wait_for("the port to be free", SOON, || TcpListener::bind(("127.0.0.1", port)).ok());
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(!mounts.contains("hk-aws-vsftpd-"), "{mounts}");
+    assert!(!mounts.contains("hk-aws-ftp-"), "{mounts}");
 }
 
 #[test]

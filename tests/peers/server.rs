@@ -90,9 +90,11 @@ pub(crate) fn free_ports(count: u16) -> Range<u16> {
         let ports = first..first + count;
         let held: io::Result<Vec<UnixListener>> =
             (first..).step_by(usize::from(BLOCK)).take(blocks).map(hold).collect();
+        // Not even tried while another has them: its server may be about to bind.
+        let Ok(held) = held else { continue };
         let free: io::Result<Vec<TcpListener>> =
             ports.clone().map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
-        if let (Ok(held), Ok(_)) = (held, free) {
+        if free.is_ok() {
             HELD.lock().unwrap().extend(held);
             return ports;
         }
