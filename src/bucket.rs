@@ -26,7 +26,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 
 use crate::config::{self, Access, Checksum, LockMode, Sse};
 use crate::key::{self, ObjectKey};
@@ -48,7 +48,7 @@ pub use stall::Patience;
 pub use trial::Right;
 pub use verdict::{Refusal, Verdict};
 
-use condition::Terms;
+use condition::{Known, Terms};
 use stall::Phase;
 use turn::Turn;
 
@@ -131,7 +131,7 @@ pub struct Bucket {
     config: config::S3,
     pace: Pace,
     /// Known from the beginning of AWS.
-    conditions: Arc<OnceCell<Conditions>>,
+    known: Arc<Known>,
     /// Those that were given; otherwise they are looked for.
     credentials: Option<Credentials>,
 }
@@ -173,14 +173,14 @@ impl Bucket {
             .build();
         // The environment can name another store than AWS, too.
         let aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
-        let conditions = Arc::new(OnceCell::new_with(aws.then_some(Conditions::HONOURED)));
-        Self { client: Client::from_conf(settings), config: config.clone(), pace, conditions, credentials }
+        let known = Arc::new(if aws { Known::aws() } else { Known::default() });
+        Self { client: Client::from_conf(settings), config: config.clone(), pace, known, credentials }
     }
 
     /// The same bucket, as whoever starts now would reach it: the SDK reads the AWS files once and never again.
     pub async fn renewed(&self) -> Self {
-        let conditions = Arc::clone(&self.conditions);
-        Self { conditions, ..Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await }
+        let known = Arc::clone(&self.known);
+        Self { known, ..Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await }
     }
 
     /// Where objects go, for messages: `s3://bucket` and the endpoint if it is not AWS.
@@ -221,8 +221,7 @@ impl Bucket {
         hashed: bool,
     ) -> Result<bool, Refusal> {
         let at_once = source.size < MULTIPART_FROM;
-        let conditions = self.conditions().await?;
-        let condition = if at_once { conditions.at_once } else { conditions.in_parts };
+        let condition = if at_once { self.condition_at_once().await? } else { self.condition_in_parts().await? };
         let terms = Terms { condition, hashed };
         let _turn = if at_once && condition == Condition::Honoured {
             None

@@ -100,7 +100,7 @@ async fn run_with(
     // An outage is a status: nothing waits for the answer but the first capture, which asks again.
     let asked = context.bucket.clone();
     let _asking = AbortOnDropHandle::new(tokio::spawn(async move {
-        if let Err(refusal) = asked.conditions().await {
+        if let Err(refusal) = asked.condition_at_once().await {
             tracing::warn!("{} cannot be tried yet: {refusal}", asked.describe());
         }
     }));

@@ -12,6 +12,7 @@
 use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use tokio::sync::OnceCell;
 
 use super::{Bucket, Failed, Refusal, Verdict, code, is_taken, status};
 use crate::config::Access;
@@ -54,9 +55,6 @@ impl Condition {
 }
 
 impl Conditions {
-    /// As of AWS.
-    pub(super) const HONOURED: Self = Self { at_once: Condition::Honoured, in_parts: Condition::Honoured };
-
     /// What is amiss, after "the store"; `None` where nothing is.
     pub fn shortcoming(self) -> Option<&'static str> {
         match (self.at_once, self.in_parts) {
@@ -79,41 +77,70 @@ pub(super) struct Terms {
     pub(super) hashed: bool,
 }
 
+/// What is known of a store, for as long as the process runs.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    at_once: OnceCell<Condition>,
+    in_parts: OnceCell<Condition>,
+}
+
+impl Known {
+    /// As of AWS, which need not be asked.
+    pub(super) fn aws() -> Self {
+        let honoured = || OnceCell::new_with(Some(Condition::Honoured));
+        Self { at_once: honoured(), in_parts: honoured() }
+    }
+}
+
 impl Bucket {
-    /// What the store does with `If-None-Match: *`: asked once, and said in the log.
+    /// What the store does with `If-None-Match: *` of a PUT: asked once, and said in the log.
     ///
     /// # Errors
     /// [`Refusal`]: then it is asked again by the next who wants to know.
-    pub async fn conditions(&self) -> Result<Conditions, Refusal> {
+    pub async fn condition_at_once(&self) -> Result<Condition, Refusal> {
         let ask = || async {
-            let found = self.try_conditions().await?;
-            // Without reading and without deleting, it can only stay.
-            if self.config.access == Access::ReadWrite {
-                // One that stays is overwritten with itself the next time.
-                let _left = self.delete(&self.probe_key()).await;
-            }
-            self.say_conditions(found);
-            Ok(found)
+            let at_once = self.try_at_once().await?;
+            self.take_probe_away().await;
+            self.say_conditions(Conditions { at_once, in_parts: Condition::Honoured });
+            Ok(at_once)
         };
-        self.conditions.get_or_try_init(ask).await.copied()
+        self.known.at_once.get_or_try_init(ask).await.copied()
     }
 
-    /// Asks the store by putting the probe's object, which is there afterwards.
+    /// The same of an upload in parts: not asked before there is one.
+    ///
+    /// # Errors
+    /// [`Refusal`]: then it is asked again by the next who wants to know.
+    pub(super) async fn condition_in_parts(&self) -> Result<Condition, Refusal> {
+        let at_once = self.condition_at_once().await?;
+        if at_once != Condition::Honoured {
+            return Ok(at_once);
+        }
+        let ask = || async {
+            self.put_probe(true).await?;
+            let in_parts = self.try_in_parts().await?;
+            self.take_probe_away().await;
+            self.say_conditions(Conditions { at_once, in_parts });
+            Ok(in_parts)
+        };
+        self.known.in_parts.get_or_try_init(ask).await.copied()
+    }
+
+    /// Tries both ways, whatever is known; the probe's object is there afterwards.
     ///
     /// # Errors
     /// [`Refusal`].
     pub(super) async fn try_conditions(&self) -> Result<Conditions, Refusal> {
         let at_once = self.try_at_once().await?;
-        let in_parts = match self.try_in_parts().await {
-            Ok(condition) => condition,
-            Err(refusal) if refusal.verdict == Verdict::TryLater => return Err(refusal),
-            // A store without such uploads, or what else it may be: pictures need not wait for that, and clips are careful.
-            Err(refusal) => {
-                tracing::debug!("an upload in parts cannot be tried: {refusal}");
-                Condition::Ignored
-            }
-        };
+        let in_parts = if at_once == Condition::Honoured { self.try_in_parts().await? } else { at_once };
         Ok(Conditions { at_once, in_parts })
+    }
+
+    /// Deletes the probe's object where that is allowed; one that stays is overwritten with itself the next time.
+    async fn take_probe_away(&self) {
+        if self.config.access == Access::ReadWrite {
+            let _left = self.delete(&self.probe_key()).await;
+        }
     }
 
     async fn try_at_once(&self) -> Result<Condition, Refusal> {
@@ -131,8 +158,19 @@ impl Bucket {
         Ok(Condition::Ignored)
     }
 
-    /// Completes an upload over the probe's object, which must be there.
+    /// Tries an upload in parts over the probe's object, which must be there.
     async fn try_in_parts(&self) -> Result<Condition, Refusal> {
+        match self.complete_over_probe().await {
+            // A store without such uploads, or what else it may be: the clip itself will tell, and is put with care.
+            Err(refusal) if refusal.verdict != Verdict::TryLater => {
+                tracing::debug!("an upload in parts cannot be tried: {refusal}");
+                Ok(Condition::Ignored)
+            }
+            tried => tried,
+        }
+    }
+
+    async fn complete_over_probe(&self) -> Result<Condition, Refusal> {
         if self.config.access == Access::ReadWrite {
             // A kill in the middle of this leaves one, and nothing else comes by here.
             let _aborted = self.abort_abandoned(&self.probe_key()).await;

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::process::daemon::{BINARY, Daemon, SOON, wait_for};
-use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
+use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY, State};
 use crate::support::site::{files, picture};
 
 /// How often each of the two daemons is killed; some ten seconds of it.
@@ -286,7 +286,8 @@ impl Place {
         let pause = match moment {
             Moment::After(pause) => *pause,
             Moment::Request(nth, pause) => {
-                let reached = || self.s3.look(|state| state.requests().len()) >= before + nth;
+                let of_captures = |state: &State| state.requests()[before..].iter().filter(|of| !of.is_probe()).count();
+                let reached = || self.s3.look(of_captures) >= *nth;
                 while !reached() && started.elapsed() < LONGEST_LIFE {
                     thread::sleep(Duration::from_micros(200));
                 }
@@ -299,7 +300,7 @@ impl Place {
     /// What a killed daemon had under way, of the things that count.
     fn autopsy(&self, before: usize) -> String {
         let mut findings = BTreeSet::new();
-        let (asked, lines) = (self.s3.requests().split_off(before), self.ledger());
+        let (asked, lines) = (self.s3.look(|state| state.requests()[before..].to_vec()), self.ledger());
         findings.extend(asked.iter().filter(|request| request.answered.is_none()).map(|request| request.operation));
         let written: BTreeSet<&str> = lines.iter().map(|line| &*line.key).collect();
         let put = asked.iter().filter(|request| request.status == Some(200) && request.operation != "UploadPart");

@@ -87,7 +87,7 @@ async fn what_the_bucket_refuses_is_named_with_what_to_do() {
         (301, "PermanentRedirect", "s3.region"),
     ] {
         let site = small_disk().await;
-        site.s3.fault(Fault::fail("*", status, code));
+        site.s3.fault(Fault::fail("*", status, code).on_key(|_| true));
         let (exit, lines) = doctor(&site).await;
         let put = named(&lines, "put");
         assert!(put.outcome == "fail" && put.says.contains(code) && put.mend.contains(mend), "{put:?}");
@@ -165,7 +165,7 @@ async fn a_write_only_box_is_told_which_rights_are_too_many_and_what_stays() {
     assert_eq!(site.s3.keys(), Vec::<String>::new(), "what may be deleted is");
 
     for operation in ["HeadObject", "ListObjectsV2", "ListMultipartUploads", "DeleteObject"] {
-        site.s3.fault(Fault::fail(operation, 403, "AccessDenied"));
+        site.s3.fault(Fault::fail(operation, 403, "AccessDenied").on_key(|_| true));
     }
     // The second time, it is there from the first.
     for _ in 0..2 {
@@ -180,7 +180,7 @@ async fn a_write_only_box_is_told_which_rights_are_too_many_and_what_stays() {
 #[tokio::test]
 async fn rights_that_are_missing_are_named_with_what_fails_without_them() {
     let site = small_disk().await;
-    site.s3.fault(Fault::fail("ListObjectsV2", 403, "AccessDenied"));
+    site.s3.fault(Fault::fail("ListObjectsV2", 403, "AccessDenied").on_key(|_| true));
     let (code, lines) = doctor(&site).await;
     let rights = named(&lines, "rights");
     assert_eq!((code, rights.outcome.as_str()), (0, "warn"), "{rights:?}");

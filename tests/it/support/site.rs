@@ -200,9 +200,18 @@ impl Drop for Site {
 
 /// Whether the daemon has found out by these requests what the bucket does with conditions.
 fn was_tried(requests: &[Request], write_only: bool) -> bool {
-    // Where it may, it takes its object away last.
-    let last = if write_only { ("CompleteMultipartUpload", Some(200)) } else { ("DeleteObject", Some(204)) };
-    requests.iter().any(|request| request.is_probe() && (request.operation, request.status) == last)
+    let answers: Vec<_> = requests
+        .iter()
+        .filter(|request| request.is_probe())
+        .map(|request| (request.operation, request.status))
+        .collect();
+    if !write_only {
+        // It takes its object away last.
+        return answers.contains(&("DeleteObject", Some(204)));
+    }
+    let puts = |status| answers.iter().filter(|answer| **answer == ("PutObject", Some(status))).count();
+    // Honoured; ignored, which takes three to believe; refused, and put without it.
+    puts(412) == 1 || puts(200) == 3 || puts(501) == 1 && puts(200) == 1
 }
 
 /// Every file below a folder, links and fifos too.
