@@ -11,7 +11,9 @@
 //! ```
 //!
 //! # Invariants
-//! Each has tests that carry its name.
+//! Each has tests that carry its name. What the user is promised, sentence by sentence with the test that holds it, stands
+//! in README.md under "What is promised"; how each part keeps its promise is said where it is kept: crashes in
+//! [`ingest::ingest_one`] and [`drop_folder`], outages in [`bucket`] and [`ingest`], full disks in [`kept`] and [`ledger`].
 //!
 //! * **I1** A local file is removed only after the same bytes were confirmed in the bucket, and only if it is unchanged
 //!   since it was opened.
@@ -21,7 +23,8 @@
 //! * **I5** A kill at any instruction leaves a state that the next scan completes.
 //! * **I6** Memory is bounded, whatever waits in the folder.
 //! * **I7** A capture just taken never waits behind a backlog; the backlog always makes some progress.
-//! * **I8** The hot path is one request to S3 for a capture of ordinary size, and needs only `s3:PutObject`.
+//! * **I8** The hot path is one request to S3 for a capture of ordinary size, and needs only `s3:PutObject`; but for the
+//!   trial of a store other than AWS at the start, and where such a store must be looked at before a put.
 //!
 //! (I4 speaks of bundles, which do not exist yet.)
 //!

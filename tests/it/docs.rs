@@ -146,3 +146,28 @@ fn every_vendor_is_in_the_readme_and_reads_its_example() {
         assert!(stamp.as_deref() == Some("2024-01-02 03:04:05") || vendor == "mobotix", "{path}: {stamp:?}");
     }
 }
+
+#[test]
+fn every_test_that_holds_a_promise_exists() {
+    fn sources(folder: &Path) -> String {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .map(|path| match path.extension() {
+                _ if path.is_dir() => sources(&path),
+                Some(extension) if extension == "rs" => std::fs::read_to_string(&path).unwrap(),
+                _ => String::new(),
+            })
+            .collect()
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources: String = ["src", "tests/it", "tests/peers"].map(|folder| sources(&root.join(folder))).concat();
+    let promises = README.split("\n## What is promised\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let named = Regex::new("`([a-z0-9]+(?:_[a-z0-9]+){3,})`").unwrap();
+    let named: BTreeSet<&str> =
+        named.captures_iter(promises).map(|captures| captures.get(1).unwrap().as_str()).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let bare: Vec<_> = promises.split("\n- ").skip(1).filter(|promise| !promise.contains('_')).collect();
+    assert!(bare.is_empty(), "no test holds {bare:?}");
+}
