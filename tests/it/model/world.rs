@@ -12,8 +12,8 @@ use crate::support::s3::{Fault, MemoryS3};
 use crate::support::site::{Settings, Site, bytes};
 
 /// The model's clock goes far; that no copy gives way before its time is for other tests.
-const KEEP: &str = "keep: {days: 100000, max_size: null, min_free: 0}";
-const KEEP_AND_ONE: &str = "keep: {days: 100000, max_size: null, min_free: 0}\nupload: {concurrency: 1}";
+const KEEP: &str = "keep: {days: 36500, max_size: null, min_free: 0}";
+const KEEP_AND_ONE: &str = "keep: {days: 36500, max_size: null, min_free: 0}\nupload: {concurrency: 1}";
 
 const DROP: &str = "rescan: 1s, settle: 50ms, partial_after: 300ms";
 
