@@ -63,9 +63,10 @@ impl WriteOnly {
         let command = self.command(&["run"]);
         let daemon = self.daemon.insert(Daemon::start(command, self.folder.path()));
         daemon.wait_for_notice("READY=1", 0);
-        // It ends with an upload that is completed: nothing may take its object away.
+        // It ends when the store refuses to overwrite: nothing may take its object away.
         wait_for("the end of the probe", SOON, || {
-            self.proxy.probes()[before..].iter().find(|probe| is_completed(probe)).map(|_| ())
+            let refused = |probe: &&Exchange| probe.status == Some(412) && probe.answered.is_some();
+            self.proxy.probes()[before..].iter().find(refused).map(|_| ())
         });
     }
 
@@ -116,11 +117,6 @@ impl WriteOnly {
             }
         }
     }
-}
-
-fn is_completed(probe: &Exchange) -> bool {
-    let completes = probe.method == "POST" && probe.query.contains("uploadId=");
-    completes && probe.status == Some(200) && probe.answered.is_some()
 }
 
 fn clip(number: u64, seed: u8) -> Picture {
