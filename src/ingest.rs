@@ -6,9 +6,7 @@
 //! and is judged here, where it is also logged, once.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -17,20 +15,22 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Patience, Refusal, Verdict};
-use crate::drop_folder::{NAME_MAX, OpenError, Sight, Taken};
+use crate::drop_folder::Sight;
 use crate::queue::{self, Due, Hint, Now, OWN_TROUBLE, Queue, backoff};
 use crate::status::{self, Snapshot};
 
+mod aside;
 mod link;
 mod one;
 mod places;
 mod survey;
 mod tally;
+mod tell;
 mod upkeep;
 
 pub use one::{Context, Outcome, Stored, dispose_one, ingest_one};
 
-use link::{Link, News, Turn};
+use link::{Link, Turn};
 use places::Places;
 use survey::{Batch, Done, Surveyor};
 use tally::Tally;
@@ -510,129 +510,6 @@ impl Ingest {
         self.say(&news);
         self.queue.hold(path, &refusal.to_string(), until);
     }
-
-    /// Moves a file that cannot be stored out of the way; its bytes are kept.
-    fn set_aside(&mut self, path: &Path, reason: &str, now: Now) {
-        let folder = self.context.config.state_dir.join("set-aside");
-        // The name may be taken by an earlier one: the second counts on.
-        let targets = (0..100).map(|number| aside_place(&folder, path, number));
-        let moved = targets.into_iter().find(|target| !target.exists()).ok_or_else(|| "100 are set aside".to_owned());
-        let judged = self.queue.rest(path, now).map(|(stamp, _)| stamp);
-        let moved = moved.and_then(|target| match self.context.folder.open(path) {
-            // Another file under the same name: nobody has judged that one.
-            Ok(opened) if judged.is_some_and(|judged| judged != opened.stamp()) => Ok((Taken::PutBack, target)),
-            Ok(mut opened) => opened.move_to(&target).map(|taken| (taken, target)).map_err(|error| error.to_string()),
-            Err(OpenError::Gone) => Ok((Taken::Away, target)),
-            Err(error) => Err(error.to_string()),
-        });
-        match moved {
-            Ok((Taken::Away, target)) => {
-                let kept = show(target.strip_prefix(&folder).unwrap_or(&target));
-                let message = format!(
-                    "set aside {} ({reason}); its bytes are kept in {} as {kept}",
-                    show(path),
-                    folder.display()
-                );
-                tracing::error!("{message}");
-                self.remember(message);
-                self.tally.remember_set_aside(path, reason);
-                self.done(path);
-            }
-            Ok((Taken::PutBack, _)) => self.queue.settle_again(path, reason, now),
-            Err(error) => {
-                if self.queue.hold(path, &format!("{reason}; {error}"), now.steady + LONGEST_WAIT) {
-                    tracing::error!("failed to set aside {} ({reason}): {error}", show(path));
-                }
-            }
-        }
-    }
-
-    fn say(&mut self, news: &News) {
-        let down = self.link.down().cloned();
-        let waiting = self.queue.len();
-        match (news, down) {
-            (News::Down, Some(down)) => {
-                let message = format!("nothing can be stored in {}: {}", self.context.bucket.describe(), down.refusal);
-                if down.refusal.verdict == Verdict::NeedsOperator {
-                    tracing::error!("{message}; every file is kept and tried again");
-                } else {
-                    tracing::warn!("{message}; every file is kept and tried again");
-                }
-                self.remember(message);
-            }
-            (News::StillDown(since), Some(down)) => {
-                tracing::warn!(
-                    "still nothing can be stored after {} s, {waiting} files wait: {}",
-                    since.as_secs(),
-                    down.refusal
-                );
-            }
-            (News::Up(outage), _) => {
-                tracing::info!("the bucket stores again after {} s, {waiting} files wait", outage.as_secs());
-            }
-            _ => {}
-        }
-    }
-
-    fn remember(&mut self, message: String) {
-        let at = self.now().wall.into();
-        self.tally.remember_error(message, at);
-    }
-
-    /// What the loop does now; `state` as far as the loop does not know better.
-    fn snapshot(&self, state: status::State) -> Snapshot {
-        let waits = self.tally.waits(&self.queue);
-        let down = self.link.outage().map(|down| status::Trouble {
-            since: down.since.into(),
-            reason: down.refusal.reason.clone(),
-            advice: down.refusal.advice.clone(),
-        });
-        let trouble = self.folder_trouble.clone().or(down);
-        let trouble = status::Trouble::both(trouble, self.upkeep.trouble().cloned());
-        let state = match state {
-            status::State::Ok if !self.scanned_once => status::State::Starting,
-            status::State::Ok if trouble.is_some() => status::State::Degraded,
-            state => state,
-        };
-        Snapshot {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            at: self.now().wall.into(),
-            started_at: self.tally.started_at,
-            state,
-            bucket: self.context.bucket.describe(),
-            trouble,
-            waiting: waits.waiting,
-            oldest_only_here: waits.oldest,
-            files: waits.files,
-            not_uploaded: self.tally.not_uploaded(),
-            stored: self.tally.stored.clone(),
-            cameras: self.tally.cameras.clone(),
-            last_errors: self.tally.last_errors(),
-            drop_folder_free_bytes: status::free_bytes(self.context.folder.path()),
-            state_free_bytes: status::free_bytes(&self.context.config.state_dir),
-            kept_bytes: self.context.kept.bytes(),
-            not_kept: self.upkeep.not_kept(),
-        }
-    }
-
-    /// A snapshot before anything happened.
-    pub fn first_snapshot(&self) -> Snapshot {
-        self.snapshot(status::State::Starting)
-    }
-}
-
-/// Where a file is set aside below `folder`, the `number`-th of its name: under its own path.
-fn aside_place(folder: &Path, path: &Path, number: u32) -> PathBuf {
-    // Nothing else is in the path of a file that was found; nothing else could lead out of the folder.
-    let mut below: PathBuf = path.components().filter(|step| matches!(step, Component::Normal(_))).collect();
-    if let (Some(name), true) = (below.file_name(), number > 0) {
-        let suffix = format!(".{number}");
-        let mut name = name.as_bytes()[..name.len().min(NAME_MAX - suffix.len())].to_vec();
-        name.extend(suffix.bytes());
-        below.set_file_name(OsString::from_vec(name));
-    }
-    folder.join(below)
 }
 
 /// A path as text that cannot play tricks on a terminal or a log.
@@ -644,32 +521,4 @@ pub fn show(path: &Path) -> String {
 fn jitter(now: Now) -> f64 {
     let nanos = now.wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     f64::from(nanos % 1000) / 1000.0
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// Whatever anybody calls a file, what is set aside lies below its folder, under a name that a disk takes.
-        #[test]
-        fn what_is_set_aside_stays_in_its_folder(
-            steps in proptest::collection::vec(proptest::collection::vec(1u8.., 1..255), 1..5),
-            dots in proptest::collection::vec(0usize..5, 0..3),
-            number in 0u32..100,
-        ) {
-            let mut path = PathBuf::from(OsString::from_vec(steps.join(&b'/')));
-            for at in dots {
-                path = path.iter().take(at).chain(["..".as_ref()]).chain(path.iter().skip(at)).collect();
-            }
-            let place = aside_place(Path::new("/state/set-aside"), &path, number);
-            let below = place.strip_prefix("/state/set-aside").unwrap();
-            let normal = |step: Component<'_>| {
-                matches!(step, Component::Normal(name) if name.len() <= NAME_MAX && name != "..")
-            };
-            prop_assert!(below.components().all(normal), "{below:?}");
-        }
-    }
 }
