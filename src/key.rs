@@ -351,7 +351,8 @@ pub fn camera_segment(raw: &[u8]) -> String {
 ///
 /// Text stays as it is. Bytes that are not UTF-8, control characters and those that turn the direction of writing, `/`,
 /// and the two code points that XML cannot carry (a listing would break) become `%XX` in upper case, and so does a `%`
-/// that already looks like that. A name of dots alone is spelt with `%2E`, because HTTP clients resolve `..` in a path. Nothing gives `%`.
+/// that already looks like that. A name of dots alone is spelt with `%2E`, because HTTP clients resolve `..` in a path.
+/// Nothing gives `%`.
 pub fn escape(raw: &[u8]) -> String {
     let plain = |byte: &u8| matches!(byte, b' '..=b'$' | b'&'..=b'-' | b'0'..=b'~');
     match str::from_utf8(raw) {

@@ -220,8 +220,6 @@ impl Queue {
             return;
         }
         if item.stamp != found.stamp {
-            let age = item.stamp.modified;
-            self.by_age.remove(&(age, Arc::clone(&name)));
             self.forget(&name);
             return self.admit(&name, found.stamp, hint, now);
         }

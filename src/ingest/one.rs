@@ -287,15 +287,11 @@ async fn open(context: &Arc<Context>, path: &Path, rest: Option<(Stamp, Duration
             Ok((source, partial, capture, first_key))
         });
         let (source, partial, capture, first_key) = match read {
-            // What was told of the one content must not go up with the other.
+            // A camera that began to send again meanwhile: what was told of the one content must not go up with the other.
             _ if !opened.is_unchanged() => return Err(Outcome::Changed),
             Ok(read) => read,
             Err(error) => return Err(Outcome::Unreadable(format!("failed to read file: {error}"))),
         };
-        // A camera that began to send again while the file was read: a mixture of two captures is nobody's.
-        if !opened.is_unchanged() {
-            return Err(Outcome::Changed);
-        }
         Ok(Ready { opened, source, partial, capture, first_key })
     })
     .await

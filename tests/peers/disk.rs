@@ -13,8 +13,9 @@ use crate::camera::{Picture, Session};
 use crate::daemon::{SOON, wait_for};
 use crate::ftp_server::{FtpServer, Kind};
 use crate::household::{Household, LONG, Shot};
+use crate::installation::files;
 use crate::memory_s3::Fault;
-use crate::volume::{Volume, files};
+use crate::volume::Volume;
 
 /// Longer than a stored file waits for another try to dispose of it.
 const ANOTHER_TRY: Duration = Duration::from_secs(7);

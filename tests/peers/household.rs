@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::daemon::{BINARY, Daemon, wait_for};
+use crate::installation::files;
 use crate::memory_s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 
 /// How long anything here may take on a loaded machine.
@@ -93,7 +94,7 @@ impl Household {
     }
 
     pub(crate) fn wait_until_empty(&self) {
-        wait_for("an empty drop folder", LONG, || crate::volume::files(&self.drop_folder).is_empty().then_some(()));
+        wait_for("an empty drop folder", LONG, || files(&self.drop_folder).is_empty().then_some(()));
     }
 
     /// Lays a picture into the drop folder; fails as a writer on a full disk does, and then leaves what there is.

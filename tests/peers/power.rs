@@ -15,7 +15,8 @@ use hk_aws::drop_folder::ASIDE;
 
 use crate::daemon::wait_for;
 use crate::household::{Household, LONG, Shot};
-use crate::volume::{Volume, files};
+use crate::installation::files;
+use crate::volume::Volume;
 
 /// Cuts where `HK_AWS_POWER_CUTS` says nothing else: as many as fit into half a minute.
 const CUTS: u64 = 30;
