@@ -8,6 +8,7 @@
 //! upload are tried again here, because a clip should not start again for one part.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,6 +35,7 @@ use crate::key::{self, ObjectKey};
 mod body;
 mod condition;
 mod connection;
+mod objects;
 mod pace;
 mod parts;
 mod stall;
@@ -42,8 +44,11 @@ mod turn;
 mod verdict;
 
 pub use aws_credential_types::Credentials;
+pub use body::{Content, Reader};
 pub use condition::{Condition, Conditions, PROBE};
+pub use objects::{Copied, Head, Restore, RestoreAsked, Tier, is_cold, poll_interval};
 pub use pace::Pace;
+pub use parts::part_bytes;
 pub use stall::Patience;
 pub use trial::Right;
 pub use verdict::{Refusal, Verdict};
@@ -72,12 +77,13 @@ pub enum Put {
 /// The bytes of an upload, with their checksum.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Open for reading.
-    pub file: Arc<File>,
-    /// How many bytes of it.
+    /// The bytes themselves.
+    pub content: Content,
+    /// How many they are.
     pub size: u64,
-    /// When it was last changed: the newest goes first where the bandwidth is limited.
-    pub modified: SystemTime,
+    /// When it was last changed: the newest goes first where the bandwidth is limited. `None`: no capture but what a job
+    /// puts, which lets all captures go first.
+    pub modified: Option<SystemTime>,
     /// Of those bytes.
     pub sha256: [u8; 32],
 }
@@ -100,6 +106,8 @@ pub struct About {
     pub metadata: Vec<(&'static str, String)>,
     /// Tags, if tags are on.
     pub tags: Vec<(&'static str, String)>,
+    /// The storage class; `None`: that of captures.
+    pub class: Option<String>,
 }
 
 /// What a listing or a HEAD says of an object.
@@ -111,6 +119,10 @@ pub struct Object {
     pub size: u64,
     /// The storage class, as the store spells it.
     pub storage_class: String,
+    /// The `ETag` without its quotes: of what went up at once, without a KMS key, the MD5 of the bytes.
+    pub etag: String,
+    /// When the store took it, by its own clock.
+    pub stored_at: chrono::DateTime<chrono::Utc>,
 }
 
 /// One page of a listing.
@@ -220,7 +232,7 @@ impl Bucket {
         when: When,
         hashed: bool,
     ) -> Result<bool, Refusal> {
-        let at_once = source.size < MULTIPART_FROM;
+        let at_once = source.size < MULTIPART_FROM || matches!(source.content, Content::Stream(_));
         let condition = if at_once { self.condition_at_once().await? } else { self.condition_in_parts().await? };
         let terms = Terms { condition, hashed };
         let _turn = if at_once && condition == Condition::Honoured {
@@ -262,7 +274,7 @@ impl Bucket {
             .content_type(&about.content_type)
             .set_metadata(Some(metadata(about)))
             .set_tagging(self.tagging(about))
-            .storage_class(self.storage_class())
+            .storage_class(self.class_of(about))
             .set_checksum_sha256(checksum.clone())
             .set_object_lock_mode(lock_mode)
             .set_object_lock_retain_until_date(lock_until)
@@ -329,6 +341,8 @@ impl Bucket {
             key: object.key().unwrap_or_default().to_owned(),
             size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
             storage_class: object.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned(),
+            etag: unquoted(object.e_tag()),
+            stored_at: time(object.last_modified()),
         });
         Ok(Page {
             objects: objects.collect(),
@@ -337,20 +351,32 @@ impl Bucket {
         })
     }
 
-    /// Downloads an object into `into`; gives back its size and the SHA-256 of what was read, and what they should be.
+    /// Downloads an object, or a range of its bytes that is not empty, into `into`; gives back its size and the SHA-256 of
+    /// what was read, and of a whole object what they should be.
     ///
     /// # Errors
     /// [`Refusal`]; what was written so far is then worthless.
-    pub async fn get(&self, key: &str, into: &mut (impl tokio::io::AsyncWrite + Unpin)) -> Result<Download, Refusal> {
+    pub async fn get(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        into: &mut (impl tokio::io::AsyncWrite + Unpin),
+    ) -> Result<Download, Refusal> {
         use tokio::io::AsyncWriteExt;
-        let request =
-            self.client.get_object().bucket(&self.config.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
+        let whole = range.is_none();
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.config.bucket)
+            .key(key)
+            .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
+            .set_checksum_mode(whole.then_some(ChecksumMode::Enabled));
         let mut object = request.send().await.map_err(|error| unread("get object", "s3:GetObject", &error))?;
         let length = object.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
         let checksum = full_checksum(object.checksum_sha256(), length).and_then(|sum| base64::decode(sum).ok());
         // Whoever replaces an object brings a checksum that fits; what was written beside the first one may still be there.
         let written = object.metadata().and_then(|metadata| metadata.get("sha256")).cloned();
-        let expected = checksum.map(hex::encode).into_iter().chain(written).collect();
+        let expected = checksum.map(hex::encode).into_iter().chain(written).filter(|_| whole).collect();
         let (mut size, mut hash) = (0, Sha256::new());
         while let Some(chunk) = object.body.next().await {
             let chunk = chunk.map_err(|error| Refusal::later(format!("failed to read object: {error}")))?;
@@ -369,6 +395,10 @@ impl Bucket {
 
     fn storage_class(&self) -> StorageClass {
         StorageClass::from(self.config.storage_class.as_str())
+    }
+
+    fn class_of(&self, about: &About) -> StorageClass {
+        about.class.as_deref().map_or_else(|| self.storage_class(), StorageClass::from)
     }
 
     fn tagging(&self, about: &About) -> Option<String> {
@@ -481,6 +511,16 @@ where
         _ => return refusal,
     };
     Refusal { advice, ..refusal }
+}
+
+fn unquoted(etag: Option<&str>) -> String {
+    etag.unwrap_or_default().trim_matches('"').to_owned()
+}
+
+/// A time of the store's; what it does not tell is as late as can be, so that nothing counts as old.
+fn time(told: Option<&DateTime>) -> chrono::DateTime<chrono::Utc> {
+    let told = told.and_then(|time| chrono::DateTime::from_timestamp(time.secs(), time.subsec_nanos()));
+    told.unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC)
 }
 
 fn status<E>(error: &Failed<E>) -> Option<u16> {

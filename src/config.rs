@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use pattern::{CapturePattern, FolderGlob, Ignore};
 pub use problem::{Problem, Problems};
@@ -291,7 +291,7 @@ pub struct Archive {
 }
 
 /// The format of a bundle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ArchiveFormat {
     /// `tar`: members can be read one by one.
     #[serde(rename = "tar")]

@@ -402,6 +402,16 @@ pub fn place(folder: &Path, camera: &str, date: NaiveDate, file: &str, sha256: &
     Err(io::Error::other(format!("two other files are kept as {}", names[0])))
 }
 
+/// Where the copy of a key's file may lie below `folder`: under its own name, or beside another one of that name where
+/// its SHA-256 is known.
+pub fn candidates(folder: &Path, camera: &str, date: NaiveDate, file: &str, sha256: Option<&str>) -> Vec<PathBuf> {
+    let day = folder.join(camera).join(date.to_string());
+    let [first, second] = names(file, sha256.unwrap_or_default());
+    let mut paths = vec![day.join(first)];
+    paths.extend(sha256.map(|_| day.join(second)));
+    paths
+}
+
 /// The names under which a copy of a key's file may lie: its own, and beside another one of that name.
 fn names(file: &str, sha256: &str) -> [String; 2] {
     let first = key::bounded(file, NAME_MAX);

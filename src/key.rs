@@ -16,6 +16,10 @@ use chrono::{DateTime, FixedOffset, NaiveDate};
 use regex::Regex;
 use sha2::{Digest, Sha256};
 
+mod archive;
+
+pub use archive::{ARCHIVE, Archived, Part, What};
+
 /// Longest object key in bytes of UTF-8 (S3 User Guide, "Naming Amazon S3 objects").
 pub const MAX_KEY_BYTES: usize = 1024;
 
@@ -213,7 +217,12 @@ impl Layout {
 
     /// Reads a key back; `None` for an object that is not laid out this way (an archive, a stranger's file).
     pub fn parse(&self, key: &str) -> Option<Parts> {
-        let found = self.template.pattern.captures(key.strip_prefix(&self.prefix)?)?;
+        let key = key.strip_prefix(&self.prefix)?;
+        let found = self.template.pattern.captures(key)?;
+        // What lies in a camera's archive is no capture, whatever the template.
+        if key[found["camera"].len()..].starts_with("/archive/") {
+            return None;
+        }
         let number = |name| found.name(name).and_then(|m| m.as_str().parse::<u32>().ok());
         let date = match found.name("date") {
             Some(date) => date.as_str().parse().ok()?,
@@ -268,6 +277,13 @@ fn date_part(part: &str, taken: DateTime<FixedOffset>) -> String {
 /// The name of one object in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey(String);
+
+impl From<String> for ObjectKey {
+    /// Takes a key as it is.
+    fn from(key: String) -> Self {
+        Self(key)
+    }
+}
 
 impl ObjectKey {
     /// The whole key.

@@ -1,16 +1,19 @@
-//! What was stored: one JSON line a capture, one file a camera-day, `ledger/CAMERA/DATE.jsonl`.
+//! What was stored: one JSON line a capture, one file a camera-day, `ledger/CAMERA/DATE.jsonl`. What is deleted from the
+//! bucket has a line there too, and each bundle one in `ledger/CAMERA/bundles.jsonl`.
 //!
 //! Written after the bucket confirmed and before the local file goes, so that a crash in between leaves the file to be
 //! found again; [`append`] then sees that its line is there. A line that a crash or a full disk tore is left as it is,
 //! the next one starts on a line of its own, and the log says so. The ledger is a copy of what the bucket knows and can
 //! be rebuilt from it: it is not synced, which would wear an SD card out.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use rustix::fs::FlockOperation;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// One stored capture.
@@ -36,6 +39,38 @@ pub struct Entry {
     pub partial: bool,
 }
 
+/// An object that was deleted, and where its bytes are now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// When it was decided; written before it is done.
+    pub removed_at: DateTime<Utc>,
+    /// The object's key.
+    pub key: String,
+    /// The bundle that holds it; `None`: it expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+}
+
+/// A bundle that is confirmed; a line in the file of bundles of its camera.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundled {
+    /// When it was confirmed.
+    pub bundled_at: DateTime<Utc>,
+    /// The bundle's key.
+    pub key: String,
+    /// The day of its members.
+    pub date: NaiveDate,
+    /// How many they are.
+    pub members: u64,
+    /// Bytes of the bundle.
+    pub size: u64,
+    /// Of the bundle, in hexadecimal.
+    pub sha256: String,
+}
+
+/// The name of the file of bundles of a camera.
+const BUNDLES: &str = "bundles.jsonl";
+
 /// Longest line that is read as an entry, in bytes; a key has at most 1024.
 const LONGEST_LINE: u64 = 64 * 1024;
 
@@ -55,22 +90,54 @@ pub fn path(folder: &Path, camera: &str, date: NaiveDate) -> PathBuf {
 /// Where the file cannot be read or written; nothing of the line is then left.
 pub fn append(folder: &Path, camera: &str, entry: &Entry, again: bool) -> io::Result<()> {
     let path = path(folder, camera, entry.taken_at.date_naive());
+    let known = again.then_some(entry);
+    write(&path, std::slice::from_ref(entry), known)
+}
+
+/// Takes note of objects of a camera-day that are about to be deleted.
+///
+/// # Errors
+/// As of [`append`].
+pub fn append_removed(folder: &Path, camera: &str, date: NaiveDate, removed: &[Removed]) -> io::Result<()> {
+    write(&path(folder, camera, date), removed, None)
+}
+
+/// Takes note of a bundle.
+///
+/// # Errors
+/// As of [`append`].
+pub fn append_bundle(folder: &Path, camera: &str, bundle: &Bundled) -> io::Result<()> {
+    write(&folder.join(camera).join(BUNDLES), std::slice::from_ref(bundle), None)
+}
+
+/// The days of a camera of which there are bundles, as far as this ledger knows.
+pub fn bundled_days(folder: &Path, camera: &str) -> BTreeSet<NaiveDate> {
+    let Ok(file) = File::open(folder.join(camera).join(BUNDLES)) else { return BTreeSet::new() };
+    lines(file).filter_map(|line| parse::<Bundled>(&line)).map(|bundle| bundle.date).collect()
+}
+
+/// Appends lines to a file, all with one write; none where `known` is there already.
+fn write<T: Serialize>(path: &Path, items: &[T], known: Option<&Entry>) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     // Two lines written at once must not meet where one of them is torn. Given up with the file.
     rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-    if again && holds(&file, entry)? {
+    if let Some(known) = known
+        && holds(&file, known)?
+    {
         return Ok(());
     }
     let torn = ends_torn(&mut file)?;
-    let mut line = if torn { b"\n".to_vec() } else { Vec::new() };
-    serde_json::to_writer(&mut line, entry)?;
-    line.push(b'\n');
+    let mut text = if torn { b"\n".to_vec() } else { Vec::new() };
+    for item in items {
+        serde_json::to_writer(&mut text, item)?;
+        text.push(b'\n');
+    }
     let length = file.metadata()?.len();
     // One write: a line is appended whole or, in a crash, torn at its end.
-    if let Err(error) = file.write_all(&line) {
+    if let Err(error) = file.write_all(&text) {
         // A disk that is full takes a part of it.
         let _torn_again = file.set_len(length);
         return Err(error);
@@ -92,7 +159,15 @@ pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = Entry>> {
     Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
 }
 
-fn parse(line: &[u8]) -> Option<Entry> {
+/// What was deleted of one file; all else is passed over.
+///
+/// # Errors
+/// As of [`entries`].
+pub fn removed(path: &Path) -> io::Result<impl Iterator<Item = Removed>> {
+    Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
+}
+
+fn parse<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     serde_json::from_slice(line).ok()
 }
 
@@ -112,7 +187,7 @@ fn holds(file: &File, entry: &Entry) -> io::Result<bool> {
     file.seek(SeekFrom::Start(0))?;
     // A day has thousands of lines: few are worth to be parsed.
     let may_be = |line: &Vec<u8>| std::str::from_utf8(line).is_ok_and(|line| line.contains(&entry.sha256));
-    let mut known = lines(file).filter(may_be).filter_map(|line| parse(&line));
+    let mut known = lines(file).filter(may_be).filter_map(|line| parse::<Entry>(&line));
     Ok(known.any(|known| (&known.key, &known.sha256) == (&entry.key, &entry.sha256)))
 }
 

@@ -6,6 +6,9 @@
 //! times of a timetable are those of the system's zone, as its clock shows them: on the day it is set back, the hour that
 //! comes twice is treated alike both times.
 //!
+//! What a job sends, such as a bundle, has no capture's age: it waits while anything else is under way, limit or not, but
+//! for a trickle that keeps S3 from hanging up.
+//!
 //! A limit for each upload was rejected: eight of them know nothing of each other. So was a task that hands out: every
 //! body that waits is woken by its own timer and serves whoever is first, so that nobody's end can stop the others.
 
@@ -36,10 +39,13 @@ const BURST: Duration = Duration::from_millis(1500);
 /// How late a body that waits may learn that the timetable or the configuration has changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A job's body sends a piece at least so often, however many captures go first: S3 hangs up after some 20 s.
+const TRICKLE: Duration = Duration::from_secs(5);
+
 const NANOS: u128 = 1_000_000_000;
 
-/// Who waits: the time of the capture's file, then who asked first.
-type Rank = (SystemTime, u64);
+/// Who waits: the time of the capture's file, or none for a job, then who asked first.
+type Rank = (Option<SystemTime>, u64);
 
 /// How fast all uploads together may send; cloned, it is the same.
 #[derive(Debug, Clone)]
@@ -54,13 +60,15 @@ struct Shared {
     line: Line,
     wakers: HashMap<Rank, Waker>,
     bodies: u64,
+    /// Bodies of captures under way.
+    captures: u64,
 }
 
 impl Pace {
     /// No limit, until [`Pace::set`].
     pub fn new(clock: fn() -> Now) -> Self {
         let line = Line::new(clock().steady);
-        let shared = Shared { bandwidth: None, line, wakers: HashMap::new(), bodies: 0 };
+        let shared = Shared { bandwidth: None, line, wakers: HashMap::new(), bodies: 0, captures: 0 };
         Self { shared: Arc::new(Mutex::new(shared)), clock }
     }
 
@@ -72,11 +80,12 @@ impl Pace {
         shared.serve(now);
     }
 
-    /// A place in the line for the body of a capture of that age.
-    pub(super) fn enter(&self, age: SystemTime) -> Turn {
+    /// A place in the line for the body of a capture of that age, or of a job.
+    pub(super) fn enter(&self, age: Option<SystemTime>) -> Turn {
         let mut shared = self.shared();
         shared.bodies += 1;
-        Turn { pace: self.clone(), rank: (age, shared.bodies), timer: None }
+        shared.captures += u64::from(age.is_some());
+        Turn { pace: self.clone(), rank: (age, shared.bodies), timer: None, held_since: None }
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -104,6 +113,8 @@ pub(super) struct Turn {
     pace: Pace,
     rank: Rank,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Since when a job's body lets captures go first.
+    held_since: Option<Instant>,
 }
 
 impl Turn {
@@ -113,14 +124,22 @@ impl Turn {
             let now = (self.pace.clock)();
             let pause = {
                 let mut shared = self.pace.shared();
-                shared.line.ask(self.rank, want);
-                shared.serve(now);
-                if let Some(bytes) = shared.line.take(self.rank) {
-                    self.timer = None;
-                    return Poll::Ready(bytes);
-                }
+                let held = self.rank.0.is_none() && shared.captures > 0;
+                let since = if held { *self.held_since.get_or_insert(now.steady) } else { now.steady };
+                let waited = now.steady.saturating_duration_since(since);
+                let pause = if held && waited < TRICKLE {
+                    TRICKLE - waited
+                } else {
+                    shared.line.ask(self.rank, if held { want.min(MOST_PIECE_BYTES) } else { want });
+                    shared.serve(now);
+                    if let Some(bytes) = shared.line.take(self.rank) {
+                        (self.timer, self.held_since) = (None, None);
+                        return Poll::Ready(bytes);
+                    }
+                    shared.line.wait()
+                };
                 shared.wakers.insert(self.rank, context.waker().clone());
-                shared.line.wait().min(LOOK_AGAIN)
+                pause.min(LOOK_AGAIN)
             };
             let timer = self.timer.insert(Box::pin(tokio::time::sleep(pause)));
             ready!(timer.as_mut().poll(context));
@@ -133,6 +152,11 @@ impl Drop for Turn {
         let mut shared = self.pace.shared();
         shared.wakers.remove(&self.rank);
         shared.line.leave(self.rank);
+        shared.captures -= u64::from(self.rank.0.is_some());
+        if shared.captures == 0 {
+            // Jobs go on.
+            shared.wakers.extract_if(|rank, _| rank.0.is_none()).for_each(|(_, waker)| waker.wake());
+        }
     }
 }
 
@@ -266,7 +290,7 @@ mod tests {
 
     /// The capture that is `number`th by age, the oldest first.
     fn capture(number: u64) -> Rank {
-        (SystemTime::UNIX_EPOCH + Duration::from_secs(number), number)
+        (Some(SystemTime::UNIX_EPOCH + Duration::from_secs(number)), number)
     }
 
     fn limited(rate: u64, now: Instant) -> Line {
@@ -417,7 +441,7 @@ mod tests {
         let elapsed = || (stopped_clock().steady - begin).as_secs();
         let pace = Pace::new(stopped_clock);
         pace.set(Some(timetable(&[(8, 0, Some(1024)), (8, 46, None), (9, 0, Some(2048))])));
-        let mut turn = pace.enter(SystemTime::UNIX_EPOCH);
+        let mut turn = pace.enter(Some(SystemTime::UNIX_EPOCH));
         send(&mut turn, 1 << 30).await;
         assert!((60..=61).contains(&elapsed()), "{} s", elapsed());
 
@@ -435,12 +459,12 @@ mod tests {
     async fn a_body_that_is_dropped_holds_nobody_up() {
         let pace = Pace::new(stopped_clock);
         pace.set(Some(Bandwidth::Always(1024)));
-        let mut dropped = pace.enter(SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+        let mut dropped = pace.enter(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(9)));
         let asked = std::future::poll_fn(|context| Poll::Ready(dropped.poll(context, 1 << 20))).await;
         assert_eq!(asked, Poll::Pending);
         drop(dropped);
         let begin = stopped_clock().steady;
-        send(&mut pace.enter(SystemTime::UNIX_EPOCH), 10 * 1024).await;
+        send(&mut pace.enter(Some(SystemTime::UNIX_EPOCH)), 10 * 1024).await;
         assert!((9..=10).contains(&(stopped_clock().steady - begin).as_secs()));
         let shared = pace.shared();
         assert!(shared.wakers.is_empty() && shared.line.waiting.is_empty() && shared.line.granted.is_empty());

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::condition::Terms;
 use super::stall::{self, Patience, Phase};
 use super::{
-    About, Bucket, Refusal, Source, Verdict, When, body, code, confirm, is_taken, metadata, no_total_time, read_through,
+    About, Bucket, Content, Refusal, Source, Verdict, When, body, code, confirm, is_taken, metadata, no_total_time,
+    read_through,
 };
 use crate::config::Access;
 use crate::key::{self, ObjectKey};
@@ -22,6 +23,11 @@ const PART_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Most parts of an upload (S3 User Guide, "Amazon S3 multipart upload limits").
 const MAX_PARTS: u64 = 10_000;
+
+/// Bytes of each part, but for the last one, of an object of `size` bytes.
+pub fn part_bytes(size: u64) -> u64 {
+    PART_BYTES.max(size.div_ceil(MAX_PARTS))
+}
 
 /// How often a part is sent, and the wait after its first failure.
 const PART_TRIES: u32 = 3;
@@ -63,7 +69,7 @@ impl Bucket {
             .content_type(&about.content_type)
             .set_metadata(Some(metadata(about)))
             .set_tagging(self.tagging(about))
-            .storage_class(self.storage_class())
+            .storage_class(self.class_of(about))
             .set_checksum_algorithm(self.wants_checksum().then_some(ChecksumAlgorithm::Sha256))
             .set_object_lock_mode(lock_mode)
             .set_object_lock_retain_until_date(lock_until)
@@ -93,14 +99,17 @@ impl Bucket {
         patience: Patience,
         terms: Terms,
     ) -> Result<bool, Refusal> {
-        let part_bytes = PART_BYTES.max(source.size.div_ceil(MAX_PARTS));
+        let Content::File(file) = &source.content else {
+            return Err(Refusal::later("only a file goes up in parts"));
+        };
+        let part_bytes = part_bytes(source.size);
         let mut whole = Sha256::new();
         let mut parts = Vec::new();
         let mut at = 0;
         while at < source.size {
             let length = part_bytes.min(source.size - at);
             let number = i32::try_from(parts.len() + 1).unwrap_or(i32::MAX);
-            let (digest, so_far) = hash_slice(&source.file, at, length, whole).await?;
+            let (digest, so_far) = hash_slice(file, at, length, whole).await?;
             whole = so_far;
             let checksum = self.wants_checksum().then(|| base64::encode(digest));
             let part = Part { upload, number, at, length, checksum: checksum.clone() };

@@ -257,7 +257,7 @@ async fn download(context: &Context, object: &Object, target: &Path) -> anyhow::
     let part = tempfile::Builder::new().permissions(mode).tempfile_in(folder);
     let part = part.with_context(|| format!("failed to write in {}", folder.display()))?;
     let mut file = tokio::fs::File::from_std(part.reopen()?);
-    let got = context.bucket.get(&object.key, &mut file).await?;
+    let got = context.bucket.get(&object.key, None, &mut file).await?;
     if got.size != object.size || got.expected.iter().any(|expected| *expected != got.sha256) {
         bail!(
             "the bytes that came are not the ones that were stored: {} of {}, SHA-256 {}",

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Bucket, Credentials, Pace, Patience, Put, Refusal, Source, When, read_through};
+use crate::bucket::{About, Bucket, Content, Credentials, Pace, Patience, Put, Refusal, Source, When, read_through};
 use crate::capture::media::{self, End};
 use crate::capture::{self, Capture, Media};
 use crate::config::Config;
@@ -283,7 +283,12 @@ async fn open(context: &Arc<Context>, path: &Path, rest: Option<(Stamp, Duration
             let partial = media::end_of(&mut file)? == End::Cut;
             let (capture, first_key) = context.classify(&path, &mut file, stamp.modified)?;
             let sha256 = hash(&file, stamp.size)?;
-            let source = Source { file: Arc::new(file), size: stamp.size, modified: stamp.modified, sha256 };
+            let source = Source {
+                content: Content::File(Arc::new(file)),
+                size: stamp.size,
+                modified: Some(stamp.modified),
+                sha256,
+            };
             Ok((source, partial, capture, first_key))
         });
         let (source, partial, capture, first_key) = match read {
@@ -456,7 +461,7 @@ fn about(capture: &Capture, path: &Path, sha256: &[u8; 32], partial: bool) -> Ab
     metadata.extend(capture.channel.clone().map(|channel| ("channel", channel)));
     let mut tags = vec![("camera", capture.camera.clone())];
     tags.extend(capture.event.clone().map(|event| ("event", event)));
-    About { content_type: content_type(&sent_as, capture.media), metadata, tags }
+    About { content_type: content_type(&sent_as, capture.media), metadata, tags, class: None }
 }
 
 fn content_type(path: &Path, media: Media) -> String {

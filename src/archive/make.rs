@@ -1,0 +1,397 @@
+//! A camera-day into bundles, from whatever state an earlier run left it in.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Utc};
+
+use super::bundle::{self, Input};
+use super::index::{Index, Note};
+use super::local::{Copies, Fetched};
+use super::read::{Shelf, load_index, shelf};
+use crate::bucket::{About, Content, Object, Patience, Put, Source, When};
+use crate::config::{self, Archive};
+use crate::ingest::Context;
+use crate::key::{ObjectKey, Part, What};
+use crate::ledger;
+
+/// The largest object that goes up in one request, in bytes, with room for the end of the tar (S3 User Guide, "Uploading
+/// objects").
+pub const MOST_BUNDLED: u64 = (5 << 30) - (1 << 20);
+
+/// What a member's header takes in the tar at most, in bytes, but for names and events beyond the usual.
+const HEADER_BYTES: u64 = 2048;
+
+/// What became of a camera-day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The bundles that were made now.
+    pub bundles: Vec<String>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Captures that were bundled now.
+    pub members: u64,
+    /// Objects that were deleted, because a bundle holds them.
+    pub deleted: u64,
+    /// What was downloaded for want of a local copy.
+    pub fetched: Fetched,
+    /// What was left as it is, and why.
+    pub left: Vec<String>,
+}
+
+/// A day at work.
+struct Work<'a> {
+    context: &'a Context,
+    archive: &'a Archive,
+    camera: &'a str,
+    date: NaiveDate,
+    copies: Copies<'a>,
+    made: Made,
+}
+
+/// A capture that is to be bundled.
+#[derive(Debug, Clone)]
+struct Wanted {
+    object: Object,
+    name: String,
+    taken: Option<DateTime<FixedOffset>>,
+    event: Option<String>,
+}
+
+/// Bundles what is loose of a camera-day and deletes what is in a confirmed bundle; whatever was begun before is finished
+/// first. Called again it does nothing.
+///
+/// # Errors
+/// Where it cannot be finished now; nothing is lost then, and the next call goes on.
+pub async fn archive_day(context: &Context, archive: &Archive, camera: &str, date: NaiveDate) -> anyhow::Result<Made> {
+    let loose = list_day(context, camera, date).await?;
+    if loose.is_empty() {
+        return Ok(Made::default());
+    }
+    let copies = Copies::of(context, camera, date);
+    let mut work = Work { context, archive, camera, date, copies, made: Made::default() };
+    let shelf = shelf(context, camera, date).await?;
+    let mut indexes = work.take_up(&shelf, &loose).await?;
+    let bundled: HashSet<Identity<'_>> = indexes.iter().flat_map(identities).collect();
+    let loose: Vec<Object> = loose.iter().filter(|object| !bundled.contains(&identity(object))).cloned().collect();
+    let mut next = shelf.last_part() + 1;
+    for wanted in work.split(loose) {
+        let part = Part { camera: camera.to_owned(), date, part: next };
+        indexes.extend(work.make(part, wanted).await?);
+        next += 1;
+    }
+    work.delete(&indexes).await?;
+    work.made.fetched = work.copies.fetched;
+    Ok(work.made)
+}
+
+/// The captures that lie loose in the bucket on a camera-day.
+///
+/// # Errors
+/// Where they cannot be listed.
+pub async fn list_day(context: &Context, camera: &str, date: NaiveDate) -> anyhow::Result<Vec<Object>> {
+    let (prefix, mut objects, mut from) = (context.layout.day_prefix(camera, date), Vec::new(), None);
+    loop {
+        let page = context.bucket.list(&prefix, false, from).await.with_context(|| context.bucket.describe())?;
+        let is_of_day = |object: &Object| {
+            context.layout.parse(&object.key).is_some_and(|parts| parts.camera == camera && parts.date == date)
+        };
+        objects.extend(page.objects.into_iter().filter(is_of_day));
+        from = page.next;
+        if from.is_none() {
+            return Ok(objects);
+        }
+    }
+}
+
+/// What an object is known by to be the one that was bundled.
+type Identity<'a> = (&'a str, u64, &'a str);
+
+fn identity(object: &Object) -> Identity<'_> {
+    (&object.key, object.size, &object.etag)
+}
+
+fn identities(index: &Index) -> impl Iterator<Item = Identity<'_>> {
+    index.members.iter().map(|member| (&*member.note.key, member.note.size, &*member.note.etag))
+}
+
+impl Work<'_> {
+    /// The indexes of bundles that are there and whole; an index without a bundle is carried out, or taken back.
+    async fn take_up(&mut self, shelf: &Shelf, loose: &[Object]) -> anyhow::Result<Vec<Index>> {
+        let mut indexes = Vec::new();
+        for (part, held) in &shelf.parts {
+            let Some(index_object) = &held.index else { continue };
+            let index = match load_index(self.context, part).await {
+                Ok(index) => index,
+                Err(error) if held.bundle.is_some() => {
+                    self.made.left.push(format!("{}: {error:#}; nothing of it is deleted", index_object.key));
+                    continue;
+                }
+                // Torn writes do not exist in S3: somebody altered it, and there is no bundle to it.
+                Err(error) => bail!("{}: {error:#}; remove it, there is no bundle to it", index_object.key),
+            };
+            if held.bundle.is_some() {
+                match self.confirm(&index, None).await {
+                    Ok(()) => indexes.push(index),
+                    Err(error) => self.made.left.push(format!("{error:#}; nothing of it is deleted")),
+                }
+            } else if let Some(inputs) = self.inputs_of(&index, loose).await? {
+                tracing::info!("finishing {}, which an earlier run began", index.bundle.key);
+                self.put(&index, &inputs).await?;
+                indexes.push(index);
+            } else {
+                tracing::info!("{} is begun anew: what it lists is not there any more as it was", index.bundle.key);
+                let failed = self.context.bucket.delete_all(&[&index_object.key]).await?;
+                if let Some((key, why)) = failed.first() {
+                    bail!("failed to delete {key}: {why}");
+                }
+            }
+            self.copies.clear();
+        }
+        Ok(indexes)
+    }
+
+    /// What an index without a bundle was made from, if all of it is there and gives the same bundle again.
+    async fn inputs_of(&mut self, index: &Index, loose: &[Object]) -> anyhow::Result<Option<Arc<[Input]>>> {
+        let there: HashMap<Identity<'_>, &Object> = loose.iter().map(|object| (identity(object), object)).collect();
+        let mut inputs = Vec::with_capacity(index.members.len());
+        for (identity, member) in identities(index).zip(&index.members) {
+            let Some(object) = there.get(&identity) else { return Ok(None) };
+            let bytes = self.copies.bytes(object).await.with_context(|| object.key.clone())?;
+            if bytes.sha256 != member.note.sha256 {
+                return Ok(None);
+            }
+            inputs.push(Input { name: member.name.clone(), note: member.note.clone(), path: bytes.path });
+        }
+        let inputs: Arc<[Input]> = inputs.into();
+        let again = lay_out(&index.part, &index.bundle.key, &inputs, index.bundle.format).await?;
+        Ok((again == *index).then_some(inputs))
+    }
+
+    /// Puts captures in the order of time, and as many into a part as fit.
+    fn split(&mut self, loose: Vec<Object>) -> Vec<Vec<Wanted>> {
+        let prefix = self.context.layout.day_prefix(self.camera, self.date);
+        let mut all: Vec<Wanted> = Vec::with_capacity(loose.len());
+        for object in loose {
+            let name = object.key.strip_prefix(&prefix).unwrap_or_default().to_owned();
+            if object.size > MOST_BUNDLED {
+                self.made.left.push(format!("{}: larger than the 5 GiB that one request can carry", object.key));
+            } else if !bundle::is_member_name(&name) {
+                self.made.left.push(format!("{}: its name cannot be one in a tar", object.key.escape_debug()));
+            } else {
+                let (taken, event) = self.copies.told(&object.key);
+                all.push(Wanted { object, name, taken, event });
+            }
+        }
+        let midnight = self.date.and_time(NaiveTime::MIN).and_utc();
+        let time = |wanted: &Wanted| wanted.taken.map_or(midnight, |taken| taken.to_utc());
+        all.sort_by(|a, b| (time(a), &a.object.key).cmp(&(time(b), &b.object.key)));
+        let (mut parts, mut bytes) = (Vec::<Vec<Wanted>>::new(), 0);
+        for wanted in all {
+            let more = wanted.object.size + HEADER_BYTES;
+            match parts.last_mut() {
+                Some(part) if bytes + more <= self.archive.part_size => {
+                    bytes += more;
+                    part.push(wanted);
+                }
+                _ => {
+                    bytes = more;
+                    parts.push(vec![wanted]);
+                }
+            }
+        }
+        parts
+    }
+
+    /// Makes one part; `None` where none of its captures can be had.
+    async fn make(&mut self, part: Part, wanted: Vec<Wanted>) -> anyhow::Result<Option<Index>> {
+        let mut inputs = Vec::with_capacity(wanted.len());
+        for Wanted { object, name, taken, event } in wanted {
+            match self.copies.bytes(&object).await {
+                Ok(bytes) => {
+                    let note = Note {
+                        key: object.key,
+                        size: object.size,
+                        sha256: bytes.sha256,
+                        taken_at: taken,
+                        event,
+                        stored_at: object.stored_at,
+                        etag: object.etag,
+                    };
+                    inputs.push(Input { name, note, path: bytes.path });
+                }
+                Err(error) if passes(&error) => return Err(error.context(object.key)),
+                // It alone stays; the rest of the day need not wait for it.
+                Err(error) => self.made.left.push(format!("{}: {error:#}", object.key)),
+            }
+        }
+        if inputs.is_empty() {
+            return Ok(None);
+        }
+        let inputs: Arc<[Input]> = inputs.into();
+        let key = self.context.layout.archive_key(&part, What::Bundle(self.archive.format));
+        let index = lay_out(&part, &key, &inputs, self.archive.format).await?;
+        self.put(&index, &inputs).await?;
+        self.copies.clear();
+        Ok(Some(index))
+    }
+
+    /// Puts index and bundle, and makes sure of both.
+    async fn put(&mut self, index: &Index, inputs: &Arc<[Input]>) -> anyhow::Result<()> {
+        let context = self.context;
+        let text: Arc<[u8]> = index.to_json()?.into();
+        let index_key = ObjectKey::from(context.layout.archive_key(&index.part, What::Index));
+        let source = stream_of(text.len() as u64, sha256(&text), {
+            let text = Arc::clone(&text);
+            move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&text))))
+        });
+        let put = self.put_one(&index_key, &source, self.about(index, &source, "application/json", INDEX_CLASS));
+        put.await.with_context(|| format!("failed to put index {index_key}"))?;
+
+        let mut digest = [0; 32];
+        hex::decode_to_slice(&index.bundle.sha256, &mut digest).context("failed to read SHA-256")?;
+        let source = stream_of(index.bundle.size, digest, {
+            let (index, inputs) = (index.clone(), Arc::clone(inputs));
+            move || bundle::open(&index, &inputs)
+        });
+        let kind = match index.bundle.format {
+            config::ArchiveFormat::Tar => "application/x-tar",
+            config::ArchiveFormat::TarGz => "application/gzip",
+            config::ArchiveFormat::TarZst => "application/zstd",
+        };
+        let key = ObjectKey::from(index.bundle.key.clone());
+        let put = self.put_one(&key, &source, self.about(index, &source, kind, &self.archive.class));
+        put.await.with_context(|| format!("failed to put bundle {key}"))?;
+
+        self.confirm(index, Some(&self.archive.class)).await?;
+        let head = context.bucket.head(index_key.as_str()).await?.context("the index is not there after it was put")?;
+        if head.size != text.len() as u64 || head.is(&hex::encode(sha256(&text))) != Some(true) {
+            bail!("the store does not hold index {index_key} as it was put; nothing is deleted");
+        }
+        let bundled = ledger::Bundled {
+            bundled_at: self.now(),
+            key: index.bundle.key.clone(),
+            date: self.date,
+            members: index.members.len() as u64,
+            size: index.bundle.size,
+            sha256: index.bundle.sha256.clone(),
+        };
+        ledger::append_bundle(&context.ledger(), self.camera, &bundled).context("failed to write ledger")?;
+        self.made.bundles.push(index.bundle.key.clone());
+        self.made.bytes += index.bundle.size;
+        self.made.members += index.members.len() as u64;
+        Ok(())
+    }
+
+    async fn put_one(&self, key: &ObjectKey, source: &Source, about: About) -> anyhow::Result<()> {
+        let when = When { now: (self.context.clock)().wall, patience: Patience::Ordinary };
+        match self.context.bucket.put_new(key, source, &about, when).await? {
+            Put::Stored | Put::AlreadyThere => Ok(()),
+            Put::Conflict => {
+                Err(anyhow!("the key holds other bytes; look at it with `hk-aws verify`, nothing is deleted"))
+            }
+        }
+    }
+
+    fn about(&self, index: &Index, source: &Source, content_type: &str, class: &str) -> About {
+        let metadata = vec![
+            ("camera", index.part.camera.clone()),
+            ("archive", index.part.date.to_string()),
+            ("members", index.members.len().to_string()),
+            ("sha256", hex::encode(source.sha256)),
+        ];
+        let tags = vec![("camera", index.part.camera.clone()), ("archive", index.part.date.to_string())];
+        About { content_type: content_type.to_owned(), metadata, tags, class: Some(class.to_owned()) }
+    }
+
+    /// Makes sure that the store holds a bundle, whole and in its class.
+    async fn confirm(&self, index: &Index, class: Option<&str>) -> anyhow::Result<()> {
+        let bundle = &index.bundle;
+        let head = self.context.bucket.head(&bundle.key).await?;
+        let head = head.with_context(|| format!("{} is not there", bundle.key))?;
+        if head.size != bundle.size || head.is(&bundle.sha256) != Some(true) {
+            bail!("{} is not the bundle that its index describes: it was altered", bundle.key);
+        }
+        if let Some(class) = class
+            && head.storage_class != class
+        {
+            bail!(
+                "the store holds {} in class {} instead of {class}, which it may not know: correct rotate.archive.class; \
+                 nothing is deleted",
+                bundle.key,
+                head.storage_class,
+            );
+        }
+        Ok(())
+    }
+
+    /// Deletes what lies loose and is in a bundle, exactly as it is there.
+    async fn delete(&mut self, indexes: &[Index]) -> anyhow::Result<()> {
+        if indexes.is_empty() {
+            return Ok(());
+        }
+        let bundles: BTreeMap<Identity<'_>, &str> = indexes
+            .iter()
+            .flat_map(|index| identities(index).map(|identity| (identity, index.bundle.key.as_str())))
+            .collect();
+        // What changed since it was bundled is another capture, and stays.
+        let there = list_day(self.context, self.camera, self.date).await?;
+        let going: Vec<(&str, &str)> =
+            there.iter().filter_map(|object| Some((object.key.as_str(), *bundles.get(&identity(object))?))).collect();
+        if going.is_empty() {
+            return Ok(());
+        }
+        let removed_at = self.now();
+        let removed = |(key, bundle): &(&str, &str)| ledger::Removed {
+            removed_at,
+            key: (*key).to_owned(),
+            bundle: Some((*bundle).to_owned()),
+        };
+        let removed: Vec<ledger::Removed> = going.iter().map(removed).collect();
+        ledger::append_removed(&self.context.ledger(), self.camera, self.date, &removed)
+            .context("failed to write ledger; nothing is deleted")?;
+        let keys: Vec<&str> = going.iter().map(|(key, _)| *key).collect();
+        let failed = self.context.bucket.delete_all(&keys).await?;
+        self.made.deleted += (keys.len() - failed.len()) as u64;
+        self.made.left.extend(failed.into_iter().map(|(key, why)| format!("{key}: bundled, but not deleted: {why}")));
+        Ok(())
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        (self.context.clock)().wall.into()
+    }
+}
+
+/// The class of indexes: they are read whenever somebody looks for a picture.
+const INDEX_CLASS: &str = "STANDARD";
+
+/// Whether a failure passes by itself, or is about more than one object.
+fn passes(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<crate::bucket::Refusal>().is_some_and(|refusal| refusal.code.as_deref() != Some("NoSuchKey"))
+        || error.chain().any(|cause| cause.is::<std::io::Error>())
+}
+
+async fn lay_out(
+    part: &Part,
+    key: &str,
+    inputs: &Arc<[Input]>,
+    format: config::ArchiveFormat,
+) -> anyhow::Result<Index> {
+    let (part, key, inputs) = (part.clone(), key.to_owned(), Arc::clone(inputs));
+    let laid_out = tokio::task::spawn_blocking(move || bundle::lay_out(&part, &key, &inputs, format));
+    laid_out.await.context("a bundle panicked")?.context("failed to read a local copy")
+}
+
+fn stream_of(
+    size: u64,
+    sha256: [u8; 32],
+    open: impl Fn() -> std::io::Result<crate::bucket::Reader> + Send + Sync + 'static,
+) -> Source {
+    Source { content: Content::Stream(Arc::new(open)), size, modified: None, sha256 }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).into()
+}

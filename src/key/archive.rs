@@ -1,0 +1,132 @@
+//! The keys of bundles and of their indexes: `CAMERA/archive/DATE.tar`, `DATE.part2.tar`, and `DATE.index.json` beside.
+//!
+//! The layout is the one of the scripts that came before, whose `archive/DATE.tar.gz` have no index.
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+
+use super::Layout;
+use crate::config::ArchiveFormat;
+
+/// The folder of bundles below a camera.
+pub const ARCHIVE: &str = "archive";
+
+/// A part of the bundle of a camera-day; the first one has the number 1.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Part {
+    /// The camera's segment.
+    pub camera: String,
+    /// The day.
+    pub date: NaiveDate,
+    /// Its number.
+    pub part: u32,
+}
+
+/// What lies under a key of the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The bundle itself.
+    Bundle(ArchiveFormat),
+    /// Its index.
+    Index,
+}
+
+/// A key of the archive, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// Which part.
+    pub part: Part,
+    /// The bundle, or its index.
+    pub what: What,
+}
+
+impl ArchiveFormat {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tar, Self::TarGz, Self::TarZst];
+
+    /// As file names end, without the leading dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Tar => "tar",
+            Self::TarGz => "tar.gz",
+            Self::TarZst => "tar.zst",
+        }
+    }
+}
+
+impl Layout {
+    /// What every key of a camera's archive starts with.
+    pub fn archive_prefix(&self, camera: &str) -> String {
+        format!("{}{ARCHIVE}/", self.camera_prefix(camera))
+    }
+
+    /// The key of a bundle, or of its index.
+    pub fn archive_key(&self, part: &Part, what: What) -> String {
+        let number = if part.part == 1 { String::new() } else { format!(".part{}", part.part) };
+        let extension = match what {
+            What::Bundle(format) => format.extension(),
+            What::Index => "index.json",
+        };
+        format!("{}{}{number}.{extension}", self.archive_prefix(&part.camera), part.date)
+    }
+
+    /// Reads such a key back; `None` for anything else.
+    pub fn parse_archive(&self, key: &str) -> Option<Archived> {
+        let (camera, file) = key.strip_prefix(&self.prefix)?.split_once('/')?;
+        let file = file.strip_prefix(ARCHIVE)?.strip_prefix('/')?;
+        let (date, rest) = file.split_at_checked(10)?;
+        let date: NaiveDate = date.parse().ok().filter(|parsed: &NaiveDate| parsed.to_string() == date)?;
+        let rest = rest.strip_prefix('.')?;
+        let (part, extension) = match rest.strip_prefix("part").and_then(|rest| rest.split_once('.')) {
+            Some((number, extension)) => {
+                let part = number.parse().ok().filter(|part: &u32| *part > 1 && part.to_string() == number)?;
+                (part, extension)
+            }
+            None => (1, rest),
+        };
+        let bundle = ArchiveFormat::ALL.into_iter().find(|format| format.extension() == extension).map(What::Bundle);
+        let what = bundle.or((extension == "index.json").then_some(What::Index))?;
+        Some(Archived { part: Part { camera: camera.to_owned(), date, part }, what })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_bundles_are_read_back_and_nothing_else_is() {
+        let layout = Layout::new("site/", "{camera}/{date}/{file}".parse().unwrap());
+        let date = NaiveDate::from_ymd_opt(2022, 2, 24).unwrap();
+        for (part, what, expected) in [
+            (1, What::Bundle(ArchiveFormat::Tar), "site/CAM/archive/2022-02-24.tar"),
+            (1, What::Index, "site/CAM/archive/2022-02-24.index.json"),
+            (2, What::Bundle(ArchiveFormat::TarZst), "site/CAM/archive/2022-02-24.part2.tar.zst"),
+            (12, What::Index, "site/CAM/archive/2022-02-24.part12.index.json"),
+        ] {
+            let part = Part { camera: "CAM".into(), date, part };
+            assert_eq!(layout.archive_key(&part, what), expected);
+            assert_eq!(layout.parse_archive(expected), Some(Archived { part, what }));
+            assert_eq!(layout.parse(expected), None);
+        }
+        for stranger in [
+            "CAM/archive/2022-02-24.tar",
+            "site/CAM/archive/2022-02-30.tar",
+            "site/CAM/archive/2022-02-24.part1.tar",
+            "site/CAM/archive/2022-02-24.part02.tar",
+            "site/CAM/archive/2022-02-24.zip",
+            "site/CAM/archive/2022-02-24",
+            "site/CAM/archive/deeper/2022-02-24.tar",
+            "site/CAM/2022-02-24/x.jpg",
+        ] {
+            assert_eq!(layout.parse_archive(stranger), None, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn nothing_in_an_archive_is_a_capture_whatever_the_template() {
+        let layout = Layout::new("", "{camera}/{event}/{date}.{file}".parse().unwrap());
+        assert_eq!(layout.parse("CAM/archive/2022-02-24.tar"), None);
+        assert!(layout.parse("CAM/MOTION/2022-02-24.tar").is_some());
+    }
+}
