@@ -17,9 +17,13 @@ use crate::config::{Config, Problems};
 use crate::ingest::Context;
 use crate::{daemon, journal, key};
 
+use dates::Dates;
+
 mod classify;
+mod dates;
 mod doctor;
 mod holdings;
+mod rotate;
 mod status;
 mod upload;
 
@@ -78,6 +82,10 @@ enum Command {
     List(holdings::List),
     /// Download captures
     Get(holdings::Get),
+    /// Bundle days into the cold class
+    Archive(rotate::Archive),
+    /// Run the whole rotation now: bundle, transition, expire, local copies
+    Rotate(rotate::Rotate),
     /// Show what the daemon does now
     Status,
 }
@@ -174,6 +182,8 @@ async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyho
         Command::Days { camera } => holdings::days(out, context, &camera).await,
         Command::List(list) => list.run(out, context).await,
         Command::Get(get) => get.run(out, context).await,
+        Command::Archive(archive) => archive.run(out, context).await,
+        Command::Rotate(rotate) => rotate.run(out, context).await,
         Command::Run | Command::Check | Command::Classify { .. } | Command::Status => Ok(()),
     }
 }

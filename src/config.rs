@@ -430,6 +430,14 @@ impl Config {
     }
 }
 
+/// Reads a duration as the file writes them, such as `30d`; the error says what is wrong and how to mend it.
+///
+/// # Errors
+/// Where it is none.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    notation::duration(text).map_err(|fault| format!("{}; {}", fault.wrong, fault.mend))
+}
+
 /// Whether a configuration asks for something otherwise than the defaults do.
 type Asks = fn(&Config) -> bool;
 

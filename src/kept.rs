@@ -11,6 +11,7 @@
 //! Asking the bucket before a copy goes was rejected: it was confirmed before it came here, a box that may only write
 //! cannot ask, and a full disk cannot wait for a dead link.
 
+use std::cell::LazyCell;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -27,11 +28,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use sha2::{Digest, Sha256};
 
 use crate::bucket::read_through;
-use crate::config::{Config, Keep};
+use crate::config::{Access, Config, Keep};
 use crate::disk::Room;
 use crate::drop_folder::ASIDE;
 use crate::queue::Now;
-use crate::{key, ledger};
+use crate::{key, ledger, retention};
 
 pub mod plan;
 #[cfg(test)]
@@ -60,6 +61,8 @@ pub struct Kept {
     keep: Keep,
     zone: chrono_tz::Tz,
     ledger: PathBuf,
+    /// From which age on a day should have its bundle, where this box makes bundles.
+    bundled_after: Option<Duration>,
     /// One run at a time.
     turn: Mutex<Turn>,
     bytes: AtomicU64,
@@ -102,6 +105,9 @@ impl Kept {
             keep: config.keep.clone(),
             zone: config.timezone,
             ledger: ledger::folder(&config.state_dir),
+            bundled_after: (config.rotate.archive.as_ref())
+                .filter(|_| config.s3.access == Access::ReadWrite)
+                .map(|archive| archive.after),
             turn: Mutex::default(),
             bytes: AtomicU64::new(UNCOUNTED),
             stopped: AtomicBool::new(false),
@@ -116,6 +122,17 @@ impl Kept {
     /// Bytes of all copies, once they were counted.
     pub fn bytes(&self) -> Option<u64> {
         Some(self.bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNCOUNTED)
+    }
+
+    /// Bytes of the copies of one camera-day.
+    pub fn bytes_of(&self, camera: &str, date: NaiveDate) -> u64 {
+        let folder = self.keep.path.join(camera).join(date.to_string());
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.metadata().ok())
+            .filter(std::fs::Metadata::is_file)
+            .map(|file| file.len())
+            .sum()
     }
 
     /// Takes note of a copy that came.
@@ -135,7 +152,7 @@ impl Kept {
         }
         let today = chrono::DateTime::<chrono::Utc>::from(now.wall).with_timezone(&self.zone).date_naive();
         let mut run = Run::default();
-        match self.walk(now, more) {
+        match self.walk(now, today, more) {
             Ok(days) => self.give_up(days, today, more, &mut run, &mut turn),
             // Nothing was ever kept.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.bytes.store(0, Ordering::Relaxed),
@@ -235,17 +252,21 @@ impl Kept {
     }
 
     /// Every camera-day that has our shape.
-    fn walk(&self, now: Now, more: u64) -> io::Result<Vec<Day>> {
+    fn walk(&self, now: Now, today: NaiveDate, more: u64) -> io::Result<Vec<Day>> {
         let root = open_root(&self.keep.path)?;
         let mut days = Vec::new();
         each(&root, |camera, _| {
             let (Ok(folder), Some(camera)) = (open_below(root.as_fd(), camera), camera.to_str()) else { return };
+            let is_due = |date| self.bundled_after.is_some_and(|after| retention::is_due(date, after, today));
+            // The file of bundles is read for the first day that needs it.
+            let bundled = LazyCell::new(|| ledger::bundled_days(&self.ledger, camera));
             // What cannot be read is not ours to judge.
             let _unread = each(&folder, |name, _| {
                 let Some(date) = date_of(name).filter(|_| !self.must_stop(more)) else { return };
                 let Ok(day) = open_below(folder.as_fd(), name) else { return };
                 let bytes = size_of(&day, now).unwrap_or(0);
-                days.push(Day { camera: camera.to_owned(), date, bytes, open: true });
+                let waits = is_due(date) && !bundled.contains(&date);
+                days.push(Day { camera: camera.to_owned(), date, bytes, open: true, waits });
             });
         })?;
         Ok(days)

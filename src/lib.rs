@@ -47,6 +47,8 @@ pub mod kept;
 pub mod ledger;
 
 pub mod archive;
+pub mod retention;
+pub mod rotate;
 
 pub mod daemon;
 pub mod journal;

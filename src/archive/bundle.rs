@@ -212,7 +212,8 @@ fn header(part: &Part, input: &Input) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(tar::EntryType::Regular);
     header.set_mode(0o644);
-    (header.set_uid(0), header.set_gid(0));
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_size(note.size);
     let midnight = part.date.and_time(NaiveTime::MIN).and_utc().timestamp();
     let taken = note.taken_at.map_or(midnight, |taken| taken.timestamp());

@@ -18,7 +18,7 @@ use crate::{kept, ledger};
 
 /// The copies of one camera-day, and what the ledger knows of it.
 #[derive(Debug)]
-pub struct Copies<'a> {
+pub(super) struct Copies<'a> {
     context: &'a Context,
     camera: &'a str,
     date: NaiveDate,
@@ -26,7 +26,7 @@ pub struct Copies<'a> {
     /// Where fetched members lie; made when the first one is.
     spool: Option<TempDir>,
     /// What was fetched.
-    pub fetched: Fetched,
+    pub(super) fetched: Fetched,
 }
 
 /// What had to be downloaded for want of a local copy.
@@ -40,11 +40,11 @@ pub struct Fetched {
 
 /// The bytes of an object, here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bytes {
+pub(super) struct Bytes {
     /// The file.
-    pub path: PathBuf,
+    pub(super) path: PathBuf,
     /// Of its bytes, in hexadecimal.
-    pub sha256: String,
+    pub(super) sha256: String,
 }
 
 /// The digests of a file.
@@ -56,7 +56,7 @@ struct Digests {
 
 impl<'a> Copies<'a> {
     /// The copies of a day; a ledger that is not there knows nothing.
-    pub fn of(context: &'a Context, camera: &'a str, date: NaiveDate) -> Self {
+    pub(super) fn of(context: &'a Context, camera: &'a str, date: NaiveDate) -> Self {
         let path = ledger::path(&context.ledger(), camera, date);
         let entries = ledger::entries(&path).into_iter().flatten().map(|entry| (entry.key.clone(), entry));
         let entries = entries.collect();
@@ -64,7 +64,7 @@ impl<'a> Copies<'a> {
     }
 
     /// When a capture was taken and what of, by the ledger, else by its name.
-    pub fn told(&self, key: &str) -> (Option<DateTime<FixedOffset>>, Option<String>) {
+    pub(super) fn told(&self, key: &str) -> (Option<DateTime<FixedOffset>>, Option<String>) {
         if let Some(entry) = self.entries.get(key) {
             return (Some(entry.taken_at), entry.event.clone());
         }
@@ -77,7 +77,7 @@ impl<'a> Copies<'a> {
     ///
     /// # Errors
     /// Where the bucket must give them and does not, or they find no place here.
-    pub async fn bytes(&mut self, object: &Object) -> anyhow::Result<Bytes> {
+    pub(super) async fn bytes(&mut self, object: &Object) -> anyhow::Result<Bytes> {
         if let Some(bytes) = self.local(object).await? {
             return Ok(bytes);
         }
@@ -102,7 +102,7 @@ impl<'a> Copies<'a> {
     }
 
     /// Lets go of what was fetched.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.spool = None;
     }
 

@@ -71,15 +71,13 @@ pub async fn archive_day(context: &Context, archive: &Archive, camera: &str, dat
     }
     let copies = Copies::of(context, camera, date);
     let mut work = Work { context, archive, camera, date, copies, made: Made::default() };
-    let shelf = shelf(context, camera, date).await?;
-    let mut indexes = work.take_up(&shelf, &loose).await?;
+    let there = shelf(context, camera, date).await?;
+    let mut indexes = work.take_up(&there, &loose).await?;
     let bundled: HashSet<Identity<'_>> = indexes.iter().flat_map(identities).collect();
     let loose: Vec<Object> = loose.iter().filter(|object| !bundled.contains(&identity(object))).cloned().collect();
-    let mut next = shelf.last_part() + 1;
-    for wanted in work.split(loose) {
-        let part = Part { camera: camera.to_owned(), date, part: next };
+    for (number, wanted) in (there.last_part() + 1..).zip(work.split(loose)) {
+        let part = Part { camera: camera.to_owned(), date, part: number };
         indexes.extend(work.make(part, wanted).await?);
-        next += 1;
     }
     work.delete(&indexes).await?;
     work.made.fetched = work.copies.fetched;
@@ -118,9 +116,9 @@ fn identities(index: &Index) -> impl Iterator<Item = Identity<'_>> {
 
 impl Work<'_> {
     /// The indexes of bundles that are there and whole; an index without a bundle is carried out, or taken back.
-    async fn take_up(&mut self, shelf: &Shelf, loose: &[Object]) -> anyhow::Result<Vec<Index>> {
+    async fn take_up(&mut self, there: &Shelf, loose: &[Object]) -> anyhow::Result<Vec<Index>> {
         let mut indexes = Vec::new();
-        for (part, held) in &shelf.parts {
+        for (part, held) in &there.parts {
             let Some(index_object) = &held.index else { continue };
             let index = match load_index(self.context, part).await {
                 Ok(index) => index,
@@ -246,7 +244,7 @@ impl Work<'_> {
             let text = Arc::clone(&text);
             move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&text))))
         });
-        let put = self.put_one(&index_key, &source, self.about(index, &source, "application/json", INDEX_CLASS));
+        let put = self.put_one(&index_key, &source, Self::about(index, &source, "application/json", INDEX_CLASS));
         put.await.with_context(|| format!("failed to put index {index_key}"))?;
 
         let mut digest = [0; 32];
@@ -261,7 +259,7 @@ impl Work<'_> {
             config::ArchiveFormat::TarZst => "application/zstd",
         };
         let key = ObjectKey::from(index.bundle.key.clone());
-        let put = self.put_one(&key, &source, self.about(index, &source, kind, &self.archive.class));
+        let put = self.put_one(&key, &source, Self::about(index, &source, kind, &self.archive.class));
         put.await.with_context(|| format!("failed to put bundle {key}"))?;
 
         self.confirm(index, Some(&self.archive.class)).await?;
@@ -294,7 +292,7 @@ impl Work<'_> {
         }
     }
 
-    fn about(&self, index: &Index, source: &Source, content_type: &str, class: &str) -> About {
+    fn about(index: &Index, source: &Source, content_type: &str, class: &str) -> About {
         let metadata = vec![
             ("camera", index.part.camera.clone()),
             ("archive", index.part.date.to_string()),
@@ -369,7 +367,7 @@ const INDEX_CLASS: &str = "STANDARD";
 /// Whether a failure passes by itself, or is about more than one object.
 fn passes(error: &anyhow::Error) -> bool {
     error.downcast_ref::<crate::bucket::Refusal>().is_some_and(|refusal| refusal.code.as_deref() != Some("NoSuchKey"))
-        || error.chain().any(|cause| cause.is::<std::io::Error>())
+        || error.chain().any(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
 async fn lay_out(

@@ -38,6 +38,15 @@ impl Shelf {
     pub fn last_part(&self) -> u32 {
         self.parts.keys().map(|part| part.part).max().unwrap_or(0)
     }
+
+    /// Puts an object of the archive in its place.
+    pub fn insert(&mut self, Archived { part, what }: Archived, object: Object) {
+        let held = self.parts.entry(part).or_default();
+        match what {
+            What::Bundle(format) => held.bundle = Some((object, format)),
+            What::Index => held.index = Some(object),
+        }
+    }
 }
 
 /// The archive of one camera-day.
@@ -62,11 +71,8 @@ async fn list(context: &Context, prefix: &str) -> anyhow::Result<BTreeMap<NaiveD
     loop {
         let page = context.bucket.list(prefix, false, from).await.with_context(|| context.bucket.describe())?;
         for object in page.objects {
-            let Some(Archived { part, what }) = context.layout.parse_archive(&object.key) else { continue };
-            let held = shelves.entry(part.date).or_default().parts.entry(part).or_default();
-            match what {
-                What::Bundle(format) => held.bundle = Some((object, format)),
-                What::Index => held.index = Some(object),
+            if let Some(archived) = context.layout.parse_archive(&object.key) {
+                shelves.entry(archived.part.date).or_default().insert(archived, object);
             }
         }
         from = page.next;

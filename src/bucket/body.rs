@@ -118,10 +118,10 @@ impl Body for Slice {
                 return Poll::Pending;
             };
             this.phase.send_replace(Phase::Sending);
-            let (content, reader, at) = (this.content.clone(), this.reader.take(), this.at);
-            let task = tokio::task::spawn_blocking(move || match reader {
+            let (whole, begun, at) = (this.content.clone(), this.reader.take(), this.at);
+            let task = tokio::task::spawn_blocking(move || match begun {
                 Some(reader) => read(reader, length),
-                None => read(content.open(at)?, length),
+                None => read(whole.open(at)?, length),
             });
             this.reading.insert(Reading { length, task })
         };

@@ -127,8 +127,9 @@ impl Turn {
                 let held = self.rank.0.is_none() && shared.captures > 0;
                 let since = if held { *self.held_since.get_or_insert(now.steady) } else { now.steady };
                 let waited = now.steady.saturating_duration_since(since);
-                let pause = if held && waited < TRICKLE {
-                    TRICKLE - waited
+                let rest = TRICKLE.saturating_sub(waited);
+                let pause = if held && !rest.is_zero() {
+                    rest
                 } else {
                     shared.line.ask(self.rank, if held { want.min(MOST_PIECE_BYTES) } else { want });
                     shared.serve(now);

@@ -13,6 +13,9 @@ pub struct Day {
     pub bytes: u64,
     /// Whether anything can still be given up of it; its bytes count all the same.
     pub open: bool,
+    /// Whether its bundle is due and not made yet: it goes last, and not by its age, because without these copies all of
+    /// them have to be downloaded for it.
+    pub waits: bool,
 }
 
 /// How much may be kept.
@@ -40,7 +43,7 @@ pub struct Share {
 /// Decides what to give up of `days`, oldest first, where `free` bytes are free; `today`, where it is believed, decides
 /// what is too old.
 ///
-/// The day is the grain: of two cameras' copies of one date the first by name goes first. Where `min_free` is not left
+/// Days that wait for their bundle go after all others. The day is the grain: of two cameras' copies of one date the first by name goes first. Where `min_free` is not left
 /// free, an eighth of it is given up on top, so that the next capture does not bring the next run.
 pub fn plan(days: &[Day], free: u64, today: Option<NaiveDate>, policy: &Policy) -> Vec<Share> {
     let total: u64 = days.iter().map(|day| day.bytes).sum();
@@ -50,13 +53,13 @@ pub fn plan(days: &[Day], free: u64, today: Option<NaiveDate>, policy: &Policy) 
 
     let mut oldest_first: Vec<usize> = (0..days.len()).filter(|index| days[*index].open).collect();
     oldest_first.sort_by(|one, other| {
-        let order = |index: usize| (days[index].date, &days[index].camera);
+        let order = |index: usize| (days[index].waits, days[index].date, &days[index].camera);
         order(*one).cmp(&order(*other))
     });
     let mut shares = Vec::new();
     for day in oldest_first {
-        let Day { bytes, date, .. } = days[day];
-        let share = if today.is_some_and(|today| is_too_old(date, today, policy.days)) {
+        let Day { bytes, date, waits, .. } = days[day];
+        let share = if !waits && today.is_some_and(|today| is_too_old(date, today, policy.days)) {
             bytes
         } else if wanted > 0 && bytes > 0 {
             wanted.min(bytes)
@@ -96,7 +99,7 @@ mod tests {
     }
 
     fn day(camera: &str, on: u64, bytes: u64) -> Day {
-        Day { camera: camera.to_owned(), date: date(on), bytes, open: true }
+        Day { camera: camera.to_owned(), date: date(on), bytes, open: true, waits: false }
     }
 
     const ALL: Policy = Policy { days: 1000, max_size: None, min_free: 0, more: 0 };
@@ -134,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn a_day_that_waits_for_its_bundle_goes_last_and_not_by_age() {
+        let days = [Day { waits: true, ..day("A", 1, 30) }, day("A", 2, 20), day("A", 9, 40)];
+        assert_eq!(planned(&days, 0, 9, Policy { days: 5, ..ALL }), [(1, 20)]);
+        assert_eq!(planned(&days, 0, 9, Policy { max_size: Some(5), ..ALL }), [(1, 20), (2, 40), (0, 25)]);
+    }
+
+    #[test]
     fn a_clock_that_jumps_gives_nothing_up_by_age() {
         let days = [day("A", 1, 30), day("A", 20, 20)];
         let keep = |keep_days, today| believed(date(today), &days, keep_days);
@@ -149,8 +159,8 @@ mod tests {
     }
 
     fn some_days() -> impl Strategy<Value = Vec<Day>> {
-        let day = ("[AB]", 0u64..20, 0u64..50, proptest::bool::weighted(0.9))
-            .prop_map(|(camera, on, bytes, open)| Day { open, ..day(&camera, on, bytes) });
+        let day = ("[AB]", 0u64..20, 0u64..50, proptest::bool::weighted(0.9), proptest::bool::weighted(0.2))
+            .prop_map(|(camera, on, bytes, open, waits)| Day { open, waits, ..day(&camera, on, bytes) });
         proptest::collection::vec(day, 0..12)
     }
 
@@ -175,7 +185,7 @@ mod tests {
             let today = Some(date(today));
             let shares = plan(&days, free, today, &policy);
             let given = given(&days, &shares);
-            let old = |day: &Day| today.is_some_and(|today| is_too_old(day.date, today, policy.days));
+            let old = |day: &Day| !day.waits && today.is_some_and(|today| is_too_old(day.date, today, policy.days));
             let by_age: u64 = days.iter().filter(|day| day.open && old(day)).map(|day| day.bytes).sum();
             let total: u64 = days.iter().map(|day| day.bytes).sum();
             let open: u64 = days.iter().filter(|day| day.open).map(|day| day.bytes).sum();
@@ -186,9 +196,9 @@ mod tests {
             for (index, day) in days.iter().enumerate() {
                 prop_assert!(given[index] <= day.bytes && (day.open || given[index] == 0));
                 prop_assert!(!day.open || !old(day) || given[index] == day.bytes);
-                // Whatever is older than something given up is given up as a whole.
+                // Whatever is older than something given up is given up as a whole, and what waits only after all else.
                 let newer = days.iter().enumerate().any(|(other, that)| {
-                    given[other] > 0 && (that.date, &that.camera) > (day.date, &day.camera)
+                    given[other] > 0 && !old(that) && (that.waits, that.date, &that.camera) > (day.waits, day.date, &day.camera)
                 });
                 prop_assert!(!newer || !day.open || given[index] == day.bytes);
             }

@@ -14,6 +14,7 @@ mod check;
 mod classify;
 mod doctor;
 mod holdings;
+mod rotate;
 mod status;
 mod upload;
 

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests remove what they made and read the clock")]
 
 mod answers;
+mod archive;
 mod commands;
 mod condition;
 mod config;

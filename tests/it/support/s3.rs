@@ -158,6 +158,10 @@ pub(crate) struct State {
     cleared: u64,
     /// The number in the next upload id.
     next_upload: u64,
+    /// Whether the bucket says that it keeps versions; it keeps none.
+    versioned: bool,
+    /// Whether the bucket says that it locks objects.
+    locks: bool,
     /// By how many seconds the server's clock is ahead of this machine's.
     clock_ahead: i64,
 }
@@ -316,6 +320,11 @@ impl MemoryS3 {
     /// Accepts bodies with wrong checksums from now on.
     pub(crate) fn trust(&self) {
         self.wire.shared.change(|state| state.trusting = true);
+    }
+
+    /// Says from now on that the bucket keeps versions, and maybe locks objects.
+    pub(crate) fn keep_versions(&self, and_lock: bool) {
+        self.wire.shared.change(|state| (state.versioned, state.locks) = (true, and_lock));
     }
 
     /// Dates answers by a clock that is so many seconds ahead.

@@ -13,14 +13,16 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, Checksum, ChecksumType, CommonPrefix,
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CopyObjectInput, CopyObjectOutput,
-    CopyObjectResult, CopySource, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
-    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, GetObjectInput,
-    GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsV2Input, ListObjectsV2Output,
-    ListPartsInput, ListPartsOutput, MetadataDirective, MultipartUpload, Part, PutObjectInput, PutObjectOutput,
-    RestoreObjectInput, RestoreObjectOutput, StreamingBlob, Tag, TaggingDirective, UploadPartInput, UploadPartOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, BucketVersioningStatus, Checksum, ChecksumType,
+    CommonPrefix, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CopyObjectInput,
+    CopyObjectOutput, CopyObjectResult, CopySource, CreateMultipartUploadInput, CreateMultipartUploadOutput,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition,
+    GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectInput, GetObjectLockConfigurationInput,
+    GetObjectLockConfigurationOutput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput,
+    HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, MetadataDirective, MultipartUpload,
+    ObjectLockConfiguration, ObjectLockEnabled, Part, PutObjectInput, PutObjectOutput, RestoreObjectInput,
+    RestoreObjectOutput, StreamingBlob, Tag, TaggingDirective, UploadPartInput, UploadPartOutput,
 };
 use s3s::header::CONTENT_MD5;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
@@ -322,6 +324,32 @@ impl S3 for Store {
             let deleted: Vec<_> = deleted.collect();
             let quiet = delete.quiet == Some(true);
             Ok(DeleteObjectsOutput { deleted: (!quiet).then_some(deleted), ..Default::default() })
+        })
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        req: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        self.within(&req.input.bucket, |state| {
+            let enabled = BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED);
+            Ok(GetBucketVersioningOutput { status: state.versioned.then_some(enabled), ..Default::default() })
+        })
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        req: S3Request<GetObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
+        self.within(&req.input.bucket, |state| {
+            if !state.locks {
+                let mut absent = S3Error::new(S3ErrorCode::Custom("ObjectLockConfigurationNotFoundError".into()));
+                absent.set_status_code(hyper::StatusCode::NOT_FOUND);
+                return Err(absent);
+            }
+            let enabled = ObjectLockEnabled::from_static(ObjectLockEnabled::ENABLED);
+            let configuration = ObjectLockConfiguration { object_lock_enabled: Some(enabled), rule: None };
+            Ok(GetObjectLockConfigurationOutput { object_lock_configuration: Some(configuration) })
         })
     }
 

@@ -278,6 +278,8 @@ fn name<B>(request: &hyper::Request<B>) -> (&'static str, String) {
         (&Method::GET, false) => "GetObject",
         (&Method::GET, true) if has("uploads") => "ListMultipartUploads",
         (&Method::GET, true) if has("list-type") => "ListObjectsV2",
+        (&Method::GET, true) if has("versioning") => "GetBucketVersioning",
+        (&Method::GET, true) if has("object-lock") => "GetObjectLockConfiguration",
         (&Method::HEAD, false) => "HeadObject",
         (&Method::HEAD, true) => "HeadBucket",
         _ => "Other",

@@ -1,0 +1,213 @@
+//! `rotate`, `archive`: what is due, what it costs, and doing it.
+
+use anyhow::bail;
+use chrono::NaiveDate;
+use clap::Args;
+use indicatif::ProgressBar;
+use tokio_util::sync::CancellationToken;
+
+use super::{Dates, Out, Partly, plain, print_line, size, tell};
+use crate::config;
+use crate::daemon;
+use crate::ingest::Context;
+use crate::retention::{Action, Cost, Policy, Row};
+use crate::rotate::{self, Outcome, Plan, Todo};
+
+#[derive(Debug, Args)]
+pub(super) struct Rotate {
+    /// Print the plan with what it costs, and touch nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Archive {
+    /// As `cameras` lists it; with --older-than it may be left out: all cameras
+    camera: Option<String>,
+    /// YYYY-MM-DD, at the camera, or YYYY-MM-DD..YYYY-MM-DD
+    #[arg(value_name = "DATE", value_parser = Dates::parse, conflicts_with = "older_than")]
+    dates: Vec<Dates>,
+    /// Every day that is at least so old, such as 30d
+    #[arg(long, value_name = "AGE", value_parser = config::parse_duration)]
+    older_than: Option<std::time::Duration>,
+    /// Print the plan with what it costs, and touch nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Rotate {
+    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
+        let _lock = if self.dry_run { None } else { Some(daemon::lock_commands(&context.config.runtime_dir)?) };
+        let policy = Policy::of(&context.config);
+        let plan = rotate::plan(context, &policy, None, &[]).await?;
+        if self.dry_run {
+            return show(out, context, &plan);
+        }
+        let mut outcome = carry_out(out, context, &policy, &plan).await?;
+        outcome.local_copies = rotate::give_way(context).await.copies;
+        conclude(out, &outcome)
+    }
+}
+
+impl Archive {
+    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
+        let _lock = if self.dry_run { None } else { Some(daemon::lock_commands(&context.config.runtime_dir)?) };
+        let mut archive = context.config.rotate.archive.clone().unwrap_or_default();
+        if let Some(age) = self.older_than {
+            archive.after = age;
+            let policy = Policy { archive: Some(archive), ..Policy::default() };
+            let plan = rotate::plan(context, &policy, self.camera.as_deref(), &[]).await?;
+            return finish(out, context, &policy, &plan, self.dry_run).await;
+        }
+        let Some(camera) = self.camera.filter(|_| !self.dates.is_empty()) else {
+            bail!("name a camera and its days, or --older-than AGE; `hk-aws cameras` lists the cameras");
+        };
+        let today = rotate::today(context);
+        let dates: Vec<NaiveDate> = self.dates.iter().flat_map(|dates| dates.days()).collect();
+        if let Some(date) = dates.iter().find(|date| **date >= today) {
+            bail!("{date} is not over yet: a day is bundled once no more captures of it can come");
+        }
+        // Named days are bundled whatever their age.
+        archive.after = std::time::Duration::ZERO;
+        let policy = Policy { archive: Some(archive), ..Policy::default() };
+        let plan = rotate::plan(context, &policy, Some(&camera), &dates).await?;
+        for date in dates.iter().filter(|date| !plan.steps.iter().any(|step| step.date == **date)) {
+            out.remark(format_args!(
+                "{camera} {date}: nothing lies loose there; `hk-aws days {camera}` lists the days it has"
+            ));
+        }
+        finish(out, context, &policy, &plan, self.dry_run).await
+    }
+}
+
+async fn finish(out: &Out, context: &Context, policy: &Policy, plan: &Plan, dry_run: bool) -> anyhow::Result<()> {
+    if dry_run {
+        return show(out, context, plan);
+    }
+    let outcome = carry_out(out, context, policy, plan).await?;
+    conclude(out, &outcome)
+}
+
+/// Prints what is due and what it costs.
+fn show(out: &Out, context: &Context, plan: &Plan) -> anyhow::Result<()> {
+    if out.json {
+        return out.item(plan, "");
+    }
+    let rows: Vec<&Row> = plan.summary.rows().collect();
+    if rows.is_empty() {
+        out.remark("nothing is due");
+    } else {
+        print_line(table(&rows, &plan.summary.total()))?;
+    }
+    let later = plan.summary.later;
+    if later.days > 0 {
+        let (days, bytes) = (later.days, size(later.amount.bytes));
+        out.remark(format_args!("{days} camera-days of {bytes} wait for later runs (rotate.archive.max_days_per_run)"));
+    }
+    remark_on(context, plan);
+    Ok(())
+}
+
+/// Says what the operator should know of a plan.
+fn remark_on(context: &Context, plan: &Plan) {
+    for warning in plan.summary.warnings() {
+        tell(format_args!("warning: {warning}"));
+    }
+    for note in &plan.notes {
+        tell(format_args!("warning: {note}"));
+    }
+    if plan.to_download.bytes > 0 {
+        let why = if context.config.keep.days == 0 { " (keep.days is 0)" } else { "" };
+        tell(format_args!(
+            "warning: {} have no local copy{why}: downloading them to be bundled costs about ${:.2}",
+            size(plan.to_download.bytes),
+            plan.to_download.dollars
+        ));
+    }
+}
+
+/// The heads of the columns.
+const HEAD: [&str; 9] = ["", "camera", "days", "objects", "bytes", "class", "requests", "$ now", "$ a month"];
+
+/// The rows under their heads, numbers to the right, and what they come to.
+fn table(rows: &[&Row], total: &Cost) -> String {
+    let money =
+        |cost: &Cost| [cost.requests.count().to_string(), format!("{:.4}", cost.now), format!("{:+.4}", cost.monthly)];
+    let cells = |row: &&Row| {
+        let days = if row.first == row.last { row.first.to_string() } else { format!("{}..{}", row.first, row.last) };
+        let [requests, now, monthly] = money(&row.cost);
+        [
+            row.action.verb().to_owned(),
+            plain(&row.camera),
+            format!("{} ({days})", row.days),
+            row.amount.objects.to_string(),
+            size(row.amount.bytes).to_string(),
+            row.class.clone().unwrap_or_else(|| "-".to_owned()),
+            requests,
+            now,
+            monthly,
+        ]
+    };
+    let mut lines: Vec<[String; 9]> = vec![HEAD.map(str::to_owned)];
+    lines.extend(rows.iter().map(cells));
+    let [requests, now, monthly] = money(total);
+    let none = String::new;
+    lines.push(["total".to_owned(), none(), none(), none(), none(), none(), requests, now, monthly]);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let text = |line: &[String; 9]| {
+        let cell = |(column, text): (usize, &String)| {
+            let width = widths[column];
+            if matches!(column, 3 | 4 | 6..) { format!("{text:>width$}") } else { format!("{text:<width$}") }
+        };
+        line.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+async fn carry_out(out: &Out, context: &Context, policy: &Policy, plan: &Plan) -> anyhow::Result<Outcome> {
+    remark_on(context, plan);
+    let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(plan.steps.len() as u64) };
+    let mut outcome = Outcome::default();
+    let is_terminal = !bar.is_hidden();
+    let said = |step: &Todo| {
+        bar.inc(1);
+        if !is_terminal {
+            out.remark(format_args!("{} {} {}", step.action.verb(), plain(&step.camera), step.date));
+        }
+    };
+    // A run may end anywhere: Ctrl-C needs no care.
+    let done = rotate::apply(context, policy, plan, &mut outcome, &CancellationToken::new(), said).await;
+    bar.finish_and_clear();
+    if let Err(error) = done {
+        tell(format_args!("{error:#}"));
+        bail!("broken off, and nothing is lost; run it again to go on (done so far: {})", outcome.line());
+    }
+    Ok(outcome)
+}
+
+fn conclude(out: &Out, outcome: &Outcome) -> anyhow::Result<()> {
+    out.item(outcome, outcome.line())?;
+    for failure in &outcome.failures {
+        tell(plain(failure));
+    }
+    let failed = outcome.failures.len();
+    if failed == 0 {
+        return Ok(());
+    }
+    let done = outcome.bundled + outcome.transitioned + outcome.expired;
+    Err(Partly { failed, total: failed + usize::try_from(done).unwrap_or(usize::MAX) }.into())
+}
+
+/// What a plan is about, said before it is carried out; kept beside its printing.
+impl Action {
+    /// What is done, as a verb.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Transition => "transition",
+            Self::Expire => "expire",
+            Self::Leave => "leave",
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Camera-days become bundles: what is in them, what is asked of the store for them, and what is left when a run breaks off.
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+use hk_aws::archive::{self, Index, Made, archive_day};
+use hk_aws::bucket::{Credentials, Pace};
+use hk_aws::config::Archive;
+use hk_aws::ingest::Context;
+use hk_aws::{daemon, ledger};
+
+use crate::support::s3::{ACCESS_KEY, Fault, MemoryS3, SECRET_KEY};
+use crate::support::site::{DATE, Settings, Site, bytes, files, key, picture, sha256};
+
+const CAMERA: &str = "CAM";
+
+fn date() -> NaiveDate {
+    DATE.parse().unwrap()
+}
+
+/// A box whose daemon stored pictures of one day and was stopped; the local copies are there.
+async fn stored(settings: Settings, count: u32) -> Site {
+    let mut site = Site::new(settings).await;
+    for number in 0..count {
+        site.write(format!("{CAMERA}/{}", picture(number)), &content(number));
+    }
+    site.start().await;
+    site.wait_until_empty().await;
+    site.stop().await;
+    site
+}
+
+fn content(number: u32) -> Vec<u8> {
+    bytes(u64::from(number), 1000 + number as usize)
+}
+
+async fn context(site: &Site) -> Context {
+    let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
+    Context::new(site.config().into(), Some(credentials), Pace::new(daemon::now), daemon::now).await
+}
+
+async fn bundle(site: &Site, archive: &Archive) -> anyhow::Result<Made> {
+    archive_day(&context(site).await, archive, CAMERA, date()).await
+}
+
+/// The members of all bundles of the day, by key, as their bytes are by the index.
+fn members(s3: &MemoryS3) -> BTreeMap<String, Vec<u8>> {
+    let mut members = BTreeMap::new();
+    for key in s3.keys().into_iter().filter(|key| key.ends_with(".index.json")) {
+        let index: Index = serde_json::from_slice(&s3.object(&key).unwrap().bytes.unwrap()).unwrap();
+        let bundle = s3.object(&index.bundle.key).unwrap().bytes.unwrap();
+        for member in index.members {
+            let (from, length) = (usize::try_from(member.offset).unwrap(), usize::try_from(member.length).unwrap());
+            let bytes = bundle[from..from + length].to_vec();
+            assert_eq!(sha256(&bytes), member.note.sha256);
+            assert_eq!(members.insert(member.note.key, bytes), None);
+        }
+    }
+    members
+}
+
+fn expected(count: u32) -> BTreeMap<String, Vec<u8>> {
+    (0..count).map(|number| (key(CAMERA, number), content(number))).collect()
+}
+
+fn loose(s3: &MemoryS3) -> Vec<String> {
+    s3.keys().into_iter().filter(|key| key.starts_with(&format!("{CAMERA}/{DATE}/"))).collect()
+}
+
+#[tokio::test]
+async fn i4_a_day_becomes_one_bundle_in_its_class_from_local_copies_alone() {
+    let site = stored(Settings::default(), 30).await;
+    let before = site.s3.requests().len();
+    let made = bundle(&site, &Archive::default()).await.unwrap();
+    let key = format!("{CAMERA}/archive/{DATE}.tar");
+    assert_eq!((made.members, made.deleted, &made.bundles, &made.left), (30, 30, &vec![key.clone()], &vec![]));
+    assert_eq!(made.fetched, archive::Fetched::default());
+    let asked: Vec<&str> = site.s3.requests()[before..].iter().map(|request| request.operation).collect();
+    assert_eq!(
+        asked,
+        [
+            "ListObjectsV2",
+            "ListObjectsV2",
+            "PutObject",
+            "PutObject",
+            "HeadObject",
+            "HeadObject",
+            "ListObjectsV2",
+            "DeleteObjects"
+        ]
+    );
+    assert_eq!(site.s3.keys(), [format!("{CAMERA}/archive/{DATE}.index.json"), key.clone()]);
+    assert_eq!(members(&site.s3), expected(30));
+    let (bundle, index) = (site.s3.object(&key).unwrap(), site.s3.object(&site.s3.keys()[0]).unwrap());
+    assert_eq!((&*bundle.storage_class, &*index.storage_class), ("GLACIER", "STANDARD"));
+    assert_eq!((&*bundle.metadata["archive"], &*bundle.metadata["sha256"]), (DATE, &*bundle.sha256));
+    let path = ledger::path(&site.path("state/ledger"), CAMERA, date());
+    let removed: Vec<_> = ledger::removed(&path).unwrap().map(|line| (line.key, line.bundle.unwrap())).collect();
+    assert_eq!(removed, expected(30).into_keys().map(|removed| (removed, key.clone())).collect::<Vec<_>>());
+    assert_eq!(ledger::entries(&path).unwrap().count(), 30, "what was stored stays written");
+    assert!(ledger::bundled_days(&site.path("state/ledger"), CAMERA).contains(&date()));
+
+    let before = site.s3.requests().len();
+    let again = archive_day(&context(&site).await, &Archive::default(), CAMERA, date()).await.unwrap();
+    assert_eq!((again, site.s3.requests().len()), (Made::default(), before + 1));
+}
+
+#[tokio::test]
+async fn a_day_larger_than_a_part_and_late_captures_make_more_parts_and_overwrite_none() {
+    let mut site = stored(Settings::default(), 30).await;
+    let archive = Archive { part_size: 40_000, ..Archive::default() };
+    let made = bundle(&site, &archive).await.unwrap();
+    assert_eq!(made.bundles.len(), 3, "{made:?}");
+    let first = site.s3.object(&format!("{CAMERA}/archive/{DATE}.tar")).unwrap().sha256;
+    for number in 30..33 {
+        site.write(format!("{CAMERA}/{}", picture(number)), &content(number));
+    }
+    site.start().await;
+    site.wait_until_empty().await;
+    site.stop().await;
+    let made = bundle(&site, &archive).await.unwrap();
+    assert_eq!(made.bundles, [format!("{CAMERA}/archive/{DATE}.part4.tar")]);
+    assert_eq!((made.members, made.deleted), (3, 3));
+    assert_eq!(site.s3.object(&format!("{CAMERA}/archive/{DATE}.tar")).unwrap().sha256, first);
+    assert_eq!((members(&site.s3), loose(&site.s3)), (expected(33), vec![]));
+}
+
+#[tokio::test]
+async fn a_copy_that_is_missing_or_differs_is_fetched_and_no_other() {
+    let site = stored(Settings::default(), 5).await;
+    std::fs::remove_file(site.path("state/kept").join(key(CAMERA, 1))).unwrap();
+    std::fs::write(site.path("state/kept").join(key(CAMERA, 2)), content(1)).unwrap();
+    std::fs::write(site.path("state/kept").join(key(CAMERA, 3)), bytes(99, content(3).len())).unwrap();
+    let made = bundle(&site, &Archive::default()).await.unwrap();
+    let size = [1, 2, 3].iter().map(|number| content(*number).len() as u64).sum();
+    assert_eq!(made.fetched, archive::Fetched { objects: 3, bytes: size });
+    assert_eq!(site.s3.count("GetObject"), 3);
+    assert_eq!((members(&site.s3), loose(&site.s3)), (expected(5), vec![]));
+    let left: Vec<_> =
+        files(&site.path("state")).into_iter().filter(|path| path.to_string_lossy().contains("spool")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
+    let site = stored(Settings::default(), 5).await;
+    let context = context(&site).await;
+    let held = Fault::hang("PutObject").on_key(|key| key.ends_with(".tar"));
+    site.s3.fault(held);
+    let archive = Archive::default();
+    let bundling = archive_day(&context, &archive, CAMERA, date());
+    let meddling = async {
+        let under_way =
+            |state: &crate::support::s3::State| state.requests().iter().any(|request| request.key.ends_with(".tar"));
+        site.s3.wait_for(under_way, crate::support::site::DEADLINE).await;
+        site.s3.insert(&key(CAMERA, 2), bytes(77, content(2).len()));
+        site.s3.clear_faults();
+    };
+    let (made, ()) = tokio::join!(bundling, meddling);
+    assert_eq!(made.unwrap().deleted, 4);
+    assert_eq!(loose(&site.s3), [key(CAMERA, 2)]);
+    assert_eq!(site.s3.object(&key(CAMERA, 2)).unwrap().bytes.unwrap(), bytes(77, content(2).len()));
+    // It is another capture now, and is bundled as such: from the bucket, because the local copy is not it.
+    let made = bundle(&site, &Archive::default()).await.unwrap();
+    assert_eq!((made.members, made.fetched.objects, loose(&site.s3)), (1, 1, vec![]));
+}
+
+#[tokio::test]
+async fn i4_nothing_is_deleted_where_the_store_does_not_hold_what_was_put() {
+    for (class, operation, fault) in [
+        ("GLACIER", "PutObject", Fault::fail("PutObject", 500, "InternalError").on_key(|key| key.ends_with(".tar"))),
+        ("GLACIER", "HeadObject", Fault::fail("HeadObject", 404, "NotFound").on_key(|key| key.ends_with(".tar"))),
+        ("GLACIER", "HeadObject", Fault::fail("HeadObject", 403, "Forbidden").on_key(|key| key.ends_with(".json"))),
+        ("GLACIER", "ListObjectsV2", Fault::fail("ListObjectsV2", 503, "SlowDown")),
+        (
+            "NO_SUCH",
+            "PutObject",
+            Fault::fail("PutObject", 400, "InvalidStorageClass").on_key(|key| key.ends_with(".tar")),
+        ),
+    ] {
+        let site = stored(Settings::default(), 3).await;
+        site.s3.fault(fault);
+        let archive = Archive { class: class.to_owned(), ..Archive::default() };
+        let failed = bundle(&site, &archive).await;
+        assert!(failed.is_err(), "{operation}: {failed:?}");
+        assert_eq!(loose(&site.s3).len(), 3, "{operation}: {failed:?}");
+        assert_eq!(site.s3.count("DeleteObjects"), 0);
+        site.s3.clear_faults();
+        let made = bundle(&site, &Archive::default()).await.unwrap();
+        assert_eq!(
+            (made.deleted, loose(&site.s3), members(&site.s3)),
+            (3, vec![], expected(3)),
+            "{operation}: {made:?}"
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! `rotate`, `archive`: what is due, what it costs, and doing it.
+
+use chrono::{Days, Local, NaiveDate};
+use serde_json::Value;
+
+use super::Site;
+use crate::support::s3::Fault;
+
+/// A date so many days ago.
+fn ago(days: u64) -> NaiveDate {
+    Local::now().date_naive() - Days::new(days)
+}
+
+fn name(date: NaiveDate, number: u32) -> String {
+    format!("192.168.1.64_01_{}12{:02}{:02}000_MOTION_DETECTION.jpg", date.format("%Y%m%d"), number / 60, number % 60)
+}
+
+/// A box that has stored pictures of two cameras, of days so long ago.
+async fn stored(sections: &str, days: &[u64]) -> Site {
+    let site = Site::start_with("", sections).await;
+    for camera in ["CAM-1", "CAM-2"] {
+        for (at, day) in days.iter().enumerate() {
+            for number in 0..=u32::try_from(at).unwrap() {
+                site.drop_file(
+                    &format!("{camera}/{}", name(ago(*day), number)),
+                    format!("{camera} {day} {}", "x".repeat(number as usize + 1)).as_bytes(),
+                );
+            }
+        }
+    }
+    let said = site.run(&["upload"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    site
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_is_due_and_what_it_costs_and_touches_nothing() {
+    let site = stored("", &[40, 35, 31, 29]).await;
+    let (keys, before) = (site.s3.keys(), site.s3.requests().len());
+    let said = site.run(&["rotate", "--dry-run"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let lines: Vec<Vec<&str>> = said.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 4, "{said:?}");
+    let range = format!("({}..{})", ago(40), ago(31));
+    for (line, camera) in [(&lines[1], "CAM-1"), (&lines[2], "CAM-2")] {
+        assert_eq!(line[..5], ["bundle", camera, "3", &range, "6"], "{said:?}");
+        assert_eq!(line[7], "GLACIER", "{said:?}");
+    }
+    assert_eq!(lines[3][0], "total", "{said:?}");
+    assert!(!said.err.contains("local copy"), "they are here: {said:?}");
+    let said = site.run(&["rotate", "--dry-run", "--json"]).await;
+    let plan: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((plan["rows"][0]["camera"].as_str(), plan["rows"][0]["objects"].as_u64()), (Some("CAM-1"), Some(6)));
+    assert!(plan["rows"][0]["now"].as_f64().unwrap() > 0.0, "{said:?}");
+    assert_eq!(site.s3.keys(), keys);
+    let asked = site.s3.requests()[before..].to_vec();
+    assert!(
+        asked.iter().all(|request| request.operation.starts_with("List") || request.operation.starts_with("Get")),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_rotation_bundles_what_is_due_and_leaves_the_rest_and_done_again_it_does_nothing() {
+    let site = stored("", &[40, 35, 31, 29]).await;
+    let said = site.run(&["rotate"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("12 captures of 6 days bundled"), "{said:?}");
+    for camera in ["CAM-1", "CAM-2"] {
+        for day in [40, 35, 31] {
+            for ending in ["tar", "index.json"] {
+                let key = format!("{camera}/archive/{}.{ending}", ago(day));
+                assert!(site.s3.object(&key).is_some(), "{key}: {:?}", site.s3.keys());
+            }
+        }
+    }
+    let loose: Vec<String> = site.s3.keys().into_iter().filter(|key| !key.contains("/archive/")).collect();
+    assert_eq!(loose.len(), 8);
+    assert!(loose.iter().all(|key| key.contains(&ago(29).to_string())), "{loose:?}");
+    let (keys, before) = (site.s3.keys(), site.s3.requests().len());
+    let said = site.run(&["rotate"]).await;
+    assert_eq!((said.code, site.s3.keys()), (0, keys), "{said:?}");
+    assert_eq!(site.s3.requests().len(), before + 3, "the cameras, and each of them once: {said:?}");
+}
+
+#[tokio::test]
+async fn what_expired_goes_and_what_was_stored_late_stays() {
+    let site = stored("rotate: {archive: null, expire: {after: 100d}}\n", &[140, 120, 90]).await;
+    // As stored on its day; those of 120 days ago came late.
+    for key in site.s3.keys() {
+        let day = if key.contains(&ago(140).to_string()) { 140 } else { 1 };
+        site.s3.edit(&key, |object| object.last_modified -= std::time::Duration::from_hours(24 * day));
+    }
+    let said = site.run(&["rotate"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("2 expired"), "{said:?}");
+    let keys = site.s3.keys();
+    assert!(keys.len() == 10 && !keys.iter().any(|key| key.contains(&ago(140).to_string())), "{keys:?}");
+    let ledger = std::fs::read_to_string(site.path(&format!("state/ledger/CAM-1/{}.jsonl", ago(140)))).unwrap();
+    assert!(ledger.lines().last().unwrap().contains("removed_at"), "{ledger}");
+}
+
+#[tokio::test]
+async fn each_object_moves_to_the_colder_class_in_place_and_small_ones_stay() {
+    let site = stored("rotate: {transition: {after: 30d, class: GLACIER_IR, min_size: 11}}\n", &[40, 35]).await;
+    let said = site.run(&["rotate"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    for key in site.s3.keys() {
+        let object = site.s3.object(&key).unwrap();
+        let moved = object.len >= 11;
+        assert_eq!(object.storage_class == "GLACIER_IR", moved, "{key}");
+        assert_eq!(object.metadata["camera"], key[..5]);
+        assert!(object.checksum.checksum_sha256.is_some(), "{key}");
+    }
+    assert_eq!(site.s3.count("CopyObject"), 2, "{said:?}");
+    let said = site.run(&["rotate"]).await;
+    assert_eq!((said.code, site.s3.count("CopyObject")), (0, 2), "{said:?}");
+}
+
+#[tokio::test]
+async fn named_days_are_bundled_whatever_their_age_but_not_before_they_are_over() {
+    let site = stored("", &[5, 3]).await;
+    let (day, range) = (ago(5).to_string(), format!("{}..{}", ago(6), ago(3)));
+    let said = site.run(&["archive", "CAM-1", &day, "--dry-run"]).await;
+    assert!(said.code == 0 && said.out.contains("bundle") && !said.out.contains("CAM-2"), "{said:?}");
+    assert!(site.s3.object(&format!("CAM-1/archive/{day}.tar")).is_none());
+    let said = site.run(&["archive", "CAM-1", &range]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("3 captures of 2 days"), "{said:?}");
+    assert!(said.err.contains(&format!("{}: nothing lies loose", ago(6))), "{said:?}");
+    let said = site.run(&["archive", "CAM-2", &ago(0).to_string()]).await;
+    assert!(said.code == 1 && said.err.contains("not over yet"), "{said:?}");
+    let said = site.run(&["archive", "CAM-9", &day]).await;
+    assert!(said.err.contains("`hk-aws days CAM-9`"), "{said:?}");
+    let said = site.run(&["archive", "CAM-2", "2022-02-30"]).await;
+    assert_eq!(said.code, 2, "{said:?}");
+    let said = site.run(&["archive", "--older-than", "4d"]).await;
+    assert!(said.code == 0 && said.out.contains("1 captures of 1 days"), "{said:?}");
+    assert_eq!(site.run(&["archive"]).await.code, 1);
+}
+
+#[tokio::test]
+async fn a_write_only_box_says_who_rotates_in_its_place() {
+    let site = Site::start_with(", access: write-only", "").await;
+    let said = site.run(&["rotate", "--dry-run"]).await;
+    assert!(said.code == 1 && said.err.contains("`hk-aws aws-template`"), "{said:?}");
+    assert!(site.s3.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_far_off_rotates_nothing() {
+    let site = stored("", &[40]).await;
+    for key in site.s3.keys() {
+        site.s3.edit(&key, |object| object.last_modified += std::time::Duration::from_hours(24 * 3));
+    }
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 1 && said.err.contains("set the clock"), "{said:?}");
+    assert_eq!(site.s3.keys().len(), 2);
+}
+
+#[tokio::test]
+async fn an_outage_in_the_middle_is_said_and_the_next_run_goes_on() {
+    let site = stored("", &[40, 35]).await;
+    site.s3.fault(Fault::fail("PutObject", 503, "SlowDown").on_key(move |key| key.contains(&ago(35).to_string())));
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 1 && said.err.contains("run it again to go on"), "{said:?}");
+    assert_eq!(site.s3.keys().iter().filter(|key| key.ends_with(".tar")).count(), 2);
+    site.s3.clear_faults();
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 0 && said.out.contains("4 captures of 2 days"), "{said:?}");
+    assert!(site.s3.keys().iter().all(|key| key.contains("/archive/")));
+}
+
+#[tokio::test]
+async fn a_bucket_that_keeps_versions_or_locks_is_not_rotated_in_vain() {
+    let site = stored("rotate: {transition: {after: 30d, class: GLACIER_IR, min_size: 0}}\n", &[40]).await;
+    site.s3.keep_versions(false);
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 0 && said.err.contains("makes a new version"), "{said:?}");
+    assert_eq!(site.s3.count("CopyObject"), 0);
+
+    let site = stored("", &[40]).await;
+    site.s3.keep_versions(false);
+    let said = site.run(&["rotate", "--dry-run"]).await;
+    assert!(said.err.contains("what is deleted is hidden"), "{said:?}");
+    site.s3.keep_versions(true);
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 0 && said.err.contains("the bucket locks objects"), "{said:?}");
+    assert!(site.s3.keys().iter().all(|key| !key.contains("/archive/")));
+}
+
+#[tokio::test]
+async fn what_a_lock_holds_does_not_expire() {
+    let site = stored("rotate: {archive: null, expire: {after: 100d}}\n", &[140]).await;
+    site.s3.keep_versions(true);
+    for key in site.s3.keys() {
+        let until = if key.starts_with("CAM-1") { 1 } else { -1 };
+        let until = Local::now().to_utc() + chrono::TimeDelta::days(until);
+        site.s3.edit(&key, |object| {
+            object.last_modified -= std::time::Duration::from_hours(24 * 140);
+            object.locked_until = Some(std::time::SystemTime::from(until).into());
+        });
+    }
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 3 && said.out.contains("1 expired") && said.err.contains("a lock holds it until"), "{said:?}");
+    assert!(site.s3.keys().len() == 1 && site.s3.keys()[0].starts_with("CAM-1"), "{:?}", site.s3.keys());
+}
