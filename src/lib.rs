@@ -50,6 +50,8 @@ pub mod daemon;
 pub mod journal;
 pub mod status;
 
+pub mod aws_template;
+
 pub mod doctor;
 
 pub mod cli;
