@@ -12,13 +12,13 @@ use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use crate::aws_template::Format;
 use crate::bucket::Pace;
 use crate::config::{Config, Problems};
 use crate::ingest::Context;
 use crate::{daemon, journal, key};
 
-use dates::Dates;
-
+mod aws_template;
 mod classify;
 mod dates;
 mod doctor;
@@ -26,6 +26,8 @@ mod holdings;
 mod rotate;
 mod status;
 mod upload;
+
+use dates::Dates;
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
 #[derive(Debug, Parser)]
@@ -88,6 +90,12 @@ enum Command {
     Rotate(rotate::Rotate),
     /// Show what the daemon does now
     Status,
+    /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
+    AwsTemplate {
+        /// What reads it
+        #[arg(long, value_enum, default_value_t = Format::Cloudformation)]
+        format: Format,
+    },
 }
 
 /// A camera-day, as commands take it.
@@ -162,6 +170,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run => runtime.block_on(daemon::serve(config)),
         Command::Check => check(&out, &config),
         Command::Status => status::status(&out, &config),
+        Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
         command => runtime.block_on(async {
             let context = Arc::new(Context::new(Arc::new(config), None, Pace::new(daemon::now), daemon::now).await);
@@ -184,7 +193,9 @@ async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyho
         Command::Get(get) => get.run(out, context).await,
         Command::Archive(archive) => archive.run(out, context).await,
         Command::Rotate(rotate) => rotate.run(out, context).await,
-        Command::Run | Command::Check | Command::Classify { .. } | Command::Status => Ok(()),
+        Command::Run | Command::Check | Command::Classify { .. } | Command::Status | Command::AwsTemplate { .. } => {
+            Ok(())
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub mod daemon;
 pub mod journal;
 pub mod status;
 
+pub mod aws_template;
+
 pub mod doctor;
 
 pub mod cli;

@@ -33,7 +33,7 @@ pub struct Problem {
 }
 
 impl Problems {
-    pub(super) fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.line);
         Self { file: file.to_owned(), problems }
     }

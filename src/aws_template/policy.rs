@@ -1,0 +1,222 @@
+//! The policies: what the box's user may do, and what nobody may do with the bucket.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::config::{Access, Config, S3, Sse};
+
+/// What lies in these classes must be restored before it can be read.
+const COLD_CLASSES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
+/// A policy, as IAM and S3 read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Policy {
+    version: &'static str,
+    statement: Vec<Statement>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    sid: &'static str,
+    effect: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<&'static str>,
+    action: Vec<&'static str>,
+    resource: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    condition: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+}
+
+impl Policy {
+    fn new(statement: Vec<Statement>) -> Self {
+        Self { version: "2012-10-17", statement }
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        // Maps of texts to texts: nothing in them can fail to be written.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    pub(super) fn to_yaml(&self) -> String {
+        let text = serde_yaml::to_string(self).unwrap_or_default();
+        // Readers of YAML 1.1 would take the bare version for a date.
+        text.replacen(self.version, &format!("\"{}\"", self.version), 1)
+    }
+}
+
+impl Statement {
+    fn allow(sid: &'static str, action: Vec<&'static str>, resource: String) -> Self {
+        let resource = vec![resource];
+        Self { sid, effect: "Allow", principal: None, action, resource, condition: BTreeMap::new() }
+    }
+}
+
+/// What the box's user may do.
+pub(super) fn of_user(config: &Config) -> Policy {
+    let s3 = &config.s3;
+    let bucket = bucket_arn(s3);
+    let objects = format!("{bucket}/{}*", escape(&s3.prefix));
+    let mut statements = vec![Statement::allow("Captures", on_objects(config), objects)];
+    if s3.access == Access::ReadWrite {
+        // Not narrowed to the prefix by s3:prefix: a look at an object that is missing has none, and would then be
+        // answered as forbidden.
+        let on_bucket = vec![
+            "s3:ListBucket",
+            "s3:ListBucketMultipartUploads",
+            "s3:GetBucketVersioning",
+            "s3:GetBucketObjectLockConfiguration",
+        ];
+        statements.push(Statement::allow("Bucket", on_bucket, bucket));
+    }
+    statements.extend(s3.sse.as_ref().and_then(|sse| on_key(sse, s3)));
+    Policy::new(statements)
+}
+
+fn on_objects(config: &Config) -> Vec<&'static str> {
+    let s3 = &config.s3;
+    let mut actions = vec!["s3:PutObject"];
+    if s3.tags {
+        actions.push("s3:PutObjectTagging");
+    }
+    if s3.object_lock.is_some() {
+        actions.push("s3:PutObjectRetention");
+    }
+    if s3.access == Access::WriteOnly {
+        return actions;
+    }
+    // Of versions it may delete none: whoever has the box's key can hide what is locked or versioned, not erase it.
+    actions.extend(["s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]);
+    if s3.tags {
+        actions.push("s3:GetObjectTagging");
+    }
+    if s3.object_lock.is_some() {
+        actions.extend(["s3:GetObjectRetention", "s3:GetObjectLegalHold"]);
+    }
+    let archive = config.rotate.archive.iter().map(|archive| &archive.class);
+    let transition = config.rotate.transition.iter().map(|transition| &transition.class);
+    let mut classes = archive.chain(transition).chain([&s3.storage_class]);
+    if classes.any(|class| COLD_CLASSES.contains(&class.as_str())) {
+        actions.push("s3:RestoreObject");
+    }
+    actions
+}
+
+/// What S3 does with a KMS key in the user's name. A large file goes up in parts, and S3 decrypts those to put them
+/// together, so that a box that only writes needs that right too (AWS Knowledge Center, "Why do I need permission to
+/// decrypt the AWS KMS key when I run Amazon S3 multipart uploads"). With it alone nothing can be read: it holds through
+/// S3 only, and S3 hands out no object.
+fn on_key(sse: &Sse, s3: &S3) -> Option<Statement> {
+    let key = match sse {
+        Sse::Aes256 => return None,
+        Sse::Kms => "alias/aws/s3",
+        Sse::KmsKey(key) => key,
+    };
+    let partition = partition(s3);
+    let (owner, name) = match key.rsplit_once(':') {
+        Some((owner, name)) => (owner.to_owned(), name),
+        None => (format!("arn:{partition}:kms:*:*"), key),
+    };
+    let mut condition = BTreeMap::from([("StringLike", BTreeMap::from([("kms:ViaService", "s3.*".to_owned())]))]);
+    let resource = if name.starts_with("alias/") {
+        // IAM knows keys by their ids alone; their names are a condition.
+        condition.insert("ForAnyValue:StringEquals", BTreeMap::from([("kms:ResourceAliases", name.to_owned())]));
+        format!("{owner}:key/*")
+    } else {
+        format!("{owner}:key/{}", name.trim_start_matches("key/"))
+    };
+    let allow = Statement::allow("Encryption", vec!["kms:GenerateDataKey", "kms:Decrypt"], resource);
+    Some(Statement { condition, ..allow })
+}
+
+/// What nobody may do with the bucket: speak to it without TLS.
+pub(super) fn of_bucket(s3: &S3) -> Policy {
+    let bucket = bucket_arn(s3);
+    let secure = BTreeMap::from([("aws:SecureTransport", "false".to_owned())]);
+    Policy::new(vec![Statement {
+        sid: "TlsOnly",
+        effect: "Deny",
+        principal: Some("*"),
+        action: vec!["s3:*"],
+        resource: vec![bucket.clone(), format!("{bucket}/*")],
+        condition: BTreeMap::from([("Bool", secure)]),
+    }])
+}
+
+fn bucket_arn(s3: &S3) -> String {
+    format!("arn:{}:s3:::{}", partition(s3), s3.bucket)
+}
+
+/// The part of AWS that a region is in (AWS General Reference, "Amazon Resource Names").
+fn partition(s3: &S3) -> &'static str {
+    let region = s3.region.as_deref().unwrap_or_default();
+    let is_in = |start: &str| region.starts_with(start);
+    match () {
+        () if is_in("cn-") => "aws-cn",
+        () if is_in("us-gov-") => "aws-us-gov",
+        () if is_in("eusc-") => "aws-eusc",
+        () if is_in("us-iso-") => "aws-iso",
+        () if is_in("us-isob-") => "aws-iso-b",
+        () => "aws",
+    }
+}
+
+/// Spells a text so that IAM takes none of it for a wildcard or a variable (IAM User Guide, "IAM policy elements:
+/// Variables and tags").
+fn escape(text: &str) -> String {
+    let spell = |c: char| if matches!(c, '*' | '?' | '$') { format!("${{{c}}}") } else { c.to_string() };
+    text.chars().map(spell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn policy(s3: &str) -> Value {
+        let text = format!("drop_folder: {{path: /drop}}\ntimezone: UTC\ns3: {{bucket: captures, {s3}}}\n");
+        let config = Config::parse(Path::new("config.yaml"), &text, &|_| None).unwrap();
+        serde_json::from_str(&of_user(&config).to_json()).unwrap()
+    }
+
+    #[test]
+    fn a_prefix_is_no_pattern() {
+        let captures = policy("prefix: 'a*b?c$d'")["Statement"][0]["Resource"][0].clone();
+        assert_eq!(captures, "arn:aws:s3:::captures/a${*}b${?}c${$}d/*");
+    }
+
+    #[test]
+    fn a_bucket_is_in_the_part_of_aws_that_its_region_is_in() {
+        for (region, arn) in [
+            ("eu-central-1", "arn:aws:s3:::captures/*"),
+            ("cn-north-1", "arn:aws-cn:s3:::captures/*"),
+            ("us-gov-west-1", "arn:aws-us-gov:s3:::captures/*"),
+        ] {
+            assert_eq!(policy(&format!("region: {region}"))["Statement"][0]["Resource"][0], arn);
+        }
+    }
+
+    #[test]
+    fn a_key_is_named_as_iam_knows_it() {
+        let named = |key: &str| {
+            let key = policy(&format!("sse: {key}, access: write-only"))["Statement"][1].clone();
+            (key["Resource"][0].clone(), key["Condition"]["ForAnyValue:StringEquals"]["kms:ResourceAliases"].clone())
+        };
+        assert_eq!(named("{kms_key_id: 1a2b-3c}"), ("arn:aws:kms:*:*:key/1a2b-3c".into(), Value::Null));
+        assert_eq!(
+            named("{kms_key_id: 'arn:aws:kms:eu-central-1:111122223333:key/1a2b-3c'}"),
+            ("arn:aws:kms:eu-central-1:111122223333:key/1a2b-3c".into(), Value::Null)
+        );
+        assert_eq!(
+            named("{kms_key_id: 'arn:aws:kms:eu-central-1:111122223333:alias/captures'}"),
+            ("arn:aws:kms:eu-central-1:111122223333:key/*".into(), "alias/captures".into())
+        );
+        assert_eq!(named("{kms_key_id: alias/captures}"), ("arn:aws:kms:*:*:key/*".into(), "alias/captures".into()));
+        assert_eq!(named("aws:kms"), ("arn:aws:kms:*:*:key/*".into(), "alias/aws/s3".into()));
+    }
+}

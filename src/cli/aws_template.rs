@@ -1,0 +1,23 @@
+//! `aws-template`: what AWS needs for the configuration in force.
+
+use serde_json::{Value, json};
+
+use super::Out;
+use crate::aws_template::{Format, render};
+use crate::config::Config;
+
+/// Needs no bucket: it is there to make one.
+pub(super) fn aws_template(out: &Out, config: &Config, format: Format) -> anyhow::Result<()> {
+    let template = render(config, format)?;
+    if let Some(url) = config.s3.endpoint_url.as_ref().filter(|url| !url.contains(".amazonaws.com")) {
+        let file = config.source.display();
+        out.remark(format_args!(
+            "{file}: s3.endpoint_url is {url}, but the template is for AWS; other stores may not read it"
+        ));
+    }
+    let object = match format {
+        Format::Policy => serde_json::from_str::<Value>(&template)?,
+        Format::Cloudformation | Format::Terraform => json!({"format": format, "template": template}),
+    };
+    out.item(&object, template.trim_end())
+}
