@@ -4,6 +4,7 @@
 
 mod answers;
 mod archive;
+mod archive_kill;
 mod commands;
 mod condition;
 mod config;
@@ -28,3 +29,4 @@ mod support_s3;
 mod time;
 mod trouble;
 mod unit_file;
+mod year;
