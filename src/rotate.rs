@@ -19,10 +19,13 @@ use crate::ingest::Context;
 use crate::kept::Given;
 use crate::key::Parts;
 use crate::ledger;
-use crate::retention::{self, Action, Held, Kind, Oldest, Policy, Step, Summary};
+use crate::retention::{self, Action, Held, Kind, Oldest, Policy, Requests, Step, Summary};
 
 /// How many objects change their class at the same time.
 const COPIES_AT_ONCE: usize = 8;
+
+/// The most names that one page of a listing holds (S3 API Reference, `ListObjectsV2`).
+const NAMES_A_PAGE: usize = 1000;
 
 /// What is to be done, what it costs, and what is not done and why.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -33,6 +36,8 @@ pub struct Plan {
     /// All of it in rows.
     #[serde(flatten)]
     pub summary: Summary,
+    /// What it took to look at the bucket, due or not; not among the rows.
+    pub looks: Requests,
     /// Bytes of captures to bundle that have no local copy, and the dollars that downloading them costs.
     pub to_download: Download,
     /// What the operator should know of the bucket and the settings.
@@ -105,9 +110,12 @@ pub async fn plan(
     let bundles = Oldest::new(policy.archive.as_ref().map_or(0, |archive| archive.max_days_per_run));
     let today = today(context);
     let mut survey = Survey { context, policy, dates, today, newest: None, bundles, plan: Plan::default() };
-    let cameras = match camera {
-        Some(camera) => vec![camera.to_owned()],
-        None => cameras(context).await?,
+    let cameras = if let Some(camera) = camera {
+        vec![camera.to_owned()]
+    } else {
+        let cameras = cameras(context).await?;
+        survey.plan.looks.list += (cameras.len() / NAMES_A_PAGE + 1) as u64;
+        cameras
     };
     for camera in cameras {
         survey.camera(&camera).await?;
@@ -173,6 +181,7 @@ impl Survey<'_> {
         loop {
             let prefix = context.layout.camera_prefix(camera);
             let page = context.bucket.list(&prefix, false, from).await.with_context(|| context.bucket.describe())?;
+            self.plan.looks.list += 1;
             for object in page.objects {
                 if let Some(parts) = context.layout.parse(&object.key).filter(|parts| parts.camera == camera) {
                     // Keys come day by day: no more than one is held.
@@ -453,7 +462,7 @@ async fn transition(
             // The next run sees what it is now.
             Copied::Changed => {}
             Copied::TooLarge => {
-                outcome.failures.push(format!("{key}: larger than the 5 GiB that one request can copy"))
+                outcome.failures.push(format!("{key}: larger than the 5 GiB that one request can copy"));
             }
         }
     }
@@ -499,7 +508,7 @@ async fn unlocked(context: &Context, keys: Vec<String>, outcome: &mut Outcome) -
         let Some(head) = context.bucket.head(&key).await? else { continue };
         match head.locked_until {
             Some(until) if until > now => {
-                outcome.failures.push(format!("{key}: a lock holds it until {}", until.date_naive()))
+                outcome.failures.push(format!("{key}: a lock holds it until {}", until.date_naive()));
             }
             _ => free.push(key),
         }

@@ -133,8 +133,8 @@ async fn a_copy_that_is_missing_or_differs_is_fetched_and_no_other() {
     std::fs::write(site.path("state/kept").join(key(CAMERA, 2)), content(1)).unwrap();
     std::fs::write(site.path("state/kept").join(key(CAMERA, 3)), bytes(99, content(3).len())).unwrap();
     let made = bundle(&site, &Archive::default()).await.unwrap();
-    let size = [1, 2, 3].iter().map(|number| content(*number).len() as u64).sum();
-    assert_eq!(made.fetched, archive::Fetched { objects: 3, bytes: size });
+    let bytes = [1, 2, 3].iter().map(|number| content(*number).len() as u64).sum();
+    assert_eq!(made.fetched, archive::Fetched { objects: 3, bytes });
     assert_eq!(site.s3.count("GetObject"), 3);
     assert_eq!((members(&site.s3), loose(&site.s3)), (expected(5), vec![]));
     let left: Vec<_> =
