@@ -72,7 +72,7 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
         ensure!(server.keys() == [format!("{CAMERA}/archive/{date}.tar")], "the old way left {}", server.keys().len());
     }
     println!(
-        "{:<44}{:>10}{:>14}{:>18}{:>18}",
+        "{:<42}{:>18}{:>18}{:>24}{:>24}",
         "min/median/max", "seconds", "VmHWM MiB", "requests/capture", "egress/capture"
     );
     row("hk-aws archive, from local copies", &new);
