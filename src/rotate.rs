@@ -120,12 +120,8 @@ pub async fn plan(
         plan.to_download.count(context, step);
     }
     plan.summary.later = later;
-    // Bundles first, the oldest first; what expires goes last.
-    plan.steps.sort_by_key(|step| match step.action {
-        Action::Bundle => 0,
-        Action::Transition => 1,
-        Action::Expire | Action::Leave => 2,
-    });
+    // What expires goes first, so that it is not bundled with the rest of its day; then the bundles, the oldest first.
+    plan.steps.sort_by_key(|step| step.action);
     plan.restrict(context).await?;
     policy.warnings().iter().for_each(|warning| plan.summary.warn(warning));
     Ok(plan)

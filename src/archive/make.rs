@@ -156,7 +156,11 @@ impl Work<'_> {
         let mut inputs = Vec::with_capacity(index.members.len());
         for (identity, member) in identities(index).zip(&index.members) {
             let Some(object) = there.get(&identity) else { return Ok(None) };
-            let bytes = self.copies.bytes(object).await.with_context(|| object.key.clone())?;
+            let bytes = match self.copies.bytes(object).await {
+                Ok(bytes) => bytes,
+                Err(error) if passes(&error) => return Err(error.context(object.key.clone())),
+                Err(_) => return Ok(None),
+            };
             if bytes.sha256 != member.note.sha256 {
                 return Ok(None);
             }
