@@ -1,0 +1,184 @@
+//! What a step asks of S3, and what that costs and saves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
+
+use chrono::NaiveDate;
+use serde::Serialize;
+
+use super::prices::{self, Request, STANDARD};
+use super::warning::{Warning, Why, merge};
+use super::{Held, config};
+
+/// Keys of one page of a listing and of one deletion (S3 API Reference, `ListObjectsV2` and `DeleteObjects`).
+const KEYS_A_REQUEST: u64 = 1000;
+
+/// Of a member of a tar: an extended header, its content and the plain header, a block each (POSIX, "pax").
+const MEMBER_HEADER_BYTES: u64 = 3 * BLOCK_BYTES;
+
+/// What a tar is padded to.
+const BLOCK_BYTES: u64 = 512;
+
+/// Two empty blocks end a tar.
+const TAR_END_BYTES: u64 = 2 * BLOCK_BYTES;
+
+/// Of a member in an index, beside its name: offset, size, times and checksum as JSON. An estimate.
+const INDEX_ENTRY_BYTES: u64 = 420;
+
+/// An index says a member's key and its name in the tar, which are nearly the same.
+const INDEX_NAMES: u64 = 2;
+
+/// What a step costs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// What is asked of S3.
+    pub requests: Requests,
+    /// Dollars once, for the requests, for what a copy reads, and for the rest of minimums.
+    pub now: f64,
+    /// Dollars a month on top of today's bill; below zero it saves.
+    pub monthly: f64,
+    /// Dollars once on top of `now` for members that have no copy on this box: here for all of them.
+    pub download: f64,
+}
+
+impl AddAssign<&Self> for Cost {
+    fn add_assign(&mut self, other: &Self) {
+        self.requests += &other.requests;
+        self.now += other.now;
+        self.monthly += other.monthly;
+        self.download += other.download;
+    }
+}
+
+/// How many requests there are of each kind, by class where the class sets the price.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Requests {
+    /// Pages of listings.
+    pub list: u64,
+    /// Uploads, by the class they go into.
+    pub put: BTreeMap<String, u64>,
+    /// Looks, by the class of what is looked at.
+    pub head: BTreeMap<String, u64>,
+    /// Copies, by the class they go into.
+    pub copy: BTreeMap<String, u64>,
+    /// Deletions, of up to 1,000 keys each.
+    pub delete: u64,
+}
+
+impl Requests {
+    /// How many there are together.
+    pub fn count(&self) -> u64 {
+        let by_class = [&self.put, &self.head, &self.copy].map(|requests| requests.values().sum::<u64>());
+        self.list + self.delete + by_class.iter().sum::<u64>()
+    }
+
+    /// Dollars for all of them.
+    pub fn price(&self) -> f64 {
+        let price = |kind, class: &str, count: u64| prices::request(kind, class) * prices::real(count);
+        let by_class = [(Request::Put, &self.put), (Request::Head, &self.head), (Request::Copy, &self.copy)];
+        let by_class =
+            by_class.iter().flat_map(|(kind, classes)| classes.iter().map(|(class, n)| price(*kind, class, *n)));
+        price(Request::List, STANDARD, self.list)
+            + price(Request::Delete, STANDARD, self.delete)
+            + by_class.sum::<f64>()
+    }
+}
+
+impl AddAssign<&Self> for Requests {
+    fn add_assign(&mut self, other: &Self) {
+        self.list += other.list;
+        self.delete += other.delete;
+        for (sum, more) in [(&mut self.put, &other.put), (&mut self.head, &other.head), (&mut self.copy, &other.copy)] {
+            for (class, count) in more {
+                *sum.entry(class.clone()).or_default() += count;
+            }
+        }
+    }
+}
+
+/// A camera-day is listed, its parts are put and looked at, it is listed again and its members are deleted.
+pub(super) fn of_bundle(members: &[&Held], archive: &config::Archive, today: NaiveDate) -> (Cost, Vec<Warning>) {
+    let bytes: u64 = members.iter().map(|member| member.size).sum();
+    let parts = bytes.div_ceil(archive.part_size.max(1)).max(1);
+    let pages = pages(members);
+    let index_and_bundle = || {
+        let mut requests = BTreeMap::from([(STANDARD.to_owned(), parts)]);
+        *requests.entry(archive.class.clone()).or_default() += parts;
+        requests
+    };
+    let requests = Requests {
+        // One page more: what the archive's folder holds of the day.
+        list: 2 * pages + 1,
+        put: index_and_bundle(),
+        head: index_and_bundle(),
+        copy: BTreeMap::new(),
+        delete: pages,
+    };
+
+    let tar: u64 = members.iter().map(|member| member_bytes(member)).sum::<u64>() + parts * TAR_END_BYTES;
+    let index: u64 = members.iter().map(|member| index_bytes(member)).sum();
+    let stored = prices::real(parts) * prices::storage_month(&archive.class, tar.div_ceil(parts))
+        + prices::storage_month(STANDARD, index);
+    let get = |member: &&Held| prices::request(Request::Get, &member.class) + prices::read(&member.class, member.size);
+    let download = members.iter().map(get).sum::<f64>() + prices::egress(bytes);
+    let (early, warnings) = going(members, Some(&archive.class), today);
+    let now = requests.price() + early;
+    (Cost { requests, now, monthly: stored - storage(members), download }, warnings)
+}
+
+/// One copy an object.
+pub(super) fn of_transition(objects: &[&Held], class: &str, today: NaiveDate) -> (Cost, Vec<Warning>) {
+    let copies: u64 = objects.iter().map(|_| 1).sum();
+    let requests =
+        Requests { list: pages(objects), copy: BTreeMap::from([(class.to_owned(), copies)]), ..Requests::default() };
+    let stored: f64 = objects.iter().map(|object| prices::storage_month(class, object.size)).sum();
+    let read: f64 = objects.iter().map(|object| prices::read(&object.class, object.size)).sum();
+    let (early, warnings) = going(objects, Some(class), today);
+    let now = requests.price() + read + early;
+    (Cost { requests, now, monthly: stored - storage(objects), download: 0.0 }, warnings)
+}
+
+/// Deletions are free.
+pub(super) fn of_expiry(objects: &[&Held], today: NaiveDate) -> (Cost, Vec<Warning>) {
+    let pages = pages(objects);
+    let requests = Requests { list: pages, delete: pages, ..Requests::default() };
+    let (early, warnings) = going(objects, None, today);
+    let now = requests.price() + early;
+    // Not `-storage`, which for nothing is a minus zero that people see.
+    (Cost { requests, now, monthly: 0.0 - storage(objects), download: 0.0 }, warnings)
+}
+
+fn pages(objects: &[&Held]) -> u64 {
+    u64::try_from(objects.len()).unwrap_or(u64::MAX).div_ceil(KEYS_A_REQUEST).max(1)
+}
+
+fn storage(objects: &[&Held]) -> f64 {
+    objects.iter().map(|object| prices::storage_month(&object.class, object.size)).sum()
+}
+
+fn member_bytes(member: &Held) -> u64 {
+    member.size.div_ceil(BLOCK_BYTES) * BLOCK_BYTES + MEMBER_HEADER_BYTES
+}
+
+fn index_bytes(member: &Held) -> u64 {
+    INDEX_ENTRY_BYTES + INDEX_NAMES * u64::try_from(member.key.len()).unwrap_or(u64::MAX)
+}
+
+/// What it costs that `objects` leave their classes, deleted or overwritten, with what is to be said of that and of
+/// classes without a price.
+fn going(objects: &[&Held], target: Option<&str>, today: NaiveDate) -> (f64, Vec<Warning>) {
+    let mut warnings = Vec::new();
+    for object in objects {
+        let class = object.class.clone();
+        let age = u32::try_from((today - object.written_at.date_naive()).num_days()).unwrap_or(0);
+        if let Some(dollars) = prices::early(&class, object.size, age) {
+            let why = Why::Early { minimum_days: prices::minimum_days(&class), class };
+            warnings.push(Warning { dollars, ..Warning::about(why, object.size) });
+        }
+    }
+    let dollars = warnings.iter().map(|warning| warning.dollars).fold(0.0, |sum, dollars| sum + dollars);
+    let classes: BTreeSet<&str> = objects.iter().map(|object| object.class.as_str()).chain(target).collect();
+    let unpriced = classes.into_iter().filter(|class| !prices::is_known(class));
+    warnings.extend(unpriced.map(|class| Warning::new(Why::Unpriced { class: class.to_owned() })));
+    (dollars, merge(warnings))
+}
