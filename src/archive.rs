@@ -21,5 +21,5 @@ mod read;
 
 pub use index::{Index, Member, Note};
 pub use local::{Fetched, clear_spools};
-pub use make::{MOST_BUNDLED, Made, archive_day, list_day};
+pub use make::{Made, archive_day, list_day};
 pub use read::{Held, Shelf, fetch_member, load_index, rebuild_index, shelf, shelves, taken_of};

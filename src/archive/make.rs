@@ -15,10 +15,7 @@ use crate::config::{self, Archive};
 use crate::ingest::Context;
 use crate::key::{ObjectKey, Part, What};
 use crate::ledger;
-
-/// The largest object that goes up in one request, in bytes, with room for the end of the tar (S3 User Guide, "Uploading
-/// objects").
-pub const MOST_BUNDLED: u64 = (5 << 30) - (1 << 20);
+use crate::retention::LARGEST_MEMBER_BYTES;
 
 /// What a member's header takes in the tar at most, in bytes, but for names and events beyond the usual.
 const HEADER_BYTES: u64 = 2048;
@@ -177,7 +174,7 @@ impl Work<'_> {
         let mut all: Vec<Wanted> = Vec::with_capacity(loose.len());
         for object in loose {
             let name = object.key.strip_prefix(&prefix).unwrap_or_default().to_owned();
-            if object.size > MOST_BUNDLED {
+            if object.size > LARGEST_MEMBER_BYTES {
                 self.made.left.push(format!("{}: larger than the 5 GiB that one request can carry", object.key));
             } else if !bundle::is_member_name(&name) {
                 self.made.left.push(format!("{}: its name cannot be one in a tar", object.key.escape_debug()));
