@@ -17,6 +17,7 @@ use crate::config::{Config, Problems};
 use crate::ingest::Context;
 use crate::{daemon, journal, key};
 
+mod arrange;
 mod classify;
 mod doctor;
 mod holdings;
@@ -78,6 +79,8 @@ enum Command {
     List(holdings::List),
     /// Download captures
     Get(holdings::Get),
+    /// File objects that lie unsorted below a camera into their date folders
+    Arrange(arrange::Arrange),
     /// Show what the daemon does now
     Status,
 }
@@ -174,6 +177,7 @@ async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyho
         Command::Days { camera } => holdings::days(out, context, &camera).await,
         Command::List(list) => list.run(out, context).await,
         Command::Get(get) => get.run(out, context).await,
+        Command::Arrange(arrange) => arrange.run(out, context).await,
         Command::Run | Command::Check | Command::Classify { .. } | Command::Status => Ok(()),
     }
 }

@@ -47,6 +47,7 @@ pub mod kept;
 pub mod ledger;
 
 pub mod archive;
+pub mod arrange;
 
 pub mod daemon;
 pub mod journal;

@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 
+mod arrange;
 mod check;
 mod classify;
 mod doctor;
