@@ -212,10 +212,8 @@ async fn copy(context: &Context, camera: &str, object: &Object) -> Result<Step, 
     let conflict = "that key holds other bytes; look at both, and remove the one that is not wanted";
     if let Some(head) = context.bucket.head(target.as_str()).await.map_err(refused)? {
         // An earlier run was ended before it could delete, or somebody stored something else there.
-        return match is_copy(context, object, &target, &head).await.map_err(refused)? {
-            true => Ok(Step::Copied(target)),
-            false => Err(stays(Outcome::Conflict, conflict.into())),
-        };
+        let is_copy = is_copy(context, object, &target, &head).await.map_err(refused)?;
+        return if is_copy { Ok(Step::Copied(target)) } else { Err(stays(Outcome::Conflict, conflict.into())) };
     }
     if is_cold(&object.storage_class) {
         let head = context.bucket.head(&object.key).await.map_err(refused)?;

@@ -23,6 +23,7 @@ mod doctor;
 mod holdings;
 mod status;
 mod upload;
+mod verify;
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
 #[derive(Debug, Parser)]
@@ -81,6 +82,8 @@ enum Command {
     Get(holdings::Get),
     /// File objects that lie unsorted below a camera into their date folders
     Arrange(arrange::Arrange),
+    /// Hold the ledger and the indexes of bundles against the bucket
+    Verify(verify::Verify),
     /// Show what the daemon does now
     Status,
 }
@@ -178,6 +181,7 @@ async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyho
         Command::List(list) => list.run(out, context).await,
         Command::Get(get) => get.run(out, context).await,
         Command::Arrange(arrange) => arrange.run(out, context).await,
+        Command::Verify(verify) => verify.run(out, context).await,
         Command::Run | Command::Check | Command::Classify { .. } | Command::Status => Ok(()),
     }
 }

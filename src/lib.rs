@@ -48,6 +48,7 @@ pub mod ledger;
 
 pub mod archive;
 pub mod arrange;
+pub mod verify;
 
 pub mod daemon;
 pub mod journal;

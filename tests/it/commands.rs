@@ -17,6 +17,7 @@ mod doctor;
 mod holdings;
 mod status;
 mod upload;
+mod verify;
 
 /// A box with a configuration, a drop folder and a bucket of its own.
 struct Site {
