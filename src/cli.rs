@@ -18,6 +18,7 @@ use crate::config::{Config, Problems};
 use crate::ingest::Context;
 use crate::{daemon, journal, key};
 
+mod arrange;
 mod aws_template;
 mod classify;
 mod dates;
@@ -26,6 +27,7 @@ mod holdings;
 mod rotate;
 mod status;
 mod upload;
+mod verify;
 
 use dates::Dates;
 
@@ -88,6 +90,10 @@ enum Command {
     Archive(rotate::Archive),
     /// Run the whole rotation now: bundle, transition, expire, local copies
     Rotate(rotate::Rotate),
+    /// File objects that lie unsorted below a camera into their date folders
+    Arrange(arrange::Arrange),
+    /// Hold the ledger and the indexes of bundles against the bucket
+    Verify(verify::Verify),
     /// Show what the daemon does now
     Status,
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
@@ -191,6 +197,8 @@ async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyho
         Command::Days { camera } => holdings::days(out, context, &camera).await,
         Command::List(list) => list.run(out, context).await,
         Command::Get(get) => get.run(out, context).await,
+        Command::Arrange(arrange) => arrange.run(out, context).await,
+        Command::Verify(verify) => verify.run(out, context).await,
         Command::Archive(archive) => archive.run(out, context).await,
         Command::Rotate(rotate) => rotate.run(out, context).await,
         Command::Run | Command::Check | Command::Classify { .. } | Command::Status | Command::AwsTemplate { .. } => {

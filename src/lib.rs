@@ -47,8 +47,10 @@ pub mod kept;
 pub mod ledger;
 
 pub mod archive;
+pub mod arrange;
 pub mod retention;
 pub mod rotate;
+pub mod verify;
 
 pub mod daemon;
 pub mod journal;

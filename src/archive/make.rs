@@ -239,14 +239,7 @@ impl Work<'_> {
     /// Puts index and bundle, and makes sure of both.
     async fn put(&mut self, index: &Index, inputs: &Arc<[Input]>) -> anyhow::Result<()> {
         let context = self.context;
-        let text: Arc<[u8]> = index.to_json()?.into();
-        let index_key = ObjectKey::from(context.layout.archive_key(&index.part, What::Index));
-        let source = stream_of(text.len() as u64, sha256(&text), {
-            let text = Arc::clone(&text);
-            move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&text))))
-        });
-        let put = self.put_one(&index_key, &source, Self::about(index, &source, "application/json", INDEX_CLASS));
-        put.await.with_context(|| format!("failed to put index {index_key}"))?;
+        let stored = put_index(context, index).await?;
 
         let mut digest = [0; 32];
         hex::decode_to_slice(&index.bundle.sha256, &mut digest).context("failed to read SHA-256")?;
@@ -260,14 +253,11 @@ impl Work<'_> {
             config::ArchiveFormat::TarZst => "application/zstd",
         };
         let key = ObjectKey::from(index.bundle.key.clone());
-        let put = self.put_one(&key, &source, Self::about(index, &source, kind, &self.archive.class));
+        let put = put_one(context, &key, &source, about(index, &source, kind, &self.archive.class));
         put.await.with_context(|| format!("failed to put bundle {key}"))?;
 
         self.confirm(index, Some(&self.archive.class)).await?;
-        let head = context.bucket.head(index_key.as_str()).await?.context("the index is not there after it was put")?;
-        if head.size != text.len() as u64 || head.is(&hex::encode(sha256(&text))) != Some(true) {
-            bail!("the store does not hold index {index_key} as it was put; nothing is deleted");
-        }
+        confirm_index(context, &stored).await?;
         let bundled = ledger::Bundled {
             bundled_at: self.now(),
             key: index.bundle.key.clone(),
@@ -281,27 +271,6 @@ impl Work<'_> {
         self.made.bytes += index.bundle.size;
         self.made.members += index.members.len() as u64;
         Ok(())
-    }
-
-    async fn put_one(&self, key: &ObjectKey, source: &Source, about: About) -> anyhow::Result<()> {
-        let when = When { now: (self.context.clock)().wall, patience: Patience::Ordinary };
-        match self.context.bucket.put_new(key, source, &about, when).await? {
-            Put::Stored | Put::AlreadyThere => Ok(()),
-            Put::Conflict => {
-                Err(anyhow!("the key holds other bytes; look at it with `hk-aws verify`, nothing is deleted"))
-            }
-        }
-    }
-
-    fn about(index: &Index, source: &Source, content_type: &str, class: &str) -> About {
-        let metadata = vec![
-            ("camera", index.part.camera.clone()),
-            ("archive", index.part.date.to_string()),
-            ("members", index.members.len().to_string()),
-            ("sha256", hex::encode(source.sha256)),
-        ];
-        let tags = vec![("camera", index.part.camera.clone()), ("archive", index.part.date.to_string())];
-        About { content_type: content_type.to_owned(), metadata, tags, class: Some(class.to_owned()) }
     }
 
     /// Makes sure that the store holds a bundle, whole and in its class.
@@ -364,6 +333,59 @@ impl Work<'_> {
 
 /// The class of indexes: they are read whenever somebody looks for a picture.
 const INDEX_CLASS: &str = "STANDARD";
+
+/// An index as it was put.
+struct StoredIndex {
+    key: ObjectKey,
+    size: u64,
+    sha256: [u8; 32],
+}
+
+/// Puts an index that is not there, and makes sure of it.
+///
+/// # Errors
+/// Where it cannot be put, or the key holds other bytes.
+pub async fn store_index(context: &Context, index: &Index) -> anyhow::Result<()> {
+    let stored = put_index(context, index).await?;
+    confirm_index(context, &stored).await
+}
+
+async fn put_index(context: &Context, index: &Index) -> anyhow::Result<StoredIndex> {
+    let text: Arc<[u8]> = index.to_json()?.into();
+    let key = ObjectKey::from(context.layout.archive_key(&index.part, What::Index));
+    let (size, sha256) = (text.len() as u64, sha256(&text));
+    let source = stream_of(size, sha256, move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&text)))));
+    let put = put_one(context, &key, &source, about(index, &source, "application/json", INDEX_CLASS));
+    put.await.with_context(|| format!("failed to put index {key}"))?;
+    Ok(StoredIndex { key, size, sha256 })
+}
+
+async fn confirm_index(context: &Context, StoredIndex { key, size, sha256 }: &StoredIndex) -> anyhow::Result<()> {
+    let head = context.bucket.head(key.as_str()).await?.context("the index is not there after it was put")?;
+    if head.size != *size || head.is(&hex::encode(sha256)) != Some(true) {
+        bail!("the store does not hold index {key} as it was put; nothing is deleted");
+    }
+    Ok(())
+}
+
+async fn put_one(context: &Context, key: &ObjectKey, source: &Source, about: About) -> anyhow::Result<()> {
+    let when = When { now: (context.clock)().wall, patience: Patience::Ordinary };
+    match context.bucket.put_new(key, source, &about, when).await? {
+        Put::Stored | Put::AlreadyThere => Ok(()),
+        Put::Conflict => Err(anyhow!("the key holds other bytes; look at it with `hk-aws verify`, nothing is deleted")),
+    }
+}
+
+fn about(index: &Index, source: &Source, content_type: &str, class: &str) -> About {
+    let metadata = vec![
+        ("camera", index.part.camera.clone()),
+        ("archive", index.part.date.to_string()),
+        ("members", index.members.len().to_string()),
+        ("sha256", hex::encode(source.sha256)),
+    ];
+    let tags = vec![("camera", index.part.camera.clone()), ("archive", index.part.date.to_string())];
+    About { content_type: content_type.to_owned(), metadata, tags, class: Some(class.to_owned()) }
+}
 
 /// Whether a failure passes by itself, or is about more than one object.
 fn passes(error: &anyhow::Error) -> bool {

@@ -62,15 +62,17 @@ struct Holding {
     partial: bool,
 }
 
-pub(super) async fn cameras(out: &Out, context: &Context) -> anyhow::Result<()> {
+/// The cameras in the bucket.
+pub(super) async fn camera_names(context: &Context) -> anyhow::Result<Vec<String>> {
     let prefix = context.layout.prefix();
     let folders = folders(context, prefix).await?;
+    let names = folders.iter().map(|folder| folder[prefix.len()..].trim_end_matches('/').to_owned());
     // A key that begins with `/` lies in a folder without a name.
-    let cameras: Vec<&str> = folders
-        .iter()
-        .map(|folder| folder[prefix.len()..].trim_end_matches('/'))
-        .filter(|name| !name.is_empty())
-        .collect();
+    Ok(names.filter(|name| !name.is_empty()).collect())
+}
+
+pub(super) async fn cameras(out: &Out, context: &Context) -> anyhow::Result<()> {
+    let cameras = camera_names(context).await?;
     for camera in &cameras {
         #[derive(Serialize)]
         struct Camera<'a> {

@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 
+mod arrange;
 mod aws_template;
 mod check;
 mod classify;
@@ -18,6 +19,7 @@ mod holdings;
 mod rotate;
 mod status;
 mod upload;
+mod verify;
 
 /// A box with a configuration, a drop folder and a bucket of its own.
 struct Site {

@@ -297,6 +297,11 @@ impl MemoryS3 {
         self.wire.shared.change(|state| edit(state.objects.get_mut(key).expect("the object to edit exists")));
     }
 
+    /// Deletes the object under `key` behind the clients' backs.
+    pub(crate) fn remove(&self, key: &str) {
+        self.wire.shared.change(|state| state.objects.remove(key).expect("the object to delete exists"));
+    }
+
     /// Returns key and id of every multipart upload that was neither completed nor aborted.
     pub(crate) fn uploads(&self) -> Vec<(String, String)> {
         self.wire.shared.state().uploads.iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
