@@ -449,7 +449,7 @@ async fn transition(
             // The next run sees what it is now.
             Copied::Changed => {}
             Copied::TooLarge => {
-                outcome.failures.push(format!("{key}: larger than the 5 GiB that one request can copy"))
+                outcome.failures.push(format!("{key}: larger than the 5 GiB that one request can copy"));
             }
         }
     }
@@ -495,7 +495,7 @@ async fn unlocked(context: &Context, keys: Vec<String>, outcome: &mut Outcome) -
         let Some(head) = context.bucket.head(&key).await? else { continue };
         match head.locked_until {
             Some(until) if until > now => {
-                outcome.failures.push(format!("{key}: a lock holds it until {}", until.date_naive()))
+                outcome.failures.push(format!("{key}: a lock holds it until {}", until.date_naive()));
             }
             _ => free.push(key),
         }

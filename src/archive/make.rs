@@ -127,7 +127,7 @@ impl Work<'_> {
                 Err(error) => bail!("{}: {error:#}; remove it, there is no bundle to it", index_object.key),
             };
             if held.bundle.is_some() {
-                match self.confirm(&index, None).await {
+                match self.confirm(&index, false).await {
                     Ok(()) => indexes.push(index),
                     Err(error) => self.made.left.push(format!("{error:#}; nothing of it is deleted")),
                 }
@@ -256,7 +256,7 @@ impl Work<'_> {
         let put = put_one(context, &key, &source, about(index, &source, kind, &self.archive.class));
         put.await.with_context(|| format!("failed to put bundle {key}"))?;
 
-        self.confirm(index, Some(&self.archive.class)).await?;
+        self.confirm(index, true).await?;
         confirm_index(context, &stored).await?;
         let bundled = ledger::Bundled {
             bundled_at: self.now(),
@@ -273,17 +273,16 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes sure that the store holds a bundle, whole and in its class.
-    async fn confirm(&self, index: &Index, class: Option<&str>) -> anyhow::Result<()> {
+    /// Makes sure that the store holds a bundle, whole and in its class; one that is not `fresh` may have moved on.
+    async fn confirm(&self, index: &Index, fresh: bool) -> anyhow::Result<()> {
         let bundle = &index.bundle;
         let head = self.context.bucket.head(&bundle.key).await?;
         let head = head.with_context(|| format!("{} is not there", bundle.key))?;
         if head.size != bundle.size || head.is(&bundle.sha256) != Some(true) {
             bail!("{} is not the bundle that its index describes: it was altered", bundle.key);
         }
-        if let Some(class) = class
-            && head.storage_class != class
-        {
+        let (class, captures) = (&self.archive.class, &self.context.config.s3.storage_class);
+        if head.storage_class != *class && (fresh || head.storage_class == *captures) {
             bail!(
                 "the store holds {} in class {} instead of {class}, which it may not know: correct rotate.archive.class; \
                  nothing is deleted",

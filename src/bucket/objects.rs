@@ -98,7 +98,7 @@ pub enum RestoreAsked {
 pub enum Copied {
     /// Done.
     Done,
-    /// The source has changed since it was looked at, or is gone.
+    /// The source has changed since it was looked at, or is gone; or something came under the target's key.
     Changed,
     /// It is larger than one request can copy.
     TooLarge,
@@ -159,6 +159,8 @@ impl Bucket {
             .copy_source(format!("{}/{}", self.config.bucket, percent(key.as_bytes(), plain)))
             .copy_source_if_match(format!("\"{etag}\""))
             .key(target)
+            // Of AWS it is known that it looks at this for a copy, too.
+            .set_if_none_match((target != key && self.config.endpoint_url.is_none()).then(|| "*".to_owned()))
             .metadata_directive(MetadataDirective::Copy)
             .tagging_directive(TaggingDirective::Copy)
             .storage_class(StorageClass::from(class))

@@ -132,8 +132,8 @@ async fn a_copy_that_is_missing_or_differs_is_fetched_and_no_other() {
     std::fs::write(site.path("state/kept").join(key(CAMERA, 2)), content(1)).unwrap();
     std::fs::write(site.path("state/kept").join(key(CAMERA, 3)), bytes(99, content(3).len())).unwrap();
     let made = bundle(&site, &Archive::default()).await.unwrap();
-    let size = [1, 2, 3].iter().map(|number| content(*number).len() as u64).sum();
-    assert_eq!(made.fetched, archive::Fetched { objects: 3, bytes: size });
+    let bytes = [1, 2, 3].iter().map(|number| content(*number).len() as u64).sum();
+    assert_eq!(made.fetched, archive::Fetched { objects: 3, bytes });
     assert_eq!(site.s3.count("GetObject"), 3);
     assert_eq!((members(&site.s3), loose(&site.s3)), (expected(5), vec![]));
     let left: Vec<_> =
@@ -145,13 +145,13 @@ async fn a_copy_that_is_missing_or_differs_is_fetched_and_no_other() {
 async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
     let site = stored(Settings::default(), 5).await;
     let context = context(&site).await;
-    let held = Fault::hang("PutObject").on_key(|key| key.ends_with(".tar"));
+    let held = Fault::hang("PutObject").on_key(|key| key.ends_with("24.tar"));
     site.s3.fault(held);
     let archive = Archive::default();
     let bundling = archive_day(&context, &archive, CAMERA, date());
     let meddling = async {
         let under_way =
-            |state: &crate::support::s3::State| state.requests().iter().any(|request| request.key.ends_with(".tar"));
+            |state: &crate::support::s3::State| state.requests().iter().any(|request| request.key.ends_with("24.tar"));
         site.s3.wait_for(under_way, crate::support::site::DEADLINE).await;
         site.s3.insert(&key(CAMERA, 2), bytes(77, content(2).len()));
         site.s3.clear_faults();
@@ -168,14 +168,18 @@ async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
 #[tokio::test]
 async fn i4_nothing_is_deleted_where_the_store_does_not_hold_what_was_put() {
     for (class, operation, fault) in [
-        ("GLACIER", "PutObject", Fault::fail("PutObject", 500, "InternalError").on_key(|key| key.ends_with(".tar"))),
-        ("GLACIER", "HeadObject", Fault::fail("HeadObject", 404, "NotFound").on_key(|key| key.ends_with(".tar"))),
-        ("GLACIER", "HeadObject", Fault::fail("HeadObject", 403, "Forbidden").on_key(|key| key.ends_with(".json"))),
+        ("GLACIER", "PutObject", Fault::fail("PutObject", 500, "InternalError").on_key(|key| key.ends_with("24.tar"))),
+        ("GLACIER", "HeadObject", Fault::fail("HeadObject", 404, "NotFound").on_key(|key| key.ends_with("24.tar"))),
+        (
+            "GLACIER",
+            "HeadObject",
+            Fault::fail("HeadObject", 403, "Forbidden").on_key(|key| key.ends_with("index.json")),
+        ),
         ("GLACIER", "ListObjectsV2", Fault::fail("ListObjectsV2", 503, "SlowDown")),
         (
             "NO_SUCH",
             "PutObject",
-            Fault::fail("PutObject", 400, "InvalidStorageClass").on_key(|key| key.ends_with(".tar")),
+            Fault::fail("PutObject", 400, "InvalidStorageClass").on_key(|key| key.ends_with("24.tar")),
         ),
     ] {
         let site = stored(Settings::default(), 3).await;

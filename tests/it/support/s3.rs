@@ -59,6 +59,18 @@ pub(crate) enum Conditions {
     Refused,
 }
 
+/// What the bucket says of versions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// There are none.
+    #[default]
+    None,
+    /// It keeps them.
+    Kept,
+    /// It keeps them, and can lock them.
+    Locked,
+}
+
 /// What a request asked for and what became of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -158,10 +170,8 @@ pub(crate) struct State {
     cleared: u64,
     /// The number in the next upload id.
     next_upload: u64,
-    /// Whether the bucket says that it keeps versions; it keeps none.
-    versioned: bool,
-    /// Whether the bucket says that it locks objects.
-    locks: bool,
+    /// What the bucket says of versions; it keeps none.
+    versions: Versions,
     /// By how many seconds the server's clock is ahead of this machine's.
     clock_ahead: i64,
 }
@@ -327,9 +337,9 @@ impl MemoryS3 {
         self.wire.shared.change(|state| state.trusting = true);
     }
 
-    /// Says from now on that the bucket keeps versions, and maybe locks objects.
-    pub(crate) fn keep_versions(&self, and_lock: bool) {
-        self.wire.shared.change(|state| (state.versioned, state.locks) = (true, and_lock));
+    /// Says this of versions from now on.
+    pub(crate) fn keep_versions(&self, versions: Versions) {
+        self.wire.shared.change(|state| state.versions = versions);
     }
 
     /// Dates answers by a clock that is so many seconds ahead.
