@@ -437,6 +437,12 @@ async fn transition(
 ) -> anyhow::Result<()> {
     let Some(transition) = &policy.transition else { return Ok(()) };
     let objects = due(context, policy, Action::Transition, camera, date).await?;
+    // Where the bucket does not tell whether it keeps versions, its objects do.
+    if let Some(first) = objects.first()
+        && context.bucket.head(&first.key).await?.is_some_and(|head| head.versioned)
+    {
+        bail!("{VERSIONED}");
+    }
     let copying = objects.iter().map(|object| async move {
         let Object { key, size, etag, .. } = object;
         let copied = context.bucket.copy(key, *size, etag, key, &transition.class).await;

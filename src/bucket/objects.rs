@@ -237,6 +237,8 @@ where
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if status(&error) == Some(403) => Ok(None),
+        // An answer that is none: moto's.
+        Err(error) if status(&error) == Some(200) => Ok(None),
         // A store without such things.
         Err(error) if matches!(status(&error), Some(405 | 501)) => Ok(Some(false)),
         Err(error) => Err(Refusal::of(what, &error)),
