@@ -104,11 +104,11 @@ async fn run_with(
             tracing::warn!("{} cannot be tried yet: {refusal}", asked.describe());
         }
     }));
-    let ingest = Ingest::new(context);
+    let ingest = Ingest::new(Arc::clone(&context));
     let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
     // Each task ends with this function, however it ends.
     let teller = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, config.runtime_dir.clone(), ready)));
-    let report = Report { snapshot, beat: watchdog() };
+    let report = Report { snapshot, beat: watchdog(), context: watch::Sender::new(context) };
     let told_stop = stop.clone();
     let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
         told_stop.cancelled().await;
