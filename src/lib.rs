@@ -46,6 +46,8 @@ pub mod ingest;
 pub mod kept;
 pub mod ledger;
 
+pub mod schedule;
+
 pub mod daemon;
 pub mod journal;
 pub mod status;
