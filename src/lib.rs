@@ -8,6 +8,7 @@
 //!                             every `rescan` --------+--> DropFolder::scan -> Queue::observe -> due, newest first
 //!                                                              ^ outcome                         | at most `concurrency`
 //!    keep or delete locally <- ledger line <- confirmed <- Bucket::put_new <- classify: camera, taken, event
+//!  schedule (cron) --> rotate
 //! ```
 //!
 //! # Invariants
@@ -46,6 +47,7 @@ pub mod ingest;
 pub mod kept;
 pub mod ledger;
 
+pub mod rotate;
 pub mod schedule;
 
 pub mod daemon;
