@@ -2,9 +2,10 @@
 //!
 //! Data goes to stdout, everything else to stderr. With `--json`: one document, or one object a line for lists.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -20,6 +21,7 @@ use crate::{daemon, journal, key};
 mod classify;
 mod doctor;
 mod holdings;
+mod restore;
 mod status;
 mod upload;
 
@@ -69,15 +71,31 @@ enum Command {
     Upload(upload::Upload),
     /// List the cameras that the bucket holds captures of
     Cameras,
-    /// List the days that the bucket holds captures of
+    /// List the days that the bucket holds captures of, archived ones too
     Days {
         /// As `cameras` lists it
         camera: String,
     },
-    /// List captures in the bucket
+    /// List captures in the bucket, loose ones and those in bundles
+    #[command(
+        after_help = "A capture in a bundle has its key in the field `bundle` of --json. A bundle without an index \
+                            is listed itself; `get` unpacks it whole."
+    )]
     List(holdings::List),
-    /// Download captures
+    /// Download captures, loose ones and those in bundles, of which only their bytes move
+    #[command(
+        after_help = "What is in the folder already counts as done: a download that broke off can be run again. \
+                            No file is ever replaced."
+    )]
     Get(holdings::Get),
+    /// Ask for archived days out of a cold class, wait for them, and download them
+    #[command(
+        after_help = "What was asked for goes on without this command: run it again to wait for it, and nothing \
+                            is asked for twice. With --json: one object a bundle, or a capture that is cold by itself, \
+                            with its `key` and its `state`, one of begun, ongoing, restored (then `until`), readable, \
+                            failed; with --wait the last one. With --to, then one object a capture, as of `get`."
+    )]
+    Restore(restore::Restore),
     /// Show what the daemon does now
     Status,
 }
@@ -94,6 +112,52 @@ struct Day {
 
 fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
     text.parse().map_err(|_| "not a date as YYYY-MM-DD")
+}
+
+/// A day, or all days from one to another, as commands take them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dates {
+    first: NaiveDate,
+    last: NaiveDate,
+}
+
+/// Most days between two dates, so that a slip of the pen does not ask for a century.
+const MOST_DAYS: i64 = 366;
+
+impl Dates {
+    /// Each of them, in order.
+    fn days(&self) -> impl Iterator<Item = NaiveDate> + use<> {
+        let last = self.last;
+        self.first.iter_days().take_while(move |date| *date <= last)
+    }
+
+    fn is_one_day(&self) -> bool {
+        self.first == self.last
+    }
+}
+
+impl FromStr for Dates {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once("..").unwrap_or((text, text));
+        let read = |date: &str| {
+            date.parse().map_err(|_| "not a date as YYYY-MM-DD, nor two of them as YYYY-MM-DD..YYYY-MM-DD")
+        };
+        let dates = Self { first: read(first)?, last: read(last)? };
+        match (dates.last - dates.first).num_days() + 1 {
+            ..=0 => Err(format!("{last} is before {first}")),
+            days if days > MOST_DAYS => Err(format!("{days} days; {MOST_DAYS} at most")),
+            _ => Ok(dates),
+        }
+    }
+}
+
+impl Display for Dates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first)?;
+        if self.is_one_day() { Ok(()) } else { write!(f, "..{}", self.last) }
+    }
 }
 
 /// Some of the work failed; what did was named on stderr.
@@ -174,6 +238,7 @@ async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyho
         Command::Days { camera } => holdings::days(out, context, &camera).await,
         Command::List(list) => list.run(out, context).await,
         Command::Get(get) => get.run(out, context).await,
+        Command::Restore(restore) => restore.run(out, context).await,
         Command::Run | Command::Check | Command::Classify { .. } | Command::Status => Ok(()),
     }
 }
@@ -245,6 +310,22 @@ mod tests {
         ] {
             let cli = Cli::try_parse_from(line).unwrap();
             assert!(cli.json && cli.config == *"c.yaml");
+        }
+    }
+
+    #[test]
+    fn dates_are_one_day_or_all_from_one_to_another() {
+        let read = |text: &str| text.parse::<Dates>();
+        for (text, days) in [("2022-02-24", 1), ("2022-02-27..2022-03-02", 4), ("2022-02-24..2022-02-24", 1)] {
+            let dates = read(text).unwrap();
+            assert_eq!(dates.days().count(), days, "{text}");
+            assert_eq!(read(&dates.to_string()), Ok(dates));
+        }
+        assert_eq!(read("2024-01-01..2024-12-31").unwrap().days().count(), 366);
+        for text in
+            ["2022-02-30", "2022-02-24..", "..2022-02-24", "2022-02-24..2022-02-23", "2022-01-01..2023-01-02", "x"]
+        {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 

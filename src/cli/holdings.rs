@@ -25,7 +25,7 @@ mod list;
 mod place;
 mod unpack;
 
-pub(super) use get::{Get, Order, Tally, fetch};
+pub(super) use get::{Get, Order, Tally, check_room, fetch};
 pub(super) use list::List;
 
 /// Requests at the same time: more hide the way to the store and nothing else.
