@@ -21,6 +21,7 @@ mod classify;
 mod doctor;
 mod holdings;
 mod holdings_archived;
+mod restore;
 mod status;
 mod upload;
 
