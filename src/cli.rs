@@ -126,12 +126,11 @@ const MOST_DAYS: i64 = 366;
 
 impl Dates {
     /// Each of them, in order.
-    fn days(&self) -> impl Iterator<Item = NaiveDate> + use<> {
-        let last = self.last;
-        self.first.iter_days().take_while(move |date| *date <= last)
+    fn days(self) -> impl Iterator<Item = NaiveDate> {
+        self.first.iter_days().take_while(move |date| *date <= self.last)
     }
 
-    fn is_one_day(&self) -> bool {
+    fn is_one_day(self) -> bool {
         self.first == self.last
     }
 }

@@ -151,8 +151,8 @@ async fn open(context: &Context, shelf: Shelf) -> Vec<Bundle> {
         Some((part, object, format, held.index.is_some()))
     });
     let opened = futures_util::stream::iter(held).map(|(part, object, format, has_index)| async move {
-        let content = if has_index { read_index(context, &part, &object, format).await } else { Content::NoIndex };
-        Bundle { object, format, content }
+        let members = if has_index { read_index(context, &part, &object, format).await } else { Content::NoIndex };
+        Bundle { object, format, content: members }
     });
     opened.buffered(AT_ONCE).collect().await
 }

@@ -21,15 +21,12 @@ use crate::archive;
 use crate::bucket::{self, Head, Object, Refusal, RestoreAsked, Tier, Verdict, is_cold, poll_interval};
 use crate::ingest::Context;
 
+mod price;
+
+use price::{copy_price, money, restore_price};
+
 /// Requests at the same time.
 const AT_ONCE: usize = 8;
-
-/// A gigabyte, as prices count it.
-const GB: f64 = (1_u64 << 30) as f64;
-
-/// What a gigabyte costs for a month in the standard class, where a restored copy lies, in dollars (list price,
-/// us-east-1, October 2025).
-const STANDARD_GB_MONTH: f64 = 0.023;
 
 #[derive(Debug, Args)]
 pub(super) struct Restore {
@@ -138,7 +135,7 @@ impl Restore {
     }
 
     fn all_days(&self) -> BTreeSet<NaiveDate> {
-        self.dates.iter().flat_map(Dates::days).collect()
+        self.dates.iter().flat_map(|dates| dates.days()).collect()
     }
 
     /// Finds the bundles of these days, and the captures that are cold by themselves.
@@ -293,7 +290,7 @@ impl Restore {
         let since = (context.clock)().steady;
         let hidden = out.json || out.quiet || !io::stderr().is_terminal();
         let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(wanted.len() as u64) };
-        let (mut said, mut trouble) = (None, String::new());
+        let (mut said, mut trouble, mut refused) = (None, String::new(), false);
         loop {
             let (total, open) = (wanted.len(), wanted.iter().filter(|wanted| is_open(wanted)).count());
             bar.set_position((total - open) as u64);
@@ -306,8 +303,8 @@ impl Restore {
             if open == 0 {
                 break;
             }
-            let waited = (context.clock)().steady.saturating_duration_since(since);
-            tokio::time::sleep(self.poll.map_or_else(|| poll_interval(waited), Duration::from_millis)).await;
+            let elapsed = (context.clock)().steady.saturating_duration_since(since);
+            tokio::time::sleep(self.poll.map_or_else(|| poll_interval(elapsed), Duration::from_millis)).await;
             let open = wanted.iter_mut().filter(|wanted| is_open(wanted));
             let looked = futures_util::stream::iter(open).map(|wanted| async move {
                 let looked = self.look_again(context, wanted).await;
@@ -324,14 +321,17 @@ impl Restore {
                             trouble = why;
                         }
                     }
-                    Err(refusal) => bar.suspend(|| {
-                        wanted.fail(&refusal);
-                        tell("what was asked for goes on without this command; run it again to wait for it");
-                    }),
+                    Err(refusal) => {
+                        bar.suspend(|| wanted.fail(&refusal));
+                        refused = true;
+                    }
                 }
             }
         }
         bar.finish_and_clear();
+        if refused {
+            tell("what was asked for goes on without this command: run it again to wait for it");
+        }
     }
 
     async fn look_again(&self, context: &Context, wanted: &mut Wanted<'_>) -> Result<(), Refusal> {
@@ -454,69 +454,4 @@ fn confirmed() -> anyhow::Result<bool> {
     write!(io::stderr(), "Go ahead? [y/N] ").context("failed to write to the terminal")?;
     io::stdin().lock().read_line(&mut answer).context("failed to read from the terminal")?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
-}
-
-/// What a restore costs in dollars and how long it takes; `None` where the class has no such tier (Amazon S3 pricing,
-/// us-east-1, October 2025; S3 User Guide, "Archive retrieval options").
-fn restore_price(class: &str, tier: Tier, objects: u64, bytes: u64) -> Option<(f64, &'static str)> {
-    let (a_gigabyte, a_thousand, time) = match (class, tier) {
-        ("GLACIER", Tier::Expedited) => (0.03, 10.0, "1 to 5 minutes"),
-        ("GLACIER", Tier::Standard) => (0.01, 0.05, "3 to 5 hours"),
-        ("GLACIER", Tier::Bulk) => (0.0, 0.0, "5 to 12 hours"),
-        ("DEEP_ARCHIVE", Tier::Standard) => (0.02, 0.10, "12 hours"),
-        ("DEEP_ARCHIVE", Tier::Bulk) => (0.0025, 0.025, "48 hours"),
-        _ => return None,
-    };
-    Some((gigabytes(bytes) * a_gigabyte + number(objects) / 1000.0 * a_thousand, time))
-}
-
-/// What the copy costs that can be read for so many days, in dollars.
-fn copy_price(bytes: u64, days: u32) -> f64 {
-    gigabytes(bytes) * STANDARD_GB_MONTH * f64::from(days) / 30.0
-}
-
-fn gigabytes(bytes: u64) -> f64 {
-    number(bytes) / GB
-}
-
-#[expect(clippy::cast_precision_loss, reason = "prices are rounded to cents")]
-fn number(number: u64) -> f64 {
-    number as f64
-}
-
-/// Dollars, with as many digits as say something.
-fn money(dollars: f64) -> String {
-    if dollars <= 0.0 {
-        "nothing".to_owned()
-    } else if dollars < 0.01 {
-        "less than $0.01".to_owned()
-    } else {
-        format!("${dollars:.2}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prices_and_times_are_those_of_the_list() {
-        const GIB: u64 = 1 << 30;
-        for (class, tier, objects, bytes, expected) in [
-            ("GLACIER", Tier::Expedited, 1000, 100 * GIB, Some((13.0, "1 to 5 minutes"))),
-            ("GLACIER", Tier::Standard, 1000, 100 * GIB, Some((1.05, "3 to 5 hours"))),
-            ("GLACIER", Tier::Bulk, 1000, 100 * GIB, Some((0.0, "5 to 12 hours"))),
-            ("DEEP_ARCHIVE", Tier::Standard, 2000, 100 * GIB, Some((2.2, "12 hours"))),
-            ("DEEP_ARCHIVE", Tier::Bulk, 1000, 100 * GIB, Some((0.275, "48 hours"))),
-            ("DEEP_ARCHIVE", Tier::Expedited, 1, GIB, None),
-            ("STANDARD", Tier::Bulk, 1, GIB, None),
-        ] {
-            let price = restore_price(class, tier, objects, bytes);
-            assert_eq!(price.map(|price| price.1), expected.map(|price| price.1), "{class} {tier:?}");
-            let (dollars, wanted) = (price.map_or(0.0, |price| price.0), expected.map_or(0.0, |price| price.0));
-            assert!((dollars - wanted).abs() < 1e-9, "{class} {tier:?}: {dollars}");
-        }
-        assert!((copy_price(30 * GIB, 7) - 0.161).abs() < 1e-9);
-        assert_eq!([0.0, 0.001, 1.234].map(money), ["nothing", "less than $0.01", "$1.23"]);
-    }
 }

@@ -65,6 +65,8 @@ struct Item {
     key: String,
     file: String,
     size: u64,
+    /// The storage class of the object, or of the bundle.
+    class: String,
     source: Source,
 }
 
@@ -77,8 +79,6 @@ enum Source {
 #[derive(Default)]
 struct Held {
     items: Vec<Item>,
-    /// The class of each bundle whose members are known.
-    classes: BTreeMap<String, String>,
     /// Bundles whose members are not known.
     unknown: Vec<(Object, ArchiveFormat)>,
 }
@@ -174,7 +174,9 @@ fn noun(number: usize) -> &'static str {
 /// # Errors
 /// Where it has not.
 pub(in crate::cli) fn check_room(to: &Path, needed: u64) -> anyhow::Result<()> {
-    match Room::at(to) {
+    // Of a folder to come, its nearest one counts: a path from here has none of its own.
+    let absolute = std::path::absolute(to).unwrap_or_else(|_| to.to_owned());
+    match Room::at(&absolute) {
         Some(room) if room.free < needed => bail!(
             "the disk of {} has {} free, and {} are needed: make room, choose a folder on another disk with --to, or name \
              the captures that are wanted",
@@ -197,13 +199,13 @@ async fn look(context: &Context, order: Order<'_>) -> anyhow::Result<Held> {
             key: object.key.clone(),
             file: file_of(context, &object.key),
             size: object.size,
+            class: object.storage_class.clone(),
             source: Source::Object(object),
         });
     }
     for Bundle { object, format, content } in open(context, archive::shelf(context, camera, date).await?).await {
         match content {
             Content::Known(index) => {
-                held.classes.insert(object.key, object.storage_class);
                 let index = Arc::new(index);
                 for member in &index.members {
                     let note = &member.note;
@@ -212,6 +214,7 @@ async fn look(context: &Context, order: Order<'_>) -> anyhow::Result<Held> {
                             key: note.key.clone(),
                             file: file_of(context, &note.key),
                             size: note.size,
+                            class: object.storage_class.clone(),
                             source: Source::Member(Arc::clone(&index), member.clone()),
                         });
                     }
@@ -291,10 +294,10 @@ impl Work<'_> {
             }
         }
         let mut unreadable = HashSet::new();
-        let needed: BTreeSet<&str> = wanted.iter().filter_map(|(item, _)| item.bundle()).collect();
-        for key in needed {
-            let Some(class) = held.classes.get(key).filter(|class| is_cold(class)) else { continue };
-            if self.is_cold(key, class).await {
+        let needed: BTreeMap<&str, &str> =
+            wanted.iter().filter_map(|(item, _)| Some((item.bundle()?, item.class.as_str()))).collect();
+        for (key, class) in needed {
+            if is_cold(class) && self.is_cold(key, class).await {
                 unreadable.insert(key.to_owned());
             }
         }
@@ -336,17 +339,17 @@ impl Work<'_> {
         });
         let mut downloads = std::pin::pin!(downloads.buffered(AT_ONCE));
         while let Some((item, path, done)) = downloads.next().await {
-            match (done, &item.source) {
-                (Ok(()), _) => {
+            match done {
+                Ok(()) => {
                     let line = Downloaded { key: &item.key, to: &path, bundle: item.bundle(), already: false };
                     self.succeed(bar, &line, item.size)?;
                 }
-                (Err(error), Source::Object(object)) if is_not_restored(&error) => {
+                Err(error) if is_not_restored(&error) => {
                     (self.tally.total, self.tally.failed) = (self.tally.total + 1, self.tally.failed + 1);
                     self.cold.captures += 1;
-                    self.cold.classes.insert(object.storage_class.clone());
+                    self.cold.classes.insert(item.class);
                 }
-                (Err(error), _) => {
+                Err(error) => {
                     bar.suspend(|| self.fail(1, format_args!("{}: {error:#}", plain(&item.key))));
                 }
             }

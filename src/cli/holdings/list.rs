@@ -136,7 +136,7 @@ impl Listing<'_> {
         while let Some(date) = first(self) {
             let loose = self.loose.remove(&date).unwrap_or_default();
             let found = match self.shelves.remove(&date) {
-                Some(shelf) => self.merge(date, loose, shelf).await,
+                Some(archived) => self.merge(date, loose, archived).await,
                 None => loose.into_iter().map(|(holding, _)| holding).collect(),
             };
             self.shown += print(self.out, found)?;
@@ -145,11 +145,11 @@ impl Listing<'_> {
     }
 
     /// All that is wanted of a day, once each.
-    async fn merge(&mut self, date: NaiveDate, loose: Vec<(Holding, String)>, shelf: Shelf) -> Vec<Holding> {
+    async fn merge(&mut self, date: NaiveDate, loose: Vec<(Holding, String)>, archived: Shelf) -> Vec<Holding> {
         let identity = |(holding, etag): &(Holding, String)| (holding.key.clone(), holding.size, etag.clone());
         let mut seen: HashSet<Identity> = loose.iter().map(identity).collect();
         let mut found: Vec<Holding> = loose.into_iter().map(|(holding, _)| holding).collect();
-        for Bundle { object, content, .. } in open(self.context, shelf).await {
+        for Bundle { object, content, .. } in open(self.context, archived).await {
             match content {
                 Content::Known(index) => {
                     let Index { part, members, .. } = index;

@@ -5,7 +5,7 @@ use std::io::Write;
 use hk_aws::config::{Archive, ArchiveFormat};
 use serde_json::{Value, json};
 
-use super::{Said, Site, archive, names};
+use super::{Said, Site, archive, names, run};
 use crate::support::s3::Request;
 
 const DAY: &str = "2022-02-24";
@@ -368,7 +368,8 @@ async fn a_disk_with_too_little_room_is_said_before_anything_is_downloaded() {
     site.s3.insert(&large, "x");
     site.s3.edit(&large, |object| object.len = 1 << 60);
     let before = site.s3.requests().len();
-    let said = get(&site, &[], "day").await;
+    // As it is typed: a folder to come, named from here.
+    let said = run(site.command(&["get", "CAM", DAY, "--to", "day"]).current_dir(site.path(""))).await;
     assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
     assert!(said.err.contains("free") && said.err.contains("1.00 EiB") && said.err.contains("--to"), "{said:?}");
     assert!(reads(&site, before).iter().all(|read| read.key == INDEX) && !site.path("day").exists());

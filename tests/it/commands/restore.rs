@@ -62,9 +62,9 @@ async fn a_restore_says_its_price_and_asks_once() {
     // Asked for already, after a reboot too.
     let said = site.run(&["restore", "CAM", DAY, "--json"]).await;
     let line: Value = serde_json::from_str(&said.out).unwrap();
-    let size = site.s3.object(BUNDLE).unwrap().len;
+    let bytes = site.s3.object(BUNDLE).unwrap().len;
     let expected =
-        json!({"key": BUNDLE, "camera": "CAM", "date": DAY, "size": size, "class": "GLACIER", "state": "ongoing"});
+        json!({"key": BUNDLE, "camera": "CAM", "date": DAY, "size": bytes, "class": "GLACIER", "state": "ongoing"});
     assert_eq!((said.code, line), (0, expected));
     thaw(&site, BUNDLE);
     let line = &site.lines(&["restore", "CAM", DAY]).await[0];
