@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use hk_aws::config::{Archive, ArchiveFormat};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use super::{Said, Site, archive, names};
 use crate::support::s3::Fault;
@@ -179,8 +180,12 @@ async fn several_days_come_back_into_folders_of_their_own_and_what_failed_is_nam
 #[tokio::test]
 async fn a_wait_that_was_ended_is_taken_up_again() {
     let site = archived(&[DAY], &glacier()).await;
-    let mut child =
-        site.command(&["restore", "CAM", DAY, "--wait", "--poll", "10"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = site
+        .command(&["restore", "CAM", DAY, "--wait", "--poll", "10"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     site.s3.wait_for(|state| state.count("HeadObject") >= 3, DEADLINE).await;
     child.kill().await.unwrap();
     let said = run_until_thawed(&site, &["--json", "restore", "CAM", DAY, "--wait"], &[BUNDLE]).await;
@@ -197,4 +202,39 @@ async fn too_little_room_is_said_before_anything_is_paid_for() {
     let said = site.run(&["restore", "CAM", DAY, "--to", to.to_str().unwrap()]).await;
     assert!(said.code == 1 && said.err.contains("1.00 EiB are needed"), "{said:?}");
     assert_eq!(site.s3.count("RestoreObject"), 0);
+}
+
+/// Runs a command on a terminal of its own, where somebody types.
+async fn on_a_terminal(site: &Site, line: &str, typed: &[u8]) -> Said {
+    let line = format!("{} {line}", env!("CARGO_BIN_EXE_hk-aws"));
+    // The system's own way to a terminal, as the system's own tar reads bundles elsewhere.
+    let mut command = tokio::process::Command::new("script");
+    command
+        .args(["-qec", &line, "/dev/null"])
+        .envs(site.command(&[""]).as_std().get_envs().filter_map(|(k, v)| Some((k, v?))));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().expect("`script` is part of util-linux");
+    child.stdin.as_mut().unwrap().write_all(typed).await.unwrap();
+    let output = tokio::time::timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+#[tokio::test]
+async fn money_is_spent_only_after_a_yes_on_a_terminal() {
+    let site = archived(&["2022-02-24", "2022-02-25"], &glacier()).await;
+    for typed in [&b"n\n"[..], b"\n", b"maybe\n"] {
+        let said = on_a_terminal(&site, "restore CAM 2022-02-24", typed).await;
+        assert!(said.code == 1 && said.out.contains("Go ahead? [y/N]"), "{said:?}");
+        assert!(said.out.contains("3 to 5 hours") && said.out.contains("nothing was asked for"), "{said:?}");
+    }
+    assert_eq!(site.s3.count("RestoreObject"), 0);
+    let said = on_a_terminal(&site, "restore CAM 2022-02-24", b"y\n").await;
+    assert_eq!((said.code, site.s3.count("RestoreObject")), (0, 1), "{said:?}");
+    let said = on_a_terminal(&site, "restore CAM 2022-02-25 --yes", b"").await;
+    assert!(said.code == 0 && !said.out.contains("[y/N]"), "{said:?}");
+    assert_eq!(site.s3.count("RestoreObject"), 2);
+    // What is under way costs nothing more.
+    let said = on_a_terminal(&site, "restore CAM 2022-02-25", b"").await;
+    assert!(said.code == 0 && !said.out.contains("[y/N]"), "{said:?}");
 }
