@@ -78,7 +78,7 @@ enum Command {
     },
     /// List captures in the bucket, loose ones and those in bundles
     #[command(
-        after_help = "A capture in a bundle has its key in the field `bundle` of --json. A bundle without an index \
+        after_help = "With --json a capture in a bundle has the bundle's key in the field `bundle`. A bundle without an index \
                             is listed itself; `get` unpacks it whole."
     )]
     List(holdings::List),

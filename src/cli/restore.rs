@@ -111,7 +111,7 @@ impl Restore {
             if let Some(to) = &self.to {
                 check_room(to, found.bytes)?;
             }
-            if !self.yes && !confirmed()? {
+            if self.asks_first() && !confirmed()? {
                 bail!("nothing was asked for");
             }
         }
@@ -132,6 +132,11 @@ impl Restore {
             None => self.say_what_next(out, &found.wanted),
         }
         if failed == 0 { Ok(()) } else { Err(Partly { failed, total }.into()) }
+    }
+
+    /// Whether somebody sits there who can answer, and wants to be asked.
+    fn asks_first(&self) -> bool {
+        !self.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
     fn all_days(&self) -> BTreeSet<NaiveDate> {
@@ -254,13 +259,15 @@ impl Restore {
                 (bundles, captures) => format!("{} and {}", count(bundles, "bundle"), count(captures, "capture")),
             };
             let (copy, days) = (copy_price(bytes, self.days), count(self.days as usize, "day"));
-            out.remark(format_args!(
+            let price = format!(
                 "{what}, {}, out of {class}: {time}; {} for the restore and {} for the copy that can be read for {days} \
                  (AWS list prices, us-east-1, October 2025)",
                 size(bytes),
                 money(dollars),
                 money(copy),
-            ));
+            );
+            // Whoever is asked must know the price, however little else is to be said.
+            if self.asks_first() { tell(price) } else { out.remark(price) }
         }
         Ok(())
     }
@@ -445,11 +452,8 @@ fn state_of(asked: RestoreAsked) -> State {
     }
 }
 
-/// Asks whether to go ahead where somebody sits who can answer.
+/// Asks whether to go ahead.
 fn confirmed() -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Ok(true);
-    }
     let mut answer = String::new();
     write!(io::stderr(), "Go ahead? [y/N] ").context("failed to write to the terminal")?;
     io::stdin().lock().read_line(&mut answer).context("failed to read from the terminal")?;

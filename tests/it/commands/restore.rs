@@ -224,7 +224,7 @@ async fn on_a_terminal(site: &Site, line: &str, typed: &[u8]) -> Said {
 async fn money_is_spent_only_after_a_yes_on_a_terminal() {
     let site = archived(&["2022-02-24", "2022-02-25"], &glacier()).await;
     for typed in [&b"n\n"[..], b"\n", b"maybe\n"] {
-        let said = on_a_terminal(&site, "restore CAM 2022-02-24", typed).await;
+        let said = on_a_terminal(&site, "-q restore CAM 2022-02-24", typed).await;
         assert!(said.code == 1 && said.out.contains("Go ahead? [y/N]"), "{said:?}");
         assert!(said.out.contains("3 to 5 hours") && said.out.contains("nothing was asked for"), "{said:?}");
     }
