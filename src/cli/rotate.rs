@@ -25,7 +25,7 @@ pub(super) struct Archive {
     /// As `cameras` lists it; with --older-than it may be left out: all cameras
     camera: Option<String>,
     /// YYYY-MM-DD, at the camera, or YYYY-MM-DD..YYYY-MM-DD
-    #[arg(value_name = "DATE", value_parser = Dates::parse, conflicts_with = "older_than")]
+    #[arg(value_name = "DATE", conflicts_with = "older_than")]
     dates: Vec<Dates>,
     /// Every day that is at least so old, such as 30d
     #[arg(long, value_name = "AGE", value_parser = config::parse_duration)]

@@ -1,22 +1,16 @@
 //! `verify`: the ledger and the indexes against the bucket.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use aws_smithy_types::base64;
 use chrono::NaiveDate;
 use hk_aws::archive::{Made, archive_day};
-use hk_aws::bucket::{Credentials, Pace};
-use hk_aws::config::{Archive, ArchiveFormat, Config};
-use hk_aws::daemon;
-use hk_aws::ingest::Context;
+use hk_aws::config::{Archive, ArchiveFormat};
 use hk_aws::ledger::{self, Removed};
 use md5::Md5;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Said, Site, names};
-use crate::support::s3::{ACCESS_KEY, Fault, Object, SECRET_KEY};
+use crate::support::s3::{Fault, Object};
 
 const DAY: &str = "2022-02-24";
 const INDEX: &str = "CAM/archive/2022-02-24.index.json";
@@ -52,14 +46,7 @@ impl Site {
         site
     }
 
-    async fn context(&self) -> Context {
-        let text = std::fs::read_to_string(self.path("config.yaml")).unwrap();
-        let config = Config::parse(Path::new("config.yaml"), &text, &|_| None).unwrap();
-        let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
-        Context::new(Arc::new(config), Some(credentials), Pace::new(daemon::now), daemon::now).await
-    }
-
-    async fn bundle(&self, format: ArchiveFormat, class: &str) -> anyhow::Result<Made> {
+    async fn try_bundle(&self, format: ArchiveFormat, class: &str) -> anyhow::Result<Made> {
         let archive = Archive { format, class: class.into(), ..Archive::default() };
         archive_day(&self.context().await, &archive, "CAM", date()).await
     }
@@ -67,7 +54,7 @@ impl Site {
     /// A site whose five captures are in a bundle.
     async fn bundled(format: ArchiveFormat, class: &str) -> Self {
         let site = Self::uploaded().await;
-        let made = site.bundle(format, class).await.unwrap();
+        let made = site.try_bundle(format, class).await.unwrap();
         assert_eq!((made.members, made.deleted, made.left), (5, 5, vec![]));
         site
     }
@@ -353,19 +340,19 @@ async fn what_a_killed_rotation_left_is_a_remark() {
     let (site, key_of_bundle) = (Site::uploaded().await, bundle(ArchiveFormat::Tar));
     let wanted = key_of_bundle.clone();
     site.s3.fault(Fault::fail("PutObject", 500, "InternalError").on_key(move |key| key == wanted));
-    site.bundle(ArchiveFormat::Tar, "GLACIER").await.unwrap_err();
+    site.try_bundle(ArchiveFormat::Tar, "GLACIER").await.unwrap_err();
     assert_eq!(site.verify(&[]).await, (0, findings(&[("unfinished", INDEX)])));
     site.s3.clear_faults();
     // Ended before the deletion.
     site.s3.fault(Fault::fail("DeleteObjects", 500, "InternalError"));
-    site.bundle(ArchiveFormat::Tar, "GLACIER").await.unwrap_err();
+    site.try_bundle(ArchiveFormat::Tar, "GLACIER").await.unwrap_err();
     let twice: Vec<_> = (1..=5).map(|number| ("twice".to_owned(), key(number))).collect();
     assert_eq!(site.verify(&[]).await, (0, twice));
     site.s3.clear_faults();
     // Deleted in part.
     site.delete(&key(1));
     assert_eq!(site.verify(&[]).await.1.len(), 4);
-    site.bundle(ArchiveFormat::Tar, "GLACIER").await.unwrap();
+    site.try_bundle(ArchiveFormat::Tar, "GLACIER").await.unwrap();
     assert_eq!(site.verify(&["--deep"]).await, (0, vec![]));
 }
 

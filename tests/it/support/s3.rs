@@ -86,6 +86,8 @@ pub(crate) struct Request {
     pub(crate) answered: Option<Instant>,
     /// Bytes of the body read so far, as they came over the wire.
     pub(crate) bytes: u64,
+    /// Bytes of the body of the answer.
+    pub(crate) sent: u64,
 }
 
 impl Request {
