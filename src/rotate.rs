@@ -19,12 +19,15 @@ use crate::daemon;
 use crate::ingest::Context;
 use crate::kept::Given;
 use crate::key::Parts;
-use crate::retention::{self, Action, Held, Kind, Oldest, Policy, Step, Summary};
+use crate::retention::{self, Action, Held, Kind, Oldest, Policy, Requests, Step, Summary};
 use crate::schedule::Ended;
 
 mod apply;
 
 pub use apply::{apply, verdict};
+
+/// The most names that one page of a listing holds (S3 API Reference, `ListObjectsV2`).
+const NAMES_A_PAGE: usize = 1000;
 
 /// What is to be done, what it costs, and what is not done and why.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -35,6 +38,8 @@ pub struct Plan {
     /// All of it in rows.
     #[serde(flatten)]
     pub summary: Summary,
+    /// What it took to look at the bucket, due or not; not among the rows.
+    pub looks: Requests,
     /// Bytes of captures to bundle that have no local copy, and the dollars that downloading them costs.
     pub to_download: Download,
     /// What the operator should know of the bucket and the settings.
@@ -107,9 +112,12 @@ pub async fn plan(
     let bundles = Oldest::new(policy.archive.as_ref().map_or(0, |archive| archive.max_days_per_run));
     let today = today(context);
     let mut survey = Survey { context, policy, dates, today, newest: None, bundles, plan: Plan::default() };
-    let cameras = match camera {
-        Some(camera) => vec![camera.to_owned()],
-        None => cameras(context).await?,
+    let cameras = if let Some(camera) = camera {
+        vec![camera.to_owned()]
+    } else {
+        let cameras = cameras(context).await?;
+        survey.plan.looks.list += (cameras.len() / NAMES_A_PAGE + 1) as u64;
+        cameras
     };
     for camera in cameras {
         survey.camera(&camera).await?;
@@ -171,6 +179,7 @@ impl Survey<'_> {
         loop {
             let prefix = context.layout.camera_prefix(camera);
             let page = context.bucket.list(&prefix, false, from).await.with_context(|| context.bucket.describe())?;
+            self.plan.looks.list += 1;
             for object in page.objects {
                 if let Some(parts) = context.layout.parse(&object.key).filter(|parts| parts.camera == camera) {
                     // Keys come day by day: no more than one is held.

@@ -119,6 +119,8 @@ impl Work<'_> {
             let Some(index_object) = &held.index else { continue };
             let index = match load_index(self.context, part).await {
                 Ok(index) => index,
+                // Whether it is damaged is not known: another bundle would hold its members twice.
+                Err(error) if passes(&error) => return Err(error.context(index_object.key.clone())),
                 Err(error) if held.bundle.is_some() => {
                     self.made.left.push(format!("{}: {error:#}; nothing of it is deleted", index_object.key));
                     continue;
@@ -129,6 +131,7 @@ impl Work<'_> {
             if held.bundle.is_some() {
                 match self.confirm(&index, false).await {
                     Ok(()) => indexes.push(index),
+                    Err(error) if passes(&error) => return Err(error.context(index.bundle.key)),
                     Err(error) => self.made.left.push(format!("{error:#}; nothing of it is deleted")),
                 }
             } else if let Some(inputs) = self.inputs_of(&index, loose).await? {

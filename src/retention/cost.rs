@@ -13,8 +13,11 @@ use super::{Held, config};
 /// Keys of one page of a listing and of one deletion (S3 API Reference, `ListObjectsV2` and `DeleteObjects`).
 const KEYS_A_REQUEST: u64 = 1000;
 
-/// Of a member of a tar: an extended header, its content and the plain header, a block each (POSIX, "pax").
-const MEMBER_HEADER_BYTES: u64 = 3 * BLOCK_BYTES;
+/// Of a member of a tar: a block that announces its extended header, and its own header (POSIX, "pax").
+const MEMBER_HEADERS_BYTES: u64 = 2 * BLOCK_BYTES;
+
+/// What a member's extended header says beside its key: size, times, checksums and event as JSON. Measured.
+const MEMBER_NOTE_BYTES: u64 = 290;
 
 /// What a tar is padded to.
 const BLOCK_BYTES: u64 = 512;
@@ -22,11 +25,11 @@ const BLOCK_BYTES: u64 = 512;
 /// Two empty blocks end a tar.
 const TAR_END_BYTES: u64 = 2 * BLOCK_BYTES;
 
-/// Of a member in an index, beside its name: offset, size, times and checksum as JSON. An estimate.
-const INDEX_ENTRY_BYTES: u64 = 420;
+/// What an index says of its bundle, beside camera and key. Measured.
+const INDEX_HEAD_BYTES: u64 = 320;
 
-/// An index says a member's key and its name in the tar, which are nearly the same.
-const INDEX_NAMES: u64 = 2;
+/// Of a member in an index, beside its key and its name in the tar: place, size, times, checksums and event as JSON. Measured.
+const INDEX_ENTRY_BYTES: u64 = 290;
 
 /// What a step costs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -116,7 +119,7 @@ pub(super) fn of_bundle(members: &[&Held], archive: &config::Archive, today: Nai
     };
 
     let tar: u64 = members.iter().map(|member| member_bytes(member)).sum::<u64>() + parts * TAR_END_BYTES;
-    let index: u64 = members.iter().map(|member| index_bytes(member)).sum();
+    let index: u64 = members.iter().map(|member| index_bytes(member)).sum::<u64>() + parts * INDEX_HEAD_BYTES;
     let stored = prices::real(parts) * prices::storage_month(&archive.class, tar.div_ceil(parts))
         + prices::storage_month(STANDARD, index);
     let get = |member: &&Held| prices::request(Request::Get, &member.class) + prices::read(&member.class, member.size);
@@ -138,10 +141,10 @@ pub(super) fn of_transition(objects: &[&Held], class: &str, today: NaiveDate) ->
     (Cost { requests, now, monthly: stored - storage(objects), download: 0.0 }, warnings)
 }
 
-/// Deletions are free.
+/// Deletions are free. A camera-day is listed, and what its archive holds.
 pub(super) fn of_expiry(objects: &[&Held], today: NaiveDate) -> (Cost, Vec<Warning>) {
     let pages = pages(objects);
-    let requests = Requests { list: pages, delete: pages, ..Requests::default() };
+    let requests = Requests { list: pages + 1, delete: pages, ..Requests::default() };
     let (early, warnings) = going(objects, None, today);
     let now = requests.price() + early;
     // Not `-storage`, which for nothing is a minus zero that people see.
@@ -157,11 +160,18 @@ fn storage(objects: &[&Held]) -> f64 {
 }
 
 fn member_bytes(member: &Held) -> u64 {
-    member.size.div_ceil(BLOCK_BYTES) * BLOCK_BYTES + MEMBER_HEADER_BYTES
+    let note = MEMBER_NOTE_BYTES + length(&member.key);
+    member.size.next_multiple_of(BLOCK_BYTES) + note.next_multiple_of(BLOCK_BYTES) + MEMBER_HEADERS_BYTES
 }
 
 fn index_bytes(member: &Held) -> u64 {
-    INDEX_ENTRY_BYTES + INDEX_NAMES * u64::try_from(member.key.len()).unwrap_or(u64::MAX)
+    // What follows the day in the key, which by default is the file's own name.
+    let name = member.key.rsplit('/').next().unwrap_or(&member.key);
+    INDEX_ENTRY_BYTES + length(&member.key) + length(name)
+}
+
+fn length(text: &str) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
 }
 
 /// What it costs that `objects` leave their classes, deleted or overwritten, with what is to be said of that and of

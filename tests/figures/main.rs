@@ -1,5 +1,5 @@
-//! `cargo bench --bench figures -- [latency|memory|bandwidth|flood|flood-flat|storm]...`: how fast and how small the
-//! daemon is. Without a name: the first two; the others take long.
+//! `cargo bench --bench figures -- [latency|memory|bandwidth|flood|flood-flat|storm|bundle|year]...`: how fast and
+//! how small the daemon is. Without a name: the first two; the others take long.
 //!
 //! The daemon runs as a process of its own, the release build. The store is the S3 server in memory, or another one when
 //! `HK_AWS_BENCH_ENDPOINT`, `_BUCKET`, `_ACCESS_KEY` and `_SECRET_KEY` (and `_REGION`) are set; the others need the former,
@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use tokio::process::Command;
 
 mod bandwidth;
+mod bundle;
 #[path = "../it/support/daemon.rs"]
 mod daemon;
 mod flood;
@@ -23,6 +24,9 @@ mod picture;
 #[path = "../it/support/s3.rs"]
 #[expect(dead_code, reason = "the tests need more of it than the figures")]
 mod s3;
+#[path = "../it/support/year.rs"]
+mod year;
+mod year_long;
 
 use daemon::Daemon;
 use s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
@@ -92,6 +96,11 @@ async fn main() -> anyhow::Result<()> {
     if names.is_empty() {
         names = ["latency", "memory"].map(str::to_owned).to_vec();
     }
+    if let [name, endpoint, date, folder] = &*names
+        && name == "bundle-old"
+    {
+        return bundle::old_way(endpoint, date, Path::new(folder)).await;
+    }
     for name in names {
         match &*name {
             "latency" => {
@@ -106,9 +115,11 @@ async fn main() -> anyhow::Result<()> {
             "flood" => flood::measure_backlog(false).await?,
             "flood-flat" => flood::measure_backlog(true).await?,
             "storm" => flood::measure_storm().await?,
-            other => {
-                bail!("there is no figure {other:?}; there are latency, memory, bandwidth, flood, flood-flat and storm")
-            }
+            "bundle" => bundle::measure().await?,
+            "year" => year_long::measure().await?,
+            other => bail!(
+                "there is no figure {other:?}; there are latency, memory, bandwidth, flood, flood-flat, storm, bundle and year"
+            ),
         }
     }
     Ok(())

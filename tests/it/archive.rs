@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 use hk_aws::archive::{self, Index, Made, archive_day};
-use hk_aws::bucket::{Credentials, Pace};
+use hk_aws::bucket::{Credentials, Pace, Verdict};
 use hk_aws::config::Archive;
 use hk_aws::ingest::Context;
+use hk_aws::rotate::verdict;
 use hk_aws::{daemon, ledger};
 
 use crate::support::s3::{ACCESS_KEY, Fault, MemoryS3, SECRET_KEY};
@@ -197,4 +198,26 @@ async fn i4_nothing_is_deleted_where_the_store_does_not_hold_what_was_put() {
             "{operation}: {made:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
+    let site = stored(Settings::default(), 3).await;
+    site.s3.fault(Fault::fail("DeleteObjects", 503, "SlowDown"));
+    bundle(&site, &Archive::default()).await.unwrap_err();
+    site.s3.clear_faults();
+    let keys = site.s3.keys();
+    for fault in [
+        Fault::fail("HeadObject", 503, "SlowDown").on_key(|key| key.ends_with(".tar")),
+        Fault::fail("GetObject", 503, "SlowDown").on_key(|key| key.ends_with(".index.json")),
+        Fault::reset("GetObject").on_key(|key| key.ends_with(".index.json")),
+    ] {
+        site.s3.fault(fault);
+        let failed = bundle(&site, &Archive::default()).await;
+        assert!(failed.as_ref().is_err_and(|error| verdict(error) == Some(Verdict::TryLater)), "{failed:?}");
+        assert_eq!(site.s3.keys(), keys);
+        site.s3.clear_faults();
+    }
+    let made = bundle(&site, &Archive::default()).await.unwrap();
+    assert_eq!((made.deleted, made.members, loose(&site.s3), members(&site.s3)), (3, 0, vec![], expected(3)));
 }

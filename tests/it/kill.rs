@@ -47,13 +47,7 @@ async fn i5_killed_anywhere_it_stores_all_once_and_deletes_each_capture() {
 }
 
 async fn kill_anywhere(keep: &'static str) {
-    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
-    let seed = number("HK_AWS_KILL_SEED").unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        u64::from(since.subsec_nanos())
-    });
-    let kills = number("HK_AWS_KILLS").map_or(KILLS, |kills| kills.try_into().unwrap());
-    eprintln!("HK_AWS_KILL_SEED={seed} HK_AWS_KILLS={kills} ({keep})");
+    let (seed, kills) = told_of_kills(keep);
     let place = Place::new(MemoryS3::start_without_bytes("captures").await, keep);
     let mut chance = Chance(seed);
 
@@ -67,7 +61,7 @@ async fn kill_anywhere(keep: &'static str) {
         }
         let before = place.s3.look(|state| state.requests().len());
         let daemon = place.start();
-        place.wait_for(&Moment::random(&mut chance), before);
+        Moment::random(&mut chance, 30).wait(&place.s3, before, || false);
         // Dropping it is SIGKILL.
         drop(daemon);
         *fell.entry(place.autopsy(before)).or_insert(0) += 1;
@@ -91,10 +85,10 @@ async fn kill_anywhere(keep: &'static str) {
 }
 
 /// splitmix64: enough for chance, and the same on every machine.
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -102,13 +96,13 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 }
 
-/// When a daemon is killed.
-enum Moment {
+/// When a process is killed.
+pub(crate) enum Moment {
     /// So long after it was started.
     After(Duration),
     /// So long after its n-th request reached the store.
@@ -116,16 +110,48 @@ enum Moment {
 }
 
 impl Moment {
-    fn random(chance: &mut Chance) -> Self {
+    /// By time, or at one of the first `requests`.
+    pub(crate) fn random(chance: &mut Chance, requests: u64) -> Self {
         match chance.below(10) {
             0..3 => Self::After(Duration::from_micros(chance.below(100_000))),
             3 => Self::After(Duration::from_millis(chance.below(1500))),
             _ => {
-                let nth = usize::try_from(1 + chance.below(30)).unwrap();
+                let nth = usize::try_from(1 + chance.below(requests)).unwrap();
                 Self::Request(nth, Duration::from_micros(chance.below(5000)))
             }
         }
     }
+
+    /// Waits for it, where the store had received `before` requests when the process began, but no longer than it lives
+    /// or should.
+    pub(crate) fn wait(&self, s3: &MemoryS3, before: usize, mut has_ended: impl FnMut() -> bool) {
+        let started = Instant::now();
+        let of_work = |state: &State| state.requests()[before..].iter().filter(|of| !of.is_probe()).count();
+        let (pause, since) = match self {
+            Self::After(pause) => (*pause, started),
+            Self::Request(nth, pause) => {
+                while s3.look(of_work) < *nth && started.elapsed() < LONGEST_LIFE && !has_ended() {
+                    thread::sleep(Duration::from_micros(200));
+                }
+                (*pause, Instant::now())
+            }
+        };
+        while since.elapsed() < pause && !has_ended() {
+            thread::sleep(Duration::from_micros(200).min(pause.saturating_sub(since.elapsed())));
+        }
+    }
+}
+
+/// What the environment says of the kills: the seed, which is printed, and how many.
+pub(crate) fn told_of_kills(what: &str) -> (u64, usize) {
+    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
+    let seed = number("HK_AWS_KILL_SEED").unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        u64::from(since.subsec_nanos())
+    });
+    let kills = number("HK_AWS_KILLS").map_or(KILLS, |kills| kills.try_into().unwrap());
+    eprintln!("HK_AWS_KILL_SEED={seed} HK_AWS_KILLS={kills} ({what})");
+    (seed, kills)
 }
 
 /// What was sent, as it must be in the bucket.
@@ -278,23 +304,6 @@ impl Place {
         command.arg("--config").arg(self.path("config.yaml")).arg("run");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         Daemon::start(command, self.folder.path())
-    }
-
-    /// Waits for the moment of a daemon before which the store had received `before` requests.
-    fn wait_for(&self, moment: &Moment, before: usize) {
-        let started = Instant::now();
-        let pause = match moment {
-            Moment::After(pause) => *pause,
-            Moment::Request(nth, pause) => {
-                let of_captures = |state: &State| state.requests()[before..].iter().filter(|of| !of.is_probe()).count();
-                let reached = || self.s3.look(of_captures) >= *nth;
-                while !reached() && started.elapsed() < LONGEST_LIFE {
-                    thread::sleep(Duration::from_micros(200));
-                }
-                *pause
-            }
-        };
-        thread::sleep(pause);
     }
 
     /// What a killed daemon had under way, of the things that count.

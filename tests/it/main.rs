@@ -1,9 +1,11 @@
 //! The tests that need no more than this machine: an S3 server in memory, real folders, the real SDK.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::case_sensitive_file_extension_comparisons, reason = "keys end as they were written")]
 #![expect(clippy::disallowed_methods, reason = "tests remove what they made and read the clock")]
 
 mod answers;
 mod archive;
+mod archive_kill;
 mod commands;
 mod condition;
 mod config;
@@ -29,3 +31,4 @@ mod support_s3;
 mod time;
 mod trouble;
 mod unit_file;
+mod year;

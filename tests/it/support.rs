@@ -4,3 +4,4 @@ pub(crate) mod clock;
 pub(crate) mod line;
 pub(crate) mod s3;
 pub(crate) mod site;
+pub(crate) mod year;

@@ -156,6 +156,7 @@ impl Object {
 
 /// Everything the server knows, as [`MemoryS3::wait_for`] shows it.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, as a test sets it")]
 pub(crate) struct State {
     bucket: String,
     keep_bytes: bool,
@@ -176,6 +177,8 @@ pub(crate) struct State {
     versions: Versions,
     /// By how many seconds the server's clock is ahead of this machine's.
     clock_ahead: i64,
+    /// By how many seconds what is stored is dated ahead.
+    stored_ahead: i64,
 }
 
 impl State {
@@ -197,6 +200,17 @@ impl State {
     /// Returns every request received so far, the probe's too, oldest first.
     pub(crate) fn requests(&self) -> &[Request] {
         &self.requests
+    }
+
+    /// Returns the time that what is stored now is dated by.
+    fn stored_now(&self) -> SystemTime {
+        let by = Duration::from_secs(self.stored_ahead.unsigned_abs());
+        if self.stored_ahead < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
+    }
+
+    fn store(&mut self, key: String, object: Object) {
+        let object = Object { last_modified: self.stored_now(), ..object };
+        self.objects.insert(key, object);
     }
 }
 
@@ -304,6 +318,13 @@ impl MemoryS3 {
         self.wire.shared.change(|state| state.objects.insert(key.to_owned(), object));
     }
 
+    /// Stores an object behind the clients' backs, altered as [`Self::edit`] does.
+    pub(crate) fn insert_with(&self, key: &str, bytes: impl Into<Bytes>, edit: impl FnOnce(&mut Object)) {
+        let mut object = Object::with_bytes(bytes.into());
+        edit(&mut object);
+        self.wire.shared.change(|state| state.objects.insert(key.to_owned(), object));
+    }
+
     /// Alters the object under `key` behind the clients' backs: its age, its bytes, a restore that is done.
     pub(crate) fn edit(&self, key: &str, edit: impl FnOnce(&mut Object)) {
         self.wire.shared.change(|state| edit(state.objects.get_mut(key).expect("the object to edit exists")));
@@ -370,6 +391,11 @@ impl MemoryS3 {
     /// Sets the server's clock against this machine's: requests by a clock that is 15 minutes off are refused.
     pub(crate) fn set_clock_ahead(&self, seconds: i64) {
         self.wire.shared.change(|state| state.clock_ahead = seconds);
+    }
+
+    /// Dates what is stored from now on by a clock that is so many seconds ahead; requests are judged by the real one.
+    pub(crate) fn date_stored_ahead(&self, seconds: i64) {
+        self.wire.shared.change(|state| state.stored_ahead = seconds);
     }
 
     /// Returns a receiver that is told of every change.

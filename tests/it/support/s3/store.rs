@@ -216,7 +216,7 @@ impl S3 for Store {
             let object = with_content(describe!(input), content);
             let checksum = object.checksum.clone();
             let e_tag = Some(ETag::Strong(object.etag.clone()));
-            state.objects.insert(input.key, object);
+            state.store(input.key, object);
             Ok(with_checksum!(PutObjectOutput { e_tag: e_tag }, checksum))
         })
     }
@@ -280,6 +280,7 @@ impl S3 for Store {
             let source = state.objects.get(&source_key).ok_or_else(no_such_key)?.clone();
             readable(&source)?;
             let mut object = with_content(describe!(input), source.clone());
+            object.last_modified = state.stored_now();
             let changes = new_metadata || object.storage_class != source.storage_class || object.sse != source.sse;
             if source_key == input.key && !changes {
                 let message = "This copy request is illegal because it is trying to copy an object to itself without changing \
@@ -366,11 +367,16 @@ impl S3 for Store {
         let input = req.input;
         self.within(&input.bucket, |state| {
             let prefix = input.prefix.clone().unwrap_or_default();
-            let start = input.start_after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let after = [input.start_after.as_deref(), input.continuation_token.as_deref()];
+            // Nothing before it can be listed, and all with the prefix lie together.
+            let first = after.into_iter().flatten().fold(&*prefix, Ord::max);
             let limit = input.max_keys.unwrap_or(MAX_KEYS).clamp(0, MAX_KEYS);
             let (mut contents, mut common_prefixes, mut last, mut is_truncated) = (vec![], vec![], None, false);
-            for (key, object) in state.objects.range::<str, _>((start, Bound::Unbounded)) {
-                let Some(rest) = key.strip_prefix(&*prefix) else { continue };
+            for (key, object) in state.objects.range::<str, _>((Bound::Included(first), Bound::Unbounded)) {
+                if input.start_after.as_deref() == Some(key) {
+                    continue;
+                }
+                let Some(rest) = key.strip_prefix(&*prefix) else { break };
                 let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
                 let common = delimiter.and_then(|d| rest.find(d).map(|at| &key[..prefix.len() + at + d.len()]));
                 let entry = common.unwrap_or(key);
@@ -467,7 +473,7 @@ impl S3 for Store {
             state.uploads.remove(&input.upload_id);
             let (checksum, e_tag) = (object.checksum.clone(), Some(ETag::Strong(object.etag.clone())));
             let object = Object { bytes: object.bytes.filter(|_| state.keep_bytes), ..object };
-            state.objects.insert(input.key.clone(), object);
+            state.store(input.key.clone(), object);
             let (bucket, key) = (Some(input.bucket.clone()), Some(input.key));
             Ok(with_checksum!(CompleteMultipartUploadOutput { bucket: bucket, key: key, e_tag: e_tag }, checksum))
         })

@@ -1,0 +1,32 @@
+//! A year of twelve cameras by a moved clock, a rotation a night: whether every capture comes back, and what it costs.
+
+use anyhow::ensure;
+
+use super::year::Year;
+
+/// What the estimates may be off, in percent.
+const MOST_OFF: f64 = 5.0;
+
+/// Lives through it twice, without and with an end to keeping, and prints. `HK_AWS_BENCH_DAYS` sets how many days the
+/// first one has.
+pub(crate) async fn measure() -> anyhow::Result<()> {
+    let days = match std::env::var("HK_AWS_BENCH_DAYS") {
+        Ok(days) => days.parse()?,
+        Err(_) => 365,
+    };
+    for year in [
+        Year { cameras: 12, captures: 300, days, expire: 0, fetch_one_of: 30 },
+        Year { cameras: 4, captures: 100, days: 260, expire: 200, fetch_one_of: 30 },
+    ] {
+        let Year { cameras, captures, days, expire, .. } = year;
+        let expire = if expire == 0 { "never".to_owned() } else { format!("after {expire} days") };
+        println!(
+            "\nyear: {cameras} cameras, {captures} captures of some 250 bytes a day, {days} days, deleted {expire}"
+        );
+        let folder = tempfile::tempdir()?;
+        let bill = year.live(folder.path()).await?;
+        println!("{bill}");
+        ensure!(bill.off().iter().all(|off| off.abs() < MOST_OFF), "the plans are more than {MOST_OFF} % off");
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! Sixty days of a small site: every day is found again, every capture comes back, and the plans told what it costs.
+
+use crate::support::year::Year;
+
+/// What the estimates may be off, in percent.
+const MOST_OFF: f64 = 5.0;
+
+#[tokio::test]
+async fn days_go_by_and_each_comes_back_and_costs_what_the_plans_said() {
+    for (year, bundled_days) in [
+        (Year { cameras: 3, captures: 20, days: 60, expire: 0, fetch_one_of: 5 }, 31),
+        (Year { cameras: 2, captures: 10, days: 45, expire: 38, fetch_one_of: 5 }, 8),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let bill = year.live(folder.path()).await.unwrap();
+        eprintln!("{bill}");
+        assert_eq!(bill.members, u64::from(year.cameras * year.captures * bundled_days));
+        assert!(bill.off().iter().all(|off| off.abs() < MOST_OFF), "{bill}");
+    }
+}
