@@ -20,10 +20,7 @@ use super::{Dates, Out, Partly, is_silent, plain, size, tell};
 use crate::archive;
 use crate::bucket::{self, Head, Object, Refusal, RestoreAsked, Tier, Verdict, is_cold, poll_interval};
 use crate::ingest::Context;
-
-mod price;
-
-use price::{copy_price, money, restore_price};
+use crate::retention::prices::{self, STANDARD};
 
 /// Requests at the same time.
 const AT_ONCE: usize = 8;
@@ -246,7 +243,9 @@ impl Restore {
         }
         for (class, wanted) in classes {
             let bytes = wanted.iter().map(|wanted| wanted.size).sum();
-            let Some((dollars, time)) = restore_price(class, self.tier, wanted.len() as u64, bytes) else {
+            let Some(prices::Restore { price: dollars, time }) =
+                prices::restore(class, self.tier, wanted.len() as u64, bytes)
+            else {
                 bail!(
                     "S3 offers no expedited restore from {class}: take --tier standard (12 hours) or --tier bulk (48 hours)"
                 );
@@ -258,7 +257,10 @@ impl Restore {
                 (0, captures) => count(captures, "capture"),
                 (bundles, captures) => format!("{} and {}", count(bundles, "bundle"), count(captures, "capture")),
             };
-            let (copy, days) = (copy_price(bytes, self.days), count(self.days as usize, "day"));
+            let (copy, days) = (
+                prices::storage_month(STANDARD, bytes) * f64::from(self.days) / 30.0,
+                count(self.days as usize, "day"),
+            );
             let price = format!(
                 "{what}, {}, out of {class}: {time}; {} for the restore and {} for the copy that can be read for {days} \
                  (AWS list prices, us-east-1, October 2025)",
@@ -354,11 +356,11 @@ impl Restore {
     }
 
     fn line(&self, wanted: &Wanted<'_>) -> String {
-        let price = restore_price(&wanted.class, self.tier, 1, wanted.size);
+        let price = prices::restore(&wanted.class, self.tier, 1, wanted.size);
         let state = match (wanted.state, wanted.until) {
             (State::Cold, _) => "not asked for".to_owned(),
             (State::Begun, _) => {
-                format!("asked for: can be read in {}", price.map_or("some hours", |(_, time)| time))
+                format!("asked for: can be read in {}", price.map_or("some hours", |price| price.time))
             }
             (State::Ongoing, _) => "was asked for before, and is under way".to_owned(),
             (State::Restored, Some(until)) => {
@@ -458,4 +460,25 @@ fn confirmed() -> anyhow::Result<bool> {
     write!(io::stderr(), "Go ahead? [y/N] ").context("failed to write to the terminal")?;
     io::stdin().lock().read_line(&mut answer).context("failed to read from the terminal")?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Dollars, with as many digits as say something.
+fn money(dollars: f64) -> String {
+    if dollars <= 0.0 {
+        "nothing".to_owned()
+    } else if dollars < 0.01 {
+        "less than $0.01".to_owned()
+    } else {
+        format!("${dollars:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_has_as_many_digits_as_say_something() {
+        assert_eq!([0.0, 0.001, 1.234].map(money), ["nothing", "less than $0.01", "$1.23"]);
+    }
 }
