@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use crate::aws_template::Format;
 use crate::bucket::Pace;
-use crate::config::{Config, Problems};
+use crate::config::{Access, Config, Problems};
 use crate::ingest::Context;
+use crate::rotate::WRITE_ONLY;
 use crate::{daemon, journal, key};
 
 mod arrange;
@@ -228,6 +229,11 @@ async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyho
 fn check(out: &Out, config: &Config) -> anyhow::Result<()> {
     for key in config.not_in_effect() {
         out.remark(format_args!("{}: {key} has no effect in this version", config.source.display()));
+    }
+    let rotate = &config.rotate;
+    let rotates = rotate.archive.is_some() || rotate.transition.is_some() || rotate.expire.is_some();
+    if rotates && config.s3.access == Access::WriteOnly {
+        out.remark(format_args!("{}: rotate: {WRITE_ONLY}", config.source.display()));
     }
     out.item(config, config.effective().trim_end())
 }

@@ -352,7 +352,7 @@ async fn the_daemon_makes_up_what_it_slept_through_and_the_status_tells_it() {
     site.start().await;
     let is_done = |status: &Snapshot| rotate(status).last_success_at > Some(status.started_at);
     let job = rotate(&site.wait_for_status("the run", is_done).await);
-    assert_eq!(job.outcome.as_deref(), Some("local copies: 0 given up"), "{job:?}");
+    assert_eq!(job.outcome.as_deref(), Some("0 captures of 0 days bundled"), "{job:?}");
     site.stop().await;
     site.start().await;
     let again = rotate(&site.wait_for_status("the last run", |status| !status.jobs.is_empty()).await);

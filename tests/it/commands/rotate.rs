@@ -145,6 +145,8 @@ async fn a_write_only_box_says_who_rotates_in_its_place() {
     let said = site.run(&["rotate", "--dry-run"]).await;
     assert!(said.code == 1 && said.err.contains("`hk-aws aws-template`"), "{said:?}");
     assert!(site.s3.requests().is_empty());
+    let said = site.run(&["check"]).await;
+    assert!(said.code == 0 && said.err.contains("`hk-aws aws-template`"), "{said:?}");
 }
 
 #[tokio::test]
