@@ -187,7 +187,7 @@ fn by_message(message: &str) -> Option<String> {
 }
 
 /// The text of an element of S3's errors; what is none of ours to read has none.
-fn element<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
+pub(super) fn element<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
     let (_, rest) = str::from_utf8(body).ok()?.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once("</")?;
     Some(text).filter(|text| !text.is_empty() && text.len() <= 128)
