@@ -69,7 +69,11 @@ const BY_CODE: &[(&str, Verdict, &str)] = &[
         Verdict::TryLater,
         "S3 does not know everywhere yet where a new bucket lies, and that passes; if it lasts, correct s3.region",
     ),
-    ("InvalidStorageClass", Verdict::NeedsOperator, "the store does not know this class: correct s3.storage_class"),
+    (
+        "InvalidStorageClass",
+        Verdict::NeedsOperator,
+        "the store does not know this class: correct s3.storage_class, rotate.archive.class or rotate.transition.class",
+    ),
     ("EntityTooLarge", Verdict::GiveUpOnThisFile, ""),
     ("KeyTooLongError", Verdict::GiveUpOnThisFile, ""),
     ("MetadataTooLarge", Verdict::GiveUpOnThisFile, ""),

@@ -221,3 +221,42 @@ async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
     let made = bundle(&site, &Archive::default()).await.unwrap();
     assert_eq!((made.deleted, made.members, loose(&site.s3), members(&site.s3)), (3, 0, vec![], expected(3)));
 }
+
+#[tokio::test]
+async fn i7_a_rotation_under_way_delays_no_fresh_capture() {
+    use hk_aws::schedule::{self, End, FILE, ROTATE, Record, Records};
+
+    let mut site = Site::new(Settings::default()).await;
+    let old: Vec<u8> = bytes(7, 500_000);
+    for number in 0..2 {
+        site.write(format!("{CAMERA}/{}", picture(number)), &old[number as usize..]);
+    }
+    site.start().await;
+    site.wait_until_empty().await;
+    site.stop().await;
+    // A run was missed, so it begins at once; its bundle takes 8 s by the limit.
+    site.set(Settings { rest: "upload: {bandwidth: 120KiB/s}", ..Settings::default() });
+    let time = Some(chrono::Utc::now() - chrono::TimeDelta::days(3));
+    let record = Record { last_begun_at: time, last_ended_at: time, end: Some(End::Done), ..Record::default() };
+    schedule::write(&site.path("state").join(FILE), &Records::from([(ROTATE.to_owned(), record)])).unwrap();
+    site.start().await;
+    let sending = |state: &crate::support::s3::State| {
+        state.requests().iter().any(|request| request.key.ends_with("24.tar") && request.bytes > 0)
+    };
+    site.s3.wait_for(sending, crate::support::site::DEADLINE).await;
+    let mut slowest = std::time::Duration::ZERO;
+    for number in 100..103 {
+        let begin = std::time::Instant::now();
+        site.write(format!("{CAMERA}/{}", picture(number)), &bytes(u64::from(number), 24_000));
+        let stored = |state: &crate::support::s3::State| state.object(&key(CAMERA, number)).is_some();
+        site.s3.wait_for(stored, crate::support::site::DEADLINE).await;
+        slowest = slowest.max(begin.elapsed());
+    }
+    let bundle = |state: &crate::support::s3::State| state.object(&format!("{CAMERA}/archive/{DATE}.tar")).is_some();
+    eprintln!("the slowest of 3 captures beside a bundle took {slowest:?}");
+    assert!(!site.s3.look(bundle), "the bundle was still on its way");
+    // By the limit a picture takes 0.2 s, and what settles 0.3 s; a fair share with the bundle would be twice that.
+    assert!(slowest < std::time::Duration::from_secs(2), "{slowest:?}");
+    site.s3.wait_for(bundle, std::time::Duration::from_mins(1)).await;
+    site.stop().await;
+}
