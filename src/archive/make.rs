@@ -68,8 +68,8 @@ pub async fn archive_day(context: &Context, archive: &Archive, camera: &str, dat
     }
     let copies = Copies::of(context, camera, date);
     let mut work = Work { context, archive, camera, date, copies, made: Made::default() };
-    let there = shelf(context, camera, date).await?;
-    let mut indexes = work.take_up(&there, &loose).await?;
+    let mut there = shelf(context, camera, date).await?;
+    let mut indexes = work.take_up(&mut there, &loose).await?;
     let bundled: HashSet<Identity<'_>> = indexes.iter().flat_map(identities).collect();
     let loose: Vec<Object> = loose.iter().filter(|object| !bundled.contains(&identity(object))).cloned().collect();
     for (number, wanted) in (there.last_part() + 1..).zip(work.split(loose)) {
@@ -111,10 +111,18 @@ fn identities(index: &Index) -> impl Iterator<Item = Identity<'_>> {
     index.members.iter().map(|member| (&*member.note.key, member.note.size, &*member.note.etag))
 }
 
+/// Whether everything that an index lists lies loose, or in another bundle, if maybe not as it was.
+fn are_elsewhere(index: &Index, loose: &[Object], bundled: &[Index]) -> bool {
+    let keys: HashSet<&str> = (loose.iter().map(|object| &*object.key))
+        .chain(bundled.iter().flat_map(identities).map(|(key, ..)| key))
+        .collect();
+    identities(index).all(|(key, ..)| keys.contains(key))
+}
+
 impl Work<'_> {
     /// The indexes of bundles that are there and whole; an index without a bundle is carried out, or taken back.
-    async fn take_up(&mut self, there: &Shelf, loose: &[Object]) -> anyhow::Result<Vec<Index>> {
-        let mut indexes = Vec::new();
+    async fn take_up(&mut self, there: &mut Shelf, loose: &[Object]) -> anyhow::Result<Vec<Index>> {
+        let (mut indexes, mut taken_back) = (Vec::new(), Vec::new());
         for (part, held) in &there.parts {
             let Some(index_object) = &held.index else { continue };
             let index = match load_index(self.context, part).await {
@@ -138,15 +146,23 @@ impl Work<'_> {
                 tracing::info!("finishing {}, which an earlier run began", index.bundle.key);
                 self.put(&index, &inputs).await?;
                 indexes.push(index);
+            } else if !are_elsewhere(&index, loose, &indexes) {
+                // Not an intention but all that is left of a bundle that somebody took away.
+                self.made.left.push(format!(
+                    "{}: it is gone, and captures that its index lists lie nowhere else; look at it with `hk-aws verify`",
+                    index.bundle.key
+                ));
             } else {
                 tracing::info!("{} is begun anew: what it lists is not there any more as it was", index.bundle.key);
                 let failed = self.context.bucket.delete_all(&[&index_object.key]).await?;
                 if let Some((key, why)) = failed.first() {
                     bail!("failed to delete {key}: {why}");
                 }
+                taken_back.push(part.clone());
             }
             self.copies.clear();
         }
+        there.parts.retain(|part, _| !taken_back.contains(part));
         Ok(indexes)
     }
 

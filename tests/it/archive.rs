@@ -201,6 +201,38 @@ async fn i4_nothing_is_deleted_where_the_store_does_not_hold_what_was_put() {
 }
 
 #[tokio::test]
+async fn i4_an_intention_is_carried_out_or_taken_back_and_the_index_of_a_bundle_that_was_taken_away_stays() {
+    // Killed between index and bundle.
+    let site = stored(Settings::default(), 3).await;
+    let cut_off = || Fault::fail("PutObject", 500, "InternalError").on_key(|key| key.ends_with("24.tar"));
+    site.s3.fault(cut_off());
+    bundle(&site, &Archive::default()).await.unwrap_err();
+    site.s3.clear_faults();
+    let index = format!("{CAMERA}/archive/{DATE}.index.json");
+    let before = site.s3.object(&index).unwrap().etag;
+    assert_eq!(bundle(&site, &Archive::default()).await.unwrap().deleted, 3);
+    assert_eq!(site.s3.object(&index).unwrap().etag, before, "as it was meant");
+
+    // The same, and one of them is another now.
+    let site = stored(Settings::default(), 3).await;
+    site.s3.fault(cut_off());
+    bundle(&site, &Archive::default()).await.unwrap_err();
+    site.s3.clear_faults();
+    site.s3.insert(&key(CAMERA, 1), bytes(9, 500));
+    let made = bundle(&site, &Archive::default()).await.unwrap();
+    assert_eq!((made.deleted, made.fetched.objects, loose(&site.s3)), (3, 1, vec![]));
+    assert_eq!(members(&site.s3)[&key(CAMERA, 1)], bytes(9, 500));
+
+    // Somebody took the bundle; then a late capture comes.
+    let index_of_bundle = site.s3.object(&index).unwrap().etag;
+    site.s3.remove(&format!("{CAMERA}/archive/{DATE}.tar"));
+    site.s3.insert(&key(CAMERA, 7), content(7));
+    let made = bundle(&site, &Archive::default()).await.unwrap();
+    assert!(made.left.iter().any(|left| left.contains("it is gone")), "{made:?}");
+    assert_eq!((made.members, site.s3.object(&index).unwrap().etag), (1, index_of_bundle));
+}
+
+#[tokio::test]
 async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
     let site = stored(Settings::default(), 3).await;
     site.s3.fault(Fault::fail("DeleteObjects", 503, "SlowDown"));
