@@ -20,6 +20,6 @@ mod make;
 mod read;
 
 pub use index::{Index, Member, Note};
-pub use local::{Fetched, clear_spools};
-pub use make::{MOST_BUNDLED, Made, archive_day, list_day};
+pub use local::{Fetched, clear_spools, spool};
+pub use make::{Made, archive_day, list_day, store_index};
 pub use read::{Held, Shelf, fetch_member, load_index, rebuild_index, shelf, shelves, taken_of};

@@ -14,18 +14,22 @@ use serde::Serialize;
 
 use crate::aws_template::Format;
 use crate::bucket::Pace;
-use crate::config::{Config, Problems};
+use crate::config::{Access, Config, Problems};
 use crate::ingest::Context;
+use crate::rotate::WRITE_ONLY;
 use crate::{daemon, journal, key};
 
+mod arrange;
 mod aws_template;
 mod classify;
 mod dates;
 mod doctor;
 mod holdings;
+mod restore;
 mod rotate;
 mod status;
 mod upload;
+mod verify;
 
 use dates::Dates;
 
@@ -75,19 +79,39 @@ enum Command {
     Upload(upload::Upload),
     /// List the cameras that the bucket holds captures of
     Cameras,
-    /// List the days that the bucket holds captures of
+    /// List the days that the bucket holds captures of, archived ones too
     Days {
         /// As `cameras` lists it
         camera: String,
     },
-    /// List captures in the bucket
+    /// List captures in the bucket, loose ones and those in bundles
+    #[command(
+        after_help = "With --json a capture in a bundle has the bundle's key in the field `bundle`. A bundle without an index \
+                            is listed itself; `get` unpacks it whole."
+    )]
     List(holdings::List),
-    /// Download captures
+    /// Download captures, loose ones and those in bundles, of which only their bytes move
+    #[command(
+        after_help = "What is in the folder already counts as done: a download that broke off can be run again. \
+                            No file is ever replaced."
+    )]
     Get(holdings::Get),
     /// Bundle days into the cold class
     Archive(rotate::Archive),
     /// Run the whole rotation now: bundle, transition, expire, local copies
     Rotate(rotate::Rotate),
+    /// File objects that lie unsorted below a camera into their date folders
+    Arrange(arrange::Arrange),
+    /// Hold the ledger and the indexes of bundles against the bucket
+    Verify(verify::Verify),
+    /// Ask for archived days out of a cold class, wait for them, and download them
+    #[command(
+        after_help = "What was asked for goes on without this command: run it again to wait for it, and nothing \
+                            is asked for twice. With --json: one object a bundle, or a capture that is cold by itself, \
+                            with its `key` and its `state`, one of begun, ongoing, restored (then `until`), readable, \
+                            failed; with --wait the last one. With --to, then one object a capture, as of `get`."
+    )]
+    Restore(restore::Restore),
     /// Show what the daemon does now
     Status,
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
@@ -191,6 +215,9 @@ async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyho
         Command::Days { camera } => holdings::days(out, context, &camera).await,
         Command::List(list) => list.run(out, context).await,
         Command::Get(get) => get.run(out, context).await,
+        Command::Restore(restore) => restore.run(out, context).await,
+        Command::Arrange(arrange) => arrange.run(out, context).await,
+        Command::Verify(verify) => verify.run(out, context).await,
         Command::Archive(archive) => archive.run(out, context).await,
         Command::Rotate(rotate) => rotate.run(out, context).await,
         Command::Run | Command::Check | Command::Classify { .. } | Command::Status | Command::AwsTemplate { .. } => {
@@ -202,6 +229,11 @@ async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyho
 fn check(out: &Out, config: &Config) -> anyhow::Result<()> {
     for key in config.not_in_effect() {
         out.remark(format_args!("{}: {key} has no effect in this version", config.source.display()));
+    }
+    let rotate = &config.rotate;
+    let rotates = rotate.archive.is_some() || rotate.transition.is_some() || rotate.expire.is_some();
+    if rotates && config.s3.access == Access::WriteOnly {
+        out.remark(format_args!("{}: rotate: {WRITE_ONLY}", config.source.display()));
     }
     out.item(config, config.effective().trim_end())
 }

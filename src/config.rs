@@ -442,14 +442,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 type Asks = fn(&Config) -> bool;
 
 /// The keys whose machinery is not there yet.
-const NOT_IN_EFFECT: [(&str, Asks); 9] = [
+const NOT_IN_EFFECT: [(&str, Asks); 5] = [
     ("cameras[].silent_after", |config| {
         config.cameras.iter().any(|camera| camera.silent_after != settings::SILENT_AFTER)
     }),
-    ("rotate.schedule", |config| config.rotate.schedule.as_str() != settings::SCHEDULE),
-    ("rotate.archive", |config| config.rotate.archive.as_ref().is_some_and(|archive| *archive != Archive::default())),
-    ("rotate.transition", |config| config.rotate.transition.is_some()),
-    ("rotate.expire", |config| config.rotate.expire.is_some_and(|expire| expire != settings::EXPIRE)),
     ("alerts.webhook", |config| config.alerts.webhook.is_some()),
     ("alerts.command", |config| config.alerts.command.is_some()),
     ("heartbeat", |config| config.heartbeat.is_some()),

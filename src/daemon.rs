@@ -30,7 +30,8 @@ use crate::bucket::{Credentials, Pace};
 use crate::config::Config;
 use crate::ingest::{Command, Context, Ingest, Report};
 use crate::queue::Now;
-use crate::status::{Snapshot, State};
+use crate::status::{Jobs, Snapshot, State};
+use crate::{rotate, schedule};
 
 /// How long uploads in work may take to finish at the end: less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -104,11 +105,17 @@ async fn run_with(
             tracing::warn!("{} cannot be tried yet: {refusal}", asked.describe());
         }
     }));
-    let ingest = Ingest::new(context);
+    let ingest = Ingest::new(Arc::clone(&context));
     let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
+    let (contexts, current) = watch::channel(context);
+    let (jobs, told_jobs) = watch::channel(Jobs::new());
     // Each task ends with this function, however it ends.
-    let teller = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, config.runtime_dir.clone(), ready)));
-    let report = Report { snapshot, beat: watchdog() };
+    let teller = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, told_jobs, config.runtime_dir.clone(), ready)));
+    let runner = schedule::Runner { contexts: current, snapshots: snapshot.subscribe(), jobs };
+    let running = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
+    // The teller lives as long as there is a sender: it has yet to tell how a run that is cut off ended.
+    let last_words = snapshot.clone();
+    let report = Report { snapshot, beat: watchdog(), context: contexts };
     let told_stop = stop.clone();
     let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
         told_stop.cancelled().await;
@@ -116,6 +123,8 @@ async fn run_with(
     }));
     let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(commands, report, stop, DRAIN)));
     ingesting.await.context("the ingest loop panicked")?;
+    running.await.context("the scheduler panicked")?;
+    drop(last_words);
     teller.await.context("the status writer panicked")?;
     tracing::info!("stopped");
     Ok(())
@@ -176,10 +185,16 @@ fn watchdog() -> Box<dyn FnMut(Now) + Send> {
 }
 
 /// Passes snapshots on to `status.json` and to systemd, until the loop is gone; `ready` is whether systemd was told so.
-async fn tell(mut snapshots: watch::Receiver<Snapshot>, folder: std::path::PathBuf, ready: Arc<AtomicBool>) {
+async fn tell(
+    mut snapshots: watch::Receiver<Snapshot>,
+    mut jobs: watch::Receiver<Jobs>,
+    folder: std::path::PathBuf,
+    ready: Arc<AtomicBool>,
+) {
     let (mut line, mut complained) = (String::new(), false);
     loop {
-        let snapshot = snapshots.borrow_and_update().clone();
+        let mut snapshot = snapshots.borrow_and_update().clone();
+        snapshot.jobs = jobs.borrow_and_update().clone();
         let (said, state, target) = (snapshot.line(), snapshot.state, folder.clone());
         // Written before it is told: whoever waits for READY finds the file.
         let written = tokio::task::spawn_blocking(move || snapshot.write(&target)).await;
@@ -201,8 +216,11 @@ async fn tell(mut snapshots: watch::Receiver<Snapshot>, folder: std::path::PathB
         if !matches!(state, State::Starting | State::Stopping) && !ready.load(Ordering::Acquire) {
             ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
         }
-        if snapshots.changed().await.is_err() {
-            return;
+        tokio::select! {
+            // The end of the one must not hide the last word of the others.
+            biased;
+            Ok(()) = jobs.changed() => {}
+            alive = snapshots.changed() => if alive.is_err() { return },
         }
     }
 }

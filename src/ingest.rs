@@ -67,6 +67,8 @@ pub struct Report {
     pub snapshot: watch::Sender<Snapshot>,
     /// Called by the loop itself, at least once a second while it turns.
     pub beat: Box<dyn FnMut(Now) + Send>,
+    /// The settings in force: sent when they or the credentials are new, and again with each command.
+    pub context: watch::Sender<Arc<Context>>,
 }
 
 impl std::fmt::Debug for Report {
@@ -143,10 +145,14 @@ impl Ingest {
             let hints = Arc::clone(&self.surveyor.hints);
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(command) = commands.recv() => self.obey(command),
+                Some(command) = commands.recv() => {
+                    self.obey(command);
+                    report.context.send_replace(Arc::clone(&self.context));
+                }
                 Some(done) = self.uploads.join_next_with_id() => {
                     let degraded = self.link.outage().is_some();
                     self.judge(done);
+                    self.hand_out_renewed(&report.context);
                     if degraded != self.link.outage().is_some() {
                         report.snapshot.send_replace(self.snapshot(status::State::Ok));
                     }
@@ -217,6 +223,15 @@ impl Ingest {
                 self.follow_folder();
             }
         }
+    }
+
+    /// Hands the settings out with the credentials that an upload has found.
+    fn hand_out_renewed(&self, contexts: &watch::Sender<Arc<Context>>) {
+        contexts.send_if_modified(|known| {
+            let is_renewed = !Arc::ptr_eq(known, &self.context);
+            *known = Arc::clone(&self.context);
+            is_renewed
+        });
     }
 
     /// Makes sure that the drop folder that is there is the one that is watched.

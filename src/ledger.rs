@@ -51,6 +51,16 @@ pub struct Removed {
     pub bundle: Option<String>,
 }
 
+/// One line of a camera-day.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// It was stored.
+    Stored(Box<Entry>),
+    /// It was to be deleted.
+    Removed(Removed),
+}
+
 /// A bundle that is confirmed; a line in the file of bundles of its camera.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundled {
@@ -112,8 +122,43 @@ pub fn append_bundle(folder: &Path, camera: &str, bundle: &Bundled) -> io::Resul
 
 /// The days of a camera of which there are bundles, as far as this ledger knows.
 pub fn bundled_days(folder: &Path, camera: &str) -> BTreeSet<NaiveDate> {
-    let Ok(file) = File::open(folder.join(camera).join(BUNDLES)) else { return BTreeSet::new() };
-    lines(file).filter_map(|line| parse::<Bundled>(&line)).map(|bundle| bundle.date).collect()
+    bundles(folder, camera).map(|bundle| bundle.date).collect()
+}
+
+/// The bundles of a camera, as far as this ledger knows; none where it has no file of them.
+pub fn bundles(folder: &Path, camera: &str) -> impl Iterator<Item = Bundled> {
+    let file = File::open(folder.join(camera).join(BUNDLES)).ok();
+    file.map(lines).into_iter().flatten().filter_map(|line| parse(&line))
+}
+
+/// Whether there is anything of a camera.
+pub fn knows(folder: &Path, camera: &str) -> bool {
+    folder.join(camera).is_dir()
+}
+
+/// The cameras of which there is anything; none where there is no ledger.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn cameras(folder: &Path) -> io::Result<Vec<String>> {
+    names(folder)
+}
+
+/// The days of a camera that have a file.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn days(folder: &Path, camera: &str) -> io::Result<Vec<NaiveDate>> {
+    let names = names(&folder.join(camera))?;
+    Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl")?.parse().ok()).collect())
+}
+
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    entries.filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose()).collect()
 }
 
 /// Appends lines to a file, all with one write; none where `known` is there already.
@@ -164,6 +209,14 @@ pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = Entry>> {
 /// # Errors
 /// As of [`entries`].
 pub fn removed(path: &Path) -> io::Result<impl Iterator<Item = Removed>> {
+    Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
+}
+
+/// All lines of one file in their order; what is none, or was torn, is passed over.
+///
+/// # Errors
+/// As of [`entries`].
+pub fn history(path: &Path) -> io::Result<impl Iterator<Item = Line>> {
     Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
 }
 

@@ -8,6 +8,9 @@
 //!                             every `rescan` --------+--> DropFolder::scan -> Queue::observe -> due, newest first
 //!                                                              ^ outcome                         | at most `concurrency`
 //!    keep or delete locally <- ledger line <- confirmed <- Bucket::put_new <- classify: camera, taken, event
+//!
+//!  schedule (cron | CLI) -> list -> retention::plan_day, pure -> bundle | transition | expire -> confirm -> delete members
+//!  schedule (cron) --> rotate
 //! ```
 //!
 //! # Invariants
@@ -20,13 +23,12 @@
 //! * **I2** An object is never overwritten with different bytes.
 //! * **I3** Every file in the drop folder is settling, queued, uploading, backing off, ignored, left alone or set aside,
 //!   and `status` says which and why.
+//! * **I4** Members of a bundle are deleted only after bundle and index are confirmed.
 //! * **I5** A kill at any instruction leaves a state that the next scan completes.
 //! * **I6** Memory is bounded, whatever waits in the folder.
 //! * **I7** A capture just taken never waits behind a backlog; the backlog always makes some progress.
 //! * **I8** The hot path is one request to S3 for a capture of ordinary size, and needs only `s3:PutObject`; but for the
 //!   trial of a store other than AWS at the start, and where such a store must be looked at before a put.
-//!
-//! (I4 speaks of bundles, which do not exist yet.)
 //!
 //! # Map
 //! In reading order; what is printed is printed by [`cli`], real time is read in [`daemon`] and [`cli`] alone.
@@ -49,13 +51,16 @@ pub mod ledger;
 pub mod archive;
 pub mod retention;
 pub mod rotate;
+pub mod schedule;
+
+pub mod arrange;
+pub mod verify;
 
 pub mod daemon;
 pub mod journal;
 pub mod status;
 
 pub mod aws_template;
-
 pub mod doctor;
 
 pub mod cli;

@@ -81,7 +81,7 @@ pub struct Held {
 }
 
 /// What an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// What a camera sent.
     Capture,
@@ -206,21 +206,25 @@ pub enum Doubt {
 /// Where the newest of them says that the clock is far off.
 pub fn plan(objects: &[Held], policy: &Policy, today: NaiveDate) -> Result<Vec<Step>, Doubt> {
     believed(today, newest(objects))?;
-    let mut days: BTreeMap<(NaiveDate, &str), Vec<Held>> = BTreeMap::new();
+    let mut days: BTreeMap<(NaiveDate, &str), Vec<&Held>> = BTreeMap::new();
     for object in objects {
-        days.entry((object.date, &object.camera)).or_default().push(object.clone());
+        days.entry((object.date, &object.camera)).or_default().push(object);
     }
-    Ok(days.values().flat_map(|day| plan_day(day, policy, today)).collect())
+    Ok(days.values().flat_map(|day| steps(day, policy, today)).collect())
 }
 
 /// Decides what is due by `today`, which the caller has [`believed`], of all `objects` of one camera-day: at most one
 /// step for each action.
 pub fn plan_day(objects: &[Held], policy: &Policy, today: NaiveDate) -> Vec<Step> {
+    steps(&objects.iter().collect::<Vec<_>>(), policy, today)
+}
+
+fn steps(objects: &[&Held], policy: &Policy, today: NaiveDate) -> Vec<Step> {
     let Some(first) = objects.first() else { return Vec::new() };
     debug_assert!(objects.iter().all(|object| (&object.camera, object.date) == (&first.camera, first.date)));
     let mut due: BTreeMap<Action, Vec<&Held>> = BTreeMap::new();
     let mut left = Vec::new();
-    for object in objects {
+    for &object in objects {
         match fate(object, objects, policy, today) {
             Fate::NotDue => {}
             Fate::Due(action) => due.entry(action).or_default().push(object),
@@ -284,7 +288,7 @@ enum Fate {
     Left(Why),
 }
 
-fn fate(object: &Held, day: &[Held], policy: &Policy, today: NaiveDate) -> Fate {
+fn fate(object: &Held, day: &[&Held], policy: &Policy, today: NaiveDate) -> Fate {
     if object.kind == Kind::Index {
         let goes = goes_with_its_bundles(object, day, policy, today);
         return if goes { Fate::Due(Action::Expire) } else { Fate::NotDue };
@@ -326,7 +330,7 @@ fn expires(object: &Held, policy: &Policy, today: NaiveDate) -> bool {
 }
 
 /// An index without a bundle stays: its bundle may be on the way.
-fn goes_with_its_bundles(index: &Held, day: &[Held], policy: &Policy, today: NaiveDate) -> bool {
+fn goes_with_its_bundles(index: &Held, day: &[&Held], policy: &Policy, today: NaiveDate) -> bool {
     let Some(stem) = index.key.strip_suffix(".index.json") else { return false };
     let is_its =
         |key: &str| key.strip_prefix(stem).is_some_and(|ending| ["", ".tar", ".tar.gz", ".tar.zst"].contains(&ending));

@@ -52,6 +52,12 @@ pub struct Snapshot {
     /// Captures since the start that were removed here without a copy, or a line in the ledger, for want of room.
     #[serde(default)]
     pub not_kept: u64,
+    /// Whether nothing can be stored at the moment, as far as is known; [`Snapshot::trouble`] comes once it has lasted.
+    #[serde(default)]
+    pub link_down: bool,
+    /// What runs by a schedule.
+    #[serde(default)]
+    pub jobs: Jobs,
 }
 
 /// How the daemon does.
@@ -151,6 +157,28 @@ pub struct WrongClock {
     pub captures: u64,
     /// What the clock said of the last of them.
     pub last_said: DateTime<FixedOffset>,
+}
+
+/// What runs by a schedule, by name.
+pub type Jobs = BTreeMap<String, Job>;
+
+/// A job and its last run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// When it is due next; in the past while it waits for the bucket.
+    pub next_at: Option<DateTime<Utc>>,
+    /// Since when it runs, while it does.
+    pub running_since: Option<DateTime<Utc>>,
+    /// When the last run began, the one under way included.
+    pub last_begun_at: Option<DateTime<Utc>>,
+    /// When the last run ended.
+    pub last_ended_at: Option<DateTime<Utc>>,
+    /// When the last run in which nothing failed ended.
+    pub last_success_at: Option<DateTime<Utc>>,
+    /// What became of the last run, for people.
+    pub outcome: Option<String>,
+    /// Whether it failed, or a part of it.
+    pub failed: bool,
 }
 
 /// An error, once.

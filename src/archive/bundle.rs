@@ -1,12 +1,13 @@
 //! The bytes of a bundle: written as a stream that is the same each time, and read back where an index is gone.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::NaiveTime;
+use flate2::write::GzEncoder;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
@@ -18,6 +19,9 @@ use crate::key::Part;
 /// The name of the header that carries a member's [`Note`]: an extended attribute, as GNU and BSD tar know them, which
 /// they leave alone unless they are asked for it.
 const NOTE: &str = "SCHILY.xattr.user.hk-aws";
+
+/// Bytes that are compressed at a time.
+const PIECE: usize = 64 * 1024;
 
 /// A block of a tar, in bytes.
 const BLOCK: u64 = 512;
@@ -93,9 +97,10 @@ impl Stream {
         };
         let reader: Reader = match self.format {
             ArchiveFormat::Tar => plain,
-            ArchiveFormat::TarGz => Box::new(flate2::read::GzEncoder::new(plain, GZIP)),
+            ArchiveFormat::TarGz => Compressed::boxed(plain, Encoder::Gzip(GzEncoder::new(Vec::new(), GZIP))),
             ArchiveFormat::TarZst => {
-                Box::new(zstd::stream::read::Encoder::new(plain, zstd::DEFAULT_COMPRESSION_LEVEL)?)
+                let encoder = zstd::stream::write::Encoder::new(Vec::new(), zstd::DEFAULT_COMPRESSION_LEVEL)?;
+                Compressed::boxed(plain, Encoder::Zstandard(encoder))
             }
         };
         Ok((reader, is_content))
@@ -120,6 +125,69 @@ impl Read for Stream {
                 self.contents.push(self.begin..self.at);
             }
             self.current = None;
+        }
+    }
+}
+
+/// A frame of compressed bytes. What an encoder gives depends on the pieces that it is given, so they are always the same.
+struct Compressed {
+    plain: Reader,
+    encoder: Option<Encoder>,
+    given: io::Cursor<Vec<u8>>,
+}
+
+enum Encoder {
+    Gzip(GzEncoder<Vec<u8>>),
+    Zstandard(zstd::stream::write::Encoder<'static, Vec<u8>>),
+}
+
+impl Compressed {
+    fn boxed(plain: Reader, encoder: Encoder) -> Reader {
+        Box::new(Self { plain, encoder: Some(encoder), given: io::Cursor::default() })
+    }
+}
+
+impl Encoder {
+    /// Takes a piece on; answers what is ready.
+    fn take(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip(encoder) => {
+                encoder.write_all(piece)?;
+                Ok(std::mem::take(encoder.get_mut()))
+            }
+            Self::Zstandard(encoder) => {
+                encoder.write_all(piece)?;
+                Ok(std::mem::take(encoder.get_mut()))
+            }
+        }
+    }
+
+    fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Zstandard(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl Read for Compressed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.given.read(into)?;
+            if read > 0 || into.is_empty() {
+                return Ok(read);
+            }
+            let Some(mut encoder) = self.encoder.take() else { return Ok(0) };
+            let mut piece = Vec::with_capacity(PIECE);
+            (&mut self.plain).take(PIECE as u64).read_to_end(&mut piece)?;
+            let ready = if piece.is_empty() {
+                encoder.finish()?
+            } else {
+                let ready = encoder.take(&piece)?;
+                self.encoder = Some(encoder);
+                ready
+            };
+            self.given = io::Cursor::new(ready);
         }
     }
 }
@@ -348,6 +416,37 @@ mod tests {
             assert_eq!(found, expected.collect::<Vec<_>>());
             let again = Index::parse(&index.to_json().unwrap(), &part()).unwrap();
             assert_eq!(again, index);
+        }
+    }
+
+    #[test]
+    fn the_same_members_give_the_same_bundle_however_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("picture");
+        let mut noise = 1u64;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (noise >> 57).to_le_bytes()[0]
+        })
+        .take(1_300_000)
+        .collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let mut note = inputs(folder.path())[0].note.clone();
+        note.size = bytes.len() as u64;
+        let inputs: Arc<[Input]> = [Input { name: "picture.jpg".into(), note, path }].into();
+        for format in ArchiveFormat::ALL {
+            let index = lay_out(&part(), "k", &inputs, format).unwrap();
+            for step in [1000, 70_001, 1 << 20] {
+                let (mut reader, mut hash, mut buffer) = (open(&index, &inputs).unwrap(), Sha256::new(), vec![0; step]);
+                loop {
+                    let read = reader.read(&mut buffer).unwrap();
+                    if read == 0 {
+                        break;
+                    }
+                    hash.update(&buffer[..read]);
+                }
+                assert_eq!(hex::encode(hash.finalize()), index.bundle.sha256, "{format:?} by {step}");
+            }
         }
     }
 

@@ -84,10 +84,8 @@ impl<'a> Copies<'a> {
         if crate::bucket::is_cold(&object.storage_class) {
             bail!("it lies in class {} and has no local copy", object.storage_class);
         }
-        let state = &self.context.config.state_dir;
         if self.spool.is_none() {
-            let made = tempfile::Builder::new().prefix(SPOOL).tempdir_in(state);
-            self.spool = Some(made.with_context(|| format!("failed to make a folder in {}", state.display()))?);
+            self.spool = Some(spool(&self.context.config.state_dir)?);
         }
         let spool = self.spool.as_ref().context("no folder to download into")?;
         let path = spool.path().join(self.fetched.objects.to_string());
@@ -130,6 +128,16 @@ impl<'a> Copies<'a> {
 
 /// What the name of a folder of fetched members begins with.
 const SPOOL: &str = "spool-";
+
+/// Makes a folder for what is downloaded, which goes with the value.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn spool(state_dir: &Path) -> anyhow::Result<TempDir> {
+    std::fs::create_dir_all(state_dir).with_context(|| format!("failed to create {}", state_dir.display()))?;
+    let made = tempfile::Builder::new().prefix(SPOOL).tempdir_in(state_dir);
+    made.with_context(|| format!("failed to make a folder in {}", state_dir.display()))
+}
 
 /// Removes what runs that were killed had fetched.
 pub fn clear_spools(state_dir: &Path) {

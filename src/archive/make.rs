@@ -15,10 +15,7 @@ use crate::config::{self, Archive};
 use crate::ingest::Context;
 use crate::key::{ObjectKey, Part, What};
 use crate::ledger;
-
-/// The largest object that goes up in one request, in bytes, with room for the end of the tar (S3 User Guide, "Uploading
-/// objects").
-pub const MOST_BUNDLED: u64 = (5 << 30) - (1 << 20);
+use crate::retention::LARGEST_MEMBER_BYTES;
 
 /// What a member's header takes in the tar at most, in bytes, but for names and events beyond the usual.
 const HEADER_BYTES: u64 = 2048;
@@ -71,8 +68,8 @@ pub async fn archive_day(context: &Context, archive: &Archive, camera: &str, dat
     }
     let copies = Copies::of(context, camera, date);
     let mut work = Work { context, archive, camera, date, copies, made: Made::default() };
-    let there = shelf(context, camera, date).await?;
-    let mut indexes = work.take_up(&there, &loose).await?;
+    let mut there = shelf(context, camera, date).await?;
+    let mut indexes = work.take_up(&mut there, &loose).await?;
     let bundled: HashSet<Identity<'_>> = indexes.iter().flat_map(identities).collect();
     let loose: Vec<Object> = loose.iter().filter(|object| !bundled.contains(&identity(object))).cloned().collect();
     for (number, wanted) in (there.last_part() + 1..).zip(work.split(loose)) {
@@ -114,10 +111,18 @@ fn identities(index: &Index) -> impl Iterator<Item = Identity<'_>> {
     index.members.iter().map(|member| (&*member.note.key, member.note.size, &*member.note.etag))
 }
 
+/// Whether everything that an index lists lies loose, or in another bundle, if maybe not as it was.
+fn are_elsewhere(index: &Index, loose: &[Object], bundled: &[Index]) -> bool {
+    let keys: HashSet<&str> = (loose.iter().map(|object| &*object.key))
+        .chain(bundled.iter().flat_map(identities).map(|(key, ..)| key))
+        .collect();
+    identities(index).all(|(key, ..)| keys.contains(key))
+}
+
 impl Work<'_> {
     /// The indexes of bundles that are there and whole; an index without a bundle is carried out, or taken back.
-    async fn take_up(&mut self, there: &Shelf, loose: &[Object]) -> anyhow::Result<Vec<Index>> {
-        let mut indexes = Vec::new();
+    async fn take_up(&mut self, there: &mut Shelf, loose: &[Object]) -> anyhow::Result<Vec<Index>> {
+        let (mut indexes, mut taken_back) = (Vec::new(), Vec::new());
         for (part, held) in &there.parts {
             let Some(index_object) = &held.index else { continue };
             let index = match load_index(self.context, part).await {
@@ -132,7 +137,7 @@ impl Work<'_> {
                 Err(error) => bail!("{}: {error:#}; remove it, there is no bundle to it", index_object.key),
             };
             if held.bundle.is_some() {
-                match self.confirm(&index, None).await {
+                match self.confirm(&index, false).await {
                     Ok(()) => indexes.push(index),
                     Err(error) if passes(&error) => return Err(error.context(index.bundle.key)),
                     Err(error) => self.made.left.push(format!("{error:#}; nothing of it is deleted")),
@@ -141,15 +146,23 @@ impl Work<'_> {
                 tracing::info!("finishing {}, which an earlier run began", index.bundle.key);
                 self.put(&index, &inputs).await?;
                 indexes.push(index);
+            } else if !are_elsewhere(&index, loose, &indexes) {
+                // Not an intention but all that is left of a bundle that somebody took away.
+                self.made.left.push(format!(
+                    "{}: it is gone, and captures that its index lists lie nowhere else; look at it with `hk-aws verify`",
+                    index.bundle.key
+                ));
             } else {
                 tracing::info!("{} is begun anew: what it lists is not there any more as it was", index.bundle.key);
                 let failed = self.context.bucket.delete_all(&[&index_object.key]).await?;
                 if let Some((key, why)) = failed.first() {
                     bail!("failed to delete {key}: {why}");
                 }
+                taken_back.push(part.clone());
             }
             self.copies.clear();
         }
+        there.parts.retain(|part, _| !taken_back.contains(part));
         Ok(indexes)
     }
 
@@ -159,7 +172,11 @@ impl Work<'_> {
         let mut inputs = Vec::with_capacity(index.members.len());
         for (identity, member) in identities(index).zip(&index.members) {
             let Some(object) = there.get(&identity) else { return Ok(None) };
-            let bytes = self.copies.bytes(object).await.with_context(|| object.key.clone())?;
+            let bytes = match self.copies.bytes(object).await {
+                Ok(bytes) => bytes,
+                Err(error) if passes(&error) => return Err(error.context(object.key.clone())),
+                Err(_) => return Ok(None),
+            };
             if bytes.sha256 != member.note.sha256 {
                 return Ok(None);
             }
@@ -176,7 +193,7 @@ impl Work<'_> {
         let mut all: Vec<Wanted> = Vec::with_capacity(loose.len());
         for object in loose {
             let name = object.key.strip_prefix(&prefix).unwrap_or_default().to_owned();
-            if object.size > MOST_BUNDLED {
+            if object.size > LARGEST_MEMBER_BYTES {
                 self.made.left.push(format!("{}: larger than the 5 GiB that one request can carry", object.key));
             } else if !bundle::is_member_name(&name) {
                 self.made.left.push(format!("{}: its name cannot be one in a tar", object.key.escape_debug()));
@@ -241,14 +258,7 @@ impl Work<'_> {
     /// Puts index and bundle, and makes sure of both.
     async fn put(&mut self, index: &Index, inputs: &Arc<[Input]>) -> anyhow::Result<()> {
         let context = self.context;
-        let text: Arc<[u8]> = index.to_json()?.into();
-        let index_key = ObjectKey::from(context.layout.archive_key(&index.part, What::Index));
-        let source = stream_of(text.len() as u64, sha256(&text), {
-            let text = Arc::clone(&text);
-            move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&text))))
-        });
-        let put = self.put_one(&index_key, &source, Self::about(index, &source, "application/json", INDEX_CLASS));
-        put.await.with_context(|| format!("failed to put index {index_key}"))?;
+        let stored = put_index(context, index).await?;
 
         let mut digest = [0; 32];
         hex::decode_to_slice(&index.bundle.sha256, &mut digest).context("failed to read SHA-256")?;
@@ -262,14 +272,11 @@ impl Work<'_> {
             config::ArchiveFormat::TarZst => "application/zstd",
         };
         let key = ObjectKey::from(index.bundle.key.clone());
-        let put = self.put_one(&key, &source, Self::about(index, &source, kind, &self.archive.class));
+        let put = put_one(context, &key, &source, about(index, &source, kind, &self.archive.class));
         put.await.with_context(|| format!("failed to put bundle {key}"))?;
 
-        self.confirm(index, Some(&self.archive.class)).await?;
-        let head = context.bucket.head(index_key.as_str()).await?.context("the index is not there after it was put")?;
-        if head.size != text.len() as u64 || head.is(&hex::encode(sha256(&text))) != Some(true) {
-            bail!("the store does not hold index {index_key} as it was put; nothing is deleted");
-        }
+        self.confirm(index, true).await?;
+        confirm_index(context, &stored).await?;
         let bundled = ledger::Bundled {
             bundled_at: self.now(),
             key: index.bundle.key.clone(),
@@ -285,38 +292,16 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn put_one(&self, key: &ObjectKey, source: &Source, about: About) -> anyhow::Result<()> {
-        let when = When { now: (self.context.clock)().wall, patience: Patience::Ordinary };
-        match self.context.bucket.put_new(key, source, &about, when).await? {
-            Put::Stored | Put::AlreadyThere => Ok(()),
-            Put::Conflict => {
-                Err(anyhow!("the key holds other bytes; look at it with `hk-aws verify`, nothing is deleted"))
-            }
-        }
-    }
-
-    fn about(index: &Index, source: &Source, content_type: &str, class: &str) -> About {
-        let metadata = vec![
-            ("camera", index.part.camera.clone()),
-            ("archive", index.part.date.to_string()),
-            ("members", index.members.len().to_string()),
-            ("sha256", hex::encode(source.sha256)),
-        ];
-        let tags = vec![("camera", index.part.camera.clone()), ("archive", index.part.date.to_string())];
-        About { content_type: content_type.to_owned(), metadata, tags, class: Some(class.to_owned()) }
-    }
-
-    /// Makes sure that the store holds a bundle, whole and in its class.
-    async fn confirm(&self, index: &Index, class: Option<&str>) -> anyhow::Result<()> {
+    /// Makes sure that the store holds a bundle, whole and in its class; one that is not `fresh` may have moved on.
+    async fn confirm(&self, index: &Index, fresh: bool) -> anyhow::Result<()> {
         let bundle = &index.bundle;
         let head = self.context.bucket.head(&bundle.key).await?;
         let head = head.with_context(|| format!("{} is not there", bundle.key))?;
         if head.size != bundle.size || head.is(&bundle.sha256) != Some(true) {
             bail!("{} is not the bundle that its index describes: it was altered", bundle.key);
         }
-        if let Some(class) = class
-            && head.storage_class != class
-        {
+        let (class, captures) = (&self.archive.class, &self.context.config.s3.storage_class);
+        if head.storage_class != *class && (fresh || head.storage_class == *captures) {
             bail!(
                 "the store holds {} in class {} instead of {class}, which it may not know: correct rotate.archive.class; \
                  nothing is deleted",
@@ -366,6 +351,59 @@ impl Work<'_> {
 
 /// The class of indexes: they are read whenever somebody looks for a picture.
 const INDEX_CLASS: &str = "STANDARD";
+
+/// An index as it was put.
+struct StoredIndex {
+    key: ObjectKey,
+    size: u64,
+    sha256: [u8; 32],
+}
+
+/// Puts an index that is not there, and makes sure of it.
+///
+/// # Errors
+/// Where it cannot be put, or the key holds other bytes.
+pub async fn store_index(context: &Context, index: &Index) -> anyhow::Result<()> {
+    let stored = put_index(context, index).await?;
+    confirm_index(context, &stored).await
+}
+
+async fn put_index(context: &Context, index: &Index) -> anyhow::Result<StoredIndex> {
+    let text: Arc<[u8]> = index.to_json()?.into();
+    let key = ObjectKey::from(context.layout.archive_key(&index.part, What::Index));
+    let (size, sha256) = (text.len() as u64, sha256(&text));
+    let source = stream_of(size, sha256, move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&text)))));
+    let put = put_one(context, &key, &source, about(index, &source, "application/json", INDEX_CLASS));
+    put.await.with_context(|| format!("failed to put index {key}"))?;
+    Ok(StoredIndex { key, size, sha256 })
+}
+
+async fn confirm_index(context: &Context, StoredIndex { key, size, sha256 }: &StoredIndex) -> anyhow::Result<()> {
+    let head = context.bucket.head(key.as_str()).await?.context("the index is not there after it was put")?;
+    if head.size != *size || head.is(&hex::encode(sha256)) != Some(true) {
+        bail!("the store does not hold index {key} as it was put; nothing is deleted");
+    }
+    Ok(())
+}
+
+async fn put_one(context: &Context, key: &ObjectKey, source: &Source, about: About) -> anyhow::Result<()> {
+    let when = When { now: (context.clock)().wall, patience: Patience::Ordinary };
+    match context.bucket.put_new(key, source, &about, when).await? {
+        Put::Stored | Put::AlreadyThere => Ok(()),
+        Put::Conflict => Err(anyhow!("the key holds other bytes; look at it with `hk-aws verify`, nothing is deleted")),
+    }
+}
+
+fn about(index: &Index, source: &Source, content_type: &str, class: &str) -> About {
+    let metadata = vec![
+        ("camera", index.part.camera.clone()),
+        ("archive", index.part.date.to_string()),
+        ("members", index.members.len().to_string()),
+        ("sha256", hex::encode(source.sha256)),
+    ];
+    let tags = vec![("camera", index.part.camera.clone()), ("archive", index.part.date.to_string())];
+    About { content_type: content_type.to_owned(), metadata, tags, class: Some(class.to_owned()) }
+}
 
 /// Whether a failure passes by itself, or is about more than one object.
 fn passes(error: &anyhow::Error) -> bool {

@@ -115,7 +115,8 @@ pub async fn fetch_member(context: &Context, index: &Index, member: &Member, fil
         context.bucket.get(&index.bundle.key, Some(range), &mut into).await?;
         into.flush().await?;
         let format = index.bundle.format;
-        tokio::task::spawn_blocking(move || inflate(format, frame, file))
+        let most = member.note.size + 1;
+        tokio::task::spawn_blocking(move || inflate(format, frame, file, most))
             .await
             .context("unpacking panicked")?
             .context("failed to unpack")?
@@ -130,9 +131,10 @@ pub async fn fetch_member(context: &Context, index: &Index, member: &Member, fil
     Ok(())
 }
 
-fn inflate(format: ArchiveFormat, mut frame: File, mut file: File) -> io::Result<(u64, String)> {
+/// No more than `most` bytes: a bundle that was altered must not fill the disk.
+fn inflate(format: ArchiveFormat, mut frame: File, mut file: File, most: u64) -> io::Result<(u64, String)> {
     io::Seek::rewind(&mut frame)?;
-    copy(&mut *bundle::unpack(format, frame)?, &mut file)
+    copy(&mut bundle::unpack(format, frame)?.take(most), &mut file)
 }
 
 /// Copies all there is; answers how much, and its SHA-256 in hexadecimal.

@@ -12,6 +12,7 @@ use aws_smithy_types::base64;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::verdict::element;
 use super::{Bucket, Failed, Refusal, code, percent, status, time, unquoted, unread};
 
 /// Most keys of one request to delete (S3 API Reference, `DeleteObjects`).
@@ -98,7 +99,7 @@ pub enum RestoreAsked {
 pub enum Copied {
     /// Done.
     Done,
-    /// The source has changed since it was looked at, or is gone.
+    /// The source has changed since it was looked at, or is gone; or something came under the target's key.
     Changed,
     /// It is larger than one request can copy.
     TooLarge,
@@ -159,6 +160,8 @@ impl Bucket {
             .copy_source(format!("{}/{}", self.config.bucket, percent(key.as_bytes(), plain)))
             .copy_source_if_match(format!("\"{etag}\""))
             .key(target)
+            // Of AWS it is known that it looks at this for a copy, too.
+            .set_if_none_match((target != key && self.config.endpoint_url.is_none()).then(|| "*".to_owned()))
             .metadata_directive(MetadataDirective::Copy)
             .tagging_directive(TaggingDirective::Copy)
             .storage_class(StorageClass::from(class))
@@ -207,6 +210,12 @@ impl Bucket {
     /// [`Refusal`].
     pub async fn keeps_versions(&self) -> Result<Option<bool>, Refusal> {
         let asked = self.client.get_bucket_versioning().bucket(&self.config.bucket).send().await;
+        // moto wraps its answer in an element that the SDK does not know.
+        if let Err(error) = &asked
+            && let Some(answer) = error.raw_response().filter(|answer| answer.status().as_u16() == 200)
+        {
+            return Ok(Some(element(answer.body().bytes().unwrap_or_default(), "Status") == Some("Enabled")));
+        }
         known("get bucket versioning", asked.map(|answer| answer.status() == Some(&BucketVersioningStatus::Enabled)))
     }
 

@@ -343,6 +343,21 @@ mod tests {
         assert_eq!(line.serve(now), [capture(2)]);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn i7_a_job_lets_captures_go_first_but_for_a_trickle() {
+        let begin = stopped_clock().steady;
+        let elapsed = || stopped_clock().steady - begin;
+        let pace = Pace::new(stopped_clock);
+        let mut job = pace.enter(None);
+        let mut ask = async |want: u64| std::future::poll_fn(|context| job.poll(context, want)).await;
+        assert_eq!((ask(1 << 20).await, elapsed()), (1 << 20, Duration::ZERO), "nothing else is under way");
+        let capture = pace.enter(Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(ask(1 << 20).await, MOST_PIECE_BYTES);
+        assert_eq!(elapsed(), TRICKLE);
+        drop(capture);
+        assert_eq!((ask(1 << 20).await, elapsed()), (1 << 20, TRICKLE));
+    }
+
     #[test]
     fn nobody_waits_for_so_long_that_s3_hangs_up() {
         for (rate, bodies) in [(1024, 8), (16 << 10, 64), (512 << 10, 8), (1 << 20, 256)] {

@@ -69,7 +69,11 @@ const BY_CODE: &[(&str, Verdict, &str)] = &[
         Verdict::TryLater,
         "S3 does not know everywhere yet where a new bucket lies, and that passes; if it lasts, correct s3.region",
     ),
-    ("InvalidStorageClass", Verdict::NeedsOperator, "the store does not know this class: correct s3.storage_class"),
+    (
+        "InvalidStorageClass",
+        Verdict::NeedsOperator,
+        "the store does not know this class: correct s3.storage_class, rotate.archive.class or rotate.transition.class",
+    ),
     ("EntityTooLarge", Verdict::GiveUpOnThisFile, ""),
     ("KeyTooLongError", Verdict::GiveUpOnThisFile, ""),
     ("MetadataTooLarge", Verdict::GiveUpOnThisFile, ""),
@@ -187,7 +191,7 @@ fn by_message(message: &str) -> Option<String> {
 }
 
 /// The text of an element of S3's errors; what is none of ours to read has none.
-fn element<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
+pub(super) fn element<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
     let (_, rest) = str::from_utf8(body).ok()?.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once("</")?;
     Some(text).filter(|text| !text.is_empty() && text.len() <= 128)

@@ -112,6 +112,8 @@ pub struct StoredName {
     pub taken: Option<DateTime<FixedOffset>>,
     /// The event word.
     pub event: Option<String>,
+    /// The channel, as written.
+    pub channel: Option<String>,
 }
 
 /// Reads the last segment of a key back: our own stamp before it, or the vendor's in it.
@@ -140,6 +142,7 @@ pub fn read_stored(camera: &str, file: &str, config: &Config) -> StoredName {
     StoredName {
         taken: ours.or(reading.stamp.map(|stamp| stamp.wall)).map(|wall| resolve(wall, zone, None)),
         event: reading.event,
+        channel: reading.channel,
     }
 }
 

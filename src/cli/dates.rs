@@ -1,37 +1,52 @@
 //! Days as they are typed: one, or a range of them.
 
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
 use chrono::NaiveDate;
 
-use super::parse_date;
-
-/// Most days of one range: more are a slip of the pen.
-const MOST_DAYS: usize = 366;
-
-/// One day, or a range with both its ends.
+/// A day, or all days from one to another, as commands take them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dates {
-    from: NaiveDate,
-    to: NaiveDate,
+    first: NaiveDate,
+    last: NaiveDate,
 }
 
+/// Most days between two dates, so that a slip of the pen does not ask for a century.
+const MOST_DAYS: i64 = 366;
+
 impl Dates {
-    /// Reads `YYYY-MM-DD` or `YYYY-MM-DD..YYYY-MM-DD`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (from, to) = text.split_once("..").unwrap_or((text, text));
-        let dates = Self { from: parse_date(from)?, to: parse_date(to)? };
-        if dates.from > dates.to {
-            return Err(format!("it ends before it begins; write {to}..{from}"));
-        }
-        if dates.days().count() > MOST_DAYS {
-            return Err(format!("more than {MOST_DAYS} days; write several ranges"));
-        }
-        Ok(dates)
+    /// Each of them, in order.
+    pub(super) fn days(self) -> impl Iterator<Item = NaiveDate> {
+        self.first.iter_days().take_while(move |date| *date <= self.last)
     }
 
-    /// Each of the days, in order.
-    pub(super) fn days(self) -> impl Iterator<Item = NaiveDate> + use<> {
-        let to = self.to;
-        self.from.iter_days().take_while(move |day| *day <= to)
+    pub(super) fn is_one_day(self) -> bool {
+        self.first == self.last
+    }
+}
+
+impl FromStr for Dates {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once("..").unwrap_or((text, text));
+        let read = |date: &str| {
+            date.parse().map_err(|_| "not a date as YYYY-MM-DD, nor two of them as YYYY-MM-DD..YYYY-MM-DD")
+        };
+        let dates = Self { first: read(first)?, last: read(last)? };
+        match (dates.last - dates.first).num_days() + 1 {
+            ..=0 => Err(format!("{last} is before {first}")),
+            days if days > MOST_DAYS => Err(format!("{days} days; {MOST_DAYS} at most")),
+            _ => Ok(dates),
+        }
+    }
+}
+
+impl Display for Dates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first)?;
+        if self.is_one_day() { Ok(()) } else { write!(f, "..{}", self.last) }
     }
 }
 
@@ -40,15 +55,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_day_or_a_range_is_read_and_nonsense_is_refused() {
-        let days = |text: &str| Dates::parse(text).map(|dates| dates.days().count());
-        assert_eq!(days("2022-02-24"), Ok(1));
-        assert_eq!(days("2022-02-24..2022-03-02"), Ok(7));
-        assert_eq!(days("2024-01-01..2024-12-31"), Ok(366));
-        for wrong in ["2022-02-30", "2022-02-24..", "..2022-02-24", "2022-02-24...2022-02-25", "2022-02-25..2022-02-24"]
-        {
-            assert!(days(wrong).is_err(), "{wrong}");
+    fn dates_are_one_day_or_all_from_one_to_another() {
+        let read = |text: &str| text.parse::<Dates>();
+        for (text, days) in [("2022-02-24", 1), ("2022-02-27..2022-03-02", 4), ("2022-02-24..2022-02-24", 1)] {
+            let dates = read(text).unwrap();
+            assert_eq!(dates.days().count(), days, "{text}");
+            assert_eq!(read(&dates.to_string()), Ok(dates));
         }
-        assert!(days("2022-01-01..2024-01-01").is_err_and(|why| why.contains("366")));
+        assert_eq!(read("2024-01-01..2024-12-31").unwrap().days().count(), 366);
+        for text in
+            ["2022-02-30", "2022-02-24..", "..2022-02-24", "2022-02-24..2022-02-23", "2022-01-01..2023-01-02", "x"]
+        {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 }

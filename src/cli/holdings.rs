@@ -1,76 +1,47 @@
-//! `cameras`, `days`, `list`, `get`: what the bucket holds.
+//! `cameras`, `days`, `list`, `get`: what the bucket holds, loose and in bundles alike.
 //!
 //! What came of a capture that was cut off is shown, and downloaded with its day, only where no whole one followed. The
 //! whole one is known by its key, because a listing tells nothing of metadata and a request for each would be dear.
+//!
+//! What is in a bundle is told by its index, without a look into the bundle. A capture that lies loose and in a bundle,
+//! because a run ended between the two, is one capture: the loose one.
 
-use std::collections::HashSet;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashSet};
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime};
-use clap::Args;
-use indicatif::ProgressBar;
+use chrono::NaiveDate;
+use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::{Day, Out, Partly, parse_date, plain, size, tell};
+use crate::archive::{self, Index, Shelf};
 use crate::bucket::Object;
-use crate::capture;
+use crate::config::ArchiveFormat;
 use crate::ingest::Context;
-use crate::key::{self, Parts, Variant};
+use crate::key::{self, ARCHIVE, Part, Parts, Variant};
 
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// As `cameras` lists it
-    camera: String,
-    /// YYYY-MM-DD, at the camera; without it, every day
-    #[arg(value_parser = parse_date)]
-    date: Option<NaiveDate>,
-    /// Only this event, as `list` spells it
-    #[arg(long)]
-    event: Option<String>,
-    /// Only captures taken at or after this: YYYY-MM-DD or YYYY-MM-DDThh:mm:ss, at the camera
-    #[arg(long, value_name = "T", value_parser = parse_time)]
-    from: Option<NaiveDateTime>,
-    /// Only captures taken before this
-    #[arg(long, value_name = "T", value_parser = parse_time)]
-    to: Option<NaiveDateTime>,
-}
+mod get;
+mod list;
+mod place;
+mod unpack;
 
-#[derive(Debug, Args)]
-pub(super) struct Get {
-    #[command(flatten)]
-    day: Day,
-    /// Names or keys as `list` shows them; without any, the whole day
-    #[arg(value_name = "FILE")]
-    files: Vec<String>,
-    /// The folder to download into
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
-}
+pub(super) use get::{Get, Order, Tally, check_room, fetch};
+pub(super) use list::List;
 
-#[derive(Debug, Serialize)]
-struct Holding {
-    key: String,
-    file: String,
-    camera: String,
-    date: NaiveDate,
-    taken_at: Option<DateTime<FixedOffset>>,
-    event: Option<String>,
-    size: u64,
-    storage_class: String,
-    partial: bool,
+/// Requests at the same time: more hide the way to the store and nothing else.
+const AT_ONCE: usize = 8;
+
+/// The cameras in the bucket.
+pub(super) async fn camera_names(context: &Context) -> anyhow::Result<Vec<String>> {
+    let prefix = context.layout.prefix();
+    let folders = folders(context, prefix).await?;
+    let names = folders.iter().map(|folder| folder[prefix.len()..].trim_end_matches('/').to_owned());
+    // A key that begins with `/` lies in a folder without a name.
+    Ok(names.filter(|name| !name.is_empty()).collect())
 }
 
 pub(super) async fn cameras(out: &Out, context: &Context) -> anyhow::Result<()> {
-    let prefix = context.layout.prefix();
-    let folders = folders(context, prefix).await?;
-    // A key that begins with `/` lies in a folder without a name.
-    let cameras: Vec<&str> = folders
-        .iter()
-        .map(|folder| folder[prefix.len()..].trim_end_matches('/'))
-        .filter(|name| !name.is_empty())
-        .collect();
+    let cameras = camera_names(context).await?;
     for camera in &cameras {
         #[derive(Serialize)]
         struct Camera<'a> {
@@ -86,21 +57,24 @@ pub(super) async fn cameras(out: &Out, context: &Context) -> anyhow::Result<()> 
 
 pub(super) async fn days(out: &Out, context: &Context, camera: &str) -> anyhow::Result<()> {
     let prefix = context.layout.camera_prefix(camera);
-    let mut dates: Vec<NaiveDate> = if context.layout.has_date_folders() {
+    let mut dates = BTreeSet::new();
+    let mut archived = true;
+    if context.layout.has_date_folders() {
+        let folders = folders(context, &prefix).await?;
+        archived = folders.iter().any(|folder| folder[prefix.len()..].trim_end_matches('/') == ARCHIVE);
         // A stranger's folder may look like a date; a capture in it would have to parse as one.
         let parts = |folder: &String| context.layout.parse(&format!("{folder}file"));
-        folders(context, &prefix).await?.iter().filter_map(parts).map(|parts| parts.date).collect()
+        dates.extend(folders.iter().filter_map(parts).map(|parts| parts.date));
     } else {
-        let mut dates = Vec::new();
-        holdings(context, &prefix, |parts, _| {
-            dates.push(parts.date);
-            Ok(())
-        })
-        .await?;
-        dates
-    };
-    dates.sort_unstable();
-    dates.dedup();
+        let mut captures = Captures::below(context, prefix);
+        while let Some(page) = captures.next().await? {
+            dates.extend(page.into_iter().map(|(parts, _)| parts.date));
+        }
+    }
+    if archived {
+        let shelves = archive::shelves(context, camera).await?;
+        dates.extend(shelves.into_iter().filter(|(_, shelf)| has_bundle(shelf)).map(|(date, _)| date));
+    }
     if dates.is_empty() {
         bail!("the bucket holds no captures of {camera}; `hk-aws cameras` lists those it has");
     }
@@ -115,59 +89,92 @@ pub(super) async fn days(out: &Out, context: &Context, camera: &str) -> anyhow::
     Ok(())
 }
 
-impl List {
-    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
-        let prefix = match self.date {
-            Some(date) => context.layout.day_prefix(&self.camera, date),
-            None => context.layout.camera_prefix(&self.camera),
-        };
-        let (mut found, mut nothing) = (Vec::new(), true);
-        holdings(context, &prefix, |parts, object| {
-            let holding = holding(context, parts, object);
-            if !self.wants(&holding) {
-                return Ok(());
-            }
-            nothing = false;
-            // Keys come day by day: no more than a day is held, however many years the bucket has.
-            let day: Option<&Holding> = found.last();
-            if context.layout.has_date_folders() && day.is_some_and(|last| last.date != holding.date) {
-                print(out, std::mem::take(&mut found))?;
-            }
-            found.push(holding);
-            Ok(())
-        })
-        .await?;
-        print(out, found)?;
-        if nothing {
-            let camera = &self.camera;
-            out.remark(format_args!("nothing found; `hk-aws cameras` and `hk-aws days {camera}` list what there is"));
+async fn folders(context: &Context, prefix: &str) -> anyhow::Result<Vec<String>> {
+    let (mut folders, mut from) = (Vec::new(), None);
+    loop {
+        let page = context.bucket.list(prefix, true, from).await.with_context(|| context.bucket.describe())?;
+        folders.extend(page.folders);
+        from = page.next;
+        if from.is_none() {
+            return Ok(folders);
         }
-        Ok(())
-    }
-
-    fn wants(&self, holding: &Holding) -> bool {
-        let taken = holding.taken_at.map_or_else(|| holding.date.and_time(NaiveTime::MIN), |taken| taken.naive_local());
-        holding.camera == self.camera
-            && self.date.is_none_or(|date| date == holding.date)
-            && (self.event.is_none() || self.event == holding.event)
-            && self.from.is_none_or(|from| taken >= from)
-            && self.to.is_none_or(|to| taken < to)
     }
 }
 
-/// Prints captures of whole days in the order in which they were taken: a vendor's names sort by device first.
-fn print(out: &Out, mut found: Vec<Holding>) -> anyhow::Result<()> {
-    leave_out_superseded(&mut found, |holding| &holding.key);
-    found.sort_by(|a, b| (a.taken_at, &a.key).cmp(&(b.taken_at, &b.key)));
-    for holding in &found {
-        let taken = holding.taken_at.map_or_else(|| holding.date.to_string(), |taken| taken.to_rfc3339());
-        let event = plain(holding.event.as_deref().unwrap_or("-"));
-        let bytes = size(holding.size).to_string();
-        let mark = if holding.partial { "  partial" } else { "" };
-        out.item(holding, format_args!("{taken:<29}  {bytes:>10}  {event:<24}  {}{mark}", plain(&holding.key)))?;
-    }
-    Ok(())
+/// The loose captures below a prefix, page by page, in the order of their keys.
+struct Captures<'a> {
+    context: &'a Context,
+    prefix: String,
+    from: Option<String>,
+    ended: bool,
 }
+
+impl<'a> Captures<'a> {
+    fn below(context: &'a Context, prefix: String) -> Self {
+        Self { context, prefix, from: None, ended: false }
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Option<Vec<(Parts, Object)>>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let Context { bucket, layout, .. } = self.context;
+        let page = bucket.list(&self.prefix, false, self.from.take()).await.with_context(|| bucket.describe())?;
+        (self.ended, self.from) = (page.next.is_none(), page.next);
+        let captures = page.objects.into_iter().filter_map(|object| Some((layout.parse(&object.key)?, object)));
+        Ok(Some(captures.collect()))
+    }
+}
+
+/// A bundle, and what is known of its members.
+struct Bundle {
+    object: Object,
+    format: ArchiveFormat,
+    content: Content,
+}
+
+/// What is known of a bundle's members.
+enum Content {
+    Known(Index),
+    /// There is no index: the scripts that came before wrote none, or somebody removed it.
+    NoIndex,
+    /// The index cannot be read.
+    Unread(anyhow::Error),
+}
+
+fn has_bundle(shelf: &Shelf) -> bool {
+    shelf.parts.values().any(|held| held.bundle.is_some())
+}
+
+/// The bundles of a day, with their indexes.
+async fn open(context: &Context, shelf: Shelf) -> Vec<Bundle> {
+    let held = shelf.parts.into_iter().filter_map(|(part, held)| {
+        let (object, format) = held.bundle?;
+        Some((part, object, format, held.index.is_some()))
+    });
+    let opened = futures_util::stream::iter(held).map(|(part, object, format, has_index)| async move {
+        let members = if has_index { read_index(context, &part, &object, format).await } else { Content::NoIndex };
+        Bundle { object, format, content: members }
+    });
+    opened.buffered(AT_ONCE).collect().await
+}
+
+async fn read_index(context: &Context, part: &Part, object: &Object, format: ArchiveFormat) -> Content {
+    match archive::load_index(context, part).await {
+        Ok(index) if index.bundle.format != format => {
+            Content::Unread(anyhow::anyhow!("the index of {} is damaged: it describes another bundle", object.key))
+        }
+        Ok(mut index) => {
+            // Where a bucket was copied below another prefix, the bundle moved with its index.
+            index.bundle.key.clone_from(&object.key);
+            Content::Known(index)
+        }
+        Err(error) => Content::Unread(error),
+    }
+}
+
+/// What an object is known by to be the one that was bundled: its key, size and `ETag`.
+type Identity = (String, u64, String);
 
 /// Leaves out what came of a cut-off capture where a whole one with its key, or beside that, is there as well; says how
 /// many.
@@ -188,143 +195,17 @@ fn leave_out_superseded<T>(found: &mut Vec<T>, key: impl Fn(&T) -> &str) -> usiz
     before - found.len()
 }
 
-impl Get {
-    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
-        let Day { camera, date } = &self.day;
-        let is = |file: &String, name: &str, object: &Object| *file == name || *file == object.key;
-        let mut wanted = Vec::new();
-        holdings(context, &context.layout.day_prefix(camera, *date), |parts, object| {
-            let named = self.files.is_empty() || self.files.iter().any(|file| is(file, &parts.file, &object));
-            if named && parts.camera == *camera && parts.date == *date {
-                wanted.push((parts.file, object));
-            }
-            Ok(())
-        })
-        .await?;
-        if self.files.is_empty() {
-            let left_out = leave_out_superseded(&mut wanted, |(_, object)| &object.key);
-            if left_out > 0 {
-                let captures = if left_out == 1 { "capture" } else { "captures" };
-                out.remark(format_args!("{left_out} cut-off {captures} left out: the whole ones are there"));
-            }
-        }
-        let missing: Vec<&String> =
-            self.files.iter().filter(|file| !wanted.iter().any(|(name, object)| is(file, name, object))).collect();
-        for file in &missing {
-            tell(format_args!("{file}: no such capture of {camera} on {date}"));
-        }
-        if wanted.is_empty() && missing.is_empty() {
-            bail!("the bucket holds no captures of {camera} on {date}; `hk-aws days {camera}` lists the days it has");
-        }
-        if !wanted.is_empty() {
-            std::fs::create_dir_all(&self.to).with_context(|| format!("failed to create {}", self.to.display()))?;
-        }
-        let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(wanted.len() as u64) };
-        let (total, mut failed) = (wanted.len() + missing.len(), missing.len());
-        for (file, object) in wanted {
-            // On disk a name has 255 bytes, in the bucket more.
-            let target = self.to.join(key::bounded(&file, 255));
-            match download(context, &object, &target).await {
-                Ok(()) => bar.suspend(|| {
-                    out.item(&Downloaded { key: &object.key, to: &target }, plain(&target.to_string_lossy()))
-                })?,
-                Err(error) => {
-                    failed += 1;
-                    bar.suspend(|| tell(format_args!("{}: {error:#}", plain(&object.key))));
-                }
-            }
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        if failed == 0 { Ok(()) } else { Err(Partly { failed, total }.into()) }
-    }
+/// The last segment of a key or of a path.
+fn last_segment(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
-#[derive(Debug, Serialize)]
-struct Downloaded<'a> {
-    key: &'a str,
-    to: &'a Path,
+/// `1 capture`, `2 captures`.
+fn captures(number: usize) -> String {
+    count(number, "capture")
 }
 
-/// Downloads one object, checks it, and only then gives it its name. A file that is there is never replaced.
-async fn download(context: &Context, object: &Object, target: &Path) -> anyhow::Result<()> {
-    let folder = target.parent().context("no folder to download into")?;
-    if target.exists() {
-        bail!("{} exists already; remove it or choose another folder", target.display());
-    }
-    // As any file that a program makes: the umask decides who may read it.
-    let mode = PermissionsExt::from_mode(0o666);
-    let part = tempfile::Builder::new().permissions(mode).tempfile_in(folder);
-    let part = part.with_context(|| format!("failed to write in {}", folder.display()))?;
-    let mut file = tokio::fs::File::from_std(part.reopen()?);
-    let got = context.bucket.get(&object.key, None, &mut file).await?;
-    if got.size != object.size || got.expected.iter().any(|expected| *expected != got.sha256) {
-        bail!(
-            "the bytes that came are not the ones that were stored: {} of {}, SHA-256 {}",
-            got.size,
-            object.size,
-            got.sha256
-        );
-    }
-    file.sync_all().await?;
-    part.persist_noclobber(target).with_context(|| format!("failed to write {}", target.display()))?;
-    Ok(())
-}
-
-async fn folders(context: &Context, prefix: &str) -> anyhow::Result<Vec<String>> {
-    let (mut folders, mut from) = (Vec::new(), None);
-    loop {
-        let page = context.bucket.list(prefix, true, from).await.with_context(|| context.bucket.describe())?;
-        folders.extend(page.folders);
-        from = page.next;
-        if from.is_none() {
-            return Ok(folders);
-        }
-    }
-}
-
-async fn holdings(
-    context: &Context,
-    prefix: &str,
-    mut each: impl FnMut(Parts, Object) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut from = None;
-    loop {
-        let page = context.bucket.list(prefix, false, from).await.with_context(|| context.bucket.describe())?;
-        for object in page.objects {
-            if let Some(parts) = context.layout.parse(&object.key) {
-                each(parts, object)?;
-            }
-        }
-        from = page.next;
-        if from.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-fn holding(context: &Context, parts: Parts, object: Object) -> Holding {
-    let named = capture::read_stored(&parts.camera, &parts.file, &context.config);
-    let partial = matches!(key::read_variant(&object.key), Some((_, Variant::Partial)));
-    Holding {
-        key: object.key,
-        file: parts.file,
-        camera: parts.camera,
-        date: parts.date,
-        taken_at: named.taken,
-        event: named.event,
-        size: object.size,
-        storage_class: object.storage_class,
-        partial,
-    }
-}
-
-fn parse_time(text: &str) -> Result<NaiveDateTime, String> {
-    if let Ok(date) = text.parse::<NaiveDate>() {
-        return Ok(date.and_time(NaiveTime::MIN));
-    }
-    ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .ok_or_else(|| "neither YYYY-MM-DD nor YYYY-MM-DDThh:mm:ss".to_owned())
+/// A number with its noun.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

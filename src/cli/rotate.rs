@@ -25,7 +25,7 @@ pub(super) struct Archive {
     /// As `cameras` lists it; with --older-than it may be left out: all cameras
     camera: Option<String>,
     /// YYYY-MM-DD, at the camera, or YYYY-MM-DD..YYYY-MM-DD
-    #[arg(value_name = "DATE", value_parser = Dates::parse, conflicts_with = "older_than")]
+    #[arg(value_name = "DATE", conflicts_with = "older_than")]
     dates: Vec<Dates>,
     /// Every day that is at least so old, such as 30d
     #[arg(long, value_name = "AGE", value_parser = config::parse_duration)]
@@ -52,7 +52,9 @@ impl Rotate {
 impl Archive {
     pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
         let _lock = if self.dry_run { None } else { Some(daemon::lock_commands(&context.config.runtime_dir)?) };
-        let mut archive = context.config.rotate.archive.clone().unwrap_or_default();
+        // Who names days means all of them.
+        let configured = context.config.rotate.archive.clone().unwrap_or_default();
+        let mut archive = config::Archive { max_days_per_run: u32::MAX, ..configured };
         if let Some(age) = self.older_than {
             archive.after = age;
             let policy = Policy { archive: Some(archive), ..Policy::default() };

@@ -1,11 +1,14 @@
 //! `status`: what the daemon said of itself last.
 
-use anyhow::{Context as _, bail};
+use std::fmt::Write;
 
-use super::{Out, print_line, size};
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, Local, Utc};
+
+use super::{Out, plain, print_line, size};
 use crate::config::Config;
 use crate::daemon;
-use crate::status::Snapshot;
+use crate::status::{Job, Snapshot};
 
 pub(super) fn status(out: &Out, config: &Config) -> anyhow::Result<()> {
     let snapshot = Snapshot::read(&config.runtime_dir).with_context(|| {
@@ -67,6 +70,9 @@ fn describe(snapshot: &Snapshot) -> anyhow::Result<()> {
         };
         print_line(format!("kept       {} of local copies{without}", size(bytes)))?;
     }
+    for (name, job) in &snapshot.jobs {
+        print_line(format!("{name:10} {}", describe_job(job, snapshot.at)))?;
+    }
     for (name, camera) in &snapshot.cameras {
         print_line(format!(
             "camera     {name}: {} captures, last taken {}",
@@ -86,4 +92,21 @@ fn describe(snapshot: &Snapshot) -> anyhow::Result<()> {
         print_line(format!("error      {} {}", error.at.format("%F %T UTC"), error.message))?;
     }
     Ok(())
+}
+
+/// One line of a job, in the zone of its schedule.
+fn describe_job(job: &Job, at: DateTime<Utc>) -> String {
+    let local = |time: DateTime<Utc>| time.with_timezone(&Local).format("%F %H:%M %:z").to_string();
+    let mut line = match (job.running_since, job.next_at) {
+        (Some(since), _) => format!("runs since {}", local(since)),
+        (None, Some(next)) if next <= at => format!("due since {}, and waits for the bucket", local(next)),
+        (None, Some(next)) => format!("next {}", local(next)),
+        (None, None) => "never due again".to_owned(),
+    };
+    // The run under way has no outcome yet; the one before it ended before it began.
+    let last = if job.running_since.is_some() { job.last_ended_at } else { job.last_begun_at };
+    if let (Some(last), Some(outcome)) = (last, &job.outcome) {
+        let _infallible = write!(line, "; last {}: {}", local(last), plain(outcome));
+    }
+    line
 }

@@ -257,6 +257,8 @@ fn what_has_no_effect_yet_is_named_where_it_is_asked_for() {
     let off =
         "keep: {days: 0, max_size: null, min_free: 0}\nmax_clock_skew: null\nrotate: {archive: null, expire: null}\n";
     assert_eq!(parsed(off).not_in_effect(), [""; 0]);
+    let rotates = "rotate: {schedule: '0 4 * * *', archive: null, transition: {}, expire: {after: 30d}}\n";
+    assert_eq!(parsed(rotates).not_in_effect(), [""; 0]);
     let config = parsed("keep: {days: 3}\ncameras: [{name: a, silent_after: 1h}]\nheartbeat: {}\n");
     assert_eq!(config.not_in_effect(), ["cameras[].silent_after", "heartbeat"]);
 }

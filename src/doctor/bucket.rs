@@ -14,10 +14,10 @@ const CLOCK_FAILS: Duration = Duration::from_mins(5);
 
 /// What a right is called, and what does not work without it. The last one takes away what the others were tried on.
 const RIGHTS: [(Right, &str, &str); 4] = [
-    (Right::Read, "s3:GetObject", "captures sent twice are stored twice, and `get` fails"),
-    (Right::List, "s3:ListBucket", "`cameras`, `days`, `list` and `get` fail"),
+    (Right::Read, "s3:GetObject", "captures sent twice are stored twice, `get` fails, and nothing is bundled"),
+    (Right::List, "s3:ListBucket", "`cameras`, `days`, `list`, `get` and the rotation fail"),
     (Right::ListUploads, "s3:ListBucketMultipartUploads", "parts of clips that a crash left stay"),
-    (Right::Delete, "s3:DeleteObject", "what is tried at a start stays in the bucket"),
+    (Right::Delete, "s3:DeleteObject", "what is bundled or should expire stays, and so does what is tried at a start"),
 ];
 
 pub(super) async fn examine(context: &Context) -> Vec<Check> {

@@ -74,6 +74,9 @@ impl Ingest {
             state_free_bytes: status::free_bytes(&self.context.config.state_dir),
             kept_bytes: self.context.kept.bytes(),
             not_kept: self.upkeep.not_kept(),
+            link_down: self.link.down().is_some(),
+            // The loop knows nothing of them.
+            jobs: status::Jobs::new(),
         }
     }
 

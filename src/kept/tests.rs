@@ -21,11 +21,15 @@ const WALL: Duration = Duration::from_hours(24 * 365 * 52);
 
 /// Copies of one camera by day and name, each `bytes` long; those that `listed` are in the ledger.
 fn kept(settings: &str, copies: &[(&str, &str, usize, bool)]) -> (tempfile::TempDir, Kept) {
+    kept_by("rotate: {archive: null}", settings, copies)
+}
+
+fn kept_by(rotate: &str, settings: &str, copies: &[(&str, &str, usize, bool)]) -> (tempfile::TempDir, Kept) {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().display();
     let text = format!(
         "drop_folder: {{path: /srv/drop}}\ns3: {{bucket: abc}}\ntimezone: UTC\nstate_dir: {state}\n\
-         keep: {{min_free: 0, {settings}}}\n"
+         keep: {{min_free: 0, {settings}}}\n{rotate}\n"
     );
     let config = Config::parse(Path::new("kept.yaml"), &text, &|_| None).unwrap();
     for (number, (day, name, bytes, listed)) in copies.iter().enumerate() {
@@ -93,6 +97,30 @@ fn copies_go_by_their_date_and_when_a_write_has_failed() {
     assert_eq!(kept.give_way(now(), 0), Given::default());
     assert_eq!(kept.give_way(now(), 5), Given { copies: 1, bytes: 10 });
     assert_eq!(names_in(folder.path()), ["2021-12-19/c.jpg"]);
+}
+
+#[test]
+fn a_day_stays_past_its_time_until_its_bundle_is_made() {
+    let copies =
+        [("2021-11-01", "a.jpg", 10, true), ("2021-11-02", "b.jpg", 10, true), ("2021-12-19", "c.jpg", 0, true)];
+    let (folder, kept) = kept_by("rotate: {archive: {after: 30d}}", "days: 35", &copies);
+    let bundle = |date: &str| ledger::Bundled {
+        bundled_at: chrono::DateTime::UNIX_EPOCH,
+        key: format!("CAM/archive/{date}.tar"),
+        date: date.parse().unwrap(),
+        members: 1,
+        size: 10,
+        sha256: String::new(),
+    };
+    assert_eq!(kept.give_way(now(), 0), Given::default());
+    ledger::append_bundle(&folder.path().join("ledger"), "CAM", &bundle("2021-11-02")).unwrap();
+    assert_eq!(kept.give_way(now(), 0), Given { copies: 1, bytes: 10 });
+    assert_eq!(names_in(folder.path()), ["2021-11-01/a.jpg", "2021-12-19/c.jpg"]);
+    assert_eq!(
+        kept.give_way(now(), 5),
+        Given { copies: 1, bytes: 10 },
+        "where a write has failed, it goes all the same"
+    );
 }
 
 #[test]

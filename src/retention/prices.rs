@@ -5,6 +5,8 @@
 
 use serde::Serialize;
 
+use crate::bucket::Tier;
+
 /// What S3 calls a GB.
 const GB_BYTES: f64 = 1_073_741_824.0;
 
@@ -103,9 +105,9 @@ static CLASSES: [Class; 8] = [
         minimum_days: 90,
         overhead_bytes: (32 * KIB, 8 * KIB),
         restores: &[
-            (Tier::Expedited, Fee { gb: 0.03, thousand: 10.0, time: "1-5 minutes" }),
-            (Tier::Standard, Fee { gb: 0.01, thousand: 0.05, time: "3-5 hours" }),
-            (Tier::Bulk, Fee { gb: 0.0, thousand: 0.0, time: "5-12 hours" }),
+            (Tier::Expedited, Fee { gb: 0.03, thousand: 10.0, time: "1 to 5 minutes" }),
+            (Tier::Standard, Fee { gb: 0.01, thousand: 0.05, time: "3 to 5 hours" }),
+            (Tier::Bulk, Fee { gb: 0.0, thousand: 0.0, time: "5 to 12 hours" }),
         ],
         ..PLAIN
     },
@@ -138,18 +140,6 @@ pub enum Request {
     Head,
     /// A deletion: free.
     Delete,
-}
-
-/// How fast an object comes back from an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// In minutes: `GLACIER` alone, and objects up to 250 MB.
-    Expedited,
-    /// In hours.
-    Standard,
-    /// In half a day and more.
-    Bulk,
 }
 
 /// What it takes to read archived objects again.
@@ -257,9 +247,9 @@ mod tests {
     #[test]
     fn a_restore_has_the_tiers_of_its_class() {
         for (class, tier, expected) in [
-            ("GLACIER", Tier::Expedited, Some((0.06 + 0.02, "1-5 minutes"))),
-            ("GLACIER", Tier::Standard, Some((0.02 + 0.0001, "3-5 hours"))),
-            ("GLACIER", Tier::Bulk, Some((0.0, "5-12 hours"))),
+            ("GLACIER", Tier::Expedited, Some((0.06 + 0.02, "1 to 5 minutes"))),
+            ("GLACIER", Tier::Standard, Some((0.02 + 0.0001, "3 to 5 hours"))),
+            ("GLACIER", Tier::Bulk, Some((0.0, "5 to 12 hours"))),
             ("DEEP_ARCHIVE", Tier::Expedited, None),
             ("DEEP_ARCHIVE", Tier::Standard, Some((0.04 + 0.0002, "12 hours"))),
             ("DEEP_ARCHIVE", Tier::Bulk, Some((0.005 + 0.000_05, "48 hours"))),

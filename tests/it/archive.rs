@@ -146,13 +146,13 @@ async fn a_copy_that_is_missing_or_differs_is_fetched_and_no_other() {
 async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
     let site = stored(Settings::default(), 5).await;
     let context = context(&site).await;
-    let held = Fault::hang("PutObject").on_key(|key| key.ends_with(".tar"));
+    let held = Fault::hang("PutObject").on_key(|key| key.ends_with("24.tar"));
     site.s3.fault(held);
     let archive = Archive::default();
     let bundling = archive_day(&context, &archive, CAMERA, date());
     let meddling = async {
         let under_way =
-            |state: &crate::support::s3::State| state.requests().iter().any(|request| request.key.ends_with(".tar"));
+            |state: &crate::support::s3::State| state.requests().iter().any(|request| request.key.ends_with("24.tar"));
         site.s3.wait_for(under_way, crate::support::site::DEADLINE).await;
         site.s3.insert(&key(CAMERA, 2), bytes(77, content(2).len()));
         site.s3.clear_faults();
@@ -169,14 +169,18 @@ async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
 #[tokio::test]
 async fn i4_nothing_is_deleted_where_the_store_does_not_hold_what_was_put() {
     for (class, operation, fault) in [
-        ("GLACIER", "PutObject", Fault::fail("PutObject", 500, "InternalError").on_key(|key| key.ends_with(".tar"))),
-        ("GLACIER", "HeadObject", Fault::fail("HeadObject", 404, "NotFound").on_key(|key| key.ends_with(".tar"))),
-        ("GLACIER", "HeadObject", Fault::fail("HeadObject", 403, "Forbidden").on_key(|key| key.ends_with(".json"))),
+        ("GLACIER", "PutObject", Fault::fail("PutObject", 500, "InternalError").on_key(|key| key.ends_with("24.tar"))),
+        ("GLACIER", "HeadObject", Fault::fail("HeadObject", 404, "NotFound").on_key(|key| key.ends_with("24.tar"))),
+        (
+            "GLACIER",
+            "HeadObject",
+            Fault::fail("HeadObject", 403, "Forbidden").on_key(|key| key.ends_with("index.json")),
+        ),
         ("GLACIER", "ListObjectsV2", Fault::fail("ListObjectsV2", 503, "SlowDown")),
         (
             "NO_SUCH",
             "PutObject",
-            Fault::fail("PutObject", 400, "InvalidStorageClass").on_key(|key| key.ends_with(".tar")),
+            Fault::fail("PutObject", 400, "InvalidStorageClass").on_key(|key| key.ends_with("24.tar")),
         ),
     ] {
         let site = stored(Settings::default(), 3).await;
@@ -194,6 +198,38 @@ async fn i4_nothing_is_deleted_where_the_store_does_not_hold_what_was_put() {
             "{operation}: {made:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn i4_an_intention_is_carried_out_or_taken_back_and_the_index_of_a_bundle_that_was_taken_away_stays() {
+    // Killed between index and bundle.
+    let site = stored(Settings::default(), 3).await;
+    let cut_off = || Fault::fail("PutObject", 500, "InternalError").on_key(|key| key.ends_with("24.tar"));
+    site.s3.fault(cut_off());
+    bundle(&site, &Archive::default()).await.unwrap_err();
+    site.s3.clear_faults();
+    let index = format!("{CAMERA}/archive/{DATE}.index.json");
+    let before = site.s3.object(&index).unwrap().etag;
+    assert_eq!(bundle(&site, &Archive::default()).await.unwrap().deleted, 3);
+    assert_eq!(site.s3.object(&index).unwrap().etag, before, "as it was meant");
+
+    // The same, and one of them is another now.
+    let site = stored(Settings::default(), 3).await;
+    site.s3.fault(cut_off());
+    bundle(&site, &Archive::default()).await.unwrap_err();
+    site.s3.clear_faults();
+    site.s3.insert(&key(CAMERA, 1), bytes(9, 500));
+    let made = bundle(&site, &Archive::default()).await.unwrap();
+    assert_eq!((made.deleted, made.fetched.objects, loose(&site.s3)), (3, 1, vec![]));
+    assert_eq!(members(&site.s3)[&key(CAMERA, 1)], bytes(9, 500));
+
+    // Somebody took the bundle; then a late capture comes.
+    let index_of_bundle = site.s3.object(&index).unwrap().etag;
+    site.s3.remove(&format!("{CAMERA}/archive/{DATE}.tar"));
+    site.s3.insert(&key(CAMERA, 7), content(7));
+    let made = bundle(&site, &Archive::default()).await.unwrap();
+    assert!(made.left.iter().any(|left| left.contains("it is gone")), "{made:?}");
+    assert_eq!((made.members, site.s3.object(&index).unwrap().etag), (1, index_of_bundle));
 }
 
 #[tokio::test]
@@ -216,4 +252,43 @@ async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
     }
     let made = bundle(&site, &Archive::default()).await.unwrap();
     assert_eq!((made.deleted, made.members, loose(&site.s3), members(&site.s3)), (3, 0, vec![], expected(3)));
+}
+
+#[tokio::test]
+async fn i7_a_rotation_under_way_delays_no_fresh_capture() {
+    use hk_aws::schedule::{self, End, FILE, ROTATE, Record, Records};
+
+    let mut site = Site::new(Settings::default()).await;
+    let old: Vec<u8> = bytes(7, 500_000);
+    for number in 0..2 {
+        site.write(format!("{CAMERA}/{}", picture(number)), &old[number as usize..]);
+    }
+    site.start().await;
+    site.wait_until_empty().await;
+    site.stop().await;
+    // A run was missed, so it begins at once; its bundle takes 8 s by the limit.
+    site.set(Settings { rest: "upload: {bandwidth: 120KiB/s}", ..Settings::default() });
+    let time = Some(chrono::Utc::now() - chrono::TimeDelta::days(3));
+    let record = Record { last_begun_at: time, last_ended_at: time, end: Some(End::Done), ..Record::default() };
+    schedule::write(&site.path("state").join(FILE), &Records::from([(ROTATE.to_owned(), record)])).unwrap();
+    site.start().await;
+    let sending = |state: &crate::support::s3::State| {
+        state.requests().iter().any(|request| request.key.ends_with("24.tar") && request.bytes > 0)
+    };
+    site.s3.wait_for(sending, crate::support::site::DEADLINE).await;
+    let mut slowest = std::time::Duration::ZERO;
+    for number in 100..103 {
+        let begin = std::time::Instant::now();
+        site.write(format!("{CAMERA}/{}", picture(number)), &bytes(u64::from(number), 24_000));
+        let stored = |state: &crate::support::s3::State| state.object(&key(CAMERA, number)).is_some();
+        site.s3.wait_for(stored, crate::support::site::DEADLINE).await;
+        slowest = slowest.max(begin.elapsed());
+    }
+    let bundle = |state: &crate::support::s3::State| state.object(&format!("{CAMERA}/archive/{DATE}.tar")).is_some();
+    eprintln!("the slowest of 3 captures beside a bundle took {slowest:?}");
+    assert!(!site.s3.look(bundle), "the bundle was still on its way");
+    // By the limit a picture takes 0.2 s, and what settles 0.3 s; a fair share with the bundle would be twice that.
+    assert!(slowest < std::time::Duration::from_secs(2), "{slowest:?}");
+    site.s3.wait_for(bundle, std::time::Duration::from_mins(1)).await;
+    site.stop().await;
 }

@@ -3,21 +3,31 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
 
+use hk_aws::archive::{Made, archive_day};
+use hk_aws::bucket::{Credentials, Pace};
+use hk_aws::config::{Archive, ArchiveFormat, Config};
+use hk_aws::ingest::Context;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 
+mod arrange;
 mod aws_template;
 mod check;
 mod classify;
 mod doctor;
 mod holdings;
+mod holdings_archived;
+mod restore;
 mod rotate;
 mod status;
 mod upload;
+mod verify;
 
 /// A box with a configuration, a drop folder and a bucket of its own.
 struct Site {
@@ -68,6 +78,22 @@ impl Site {
         path
     }
 
+    /// The library's view of this site.
+    async fn context(&self) -> Context {
+        let config = Config::load(&self.path("config.yaml")).unwrap();
+        std::fs::create_dir_all(&config.state_dir).unwrap();
+        let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
+        let now = hk_aws::daemon::now;
+        Context::new(Arc::new(config), Some(credentials), Pace::new(now), now).await
+    }
+
+    /// Bundles a camera-day.
+    async fn bundle(&self, camera: &str, date: &str, archive: &Archive) -> Made {
+        let made = archive_day(&self.context().await, archive, camera, date.parse().unwrap()).await.unwrap();
+        assert!(made.left.is_empty() && !made.bundles.is_empty(), "{made:?}");
+        made
+    }
+
     fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = hk_aws(arguments);
         command.env("HK_AWS_CONFIG", self.path("config.yaml"));
@@ -84,6 +110,12 @@ impl Site {
         assert_eq!(said.code, 0, "{said:?}");
         said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// How a day is bundled, into one part.
+fn archive(class: &str, format: ArchiveFormat) -> Archive {
+    let (after, class) = (Duration::ZERO, class.to_owned());
+    Archive { after, class, format, max_days_per_run: 31, part_size: 240 << 20 }
 }
 
 /// The program, knowing of this machine nothing but its credentials.

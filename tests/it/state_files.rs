@@ -27,7 +27,8 @@ async fn garbage_in_the_state_stops_no_start_and_keeps_no_capture_waiting() {
         let key = place.lay_down(0, "MOTION_DETECTION");
         let date = key.split('/').nth(1).unwrap();
         let ledger = place.path().join(format!("state/ledger/CAM-EXT-001/{date}.jsonl"));
-        for file in [&place.path().join("run/status.json"), &place.path().join("run/run.lock"), &ledger] {
+        let others = ["run/status.json", "run/run.lock", "state/schedule.json"].map(|file| place.path().join(file));
+        for file in others.iter().chain([&ledger]) {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, garbage).unwrap();
         }
@@ -40,6 +41,7 @@ async fn garbage_in_the_state_stops_no_start_and_keeps_no_capture_waiting() {
         });
         assert!(fs::read(&ledger).unwrap().starts_with(garbage), "nothing is reset in silence");
     }
+    assert_eq!(log(place.path()).matches("schedule.json is damaged").count(), 4, "{}", log(place.path()));
     // An empty file is not torn.
     assert_eq!(log(place.path()).matches("was torn by a crash or a full disk").count(), 3, "{}", log(place.path()));
 }

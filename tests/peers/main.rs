@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure real time, and take away their own files")]
 #![expect(clippy::unwrap_used, reason = "a test ends where its ground gives way")]
 
+mod archive;
 mod camera;
 mod captures;
 mod daemon;

@@ -6,6 +6,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use tokio::runtime::Runtime;
 
 use crate::moto::Moto;
@@ -117,6 +118,31 @@ impl Store {
                 bytes: answer.body.collect().await.unwrap().into_bytes().to_vec(),
             }
         })
+    }
+
+    /// What the store answers to a GET of an object: 403 while it lies in a cold class.
+    pub(crate) fn status_of_get(&self, key: &str) -> u16 {
+        self.runtime.block_on(async { status_of(self.client.get_object().bucket(BUCKET).key(key).send().await) })
+    }
+
+    /// The storage class of an object.
+    pub(crate) fn class(&self, key: &str) -> String {
+        let head = self.runtime.block_on(self.client.head_object().bucket(BUCKET).key(key).send()).unwrap();
+        head.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned()
+    }
+
+    /// Makes another bucket, whose objects can be locked.
+    pub(crate) fn make_bucket_with_lock(&self, bucket: &str) {
+        let make = self.client.create_bucket().bucket(bucket).object_lock_enabled_for_bucket(true);
+        self.runtime.block_on(make.send()).unwrap();
+    }
+
+    /// Makes the bucket keep versions.
+    pub(crate) fn keep_versions(&self) {
+        let status = BucketVersioningStatus::Enabled;
+        let versioning = VersioningConfiguration::builder().status(status).build();
+        let put = self.client.put_bucket_versioning().bucket(BUCKET).versioning_configuration(versioning);
+        self.runtime.block_on(put.send()).unwrap();
     }
 
     /// How many multipart uploads are neither completed nor aborted.

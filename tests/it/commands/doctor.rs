@@ -211,7 +211,9 @@ async fn a_folder_that_nothing_can_be_taken_out_of_fails() {
         // Root is denied nothing: the doctor becomes somebody else, to whom all but that folder belongs.
         let nobody = 65_534;
         let copy = site.path("hk-aws");
-        fs::copy(env!("CARGO_BIN_EXE_hk-aws"), &copy).unwrap();
+        // By a process of its own: one that another test forks meanwhile would hold our copy open for writing (ETXTBSY).
+        let mut cp = std::process::Command::new("cp");
+        assert!(cp.arg(env!("CARGO_BIN_EXE_hk-aws")).arg(&copy).status().unwrap().success());
         command = tokio::process::Command::new(copy);
         let like = hk_aws(&["doctor", "--json"]);
         command.args(like.as_std().get_args()).env_clear().kill_on_drop(true);

@@ -26,7 +26,8 @@ async fn lived_in() -> Site {
     site.s3.insert("CAM-1/2022-02-25/20220225T000000_snap.jpg", "snap");
     site.s3.insert("CAM-2/2022-03-01/clip.mp4", "clip");
     for stranger in [
-        "CAM-1/archive/2022-02-23.tar.gz",
+        "CAM-1/archive/2022-02-23.zip",
+        "CAM-1/archive/2022-02-23.index.json",
         "CAM-1/loose.jpg",
         "CAM-1/2022-02-30/x.jpg",
         "CAM-1/2022-2-4/x.jpg",
@@ -253,7 +254,7 @@ async fn another_layout_is_read_as_it_was_written() {
     site.drop_file(&format!("CAM/{late}"), b"late");
     site.drop_file(&format!("CAM/{early}"), b"early");
     site.s3.insert("CAM/2022-02-24/outside-of-the-prefix.jpg", "x");
-    site.s3.insert("site-1/CAM/archive/2022-02-24.tar.gz", "x");
+    site.s3.insert("site-1/CAM/archive/2022-02-24.tar.old", "x");
     assert_eq!(site.run(&["upload"]).await.code, 0);
     assert!(site.s3.object(&format!("site-1/CAM/2022/02/24/05-MOTION_DETECTION/{early}")).is_some());
     assert_eq!(site.run(&["cameras"]).await.out, "CAM\n");

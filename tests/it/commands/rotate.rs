@@ -4,7 +4,7 @@ use chrono::{Days, Local, NaiveDate};
 use serde_json::Value;
 
 use super::Site;
-use crate::support::s3::Fault;
+use crate::support::s3::{Fault, Versions};
 
 /// A date so many days ago.
 fn ago(days: u64) -> NaiveDate {
@@ -145,6 +145,8 @@ async fn a_write_only_box_says_who_rotates_in_its_place() {
     let said = site.run(&["rotate", "--dry-run"]).await;
     assert!(said.code == 1 && said.err.contains("`hk-aws aws-template`"), "{said:?}");
     assert!(site.s3.requests().is_empty());
+    let said = site.run(&["check"]).await;
+    assert!(said.code == 0 && said.err.contains("`hk-aws aws-template`"), "{said:?}");
 }
 
 #[tokio::test]
@@ -164,7 +166,7 @@ async fn an_outage_in_the_middle_is_said_and_the_next_run_goes_on() {
     site.s3.fault(Fault::fail("PutObject", 503, "SlowDown").on_key(move |key| key.contains(&ago(35).to_string())));
     let said = site.run(&["rotate"]).await;
     assert!(said.code == 1 && said.err.contains("run it again to go on"), "{said:?}");
-    assert_eq!(site.s3.keys().iter().filter(|key| key.ends_with(".tar")).count(), 2);
+    assert_eq!(site.s3.keys().iter().filter(|key| key.contains(".tar")).count(), 2);
     site.s3.clear_faults();
     let said = site.run(&["rotate"]).await;
     assert!(said.code == 0 && said.out.contains("4 captures of 2 days"), "{said:?}");
@@ -174,16 +176,16 @@ async fn an_outage_in_the_middle_is_said_and_the_next_run_goes_on() {
 #[tokio::test]
 async fn a_bucket_that_keeps_versions_or_locks_is_not_rotated_in_vain() {
     let site = stored("rotate: {transition: {after: 30d, class: GLACIER_IR, min_size: 0}}\n", &[40]).await;
-    site.s3.keep_versions(false);
+    site.s3.keep_versions(Versions::Kept);
     let said = site.run(&["rotate"]).await;
     assert!(said.code == 0 && said.err.contains("makes a new version"), "{said:?}");
     assert_eq!(site.s3.count("CopyObject"), 0);
 
     let site = stored("", &[40]).await;
-    site.s3.keep_versions(false);
+    site.s3.keep_versions(Versions::Kept);
     let said = site.run(&["rotate", "--dry-run"]).await;
     assert!(said.err.contains("what is deleted is hidden"), "{said:?}");
-    site.s3.keep_versions(true);
+    site.s3.keep_versions(Versions::Locked);
     let said = site.run(&["rotate"]).await;
     assert!(said.code == 0 && said.err.contains("the bucket locks objects"), "{said:?}");
     assert!(site.s3.keys().iter().all(|key| !key.contains("/archive/")));
@@ -192,7 +194,7 @@ async fn a_bucket_that_keeps_versions_or_locks_is_not_rotated_in_vain() {
 #[tokio::test]
 async fn what_a_lock_holds_does_not_expire() {
     let site = stored("rotate: {archive: null, expire: {after: 100d}}\n", &[140]).await;
-    site.s3.keep_versions(true);
+    site.s3.keep_versions(Versions::Locked);
     for key in site.s3.keys() {
         let until = if key.starts_with("CAM-1") { 1 } else { -1 };
         let until = Local::now().to_utc() + chrono::TimeDelta::days(until);

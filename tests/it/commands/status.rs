@@ -6,7 +6,7 @@ use hk_aws::status::Snapshot;
 use rustix::fs::FlockOperation;
 use serde_json::json;
 
-use super::Site;
+use super::{Site, run};
 
 fn snapshot() -> Snapshot {
     let at = "2022-02-24T03:06:07Z";
@@ -24,6 +24,13 @@ fn snapshot() -> Snapshot {
         "cameras": {"CAM": {"captures": 9, "last_taken_at": "2022-02-24T05:06:07+02:00", "last_stored_at": at}},
         "last_errors": [{"at": at, "message": "went wrong"}],
         "drop_folder_free_bytes": 1024, "state_free_bytes": null,
+        "jobs": {
+            "rotate": {
+                "next_at": "2022-02-25T01:30:00Z", "running_since": null, "last_begun_at": "2022-02-24T01:30:00Z",
+                "last_ended_at": "2022-02-24T01:31:00Z", "last_success_at": null, "outcome": "12 days\u{1b} bundled",
+                "failed": false,
+            },
+        },
     });
     serde_json::from_value(said).unwrap()
 }
@@ -60,7 +67,7 @@ async fn a_running_daemon_is_shown_in_full() {
     let json = site.run(&["--json", "status"]).await;
     assert_eq!((json.code, json.err.as_str(), json.out.lines().count()), (0, "", 1), "{json:?}");
     assert_eq!(serde_json::from_str::<Snapshot>(&json.out).unwrap(), snapshot());
-    let text = site.run(&["status"]).await;
+    let text = run(site.command(&["status"]).env("TZ", "EET-2")).await;
     assert_eq!((text.code, text.err.as_str()), (0, ""), "{text:?}");
     for part in [
         "degraded",
@@ -75,6 +82,7 @@ async fn a_running_daemon_is_shown_in_full() {
         "CAM/b.tmp ignored: matches *.tmp",
         "2022-02-24T05:06:07+02:00",
         "went wrong",
+        "rotate     next 2022-02-25 03:30 +02:00; last 2022-02-24 03:30 +02:00: 12 days\\u{1b} bundled",
     ] {
         assert!(text.out.contains(part), "{part}: {}", text.out);
     }

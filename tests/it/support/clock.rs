@@ -80,9 +80,10 @@ impl Clocked {
         let told = stop.clone();
         let (running, snapshots) = runtime
             .spawn(async move {
-                let ingest = Ingest::new(context(config).await);
+                let context = context(config).await;
+                let ingest = Ingest::new(Arc::clone(&context));
                 let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
-                let report = Report { snapshot, beat: Box::new(|_| {}) };
+                let report = Report { snapshot, beat: Box::new(|_| {}), context: watch::Sender::new(context) };
                 (tokio::spawn(ingest.run(received, report, told, DRAIN)), snapshots)
             })
             .await

@@ -59,6 +59,18 @@ pub(crate) enum Conditions {
     Refused,
 }
 
+/// What the bucket says of versions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// There are none.
+    #[default]
+    None,
+    /// It keeps them.
+    Kept,
+    /// It keeps them, and can lock them.
+    Locked,
+}
+
 /// What a request asked for and what became of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -74,6 +86,8 @@ pub(crate) struct Request {
     pub(crate) answered: Option<Instant>,
     /// Bytes of the body read so far, as they came over the wire.
     pub(crate) bytes: u64,
+    /// Bytes of the body of the answer.
+    pub(crate) sent: u64,
 }
 
 impl Request {
@@ -159,10 +173,8 @@ pub(crate) struct State {
     cleared: u64,
     /// The number in the next upload id.
     next_upload: u64,
-    /// Whether the bucket says that it keeps versions; it keeps none.
-    versioned: bool,
-    /// Whether the bucket says that it locks objects.
-    locks: bool,
+    /// What the bucket says of versions; it keeps none.
+    versions: Versions,
     /// By how many seconds the server's clock is ahead of this machine's.
     clock_ahead: i64,
     /// By how many seconds what is stored is dated ahead.
@@ -318,6 +330,11 @@ impl MemoryS3 {
         self.wire.shared.change(|state| edit(state.objects.get_mut(key).expect("the object to edit exists")));
     }
 
+    /// Deletes the object under `key` behind the clients' backs.
+    pub(crate) fn remove(&self, key: &str) {
+        self.wire.shared.change(|state| state.objects.remove(key).expect("the object to delete exists"));
+    }
+
     /// Returns key and id of every multipart upload that was neither completed nor aborted.
     pub(crate) fn uploads(&self) -> Vec<(String, String)> {
         self.wire.shared.state().uploads.iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
@@ -343,9 +360,9 @@ impl MemoryS3 {
         self.wire.shared.change(|state| state.trusting = true);
     }
 
-    /// Says from now on that the bucket keeps versions, and maybe locks objects.
-    pub(crate) fn keep_versions(&self, and_lock: bool) {
-        self.wire.shared.change(|state| (state.versioned, state.locks) = (true, and_lock));
+    /// Says this of versions from now on.
+    pub(crate) fn keep_versions(&self, versions: Versions) {
+        self.wire.shared.change(|state| state.versions = versions);
     }
 
     /// Dates answers by a clock that is so many seconds ahead.

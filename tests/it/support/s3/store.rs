@@ -27,7 +27,7 @@ use s3s::dto::{
 use s3s::header::CONTENT_MD5;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
-use super::{ACCESS_KEY, Conditions, Object, SECRET_KEY, Shared, State};
+use super::{ACCESS_KEY, Conditions, Object, SECRET_KEY, Shared, State, Versions};
 
 /// The checksum algorithms of S3, as header names end; <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>.
 const ALGORITHMS: [&str; 5] = ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"];
@@ -334,7 +334,10 @@ impl S3 for Store {
     ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
         self.within(&req.input.bucket, |state| {
             let enabled = BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED);
-            Ok(GetBucketVersioningOutput { status: state.versioned.then_some(enabled), ..Default::default() })
+            Ok(GetBucketVersioningOutput {
+                status: (state.versions != Versions::None).then_some(enabled),
+                ..Default::default()
+            })
         })
     }
 
@@ -343,7 +346,7 @@ impl S3 for Store {
         req: S3Request<GetObjectLockConfigurationInput>,
     ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
         self.within(&req.input.bucket, |state| {
-            if !state.locks {
+            if state.versions != Versions::Locked {
                 let mut absent = S3Error::new(S3ErrorCode::Custom("ObjectLockConfigurationNotFoundError".into()));
                 absent.set_status_code(hyper::StatusCode::NOT_FOUND);
                 return Err(absent);

@@ -174,7 +174,7 @@ impl Wire {
         let (index, effect) = self.shared.change(|state| {
             let effect = state.strike(operation, &key);
             let received = Instant::now();
-            state.requests.push(Request { operation, key, status: None, received, answered: None, bytes: 0 });
+            state.requests.push(Request { operation, key, status: None, received, answered: None, bytes: 0, sent: 0 });
             (state.requests.len() - 1, effect)
         });
         let mut limit = u64::MAX;
@@ -216,6 +216,7 @@ impl Wire {
         self.shared.change(|state| {
             state.requests[index].status = Some(response.status().as_u16());
             state.requests[index].answered = Some(Instant::now());
+            state.requests[index].sent = response.body().size_hint().exact().unwrap_or(0);
         });
         Ok(response)
     }

@@ -1,0 +1,158 @@
+//! `verify`: a line for each finding.
+
+use anyhow::bail;
+use chrono::NaiveDate;
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::holdings::camera_names;
+use super::{Out, Partly, parse_date, plain, size};
+use crate::config::Access;
+use crate::ingest::Context;
+use crate::verify::{Finding, Options, Verified, What, days, ledger_cameras, verify_day};
+use crate::{archive, daemon};
+
+/// So many days in a row that could not be looked at end the command.
+const UNCHECKED: usize = 3;
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// As `cameras` lists it; without it, every camera
+    camera: Option<String>,
+    /// YYYY-MM-DD, at the camera; without it, every day
+    #[arg(value_parser = parse_date)]
+    date: Option<NaiveDate>,
+    /// Ask the store for the SHA-256 of every object, and download what it has none of
+    #[arg(long)]
+    deep: bool,
+    /// Make lost and damaged indexes again, from bundles that can be read
+    #[arg(long)]
+    rebuild: bool,
+}
+
+/// What all days came to.
+#[derive(Debug, Default)]
+struct Sum {
+    days: usize,
+    held: usize,
+    failed: usize,
+    downloaded: u64,
+    unchecked_in_a_row: usize,
+}
+
+impl Verify {
+    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
+        let options = Options { deep: self.deep, rebuild: self.rebuild };
+        let _lock = if self.rebuild {
+            if context.config.s3.access == Access::WriteOnly {
+                bail!(
+                    "s3.access is write-only: run this with a configuration and credentials that may read and delete"
+                );
+            }
+            let lock = daemon::lock_commands(&context.config.runtime_dir)?;
+            archive::clear_spools(&context.config.state_dir);
+            Some(lock)
+        } else {
+            None
+        };
+        let bar = if out.json || out.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let mut sum = Sum::default();
+        match (&self.camera, self.date) {
+            (Some(camera), Some(date)) => {
+                let verified = verify_day(context, camera, date, None, options).await?;
+                sum.add(out, &bar, (camera, date), Ok(verified))?;
+            }
+            (Some(camera), None) => {
+                if verify_camera(out, context, camera, options, &bar, &mut sum).await? == 0 {
+                    bail!("neither the ledger nor the bucket knows {camera}; `hk-aws cameras` lists those it has");
+                }
+            }
+            (None, _) => {
+                let mut cameras = camera_names(context).await?;
+                cameras.extend(ledger_cameras(context)?);
+                cameras.sort_unstable();
+                cameras.dedup();
+                for camera in &cameras {
+                    verify_camera(out, context, camera, options, &bar, &mut sum).await?;
+                }
+            }
+        }
+        bar.finish_and_clear();
+        sum.tell(out)
+    }
+}
+
+async fn verify_camera(
+    out: &Out,
+    context: &Context,
+    camera: &str,
+    options: Options,
+    bar: &ProgressBar,
+    sum: &mut Sum,
+) -> anyhow::Result<usize> {
+    let days = days(context, camera).await?;
+    let count = days.len();
+    for (date, shelf) in days {
+        let verified = verify_day(context, camera, date, Some(shelf), options).await;
+        sum.add(out, bar, (camera, date), verified)?;
+    }
+    Ok(count)
+}
+
+impl Sum {
+    fn add(
+        &mut self,
+        out: &Out,
+        bar: &ProgressBar,
+        (camera, date): (&str, NaiveDate),
+        verified: anyhow::Result<Verified>,
+    ) -> anyhow::Result<()> {
+        self.days += 1;
+        bar.inc(1);
+        let verified = match verified {
+            Ok(verified) => {
+                self.unchecked_in_a_row = 0;
+                verified
+            }
+            Err(error) => {
+                self.unchecked_in_a_row += 1;
+                // Where the bucket is away, it is so for every day.
+                if self.unchecked_in_a_row >= UNCHECKED {
+                    return Err(error.context(format!("{camera} {date} cannot be looked at")));
+                }
+                Verified { findings: vec![unchecked(camera, date, &error)], ..Verified::default() }
+            }
+        };
+        self.held += verified.held;
+        self.downloaded += verified.downloaded;
+        for finding in &verified.findings {
+            self.failed += usize::from(finding.failure);
+            bar.suspend(|| print(out, finding))?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, out: &Out) -> anyhow::Result<()> {
+        let word = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let (captures, days) = (word(self.held, "capture"), word(self.days, "day"));
+        out.remark(format_args!("{captures} in {days} hold"));
+        if self.downloaded > 0 {
+            out.remark(format_args!("{} downloaded", size(self.downloaded)));
+        }
+        let (failed, total) = (self.failed, self.failed + self.held);
+        if failed == 0 { Ok(()) } else { Err(Partly { failed, total }.into()) }
+    }
+}
+
+fn unchecked(camera: &str, date: NaiveDate, error: &anyhow::Error) -> Finding {
+    let (what, key) = (What::Unchecked, date.to_string());
+    let (camera, detail) = (camera.to_owned(), format!("{error:#}"));
+    Finding { camera, date, key, what, failure: true, detail, advice: String::new(), wanted: None }
+}
+
+fn print(out: &Out, finding: &Finding) -> anyhow::Result<()> {
+    let Finding { camera, date, key, what, detail, advice, .. } = finding;
+    let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
+    let line = format!("{camera} {date} {}: {key}: {detail}{advice}", what.as_str());
+    out.item(finding, plain(&line))
+}
