@@ -96,14 +96,10 @@ enum Command {
                             No file is ever replaced."
     )]
     Get(holdings::Get),
-    /// Bundle days into the cold class
-    Archive(rotate::Archive),
-    /// Run the whole rotation now: bundle, transition, expire, local copies
-    Rotate(rotate::Rotate),
     /// File objects that lie unsorted below a camera into their date folders
     Arrange(arrange::Arrange),
-    /// Hold the ledger and the indexes of bundles against the bucket
-    Verify(verify::Verify),
+    /// Bundle days into the cold class
+    Archive(rotate::Archive),
     /// Ask for archived days out of a cold class, wait for them, and download them
     #[command(
         after_help = "What was asked for goes on without this command: run it again to wait for it, and nothing \
@@ -112,6 +108,10 @@ enum Command {
                             failed; with --wait the last one. With --to, then one object a capture, as of `get`."
     )]
     Restore(restore::Restore),
+    /// Run the whole rotation now: bundle, transition, expire, local copies
+    Rotate(rotate::Rotate),
+    /// Hold the ledger and the indexes of bundles against the bucket
+    Verify(verify::Verify),
     /// Show what the daemon does now
     Status,
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
