@@ -156,7 +156,6 @@ impl Object {
 
 /// Everything the server knows, as [`MemoryS3::wait_for`] shows it.
 #[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, as a test sets it")]
 pub(crate) struct State {
     bucket: String,
     keep_bytes: bool,
