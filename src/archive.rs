@@ -22,4 +22,4 @@ mod read;
 pub use index::{Index, Member, Note};
 pub use local::{Fetched, clear_spools, spool};
 pub use make::{Made, archive_day, list_day, store_index};
-pub use read::{Held, Shelf, fetch_member, load_index, rebuild_index, shelf, shelves, taken_of};
+pub use read::{Held, Shelf, fetch_member, load_index, rebuild_index, shelf, shelves};

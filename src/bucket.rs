@@ -46,7 +46,7 @@ mod verdict;
 pub use aws_credential_types::Credentials;
 pub use body::{Content, Reader};
 pub use condition::{Condition, Conditions, PROBE};
-pub use objects::{Copied, Head, Restore, RestoreAsked, Tier, is_cold, poll_interval};
+pub use objects::{Copied, Head, MOST_COPIED, Restore, RestoreAsked, Tier, is_cold, poll_interval};
 pub use pace::Pace;
 pub use parts::part_bytes;
 pub use stall::Patience;
@@ -446,6 +446,26 @@ pub struct Download {
     pub sha256: String,
     /// What the bucket says it should be, in each place where it says so.
     pub expected: Vec<String>,
+}
+
+impl Download {
+    /// Makes sure that these are the `size` bytes that were stored.
+    ///
+    /// # Errors
+    /// Where they are not, as far as the bucket tells.
+    pub fn hold_against(&self, size: u64) -> Result<(), Altered> {
+        let whole = self.size == size && self.expected.iter().all(|expected| *expected == self.sha256);
+        if whole { Ok(()) } else { Err(Altered { came: self.size, size, sha256: self.sha256.clone() }) }
+    }
+}
+
+/// A download that is not what was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes that came are not the ones that were stored: {came} of {size}, SHA-256 {sha256}")]
+pub struct Altered {
+    came: u64,
+    size: u64,
+    sha256: String,
 }
 
 /// Reads `at..at + length` of a file in pieces.

@@ -27,6 +27,7 @@ use std::time::Duration;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
 
+use crate::bucket::MOST_COPIED;
 use crate::config::{self, Config};
 
 pub use cost::{Cost, Requests};
@@ -35,9 +36,6 @@ pub use warning::{Warning, Why};
 
 /// The largest object that is bundled: what one PUT takes (S3 User Guide, "Uploading objects"), less room for headers.
 pub const LARGEST_MEMBER_BYTES: u64 = (5 << 30) - (1 << 20);
-
-/// The largest object that one COPY takes (S3 API Reference, `CopyObject`).
-pub const LARGEST_COPY_BYTES: u64 = 5 << 30;
 
 /// A clock so long after the newest capture is not believed: no camera is silent for two years and still watched.
 const SILENCE_DAYS: u64 = 730;
@@ -352,7 +350,7 @@ fn why_not_transition(object: &Held, transition: &config::Transition) -> Option<
     if UNREADABLE.contains(&object.class.as_str()) {
         return Some(Why::Unreadable { class: object.class.clone() });
     }
-    (object.size > LARGEST_COPY_BYTES).then_some(Why::TooLarge { most: LARGEST_COPY_BYTES })
+    (object.size > MOST_COPIED).then_some(Why::TooLarge { most: MOST_COPIED })
 }
 
 /// The place of a class in [`COLDER`]; `None` for another store's class.

@@ -35,6 +35,9 @@ pub struct Plan {
     /// The camera-days to work on, in order.
     #[serde(skip)]
     pub steps: Vec<Todo>,
+    /// Whether objects in the bucket may be locked.
+    #[serde(skip)]
+    pub locks: bool,
     /// All of it in rows.
     #[serde(flatten)]
     pub summary: Summary,
@@ -234,7 +237,8 @@ impl Plan {
         if self.steps.is_empty() {
             return Ok(());
         }
-        let locks = locks(context).await?;
+        let locks = context.bucket.locks_objects().await?.unwrap_or(context.config.s3.object_lock.is_some());
+        self.locks = locks;
         let versions = locks || context.bucket.keeps_versions().await?.unwrap_or(false);
         let refused = |action: Action| match action {
             Action::Bundle if locks => Some(LOCKED),
@@ -266,11 +270,6 @@ const VERSIONED: &str = "no class is changed: the bucket keeps versions, so that
 
 const HIDDEN: &str = "the bucket keeps versions: what is deleted is hidden, and paid for until a lifecycle rule for noncurrent \
      versions takes it";
-
-/// Whether objects in the bucket may be locked.
-async fn locks(context: &Context) -> anyhow::Result<bool> {
-    Ok(context.bucket.locks_objects().await?.unwrap_or(context.config.s3.object_lock.is_some()))
-}
 
 impl Download {
     /// Adds what a day's bundle needs beyond the local copies, as far as a look at their sizes tells.

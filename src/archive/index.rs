@@ -1,6 +1,6 @@
 //! The index of a bundle: what is in it, where, and how to know that it is whole.
 
-use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
+use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ArchiveFormat;
@@ -106,10 +106,5 @@ impl Index {
     /// When the newest of its members was stored; `None` where it has none.
     pub fn newest_stored(&self) -> Option<DateTime<Utc>> {
         self.members.iter().map(|member| member.note.stored_at).max()
-    }
-
-    /// The day of the members.
-    pub fn date(&self) -> NaiveDate {
-        self.part.date
     }
 }

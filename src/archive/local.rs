@@ -91,9 +91,7 @@ impl<'a> Copies<'a> {
         let path = spool.path().join(self.fetched.objects.to_string());
         let mut file = tokio::fs::File::create(&path).await.context("failed to make a file to download into")?;
         let got = self.context.bucket.get(&object.key, None, &mut file).await?;
-        if got.size != object.size || got.expected.iter().any(|expected| *expected != got.sha256) {
-            bail!("the bytes that came are not the ones that were stored: SHA-256 {}", got.sha256);
-        }
+        got.hold_against(object.size)?;
         self.fetched.objects += 1;
         self.fetched.bytes += got.size;
         Ok(Bytes { path, sha256: got.sha256 })

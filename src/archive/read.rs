@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, NaiveDate};
+use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
@@ -177,9 +177,4 @@ pub fn rebuild_index(part: &Part, key: &str, format: ArchiveFormat, file: &Path,
         return Err(io::Error::other("its members give another bundle than it is"));
     }
     Ok(index)
-}
-
-/// The time of a member that carries no note, as the scripts that came before wrote it.
-pub fn taken_of(mtime: u64) -> Option<DateTime<chrono::Utc>> {
-    DateTime::from_timestamp(i64::try_from(mtime).ok()?, 0)
 }

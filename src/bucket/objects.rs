@@ -19,7 +19,7 @@ use super::{Bucket, Failed, Refusal, code, percent, status, time, unquoted, unre
 const MOST_DELETED: usize = 1000;
 
 /// The largest object that can be copied in one request, in bytes (S3 API Reference, `CopyObject`).
-const MOST_COPIED: u64 = 5 << 30;
+pub const MOST_COPIED: u64 = 5 << 30;
 
 /// What the store says of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +38,6 @@ pub struct Head {
     pub sha256: Option<String>,
     /// When it was taken, as was written beside it.
     pub taken_at: Option<String>,
-    /// The event, as was written beside it.
-    pub event: Option<String>,
     /// Whether it can be read.
     pub restore: Restore,
     /// Until when a lock holds it; a legal hold has no end.
@@ -267,7 +265,6 @@ fn read(head: &HeadObjectOutput) -> Head {
         checksum: checksum.and_then(|checksum| base64::decode(checksum).ok()).map(hex::encode),
         sha256: metadata("sha256"),
         taken_at: metadata("taken-at"),
-        event: metadata("event"),
         locked_until: if hold {
             Some(DateTime::<Utc>::MAX_UTC)
         } else {

@@ -4,12 +4,12 @@ use anyhow::bail;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::holdings::camera_names;
 use super::{Out, Partly, plain, size, tell};
 use crate::arrange::{self, Arranged, Outcome};
 use crate::config::Access;
 use crate::daemon;
 use crate::ingest::Context;
+use crate::rotate;
 
 #[derive(Debug, Args)]
 pub(super) struct Arrange {
@@ -31,7 +31,7 @@ impl Arrange {
         let _lock = if self.dry_run { None } else { Some(daemon::lock_commands(&context.config.runtime_dir)?) };
         let cameras = match self.camera {
             Some(camera) => vec![camera],
-            None => camera_names(context).await?,
+            None => rotate::cameras(context).await?,
         };
         let bar =
             if out.json || out.quiet || self.dry_run { ProgressBar::hidden() } else { ProgressBar::new_spinner() };

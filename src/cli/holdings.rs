@@ -19,6 +19,7 @@ use crate::bucket::Object;
 use crate::config::ArchiveFormat;
 use crate::ingest::Context;
 use crate::key::{self, ARCHIVE, Part, Parts, Variant};
+use crate::rotate;
 
 mod get;
 mod list;
@@ -31,17 +32,8 @@ pub(super) use list::List;
 /// Requests at the same time: more hide the way to the store and nothing else.
 const AT_ONCE: usize = 8;
 
-/// The cameras in the bucket.
-pub(super) async fn camera_names(context: &Context) -> anyhow::Result<Vec<String>> {
-    let prefix = context.layout.prefix();
-    let folders = folders(context, prefix).await?;
-    let names = folders.iter().map(|folder| folder[prefix.len()..].trim_end_matches('/').to_owned());
-    // A key that begins with `/` lies in a folder without a name.
-    Ok(names.filter(|name| !name.is_empty()).collect())
-}
-
 pub(super) async fn cameras(out: &Out, context: &Context) -> anyhow::Result<()> {
-    let cameras = camera_names(context).await?;
+    let cameras = rotate::cameras(context).await?;
     for camera in &cameras {
         #[derive(Serialize)]
         struct Camera<'a> {

@@ -5,10 +5,10 @@ use chrono::NaiveDate;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::holdings::camera_names;
 use super::{Out, Partly, parse_date, plain, size};
 use crate::config::Access;
 use crate::ingest::Context;
+use crate::rotate;
 use crate::verify::{Finding, Options, Verified, What, days, ledger_cameras, verify_day};
 use crate::{archive, daemon};
 
@@ -68,7 +68,7 @@ impl Verify {
                 }
             }
             (None, _) => {
-                let mut cameras = camera_names(context).await?;
+                let mut cameras = rotate::cameras(context).await?;
                 cameras.extend(ledger_cameras(context)?);
                 cameras.sort_unstable();
                 cameras.dedup();

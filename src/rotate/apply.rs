@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Plan, Todo, VERSIONED, held, held_of, locks, today};
+use super::{Outcome, Plan, Todo, VERSIONED, held, held_of, today};
 use crate::archive::{self, archive_day};
 use crate::bucket::{Copied, Object, Refusal, Verdict};
 use crate::ingest::Context;
@@ -18,7 +18,7 @@ use crate::retention::{self, Action, Held, Policy};
 /// How many objects change their class at the same time.
 const COPIES_AT_ONCE: usize = 8;
 
-/// Does what a plan says, and then lets local copies give way. `tell` hears of each step before it is begun.
+/// Does what a plan says. `tell` hears of each step before it is begun.
 ///
 /// # Errors
 /// Where nothing more can be done now; what was done is in `outcome`.
@@ -45,7 +45,7 @@ pub async fn apply(
         let done = match step.action {
             Action::Bundle => bundle(context, policy, camera, *date, outcome).await,
             Action::Transition => transition(context, policy, camera, *date, outcome).await,
-            Action::Expire => expire(context, policy, camera, *date, outcome).await,
+            Action::Expire => expire(context, policy, plan.locks, camera, *date, outcome).await,
             Action::Leave => Ok(()),
         };
         match done {
@@ -156,6 +156,7 @@ async fn transition(
 async fn expire(
     context: &Context,
     policy: &Policy,
+    locks: bool,
     camera: &str,
     date: NaiveDate,
     outcome: &mut Outcome,
@@ -167,7 +168,7 @@ async fn expire(
     let steps = retention::plan_day(&bundles, policy, today(context));
     // A bundle before its index: an index alone is an intention that is taken back, a bundle alone would be a riddle.
     keys.extend(steps.into_iter().filter(|step| step.action == Action::Expire).flat_map(|step| step.keys));
-    let keys = if locks(context).await? { unlocked(context, keys, outcome).await? } else { keys };
+    let keys = if locks { unlocked(context, keys, outcome).await? } else { keys };
     if keys.is_empty() {
         return Ok(());
     }

@@ -486,15 +486,7 @@ async fn download(context: &Context, item: &Item, target: &Path) -> anyhow::Resu
     match &item.source {
         Source::Object(object) => {
             let mut file = tokio::fs::File::from_std(part.reopen()?);
-            let got = context.bucket.get(&object.key, None, &mut file).await?;
-            if got.size != object.size || got.expected.iter().any(|expected| *expected != got.sha256) {
-                bail!(
-                    "the bytes that came are not the ones that were stored: {} of {}, SHA-256 {}",
-                    got.size,
-                    object.size,
-                    got.sha256
-                );
-            }
+            context.bucket.get(&object.key, None, &mut file).await?.hold_against(object.size)?;
         }
         Source::Member(index, member) => archive::fetch_member(context, index, member, part.reopen()?).await?,
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use sha2::{Digest, Sha256};
 
 use super::last_segment;
@@ -50,15 +50,7 @@ pub(super) async fn unpack(
 ) -> anyhow::Result<Whole> {
     let spool = place::begin(place.folder())?;
     let mut file = tokio::fs::File::from_std(spool.reopen()?);
-    let got = context.bucket.get(&object.key, None, &mut file).await?;
-    if got.size != object.size || got.expected.iter().any(|expected| *expected != got.sha256) {
-        bail!(
-            "the bytes that came are not the ones that were stored: {} of {}, SHA-256 {}",
-            got.size,
-            object.size,
-            got.sha256
-        );
-    }
+    context.bucket.get(&object.key, None, &mut file).await?.hold_against(object.size)?;
     drop(file);
     let unpacking = tokio::task::spawn_blocking(move || -> io::Result<Whole> {
         let tar = bundle::unpack(format, BufReader::new(File::open(spool.path())?))?;
