@@ -1,14 +1,14 @@
 //! `rotate`, `archive`: what is due, what it costs, and doing it.
 
-use chrono::{Days, Local, NaiveDate};
+use chrono::{Days, NaiveDate, Utc};
 use serde_json::Value;
 
 use super::Site;
 use crate::support::s3::{Fault, Versions};
 
-/// A date so many days ago.
+/// The date so many days ago, at the cameras: there it may be tomorrow already.
 fn ago(days: u64) -> NaiveDate {
-    Local::now().date_naive() - Days::new(days)
+    Utc::now().with_timezone(&chrono_tz::Europe::Kyiv).date_naive() - Days::new(days)
 }
 
 fn name(date: NaiveDate, number: u32) -> String {
@@ -197,7 +197,7 @@ async fn what_a_lock_holds_does_not_expire() {
     site.s3.keep_versions(Versions::Locked);
     for key in site.s3.keys() {
         let until = if key.starts_with("CAM-1") { 1 } else { -1 };
-        let until = Local::now().to_utc() + chrono::TimeDelta::days(until);
+        let until = Utc::now() + chrono::TimeDelta::days(until);
         site.s3.edit(&key, |object| {
             object.last_modified -= std::time::Duration::from_hours(24 * 140);
             object.locked_until = Some(std::time::SystemTime::from(until).into());
