@@ -151,7 +151,7 @@ fn keys_are_apart(first: &Path, second: &Path) -> Result<(), TestCaseError> {
     let [one, other] = [first, second].map(|path| capture::classify(path, at("2026-11-22T00:00:00Z"), config));
     if first != second && key(config, &one) == key(config, &other) {
         let told = |path: &Path| -> Vec<OsString> {
-            let implied = ["2019-05-09", "jpg", "06", "001"];
+            let implied = ["2019-05-09", "jpg", "06", "001", "pic_001"];
             path.iter().filter(|part| !implied.iter().any(|known| known == part)).map(OsString::from).collect()
         };
         prop_assert_eq!(one.taken_from, TakenFrom::Name);
