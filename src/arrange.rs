@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use crate::bucket::{Copied, Head, Object, PROBE, Refusal, Restore, Verdict, is_cold};
 use crate::capture;
-use crate::ingest::Context;
 use crate::key::{Fields, ObjectKey};
+use crate::site::Site;
 
 /// Copies at the same time: the store does the work, and each waits for it.
 const AT_ONCE: usize = 8;
@@ -81,23 +81,23 @@ impl From<Refusal> for Step {
 /// # Errors
 /// Where the bucket cannot be listed or refuses all; what was copied until then is found again by the next call.
 pub async fn arrange(
-    context: &Context,
+    site: &Site,
     camera: &str,
     dry_run: bool,
     mut tell: impl FnMut(Arranged) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let (prefix, mut from) = (context.layout.camera_prefix(camera), None);
+    let (prefix, mut from) = (site.layout.camera_prefix(camera), None);
     loop {
         // A page at a time: what is held does not grow with the camera.
-        let page = context.bucket.list(&prefix, true, from).await.with_context(|| context.bucket.describe())?;
-        let unsorted = page.objects.into_iter().filter(|object| is_unsorted(context, &prefix, &object.key));
+        let page = site.bucket.list(&prefix, true, from).await.with_context(|| site.bucket.describe())?;
+        let unsorted = page.objects.into_iter().filter(|object| is_unsorted(site, &prefix, &object.key));
         if dry_run {
             for object in unsorted {
-                let step = plan(context, camera, &object).await.map_or_else(|stays| stays, Step::Copied);
+                let step = plan(site, camera, &object).await.map_or_else(|stays| stays, Step::Copied);
                 tell(arranged(object, step, Outcome::Planned))?;
             }
         } else {
-            arrange_page(context, camera, unsorted.collect(), &mut tell).await?;
+            arrange_page(site, camera, unsorted.collect(), &mut tell).await?;
         }
         from = page.next;
         if from.is_none() {
@@ -107,20 +107,20 @@ pub async fn arrange(
 }
 
 /// Whether an object lies directly below its camera and has no place in the layout.
-fn is_unsorted(context: &Context, prefix: &str, key: &str) -> bool {
+fn is_unsorted(site: &Site, prefix: &str, key: &str) -> bool {
     let file = key.strip_prefix(prefix).unwrap_or_default();
     let is_ours = file == PROBE || file.ends_with(".index.json");
-    !file.is_empty() && !file.contains('/') && !is_ours && context.layout.parse(key).is_none()
+    !file.is_empty() && !file.contains('/') && !is_ours && site.layout.parse(key).is_none()
 }
 
 async fn arrange_page(
-    context: &Context,
+    site: &Site,
     camera: &str,
     unsorted: Vec<Object>,
     tell: &mut impl FnMut(Arranged) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let steps = unsorted.into_iter().map(|object| async move {
-        let step = copy(context, camera, &object).await.unwrap_or_else(|step| step);
+        let step = copy(site, camera, &object).await.unwrap_or_else(|step| step);
         (object, step)
     });
     let mut steps = futures_util::stream::iter(steps).buffer_unordered(AT_ONCE);
@@ -148,7 +148,7 @@ async fn arrange_page(
     // What is under way is copied or not; the next call finds out.
     drop(steps);
     let keys: Vec<&str> = copied.iter().map(|(object, _)| object.key.as_str()).collect();
-    let mut left = if keys.is_empty() { Vec::new() } else { context.bucket.delete_all(&keys).await? };
+    let mut left = if keys.is_empty() { Vec::new() } else { site.bucket.delete_all(&keys).await? };
     for (object, target) in copied {
         let why = left.iter().position(|(key, _)| *key == object.key).map(|at| left.swap_remove(at).1);
         let step = match why {
@@ -174,26 +174,25 @@ fn arranged(object: Object, step: Step, done: Outcome) -> Arranged {
 }
 
 /// Where an object belongs; the error says why it stays.
-async fn plan(context: &Context, camera: &str, object: &Object) -> Result<ObjectKey, Step> {
+async fn plan(site: &Site, camera: &str, object: &Object) -> Result<ObjectKey, Step> {
     let file = object.key.rsplit('/').next().unwrap_or(&object.key);
     let mut beside = None;
-    if capture::read_stored(camera, file, &context.config).taken.is_none() {
-        let head = context.bucket.head(&object.key).await?;
+    if capture::read_stored(camera, file, &site.config).taken.is_none() {
+        let head = site.bucket.head(&object.key).await?;
         beside = head.and_then(|head| DateTime::parse_from_rfc3339(&head.taken_at?).ok());
     }
     let undated =
         || Step::Stays(None, Outcome::Undated, "neither its name nor its metadata tells when it was taken".into());
-    let target = place(context, camera, file, beside).ok_or_else(undated)?;
-    if target.as_str() == object.key || context.layout.parse(target.as_str()).is_none_or(|parts| parts.camera != camera)
-    {
+    let target = place(site, camera, file, beside).ok_or_else(undated)?;
+    if target.as_str() == object.key || site.layout.parse(target.as_str()).is_none_or(|parts| parts.camera != camera) {
         return Err(Step::Stays(Some(target), Outcome::Failed, "its name gives no key of the layout".into()));
     }
     Ok(target)
 }
 
 /// The key of a file below a camera by the time of its name, else by what was written `beside` it.
-fn place(context: &Context, camera: &str, file: &str, beside: Option<DateTime<FixedOffset>>) -> Option<ObjectKey> {
-    let named = capture::read_stored(camera, file, &context.config);
+fn place(site: &Site, camera: &str, file: &str, beside: Option<DateTime<FixedOffset>>) -> Option<ObjectKey> {
+    let named = capture::read_stored(camera, file, &site.config);
     let fields = Fields {
         camera,
         taken: named.taken.or(beside)?,
@@ -201,29 +200,29 @@ fn place(context: &Context, camera: &str, file: &str, beside: Option<DateTime<Fi
         channel: named.channel.as_deref(),
         file: file.as_bytes(),
     };
-    Some(context.layout.render(&fields))
+    Some(site.layout.render(&fields))
 }
 
 /// Makes sure that an object's bytes lie under its new key; the error says why it stays.
-async fn copy(context: &Context, camera: &str, object: &Object) -> Result<Step, Step> {
-    let target = plan(context, camera, object).await?;
+async fn copy(site: &Site, camera: &str, object: &Object) -> Result<Step, Step> {
+    let target = plan(site, camera, object).await?;
     let stays = |outcome, why: String| Step::Stays(Some(target.clone()), outcome, why);
     let refused = |refusal| Step::Refused(Some(target.clone()), refusal);
     let conflict = "that key holds other bytes; look at both, and remove the one that is not wanted";
-    if let Some(head) = context.bucket.head(target.as_str()).await.map_err(refused)? {
+    if let Some(head) = site.bucket.head(target.as_str()).await.map_err(refused)? {
         // An earlier run was ended before it could delete, or somebody stored something else there.
-        let is_copy = is_copy(context, object, &target, &head).await.map_err(refused)?;
+        let is_copy = is_copy(site, object, &target, &head).await.map_err(refused)?;
         return if is_copy { Ok(Step::Copied(target)) } else { Err(stays(Outcome::Conflict, conflict.into())) };
     }
     if is_cold(&object.storage_class) {
-        let head = context.bucket.head(&object.key).await.map_err(refused)?;
+        let head = site.bucket.head(&object.key).await.map_err(refused)?;
         if !head.is_some_and(|head| matches!(head.restore, Restore::Done(_))) {
             let class = &object.storage_class;
             let why = format!("it lies in {class}, which cannot be copied; restore it, then arrange again");
             return Err(stays(Outcome::Cold, why));
         }
     }
-    let copied = context.bucket.copy(&object.key, object.size, &object.etag, target.as_str(), &object.storage_class);
+    let copied = site.bucket.copy(&object.key, object.size, &object.etag, target.as_str(), &object.storage_class);
     match copied.await.map_err(refused)? {
         Copied::Done => {}
         Copied::Changed => {
@@ -234,8 +233,8 @@ async fn copy(context: &Context, camera: &str, object: &Object) -> Result<Step, 
             return Err(stays(Outcome::Failed, why.into()));
         }
     }
-    match context.bucket.head(target.as_str()).await.map_err(refused)? {
-        Some(head) if is_copy(context, object, &target, &head).await.map_err(refused)? => Ok(Step::Copied(target)),
+    match site.bucket.head(target.as_str()).await.map_err(refused)? {
+        Some(head) if is_copy(site, object, &target, &head).await.map_err(refused)? => Ok(Step::Copied(target)),
         _ => Err(stays(Outcome::Failed, "the store does not hold the copy as it was made; nothing is deleted".into())),
     }
 }
@@ -244,15 +243,15 @@ async fn copy(context: &Context, camera: &str, object: &Object) -> Result<Step, 
 ///
 /// What went up in parts gets another `ETag` where it is copied, and so does everything where a KMS key is used. Where
 /// no SHA-256 tells either, the bytes are read: nothing is deleted on a mere likelihood.
-async fn is_copy(context: &Context, object: &Object, target: &ObjectKey, head: &Head) -> Result<bool, Refusal> {
+async fn is_copy(site: &Site, object: &Object, target: &ObjectKey, head: &Head) -> Result<bool, Refusal> {
     if let Some(known) = compare(object, head) {
         return Ok(known);
     }
-    let Some(source) = context.bucket.head(&object.key).await? else { return Ok(false) };
+    let Some(source) = site.bucket.head(&object.key).await? else { return Ok(false) };
     if source.etag != object.etag {
         return Ok(false);
     }
-    let (ours, theirs) = (sha256(context, &object.key, &source).await?, sha256(context, target.as_str(), head).await?);
+    let (ours, theirs) = (sha256(site, &object.key, &source).await?, sha256(site, target.as_str(), head).await?);
     Ok(ours == theirs)
 }
 
@@ -265,9 +264,9 @@ fn compare(object: &Object, head: &Head) -> Option<bool> {
 }
 
 /// The SHA-256 of an object as the store or its metadata tells it, else of its bytes.
-async fn sha256(context: &Context, key: &str, head: &Head) -> Result<String, Refusal> {
+async fn sha256(site: &Site, key: &str, head: &Head) -> Result<String, Refusal> {
     match head.checksum.as_ref().or(head.sha256.as_ref()) {
         Some(told) => Ok(told.clone()),
-        None => Ok(context.bucket.get(key, None, &mut tokio::io::sink()).await?.sha256),
+        None => Ok(site.bucket.get(key, None, &mut tokio::io::sink()).await?.sha256),
     }
 }

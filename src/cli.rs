@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::aws_template::Format;
 use crate::bucket::Pace;
 use crate::config::{Access, Config, Problems};
-use crate::ingest::Context;
 use crate::rotate::WRITE_ONLY;
+use crate::site::Site;
 use crate::{daemon, journal, key};
 
 mod arrange;
@@ -197,8 +197,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
         command => runtime.block_on(async {
-            let context = Arc::new(Context::new(Arc::new(config), None, Pace::new(daemon::now), daemon::now).await);
-            on_bucket(command, &out, &context).await
+            let site = Arc::new(Site::new(Arc::new(config), None, Pace::new(daemon::now), daemon::now).await);
+            on_bucket(command, &out, &site).await
         }),
     };
     // A scan of a million files under way has nobody to report to any more; nothing is lost by not waiting for it.
@@ -207,19 +207,19 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// The commands that deal with the bucket.
-async fn on_bucket(command: Command, out: &Out, context: &Arc<Context>) -> anyhow::Result<()> {
+async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Result<()> {
     match command {
-        Command::Doctor => doctor::doctor(out, context).await,
-        Command::Upload(upload) => upload.run(out, Arc::clone(context)).await,
-        Command::Cameras => holdings::cameras(out, context).await,
-        Command::Days { camera } => holdings::days(out, context, &camera).await,
-        Command::List(list) => list.run(out, context).await,
-        Command::Get(get) => get.run(out, context).await,
-        Command::Restore(restore) => restore.run(out, context).await,
-        Command::Arrange(arrange) => arrange.run(out, context).await,
-        Command::Verify(verify) => verify.run(out, context).await,
-        Command::Archive(archive) => archive.run(out, context).await,
-        Command::Rotate(rotate) => rotate.run(out, context).await,
+        Command::Doctor => doctor::doctor(out, site).await,
+        Command::Upload(upload) => upload.run(out, Arc::clone(site)).await,
+        Command::Cameras => holdings::cameras(out, site).await,
+        Command::Days { camera } => holdings::days(out, site, &camera).await,
+        Command::List(list) => list.run(out, site).await,
+        Command::Get(get) => get.run(out, site).await,
+        Command::Restore(restore) => restore.run(out, site).await,
+        Command::Arrange(arrange) => arrange.run(out, site).await,
+        Command::Verify(verify) => verify.run(out, site).await,
+        Command::Archive(archive) => archive.run(out, site).await,
+        Command::Rotate(rotate) => rotate.run(out, site).await,
         Command::Run | Command::Check | Command::Classify { .. } | Command::Status | Command::AwsTemplate { .. } => {
             Ok(())
         }

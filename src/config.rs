@@ -18,7 +18,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
+
+use crate::key::{ArchiveFormat, Template};
 
 pub use pattern::{CapturePattern, FolderGlob, Ignore};
 pub use problem::{Problem, Problems};
@@ -134,7 +136,7 @@ pub struct S3 {
     pub prefix: String,
     /// The shape of keys after the prefix.
     #[serde(serialize_with = "serialize_displayed")]
-    pub key: crate::key::Template,
+    pub key: Template,
     /// The storage class of new objects.
     pub storage_class: String,
     /// What the box may do in the bucket.
@@ -206,6 +208,12 @@ pub struct Upload {
     pub concurrency: usize,
     /// The limit for all uploads together; `None`: what the line gives.
     pub bandwidth: Option<Bandwidth>,
+}
+
+impl Upload {
+    /// Every fourth turn goes to what has waited longest, all others to the newest capture: of files in the queue, and of
+    /// bytes where `bandwidth` limits them. So a backlog always makes some progress.
+    pub const BACKLOG_TURN: u32 = 4;
 }
 
 /// How many bytes a second all uploads together may send.
@@ -288,20 +296,6 @@ pub struct Archive {
     /// Bytes of one part of a bundle at most.
     #[serde(serialize_with = "notation::serialize_size")]
     pub part_size: u64,
-}
-
-/// The format of a bundle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ArchiveFormat {
-    /// `tar`: members can be read one by one.
-    #[serde(rename = "tar")]
-    Tar,
-    /// `tar.gz`
-    #[serde(rename = "tar.gz")]
-    TarGz,
-    /// `tar.zst`
-    #[serde(rename = "tar.zst")]
-    TarZst,
 }
 
 /// How objects move to a colder class in place.

@@ -6,20 +6,16 @@
 //! and the signal to look also say that something is mended: what failed is tried at once.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use futures_util::StreamExt;
-use rustix::fs::FlockOperation;
-use rustix::process::{Flock, FlockType, fcntl_getlk};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use tokio::sync::{mpsc, watch};
@@ -27,11 +23,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::bucket::{Credentials, Pace};
+use crate::clock::Now;
 use crate::config::Config;
-use crate::ingest::{Command, Context, Ingest, Report};
-use crate::queue::Now;
+use crate::ingest::{Command, Ingest, Report};
+use crate::site::Site;
 use crate::status::{Jobs, Snapshot, State};
-use crate::{rotate, schedule};
+use crate::{lock, rotate, schedule};
 
 /// How long uploads in work may take to finish at the end: less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -84,7 +81,7 @@ async fn run_with(
     for folder in [&config.state_dir, &config.runtime_dir] {
         std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
     }
-    let _lock = lock(&config.runtime_dir)?;
+    let _lock = lock::daemon(&config.runtime_dir)?;
     let path = &config.drop_folder.path;
     std::fs::read_dir(path).with_context(|| {
         format!(
@@ -96,26 +93,26 @@ async fn run_with(
     for key in config.not_in_effect() {
         tracing::warn!("{}: {key} has no effect in this version", config.source.display());
     }
-    let context = Arc::new(Context::new(Arc::clone(&config), credentials, pace, now).await);
-    tracing::info!("watching {}, storing in {}", path.display(), context.bucket.describe());
+    let site = Arc::new(Site::new(Arc::clone(&config), credentials, pace, now).await);
+    tracing::info!("watching {}, storing in {}", path.display(), site.bucket.describe());
     // An outage is a status: nothing waits for the answer but the first capture, which asks again.
-    let asked = context.bucket.clone();
+    let asked = site.bucket.clone();
     let _asking = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(refusal) = asked.condition_at_once().await {
             tracing::warn!("{} cannot be tried yet: {refusal}", asked.describe());
         }
     }));
-    let ingest = Ingest::new(Arc::clone(&context));
+    let ingest = Ingest::new(Arc::clone(&site));
     let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
-    let (contexts, current) = watch::channel(context);
+    let (sites, current) = watch::channel(site);
     let (jobs, told_jobs) = watch::channel(Jobs::new());
     // Each task ends with this function, however it ends.
     let teller = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, told_jobs, config.runtime_dir.clone(), ready)));
-    let runner = schedule::Runner { contexts: current, snapshots: snapshot.subscribe(), jobs };
+    let runner = schedule::Runner { sites: current, snapshots: snapshot.subscribe(), jobs };
     let running = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
     // The teller lives as long as there is a sender: it has yet to tell how a run that is cut off ended.
     let last_words = snapshot.clone();
-    let report = Report { snapshot, beat: watchdog(), context: contexts };
+    let report = Report { snapshot, beat: watchdog(), site: sites };
     let told_stop = stop.clone();
     let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
         told_stop.cancelled().await;
@@ -128,48 +125,6 @@ async fn run_with(
     teller.await.context("the status writer panicked")?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Whether a daemon works on this run-time folder now.
-pub fn is_running(folder: &Path) -> bool {
-    // A folder without the file has never seen a daemon.
-    let held = |file: File| fcntl_getlk(file, &Flock::from(FlockType::ReadLock)).is_ok_and(|lock| lock.is_some());
-    File::open(folder.join("run.lock")).is_ok_and(held)
-}
-
-/// Makes sure that commands which change the bucket or the local copies run one after the other; held as long as the
-/// file is open.
-///
-/// # Errors
-/// Where the lock's file cannot be made.
-pub fn lock_commands(folder: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
-    let path = folder.join("command.lock");
-    let file = lock_file(&path)?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        tracing::warn!("waiting for another hk-aws command to end (it holds {})", path.display());
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).context("failed to wait for another command")?;
-    }
-    Ok(file)
-}
-
-/// Makes sure that one daemon works on one run-time folder; held as long as the file is open.
-fn lock(folder: &Path) -> anyhow::Result<File> {
-    let path = folder.join("run.lock");
-    let file = lock_file(&path)?;
-    // A record lock, because [`is_running`] can then ask for it without taking it.
-    if rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another hk-aws runs already (it holds {}); stop it first", path.display());
-    }
-    Ok(file)
-}
-
-/// Opens the file of a lock, made where it is missing; what is in it does not matter.
-fn lock_file(path: &Path) -> anyhow::Result<File> {
-    let opened = File::options().create(true).write(true).truncate(false).open(path);
-    opened.with_context(|| {
-        format!("failed to open {}; remove what is in its place, or let hk-aws's user write there", path.display())
-    })
 }
 
 /// Tells systemd that the loop turns, several times in the time it allows.
@@ -237,7 +192,7 @@ async fn listen(
         let command = match signal {
             // Nobody takes commands any more, and a full channel must not keep the second signal waiting.
             SIGHUP | SIGUSR1 if stop.is_cancelled() => None,
-            SIGHUP => reload(&config, &pace).await.map(|context| Command::Reload(Arc::new(context))),
+            SIGHUP => reload(&config, &pace).await.map(|site| Command::Reload(Arc::new(site))),
             SIGUSR1 => Some(Command::Look),
             _ if stop.is_cancelled() => {
                 tracing::warn!("stopped at once by a second signal; what was in work is still in the drop folder");
@@ -262,7 +217,7 @@ async fn listen(
 }
 
 /// Reads the configuration again; `None` where it is refused and the old one stays.
-async fn reload(running: &Config, pace: &Pace) -> Option<Context> {
+async fn reload(running: &Config, pace: &Pace) -> Option<Site> {
     let reloading = NotifyState::monotonic_usec_now().ok();
     notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
     let config = match Config::load(&running.source) {
@@ -285,7 +240,7 @@ async fn reload(running: &Config, pace: &Pace) -> Option<Context> {
         tracing::warn!("log.target and log.level change with a restart only");
     }
     tracing::info!("configuration read again: {}", config.source.display());
-    Some(Context::new(Arc::new(config), None, pace.clone(), now).await)
+    Some(Site::new(Arc::new(config), None, pace.clone(), now).await)
 }
 
 /// Tells systemd, if it is there; says whether it can be counted on to hear.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::ingest::Context;
 use crate::key::escape_path;
+use crate::site::Site;
 
 mod bucket;
 mod disk;
@@ -54,10 +54,10 @@ impl Check {
 }
 
 /// Looks at everything that is on this box. Reads the whole drop folder.
-pub fn examine_box(context: &Context) -> Vec<Check> {
-    let config = &context.config;
+pub fn examine_box(site: &Site) -> Vec<Check> {
+    let config = &site.config;
     let mut checks = vec![disk::user(&config.state_dir)];
-    checks.extend(folder::examine(context));
+    checks.extend(folder::examine(site));
     checks.push(disk::writable("state", "state_dir", &config.state_dir));
     if config.keep.days > 0 {
         checks.push(disk::writable("local copies", "keep.path", &config.keep.path));
@@ -67,18 +67,18 @@ pub fn examine_box(context: &Context) -> Vec<Check> {
     if config.keep.days > 0 {
         checks.push(disk::room("disk of the local copies", &config.keep.path, config.keep.min_free));
     }
-    checks.push(zone(context));
+    checks.push(zone(site));
     checks
 }
 
 /// Tries the bucket, with the credentials of who runs this.
-pub async fn examine_bucket(context: &Context) -> Vec<Check> {
-    bucket::examine(context).await
+pub async fn examine_bucket(site: &Site) -> Vec<Check> {
+    bucket::examine(site).await
 }
 
-fn zone(context: &Context) -> Check {
-    let zone = context.config.timezone;
-    let there = chrono::DateTime::<chrono::Utc>::from((context.clock)().wall).with_timezone(&zone);
+fn zone(site: &Site) -> Check {
+    let zone = site.config.timezone;
+    let there = chrono::DateTime::<chrono::Utc>::from((site.clock)().wall).with_timezone(&zone);
     let system = iana_time_zone::get_timezone().unwrap_or_else(|_| "not known".to_owned());
     let says = format!(
         "captures are dated by {zone}, where it is {} now; the zone of this box is {system}",

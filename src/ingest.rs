@@ -15,9 +15,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Patience, Refusal, Verdict};
+use crate::clock::{Now, backoff};
 use crate::drop_folder::Sight;
-use crate::queue::{self, Due, Hint, Now, OWN_TROUBLE, Queue, backoff};
+use crate::queue::{self, Due, Hint, OWN_TROUBLE, Queue};
+use crate::site::Site;
 use crate::status::{self, Snapshot};
+use crate::stored::Stored;
 
 mod aside;
 mod link;
@@ -28,7 +31,7 @@ mod tally;
 mod tell;
 mod upkeep;
 
-pub use one::{Context, Outcome, Stored, dispose_one, ingest_one};
+pub use one::{Outcome, dispose_one, ingest_one};
 
 use link::{Link, Turn};
 use places::Places;
@@ -56,7 +59,7 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Command {
     /// Work by these settings from now on, and try everything that failed.
-    Reload(Arc<Context>),
+    Reload(Arc<Site>),
     /// Look at everything, and try everything that failed.
     Look,
 }
@@ -68,7 +71,7 @@ pub struct Report {
     /// Called by the loop itself, at least once a second while it turns.
     pub beat: Box<dyn FnMut(Now) + Send>,
     /// The settings in force: sent when they or the credentials are new, and again with each command.
-    pub context: watch::Sender<Arc<Context>>,
+    pub site: watch::Sender<Arc<Site>>,
 }
 
 impl std::fmt::Debug for Report {
@@ -77,13 +80,13 @@ impl std::fmt::Debug for Report {
     }
 }
 
-type Worked = (Outcome, Arc<Context>);
+type Worked = (Outcome, Arc<Site>);
 
 /// How an upload began.
 #[derive(Debug)]
 struct InWork {
     due: Due,
-    context: Arc<Context>,
+    site: Arc<Site>,
     /// How many captures had been stored then.
     stored: u64,
     /// How many outages there had been.
@@ -93,11 +96,11 @@ struct InWork {
 /// The loop's state.
 #[derive(Debug)]
 pub struct Ingest {
-    context: Arc<Context>,
+    site: Arc<Site>,
     queue: Queue,
     surveyor: Surveyor,
     link: Link,
-    /// Each gives back the context that it worked with.
+    /// Each gives back the site that it worked with.
     uploads: JoinSet<Worked>,
     in_work: HashMap<Id, InWork>,
     scanned_once: bool,
@@ -107,11 +110,11 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// A loop for the drop folder of `context`; nothing is watched or read yet.
-    pub fn new(context: Arc<Context>) -> Self {
-        let now = (context.clock)();
+    /// A loop for the drop folder of `site`; nothing is watched or read yet.
+    pub fn new(site: Arc<Site>) -> Self {
+        let now = (site.clock)();
         Self {
-            queue: Queue::new(queue::CAPACITY, context.config.drop_folder.settle),
+            queue: Queue::new(queue::CAPACITY, site.config.drop_folder.settle),
             surveyor: Surveyor::new(now),
             link: Link::default(),
             uploads: JoinSet::new(),
@@ -120,7 +123,7 @@ impl Ingest {
             folder_trouble: None,
             upkeep: Upkeep::new(now),
             tally: Tally::new(now.wall.into()),
-            context,
+            site,
         }
     }
 
@@ -147,12 +150,12 @@ impl Ingest {
                 () = stop.cancelled() => break,
                 Some(command) = commands.recv() => {
                     self.obey(command);
-                    report.context.send_replace(Arc::clone(&self.context));
+                    report.site.send_replace(Arc::clone(&self.site));
                 }
                 Some(done) = self.uploads.join_next_with_id() => {
                     let degraded = self.link.outage().is_some();
                     self.judge(done);
-                    self.hand_out_renewed(&report.context);
+                    self.hand_out_renewed(&report.site);
                     if degraded != self.link.outage().is_some() {
                         report.snapshot.send_replace(self.snapshot(status::State::Ok));
                     }
@@ -177,7 +180,7 @@ impl Ingest {
         report.snapshot.send_replace(self.snapshot(status::State::Stopping));
         // What hangs in a dead link does not come back to life in time.
         let drain = if self.link.down().is_some() { drain.min(DRAIN_WHILE_DOWN) } else { drain };
-        self.context.kept.stop();
+        self.site.kept.stop();
         let drained = tokio::time::timeout(drain, async {
             while let Some(done) = self.uploads.join_next_with_id().await {
                 (report.beat)(self.now());
@@ -192,7 +195,7 @@ impl Ingest {
     }
 
     fn now(&self) -> Now {
-        (self.context.clock)()
+        (self.site.clock)()
     }
 
     fn next_wake(&self, now: Now) -> Instant {
@@ -210,33 +213,33 @@ impl Ingest {
                 self.link.probe_soon(!self.uploads.is_empty(), now);
                 self.queue.retry_even_own_trouble();
             }
-            Command::Reload(context) => {
-                if context.folder.path() != self.context.folder.path() {
-                    self.queue = Queue::new(queue::CAPACITY, context.config.drop_folder.settle);
+            Command::Reload(site) => {
+                if site.folder.path() != self.site.folder.path() {
+                    self.queue = Queue::new(queue::CAPACITY, site.config.drop_folder.settle);
                 }
-                self.queue.set_settle(context.config.drop_folder.settle);
-                self.context = context;
+                self.queue.set_settle(site.config.drop_folder.settle);
+                self.site = site;
                 self.link.reloaded(now);
                 self.queue.retry_even_own_trouble();
                 self.upkeep.look_soon(now);
-                self.surveyor.watch_anew(&self.context.folder);
+                self.surveyor.watch_anew(&self.site.folder);
                 self.follow_folder();
             }
         }
     }
 
     /// Hands the settings out with the credentials that an upload has found.
-    fn hand_out_renewed(&self, contexts: &watch::Sender<Arc<Context>>) {
-        contexts.send_if_modified(|known| {
-            let is_renewed = !Arc::ptr_eq(known, &self.context);
-            *known = Arc::clone(&self.context);
+    fn hand_out_renewed(&self, sites: &watch::Sender<Arc<Site>>) {
+        sites.send_if_modified(|known| {
+            let is_renewed = !Arc::ptr_eq(known, &self.site);
+            *known = Arc::clone(&self.site);
             is_renewed
         });
     }
 
     /// Makes sure that the drop folder that is there is the one that is watched.
     fn follow_folder(&mut self) {
-        if let Err(error) = self.surveyor.follow(&self.context.folder) {
+        if let Err(error) = self.surveyor.follow(&self.site.folder) {
             self.folder_fails(&error);
         }
     }
@@ -247,14 +250,14 @@ impl Ingest {
         if left == 0 && self.queue.dispose_again() {
             self.surveyor.scan_soon();
         }
-        let said = self.upkeep.look(&self.context, waiting, left, now);
+        let said = self.upkeep.look(&self.site, waiting, left, now);
         if let Some(message) = said {
             self.remember(message);
         }
     }
 
     fn folder_fails(&mut self, error: &std::io::Error) {
-        let reason = format!("failed to read drop folder {}: {error}", self.context.folder.path().display());
+        let reason = format!("failed to read drop folder {}: {error}", self.site.folder.path().display());
         if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.reason != reason) {
             let advice = "make it again or correct drop_folder.path".to_owned();
             tracing::error!("{reason}; {advice}: it is looked for every second");
@@ -264,13 +267,13 @@ impl Ingest {
     }
 
     fn start_surveys(&mut self, now: Now) {
-        let context = Arc::clone(&self.context);
+        let site = Arc::clone(&self.site);
         if self.surveyor.takes_hints() {
             let settled = self.queue.settled(now);
-            self.surveyor.start_look(&context.folder, settled, now);
+            self.surveyor.start_look(&site.folder, settled, now);
         }
-        let rescan = context.config.drop_folder.rescan;
-        if self.surveyor.start_scan(&context.folder, self.queue.wants_scan(), rescan, now) {
+        let rescan = site.config.drop_folder.rescan;
+        if self.surveyor.start_scan(&site.folder, self.queue.wants_scan(), rescan, now) {
             self.tally.scan_begins();
             self.queue.scan_begins();
         }
@@ -322,7 +325,7 @@ impl Ingest {
     }
 
     fn start_uploads(&mut self, now: Now) {
-        let concurrency = self.context.config.upload.concurrency;
+        let concurrency = self.site.config.upload.concurrency;
         loop {
             let places = self.places();
             let crowded = self.in_work.len() > places::MOST_FOLD * concurrency;
@@ -339,19 +342,19 @@ impl Ingest {
             self.link.probe_begins();
             // What needs the operator may have been mended in the AWS files.
             let renew = self.link.down().is_some_and(|down| down.refusal.verdict == Verdict::NeedsOperator);
-            let (path, mut context) = (due.path.clone(), Arc::clone(&self.context));
+            let (path, mut site) = (due.path.clone(), Arc::clone(&self.site));
             let (rest, known) = (self.queue.rest(&path, now), self.queue.stored(&path));
             let handle = self.uploads.spawn(async move {
                 if let Some(known) = known {
-                    return (dispose_one(Arc::clone(&context), path, known, rest).await, context);
+                    return (dispose_one(Arc::clone(&site), path, known, rest).await, site);
                 }
                 if renew {
-                    context = Arc::new(context.renewed().await);
+                    site = Arc::new(site.renewed().await);
                 }
-                (ingest_one(Arc::clone(&context), path, rest, patience).await, context)
+                (ingest_one(Arc::clone(&site), path, rest, patience).await, site)
             });
             let (stored, outages) = (self.tally.stored.captures, self.link.outages());
-            self.in_work.insert(handle.id(), InWork { due, context: Arc::clone(&self.context), stored, outages });
+            self.in_work.insert(handle.id(), InWork { due, site: Arc::clone(&self.site), stored, outages });
         }
     }
 
@@ -359,26 +362,26 @@ impl Ingest {
     /// stored, what began with other settings does not hold up the trial of these: neither takes anybody's place.
     fn places(&self) -> Places {
         let up = self.link.down().is_none();
-        let counts = |work: &&InWork| work.outages == self.link.outages() && (up || self.is_current(&work.context));
+        let counts = |work: &&InWork| work.outages == self.link.outages() && (up || self.is_current(&work.site));
         self.in_work.values().filter(counts).fold(Places::default(), |places, work| places.with(work.due.large))
     }
 
     /// Whether no reload has made other settings of these.
-    fn is_current(&self, context: &Context) -> bool {
-        Arc::ptr_eq(&context.config, &self.context.config)
+    fn is_current(&self, site: &Site) -> bool {
+        Arc::ptr_eq(&site.config, &self.site.config)
     }
 
     fn judge(&mut self, done: Result<(Id, Worked), JoinError>) {
         let now = self.now();
         let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let Some(InWork { due, context: began_with, stored: began, .. }) = self.in_work.remove(&id) else { return };
+        let Some(InWork { due, site: began_with, stored: began, .. }) = self.in_work.remove(&id) else { return };
         let path = due.path;
-        let same_folder = began_with.folder.path() == self.context.folder.path();
+        let same_folder = began_with.folder.path() == self.site.folder.path();
         let outcome = match done {
-            Ok((_, (outcome, context))) => {
-                let is_renewed = !Arc::ptr_eq(&context, &began_with);
-                if is_renewed && self.is_current(&context) {
-                    self.context = context;
+            Ok((_, (outcome, site))) => {
+                let is_renewed = !Arc::ptr_eq(&site, &began_with);
+                if is_renewed && self.is_current(&site) {
+                    self.site = site;
                 }
                 outcome
             }
@@ -477,7 +480,7 @@ impl Ingest {
 
     /// Takes note of what became of a stored capture's file; it is in the bucket, only this box can be in trouble.
     fn disposed(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
-        let keeps = self.context.config.keep.days > 0;
+        let keeps = self.site.config.keep.days > 0;
         let said = match (&stored.left, wait) {
             (None, None) => {
                 self.done(path);
@@ -499,7 +502,7 @@ impl Ingest {
     }
 
     fn empty(&mut self, path: &Path, age: Duration, now: Now) {
-        let patience = self.context.config.drop_folder.partial_after;
+        let patience = self.site.config.drop_folder.partial_after;
         match patience.checked_sub(age) {
             None | Some(Duration::ZERO) => self.set_aside(path, "empty", now),
             Some(rest) => {

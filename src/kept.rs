@@ -28,10 +28,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use sha2::{Digest, Sha256};
 
 use crate::bucket::read_through;
+use crate::clock::Now;
 use crate::config::{Access, Config, Keep};
 use crate::disk::Room;
 use crate::drop_folder::ASIDE;
-use crate::queue::Now;
 use crate::{key, ledger, retention};
 
 pub mod plan;

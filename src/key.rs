@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 mod archive;
 
-pub use archive::{ARCHIVE, Archived, Part, What};
+pub use archive::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId};
 
 /// Longest object key in bytes of UTF-8 (S3 User Guide, "Naming Amazon S3 objects").
 pub const MAX_KEY_BYTES: usize = 1024;

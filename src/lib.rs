@@ -33,7 +33,9 @@
 //! # Map
 //! In reading order; what is printed is printed by [`cli`], real time is read in [`daemon`] and [`cli`] alone.
 
+pub mod clock;
 pub mod config;
+pub mod lock;
 
 pub mod capture;
 pub mod key;
@@ -47,6 +49,8 @@ pub mod bucket;
 pub mod ingest;
 pub mod kept;
 pub mod ledger;
+pub mod site;
+pub mod stored;
 
 pub mod archive;
 pub mod retention;

@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::clock::{Now, backoff};
+use crate::config::Upload;
 use crate::drop_folder::{Found, Stamp};
-use crate::ingest::Stored;
+use crate::stored::Stored;
 
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,6 @@ const LEFT_IN_PLACE: usize = 64;
 /// How many fingerprints are held, of 8 bytes each: with what a set needs around them, about 5 megabytes.
 const FINGERPRINTS: usize = 256 * 1024;
 
-/// Every so many turns the oldest file goes first.
-pub const BACKLOG_TURN: u32 = 4;
-
 /// A file of this many bytes or more is large: a clip, where pictures are smaller.
 pub const LARGE_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -45,15 +44,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A `settle` of 0 must not turn waiting into spinning.
 const LEAST_SETTLE: Duration = Duration::from_millis(100);
-
-/// The two clocks, read together: the steady one for waiting, the wall for a file's age.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// Never steps.
-    pub steady: Instant,
-    /// May step.
-    pub wall: SystemTime,
-}
 
 /// How a file came to be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,7 +300,7 @@ impl Queue {
     pub fn next(&mut self, wanted: Wanted, now: Now) -> Option<Due> {
         self.wake(now);
         self.turn = self.turn.wrapping_add(1);
-        let backlog = self.turn.is_multiple_of(BACKLOG_TURN);
+        let backlog = self.turn.is_multiple_of(Upload::BACKLOG_TURN);
         let name = self.queued.pop(backlog, wanted == Wanted::Small)?;
         let item = self.items.get_mut(&name)?;
         item.state = State::Uploading;
@@ -566,10 +556,4 @@ impl Queue {
 /// The change time decides with the modification time, because no FTP command can set it back.
 fn is_quiet(stamp: &Stamp, settle: Duration, wall: SystemTime) -> bool {
     [stamp.modified, stamp.changed].iter().all(|time| wall.duration_since(*time).is_ok_and(|age| age >= settle))
-}
-
-/// The wait after so many failures: doubling from `first` to `longest`, of which `jitter` (0..1) takes off up to half.
-pub fn backoff(failures: u32, first: Duration, longest: Duration, jitter: f64) -> Duration {
-    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
-    doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }

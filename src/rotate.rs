@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{self, Shelf};
 use crate::bucket::{Object, Refusal, Verdict};
 use crate::config::Access;
-use crate::daemon;
-use crate::ingest::Context;
 use crate::kept::Given;
 use crate::key::Parts;
+use crate::lock;
 use crate::retention::{self, Action, Held, Kind, Oldest, Policy, Requests, Step, Summary};
 use crate::schedule::Ended;
+use crate::site::Site;
 
 mod apply;
 
@@ -93,9 +93,9 @@ pub struct Outcome {
 }
 
 /// The date at the cameras now.
-pub fn today(context: &Context) -> NaiveDate {
-    let now: DateTime<Utc> = (context.clock)().wall.into();
-    now.with_timezone(&context.config.timezone).date_naive()
+pub fn today(site: &Site) -> NaiveDate {
+    let now: DateTime<Utc> = (site.clock)().wall.into();
+    now.with_timezone(&site.config.timezone).date_naive()
 }
 
 /// Looks at the bucket, or one camera in it, and decides what is due by `policy`; of the days in `dates` alone, where
@@ -103,22 +103,17 @@ pub fn today(context: &Context) -> NaiveDate {
 ///
 /// # Errors
 /// Where the bucket cannot be listed, the box may only write, or the clock is not believed.
-pub async fn plan(
-    context: &Context,
-    policy: &Policy,
-    camera: Option<&str>,
-    dates: &[NaiveDate],
-) -> anyhow::Result<Plan> {
-    if context.config.s3.access == Access::WriteOnly {
+pub async fn plan(site: &Site, policy: &Policy, camera: Option<&str>, dates: &[NaiveDate]) -> anyhow::Result<Plan> {
+    if site.config.s3.access == Access::WriteOnly {
         bail!("{WRITE_ONLY}");
     }
     let bundles = Oldest::new(policy.archive.as_ref().map_or(0, |archive| archive.max_days_per_run));
-    let today = today(context);
-    let mut survey = Survey { context, policy, dates, today, newest: None, bundles, plan: Plan::default() };
+    let today = today(site);
+    let mut survey = Survey { site, policy, dates, today, newest: None, bundles, plan: Plan::default() };
     let cameras = if let Some(camera) = camera {
         vec![camera.to_owned()]
     } else {
-        let cameras = cameras(context).await?;
+        let cameras = cameras(site).await?;
         survey.plan.looks.list += (cameras.len() / NAMES_A_PAGE + 1) as u64;
         cameras
     };
@@ -130,12 +125,12 @@ pub async fn plan(
     let (bundles, later) = bundles.finish();
     for step in &bundles {
         plan.add(step);
-        plan.to_download.count(context, step);
+        plan.to_download.count(site, step);
     }
     plan.summary.later = later;
     // What expires goes first, so that it is not bundled with the rest of its day; then the bundles, the oldest first.
     plan.steps.sort_by_key(|step| step.action);
-    plan.restrict(context).await?;
+    plan.restrict(site).await?;
     policy.warnings().iter().for_each(|warning| plan.summary.warn(warning));
     Ok(plan)
 }
@@ -148,10 +143,10 @@ pub const WRITE_ONLY: &str = "s3.access is write-only: this box can neither list
 ///
 /// # Errors
 /// Where they cannot be listed.
-pub async fn cameras(context: &Context) -> anyhow::Result<Vec<String>> {
-    let (prefix, mut cameras, mut from) = (context.layout.prefix(), Vec::new(), None);
+pub async fn cameras(site: &Site) -> anyhow::Result<Vec<String>> {
+    let (prefix, mut cameras, mut from) = (site.layout.prefix(), Vec::new(), None);
     loop {
-        let page = context.bucket.list(prefix, true, from).await.with_context(|| context.bucket.describe())?;
+        let page = site.bucket.list(prefix, true, from).await.with_context(|| site.bucket.describe())?;
         let names = page.folders.iter().map(|folder| folder[prefix.len()..].trim_end_matches('/').to_owned());
         // A key that begins with `/` lies in a folder without a name.
         cameras.extend(names.filter(|name| !name.is_empty()));
@@ -164,7 +159,7 @@ pub async fn cameras(context: &Context) -> anyhow::Result<Vec<String>> {
 
 /// A look at the bucket.
 struct Survey<'a> {
-    context: &'a Context,
+    site: &'a Site,
     policy: &'a Policy,
     dates: &'a [NaiveDate],
     today: NaiveDate,
@@ -175,22 +170,22 @@ struct Survey<'a> {
 
 impl Survey<'_> {
     async fn camera(&mut self, camera: &str) -> anyhow::Result<()> {
-        let context = self.context;
-        let in_order = context.layout.has_date_folders();
+        let site = self.site;
+        let in_order = site.layout.has_date_folders();
         let (mut days, mut shelves) = (BTreeMap::<NaiveDate, Vec<Held>>::new(), BTreeMap::<NaiveDate, Shelf>::new());
         let mut from = None;
         loop {
-            let prefix = context.layout.camera_prefix(camera);
-            let page = context.bucket.list(&prefix, false, from).await.with_context(|| context.bucket.describe())?;
+            let prefix = site.layout.camera_prefix(camera);
+            let page = site.bucket.list(&prefix, false, from).await.with_context(|| site.bucket.describe())?;
             self.plan.looks.list += 1;
             for object in page.objects {
-                if let Some(parts) = context.layout.parse(&object.key).filter(|parts| parts.camera == camera) {
+                if let Some(parts) = site.layout.parse(&object.key).filter(|parts| parts.camera == camera) {
                     // Keys come day by day: no more than one is held.
                     if in_order && days.keys().next_back().is_some_and(|last| *last != parts.date) {
                         self.decide(std::mem::take(&mut days));
                     }
                     days.entry(parts.date).or_default().push(held(parts, object));
-                } else if let Some(archived) = context.layout.parse_archive(&object.key) {
+                } else if let Some(archived) = site.layout.parse_archive(&object.key) {
                     shelves.entry(archived.part.date).or_default().insert(archived, object);
                 }
             }
@@ -201,7 +196,7 @@ impl Survey<'_> {
         }
         self.decide(days);
         for (date, shelf) in shelves {
-            let held = held_of(context, self.policy, camera, date, &shelf, self.today).await?;
+            let held = held_of(site, self.policy, camera, date, &shelf, self.today).await?;
             self.decide(BTreeMap::from([(date, held)]));
         }
         Ok(())
@@ -233,13 +228,13 @@ impl Plan {
     }
 
     /// Takes out what the bucket itself stands in the way of.
-    async fn restrict(&mut self, context: &Context) -> anyhow::Result<()> {
+    async fn restrict(&mut self, site: &Site) -> anyhow::Result<()> {
         if self.steps.is_empty() {
             return Ok(());
         }
-        let locks = context.bucket.locks_objects().await?.unwrap_or(context.config.s3.object_lock.is_some());
+        let locks = site.bucket.locks_objects().await?.unwrap_or(site.config.s3.object_lock.is_some());
         self.locks = locks;
-        let versions = locks || context.bucket.keeps_versions().await?.unwrap_or(false);
+        let versions = locks || site.bucket.keeps_versions().await?.unwrap_or(false);
         let refused = |action: Action| match action {
             Action::Bundle if locks => Some(LOCKED),
             Action::Transition if versions => Some(VERSIONED),
@@ -273,8 +268,8 @@ const HIDDEN: &str = "the bucket keeps versions: what is deleted is hidden, and 
 
 impl Download {
     /// Adds what a day's bundle needs beyond the local copies, as far as a look at their sizes tells.
-    fn count(&mut self, context: &Context, step: &Step) {
-        let here = context.kept.bytes_of(&step.camera, step.date);
+    fn count(&mut self, site: &Site, step: &Step) {
+        let here = site.kept.bytes_of(&step.camera, step.date);
         let missing = step.bytes.saturating_sub(here);
         self.bytes += missing;
         if step.bytes > 0 {
@@ -300,7 +295,7 @@ fn held(parts: Parts, object: Object) -> Held {
 
 /// The bundles of a day as the plan sees them; their members' age is looked up where it decides.
 async fn held_of(
-    context: &Context,
+    site: &Site,
     policy: &Policy,
     camera: &str,
     date: NaiveDate,
@@ -313,7 +308,7 @@ async fn held_of(
         let mut stored_at = bundle.stored_at;
         let may_expire = policy.expire.is_some_and(|expire| retention::is_due(date, expire.after, today));
         if held.index.is_some() && may_expire {
-            match archive::load_index(context, part).await {
+            match archive::load_index(site, part).await {
                 Ok(index) => stored_at = index.newest_stored().unwrap_or(stored_at),
                 // Without it the bundle counts from when it was made, which is later.
                 Err(error) if error.downcast_ref::<Refusal>().is_none_or(|refusal| refusal.code.is_some()) => {}
@@ -352,15 +347,15 @@ impl Outcome {
 }
 
 /// Lets local copies give way, as the daemon does every hour.
-pub async fn give_way(context: &Context) -> Given {
-    let (kept, now) = (std::sync::Arc::clone(&context.kept), (context.clock)());
+pub async fn give_way(site: &Site) -> Given {
+    let (kept, now) = (std::sync::Arc::clone(&site.kept), (site.clock)());
     tokio::task::spawn_blocking(move || kept.give_way(now, 0)).await.unwrap_or_default()
 }
 
 /// Runs the rotation once, when no other command is at work.
-pub async fn job(context: Arc<Context>, stop: CancellationToken) -> Ended {
-    let folder = context.config.runtime_dir.clone();
-    let locking = tokio::task::spawn_blocking(move || daemon::lock_commands(&folder));
+pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
+    let folder = site.config.runtime_dir.clone();
+    let locking = tokio::task::spawn_blocking(move || lock::command(&folder));
     let locked = tokio::select! {
         () = stop.cancelled() => return Ended::Interrupted,
         locked = locking => locked,
@@ -372,16 +367,16 @@ pub async fn job(context: Arc<Context>, stop: CancellationToken) -> Ended {
     };
     let mut outcome = Outcome::default();
     let run = async {
-        let policy = Policy::of(&context.config);
-        let plan = plan(&context, &policy, None, &[]).await?;
+        let policy = Policy::of(&site.config);
+        let plan = plan(&site, &policy, None, &[]).await?;
         for warning in plan.summary.warnings() {
             tracing::warn!("rotation: {warning}");
         }
         for note in &plan.notes {
             tracing::warn!("rotation: {note}");
         }
-        apply(&context, &policy, &plan, &mut outcome, &stop, |_| {}).await?;
-        outcome.local_copies = give_way(&context).await.copies;
+        apply(&site, &policy, &plan, &mut outcome, &stop, |_| {}).await?;
+        outcome.local_copies = give_way(&site).await.copies;
         anyhow::Ok(plan.summary.later.days)
     };
     let done = run.await;

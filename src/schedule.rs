@@ -22,9 +22,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clock::Now;
 use crate::config::{Access, Config};
-use crate::ingest::Context;
-use crate::queue::Now;
+use crate::site::Site;
 use crate::status::{Jobs, Snapshot, State};
 
 mod record;
@@ -58,7 +58,7 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Runner {
     /// The settings in force; sent again, unchanged, they ask for what failed to be tried.
-    pub contexts: watch::Receiver<Arc<Context>>,
+    pub sites: watch::Receiver<Arc<Site>>,
     /// What the ingest loop does, at least once a second.
     pub snapshots: watch::Receiver<Snapshot>,
     /// Told what the jobs do.
@@ -67,35 +67,35 @@ pub struct Runner {
 
 impl Runner {
     /// Runs `job` by its schedule until `stop`, or until the loop is gone.
-    pub async fn run<F>(mut self, job: impl Fn(Arc<Context>, CancellationToken) -> F + Send, stop: CancellationToken)
+    pub async fn run<F>(mut self, job: impl Fn(Arc<Site>, CancellationToken) -> F + Send, stop: CancellationToken)
     where
         F: Future<Output = Ended> + Send + 'static,
     {
-        let mut context = Arc::clone(&self.contexts.borrow_and_update());
-        let mut course = Course::load(&context).await;
+        let mut site = Arc::clone(&self.sites.borrow_and_update());
+        let mut course = Course::load(&site).await;
         let mut told = false;
         loop {
-            if std::mem::take(&mut told) || self.contexts.has_changed().unwrap_or(false) {
-                let current = Arc::clone(&self.contexts.borrow_and_update());
+            if std::mem::take(&mut told) || self.sites.has_changed().unwrap_or(false) {
+                let current = Arc::clone(&self.sites.borrow_and_update());
                 // New credentials alone are no reason: they come by themselves.
-                course.asked |= Arc::ptr_eq(&current, &context) || !Arc::ptr_eq(&current.config, &context.config);
-                context = current;
+                course.asked |= Arc::ptr_eq(&current, &site) || !Arc::ptr_eq(&current.config, &site.config);
+                site = current;
             }
-            let now = (context.clock)();
-            let due = course.follow(&context.config, now).await;
+            let now = (site.clock)();
+            let due = course.follow(&site.config, now).await;
             self.tell(course.jobs());
             if due && may_start(&self.snapshots.borrow()) && !stop.is_cancelled() {
                 course.begin(now).await;
                 self.tell(course.jobs());
-                let run = AbortOnDropHandle::new(tokio::spawn(job(Arc::clone(&context), stop.child_token())));
+                let run = AbortOnDropHandle::new(tokio::spawn(job(Arc::clone(&site), stop.child_token())));
                 let ended = attend(run, &stop).await;
-                course.end(ended, (context.clock)()).await;
+                course.end(ended, (site.clock)()).await;
                 continue;
             }
             tokio::select! {
                 () = stop.cancelled() => break,
                 alive = self.snapshots.changed() => if alive.is_err() { break },
-                Ok(()) = self.contexts.changed() => told = true,
+                Ok(()) = self.sites.changed() => told = true,
             }
         }
     }
@@ -175,8 +175,8 @@ struct Course {
 }
 
 impl Course {
-    async fn load(context: &Context) -> Self {
-        let (path, now) = (context.config.state_dir.join(FILE), (context.clock)());
+    async fn load(site: &Site) -> Self {
+        let (path, now) = (site.config.state_dir.join(FILE), (site.clock)());
         let file = path.clone();
         let read = tokio::task::spawn_blocking(move || read(&file)).await.unwrap_or_else(|error| Err(error.into()));
         let records = read.unwrap_or_else(|error| {

@@ -16,7 +16,7 @@ use chrono::NaiveDate;
 use serde::Serialize;
 
 use crate::archive::{self, Shelf};
-use crate::ingest::Context;
+use crate::site::Site;
 use crate::{kept, ledger};
 
 pub mod compare;
@@ -125,8 +125,8 @@ pub struct Verified {
 ///
 /// # Errors
 /// Where the ledger cannot be read.
-pub fn ledger_cameras(context: &Context) -> anyhow::Result<Vec<String>> {
-    let folder = context.ledger();
+pub fn ledger_cameras(site: &Site) -> anyhow::Result<Vec<String>> {
+    let folder = site.ledger();
     ledger::cameras(&folder).with_context(|| format!("failed to read ledger {}", folder.display()))
 }
 
@@ -134,12 +134,12 @@ pub fn ledger_cameras(context: &Context) -> anyhow::Result<Vec<String>> {
 ///
 /// # Errors
 /// Where either cannot be read.
-pub async fn days(context: &Context, camera: &str) -> anyhow::Result<BTreeMap<NaiveDate, Shelf>> {
-    let mut days = archive::shelves(context, camera).await?;
-    let folder = context.ledger();
+pub async fn days(site: &Site, camera: &str) -> anyhow::Result<BTreeMap<NaiveDate, Shelf>> {
+    let mut days = archive::shelves(site, camera).await?;
+    let folder = site.ledger();
     let known = ledger::days(&folder, camera).with_context(|| format!("failed to read ledger {}", folder.display()))?;
     let bundled = ledger::bundles(&folder, camera).map(|bundle| bundle.date);
-    for date in known.into_iter().chain(bundled).chain(look::loose_days(context, camera).await?) {
+    for date in known.into_iter().chain(bundled).chain(look::loose_days(site, camera).await?) {
         days.entry(date).or_default();
     }
     Ok(days)
@@ -150,17 +150,17 @@ pub async fn days(context: &Context, camera: &str) -> anyhow::Result<BTreeMap<Na
 /// # Errors
 /// Where ledger or bucket cannot be read.
 pub async fn verify_day(
-    context: &Context,
+    site: &Site,
     camera: &str,
     date: NaiveDate,
     shelf: Option<Shelf>,
     options: Options,
 ) -> anyhow::Result<Verified> {
     let listed_before = shelf.is_some();
-    let mut seen = look::look(context, camera, date, shelf).await?;
+    let mut seen = look::look(site, camera, date, shelf).await?;
     let mut judged = judge(&seen);
     if listed_before && judged.findings.iter().any(|finding| finding.failure || finding.what == What::Extra) {
-        seen = look::look(context, camera, date, None).await?;
+        seen = look::look(site, camera, date, None).await?;
         judged = judge(&seen);
     }
     let (mut rebuilt, mut downloaded) = (Vec::new(), 0);
@@ -168,7 +168,7 @@ pub async fn verify_day(
         let mut refused = BTreeMap::new();
         for shelved in &seen.parts {
             let Some(wanted) = rebuild::wanted(shelved) else { continue };
-            match rebuild::rebuild(context, shelved, &wanted, &seen.known).await {
+            match rebuild::rebuild(site, shelved, &wanted, &seen.known).await {
                 Ok(bytes) => {
                     downloaded += bytes;
                     rebuilt.push(compare::finding(
@@ -184,7 +184,7 @@ pub async fn verify_day(
             }
         }
         if !rebuilt.is_empty() {
-            seen = look::look(context, camera, date, None).await?;
+            seen = look::look(site, camera, date, None).await?;
             judged = judge(&seen);
         }
         // What could not be made again says why.
@@ -198,20 +198,20 @@ pub async fn verify_day(
         }
     }
     if options.deep {
-        downloaded += deep::look_closer(context, &seen, &mut judged).await?;
+        downloaded += deep::look_closer(site, &seen, &mut judged).await?;
     }
     for finding in &mut judged.findings {
-        advise(context, finding);
+        advise(site, finding);
     }
     rebuilt.append(&mut judged.findings);
     Ok(Verified { findings: rebuilt, held: judged.held, downloaded })
 }
 
 /// Names a local copy of what is gone, if there is one.
-fn advise(context: &Context, finding: &mut Finding) {
+fn advise(site: &Site, finding: &mut Finding) {
     let Some((sha256, size)) = &finding.wanted else { return };
     let file = finding.key.rsplit('/').next().unwrap_or(&finding.key);
-    let candidates = kept::candidates(&context.config.keep.path, &finding.camera, finding.date, file, Some(sha256));
+    let candidates = kept::candidates(&site.config.keep.path, &finding.camera, finding.date, file, Some(sha256));
     let is_copy = |path: &&std::path::PathBuf| std::fs::metadata(path).is_ok_and(|file| file.len() == *size);
     if let Some(path) = candidates.iter().find(is_copy) {
         finding.advice = format!("{} may be a copy of it: keep it safe, and put it back", path.display());

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::index::{Bundle, Index, Member, Note, VERSION};
 use crate::bucket::Reader;
-use crate::config::ArchiveFormat;
-use crate::key::Part;
+use crate::key::ArchiveFormat;
+use crate::key::BundleId;
 
 /// The name of the header that carries a member's [`Note`]: an extended attribute, as GNU and BSD tar know them, which
 /// they leave alone unless they are asked for it.
@@ -54,7 +54,7 @@ enum Segment {
 
 /// The stream of a bundle. What stands between two contents is made as it comes, so that memory does not grow with them.
 struct Stream {
-    part: Part,
+    part: BundleId,
     inputs: Arc<[Input]>,
     format: ArchiveFormat,
     /// The number of the next segment.
@@ -67,7 +67,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(part: &Part, inputs: &Arc<[Input]>, format: ArchiveFormat) -> Self {
+    fn new(part: &BundleId, inputs: &Arc<[Input]>, format: ArchiveFormat) -> Self {
         let (part, inputs) = (part.clone(), Arc::clone(inputs));
         Self { part, inputs, format, next: 0, current: None, at: 0, begin: 0, contents: Vec::new() }
     }
@@ -234,7 +234,7 @@ impl Read for Checked {
 ///
 /// # Errors
 /// Where an input cannot be read, or is not as long as it should be.
-pub fn lay_out(part: &Part, key: &str, inputs: &Arc<[Input]>, format: ArchiveFormat) -> io::Result<Index> {
+pub fn lay_out(part: &BundleId, key: &str, inputs: &Arc<[Input]>, format: ArchiveFormat) -> io::Result<Index> {
     let mut stream = Stream::new(part, inputs, format);
     let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::new(), 0);
     let mut buffer = vec![0; 256 * 1024];
@@ -270,7 +270,7 @@ pub fn open(index: &Index, inputs: &Arc<[Input]>) -> io::Result<Reader> {
 }
 
 /// All blocks before a member's content.
-fn header(part: &Part, input: &Input) -> io::Result<Vec<u8>> {
+fn header(part: &BundleId, input: &Input) -> io::Result<Vec<u8>> {
     let Input { name, note, .. } = input;
     let mut archive = tar::Builder::new(Vec::new());
     let text = serde_json::to_vec(note)?;
@@ -355,8 +355,8 @@ mod tests {
 
     use super::*;
 
-    fn part() -> Part {
-        Part { camera: "CAM".into(), date: "2022-02-24".parse().unwrap(), part: 1 }
+    fn part() -> BundleId {
+        BundleId { camera: "CAM".into(), date: "2022-02-24".parse().unwrap(), part: 1 }
     }
 
     fn inputs(folder: &std::path::Path) -> Arc<[Input]> {

@@ -3,8 +3,8 @@
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::ArchiveFormat;
-use crate::key::Part;
+use crate::key::ArchiveFormat;
+use crate::key::BundleId;
 
 /// The version of what is written; another one is not read.
 pub const VERSION: u32 = 1;
@@ -16,7 +16,7 @@ pub struct Index {
     pub version: u32,
     /// Camera, date and number.
     #[serde(flatten)]
-    pub part: Part,
+    pub part: BundleId,
     /// The bundle.
     pub bundle: Bundle,
     /// In the order of the bundle, which is that of time.
@@ -88,7 +88,7 @@ impl Index {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &[u8], part: &Part) -> Result<Self, String> {
+    pub fn parse(text: &[u8], part: &BundleId) -> Result<Self, String> {
         let index: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         if index.version != VERSION {
             return Err(format!("version {} where {VERSION} is known", index.version));

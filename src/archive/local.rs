@@ -13,13 +13,13 @@ use tempfile::TempDir;
 
 use crate::bucket::{MULTIPART_FROM, Object, part_bytes, read_through};
 use crate::capture;
-use crate::ingest::Context;
+use crate::site::Site;
 use crate::{kept, ledger};
 
 /// The copies of one camera-day, and what the ledger knows of it.
 #[derive(Debug)]
 pub(super) struct Copies<'a> {
-    context: &'a Context,
+    site: &'a Site,
     camera: &'a str,
     date: NaiveDate,
     entries: HashMap<String, ledger::Entry>,
@@ -56,11 +56,11 @@ struct Digests {
 
 impl<'a> Copies<'a> {
     /// The copies of a day; a ledger that is not there knows nothing.
-    pub(super) fn of(context: &'a Context, camera: &'a str, date: NaiveDate) -> Self {
-        let path = ledger::path(&context.ledger(), camera, date);
+    pub(super) fn of(site: &'a Site, camera: &'a str, date: NaiveDate) -> Self {
+        let path = ledger::path(&site.ledger(), camera, date);
         let entries = ledger::entries(&path).into_iter().flatten().map(|entry| (entry.key.clone(), entry));
         let entries = entries.collect();
-        Self { context, camera, date, entries, spool: None, fetched: Fetched::default() }
+        Self { site, camera, date, entries, spool: None, fetched: Fetched::default() }
     }
 
     /// When a capture was taken and what of, by the ledger, else by its name.
@@ -69,7 +69,7 @@ impl<'a> Copies<'a> {
             return (Some(entry.taken_at), entry.event.clone());
         }
         let file = key.rsplit('/').next().unwrap_or(key);
-        let named = capture::read_stored(self.camera, file, &self.context.config);
+        let named = capture::read_stored(self.camera, file, &self.site.config);
         (named.taken, named.event)
     }
 
@@ -85,12 +85,12 @@ impl<'a> Copies<'a> {
             bail!("it lies in class {} and has no local copy", object.storage_class);
         }
         if self.spool.is_none() {
-            self.spool = Some(spool(&self.context.config.state_dir)?);
+            self.spool = Some(spool(&self.site.config.state_dir)?);
         }
         let spool = self.spool.as_ref().context("no folder to download into")?;
         let path = spool.path().join(self.fetched.objects.to_string());
         let mut file = tokio::fs::File::create(&path).await.context("failed to make a file to download into")?;
-        let got = self.context.bucket.get(&object.key, None, &mut file).await?;
+        let got = self.site.bucket.get(&object.key, None, &mut file).await?;
         got.hold_against(object.size)?;
         self.fetched.objects += 1;
         self.fetched.bytes += got.size;
@@ -105,7 +105,7 @@ impl<'a> Copies<'a> {
     async fn local(&self, object: &Object) -> anyhow::Result<Option<Bytes>> {
         let known = self.entries.get(&object.key).map(|entry| entry.sha256.as_str());
         let file = object.key.rsplit('/').next().unwrap_or(&object.key);
-        for path in kept::candidates(&self.context.config.keep.path, self.camera, self.date, file, known) {
+        for path in kept::candidates(&self.site.config.keep.path, self.camera, self.date, file, known) {
             let (size, copy) = (object.size, path.clone());
             // A copy that cannot be read is as good as none: the bucket has the bytes.
             let Ok(Ok(Some(digests))) = tokio::task::spawn_blocking(move || digest(&copy, size)).await else {
@@ -113,7 +113,7 @@ impl<'a> Copies<'a> {
             };
             let same = digests.etag == object.etag || {
                 // Encrypted by a KMS key, or put by another hand in other parts.
-                let head = self.context.bucket.head(&object.key).await?;
+                let head = self.site.bucket.head(&object.key).await?;
                 head.is_some_and(|head| head.etag == object.etag && head.is(&digests.sha256) == Some(true))
             };
             if same {

@@ -11,11 +11,11 @@ use super::index::{Index, Note};
 use super::local::{Copies, Fetched};
 use super::read::{Shelf, load_index, shelf};
 use crate::bucket::{About, Content, Object, Patience, Put, Source, When};
-use crate::config::{self, Archive};
-use crate::ingest::Context;
-use crate::key::{ObjectKey, Part, What};
+use crate::config::Archive;
+use crate::key::{ArchiveFormat, ArchiveObject, BundleId, ObjectKey};
 use crate::ledger;
 use crate::retention::LARGEST_MEMBER_BYTES;
+use crate::site::Site;
 
 /// What a member's header takes in the tar at most, in bytes, but for names and events beyond the usual.
 const HEADER_BYTES: u64 = 2048;
@@ -39,7 +39,7 @@ pub struct Made {
 
 /// A day at work.
 struct Work<'a> {
-    context: &'a Context,
+    site: &'a Site,
     archive: &'a Archive,
     camera: &'a str,
     date: NaiveDate,
@@ -61,19 +61,19 @@ struct Wanted {
 ///
 /// # Errors
 /// Where it cannot be finished now; nothing is lost then, and the next call goes on.
-pub async fn archive_day(context: &Context, archive: &Archive, camera: &str, date: NaiveDate) -> anyhow::Result<Made> {
-    let loose = list_day(context, camera, date).await?;
+pub async fn archive_day(site: &Site, archive: &Archive, camera: &str, date: NaiveDate) -> anyhow::Result<Made> {
+    let loose = list_day(site, camera, date).await?;
     if loose.is_empty() {
         return Ok(Made::default());
     }
-    let copies = Copies::of(context, camera, date);
-    let mut work = Work { context, archive, camera, date, copies, made: Made::default() };
-    let mut there = shelf(context, camera, date).await?;
+    let copies = Copies::of(site, camera, date);
+    let mut work = Work { site, archive, camera, date, copies, made: Made::default() };
+    let mut there = shelf(site, camera, date).await?;
     let mut indexes = work.take_up(&mut there, &loose).await?;
     let bundled: HashSet<Identity<'_>> = indexes.iter().flat_map(identities).collect();
     let loose: Vec<Object> = loose.iter().filter(|object| !bundled.contains(&identity(object))).cloned().collect();
     for (number, wanted) in (there.last_part() + 1..).zip(work.split(loose)) {
-        let part = Part { camera: camera.to_owned(), date, part: number };
+        let part = BundleId { camera: camera.to_owned(), date, part: number };
         indexes.extend(work.make(part, wanted).await?);
     }
     work.delete(&indexes).await?;
@@ -85,12 +85,12 @@ pub async fn archive_day(context: &Context, archive: &Archive, camera: &str, dat
 ///
 /// # Errors
 /// Where they cannot be listed.
-pub async fn list_day(context: &Context, camera: &str, date: NaiveDate) -> anyhow::Result<Vec<Object>> {
-    let (prefix, mut objects, mut from) = (context.layout.day_prefix(camera, date), Vec::new(), None);
+pub async fn list_day(site: &Site, camera: &str, date: NaiveDate) -> anyhow::Result<Vec<Object>> {
+    let (prefix, mut objects, mut from) = (site.layout.day_prefix(camera, date), Vec::new(), None);
     loop {
-        let page = context.bucket.list(&prefix, false, from).await.with_context(|| context.bucket.describe())?;
+        let page = site.bucket.list(&prefix, false, from).await.with_context(|| site.bucket.describe())?;
         let is_of_day = |object: &Object| {
-            context.layout.parse(&object.key).is_some_and(|parts| parts.camera == camera && parts.date == date)
+            site.layout.parse(&object.key).is_some_and(|parts| parts.camera == camera && parts.date == date)
         };
         objects.extend(page.objects.into_iter().filter(is_of_day));
         from = page.next;
@@ -125,7 +125,7 @@ impl Work<'_> {
         let (mut indexes, mut taken_back) = (Vec::new(), Vec::new());
         for (part, held) in &there.parts {
             let Some(index_object) = &held.index else { continue };
-            let index = match load_index(self.context, part).await {
+            let index = match load_index(self.site, part).await {
                 Ok(index) => index,
                 // Whether it is damaged is not known: another bundle would hold its members twice.
                 Err(error) if passes(&error) => return Err(error.context(index_object.key.clone())),
@@ -154,7 +154,7 @@ impl Work<'_> {
                 ));
             } else {
                 tracing::info!("{} is begun anew: what it lists is not there any more as it was", index.bundle.key);
-                let failed = self.context.bucket.delete_all(&[&index_object.key]).await?;
+                let failed = self.site.bucket.delete_all(&[&index_object.key]).await?;
                 if let Some((key, why)) = failed.first() {
                     bail!("failed to delete {key}: {why}");
                 }
@@ -189,7 +189,7 @@ impl Work<'_> {
 
     /// Puts captures in the order of time, and as many into a part as fit.
     fn split(&mut self, loose: Vec<Object>) -> Vec<Vec<Wanted>> {
-        let prefix = self.context.layout.day_prefix(self.camera, self.date);
+        let prefix = self.site.layout.day_prefix(self.camera, self.date);
         let mut all: Vec<Wanted> = Vec::with_capacity(loose.len());
         for object in loose {
             let name = object.key.strip_prefix(&prefix).unwrap_or_default().to_owned();
@@ -223,7 +223,7 @@ impl Work<'_> {
     }
 
     /// Makes one part; `None` where none of its captures can be had.
-    async fn make(&mut self, part: Part, wanted: Vec<Wanted>) -> anyhow::Result<Option<Index>> {
+    async fn make(&mut self, part: BundleId, wanted: Vec<Wanted>) -> anyhow::Result<Option<Index>> {
         let mut inputs = Vec::with_capacity(wanted.len());
         for Wanted { object, name, taken, event } in wanted {
             match self.copies.bytes(&object).await {
@@ -248,7 +248,7 @@ impl Work<'_> {
             return Ok(None);
         }
         let inputs: Arc<[Input]> = inputs.into();
-        let key = self.context.layout.archive_key(&part, What::Bundle(self.archive.format));
+        let key = self.site.layout.archive_key(&part, ArchiveObject::Bundle(self.archive.format));
         let index = lay_out(&part, &key, &inputs, self.archive.format).await?;
         self.put(&index, &inputs).await?;
         self.copies.clear();
@@ -257,8 +257,8 @@ impl Work<'_> {
 
     /// Puts index and bundle, and makes sure of both.
     async fn put(&mut self, index: &Index, inputs: &Arc<[Input]>) -> anyhow::Result<()> {
-        let context = self.context;
-        let stored = put_index(context, index).await?;
+        let site = self.site;
+        let stored = put_index(site, index).await?;
 
         let mut digest = [0; 32];
         hex::decode_to_slice(&index.bundle.sha256, &mut digest).context("failed to read SHA-256")?;
@@ -267,16 +267,16 @@ impl Work<'_> {
             move || bundle::open(&index, &inputs)
         });
         let kind = match index.bundle.format {
-            config::ArchiveFormat::Tar => "application/x-tar",
-            config::ArchiveFormat::TarGz => "application/gzip",
-            config::ArchiveFormat::TarZst => "application/zstd",
+            ArchiveFormat::Tar => "application/x-tar",
+            ArchiveFormat::TarGz => "application/gzip",
+            ArchiveFormat::TarZst => "application/zstd",
         };
         let key = ObjectKey::from(index.bundle.key.clone());
-        let put = put_one(context, &key, &source, about(index, &source, kind, &self.archive.class));
+        let put = put_one(site, &key, &source, about(index, &source, kind, &self.archive.class));
         put.await.with_context(|| format!("failed to put bundle {key}"))?;
 
         self.confirm(index, true).await?;
-        confirm_index(context, &stored).await?;
+        confirm_index(site, &stored).await?;
         let bundled = ledger::Bundled {
             bundled_at: self.now(),
             key: index.bundle.key.clone(),
@@ -285,7 +285,7 @@ impl Work<'_> {
             size: index.bundle.size,
             sha256: index.bundle.sha256.clone(),
         };
-        ledger::append_bundle(&context.ledger(), self.camera, &bundled).context("failed to write ledger")?;
+        ledger::append_bundle(&site.ledger(), self.camera, &bundled).context("failed to write ledger")?;
         self.made.bundles.push(index.bundle.key.clone());
         self.made.bytes += index.bundle.size;
         self.made.members += index.members.len() as u64;
@@ -295,12 +295,12 @@ impl Work<'_> {
     /// Makes sure that the store holds a bundle, whole and in its class; one that is not `fresh` may have moved on.
     async fn confirm(&self, index: &Index, fresh: bool) -> anyhow::Result<()> {
         let bundle = &index.bundle;
-        let head = self.context.bucket.head(&bundle.key).await?;
+        let head = self.site.bucket.head(&bundle.key).await?;
         let head = head.with_context(|| format!("{} is not there", bundle.key))?;
         if head.size != bundle.size || head.is(&bundle.sha256) != Some(true) {
             bail!("{} is not the bundle that its index describes: it was altered", bundle.key);
         }
-        let (class, captures) = (&self.archive.class, &self.context.config.s3.storage_class);
+        let (class, captures) = (&self.archive.class, &self.site.config.s3.storage_class);
         if head.storage_class != *class && (fresh || head.storage_class == *captures) {
             bail!(
                 "the store holds {} in class {} instead of {class}, which it may not know: correct rotate.archive.class; \
@@ -322,7 +322,7 @@ impl Work<'_> {
             .flat_map(|index| identities(index).map(|identity| (identity, index.bundle.key.as_str())))
             .collect();
         // What changed since it was bundled is another capture, and stays.
-        let there = list_day(self.context, self.camera, self.date).await?;
+        let there = list_day(self.site, self.camera, self.date).await?;
         let going: Vec<(&str, &str)> =
             there.iter().filter_map(|object| Some((object.key.as_str(), *bundles.get(&identity(object))?))).collect();
         if going.is_empty() {
@@ -335,17 +335,17 @@ impl Work<'_> {
             bundle: Some((*bundle).to_owned()),
         };
         let removed: Vec<ledger::Removed> = going.iter().map(removed).collect();
-        ledger::append_removed(&self.context.ledger(), self.camera, self.date, &removed)
+        ledger::append_removed(&self.site.ledger(), self.camera, self.date, &removed)
             .context("failed to write ledger; nothing is deleted")?;
         let keys: Vec<&str> = going.iter().map(|(key, _)| *key).collect();
-        let failed = self.context.bucket.delete_all(&keys).await?;
+        let failed = self.site.bucket.delete_all(&keys).await?;
         self.made.deleted += (keys.len() - failed.len()) as u64;
         self.made.left.extend(failed.into_iter().map(|(key, why)| format!("{key}: bundled, but not deleted: {why}")));
         Ok(())
     }
 
     fn now(&self) -> DateTime<Utc> {
-        (self.context.clock)().wall.into()
+        (self.site.clock)().wall.into()
     }
 }
 
@@ -363,32 +363,32 @@ struct StoredIndex {
 ///
 /// # Errors
 /// Where it cannot be put, or the key holds other bytes.
-pub async fn store_index(context: &Context, index: &Index) -> anyhow::Result<()> {
-    let stored = put_index(context, index).await?;
-    confirm_index(context, &stored).await
+pub async fn store_index(site: &Site, index: &Index) -> anyhow::Result<()> {
+    let stored = put_index(site, index).await?;
+    confirm_index(site, &stored).await
 }
 
-async fn put_index(context: &Context, index: &Index) -> anyhow::Result<StoredIndex> {
+async fn put_index(site: &Site, index: &Index) -> anyhow::Result<StoredIndex> {
     let text: Arc<[u8]> = index.to_json()?.into();
-    let key = ObjectKey::from(context.layout.archive_key(&index.part, What::Index));
+    let key = ObjectKey::from(site.layout.archive_key(&index.part, ArchiveObject::Index));
     let (size, sha256) = (text.len() as u64, sha256(&text));
     let source = stream_of(size, sha256, move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&text)))));
-    let put = put_one(context, &key, &source, about(index, &source, "application/json", INDEX_CLASS));
+    let put = put_one(site, &key, &source, about(index, &source, "application/json", INDEX_CLASS));
     put.await.with_context(|| format!("failed to put index {key}"))?;
     Ok(StoredIndex { key, size, sha256 })
 }
 
-async fn confirm_index(context: &Context, StoredIndex { key, size, sha256 }: &StoredIndex) -> anyhow::Result<()> {
-    let head = context.bucket.head(key.as_str()).await?.context("the index is not there after it was put")?;
+async fn confirm_index(site: &Site, StoredIndex { key, size, sha256 }: &StoredIndex) -> anyhow::Result<()> {
+    let head = site.bucket.head(key.as_str()).await?.context("the index is not there after it was put")?;
     if head.size != *size || head.is(&hex::encode(sha256)) != Some(true) {
         bail!("the store does not hold index {key} as it was put; nothing is deleted");
     }
     Ok(())
 }
 
-async fn put_one(context: &Context, key: &ObjectKey, source: &Source, about: About) -> anyhow::Result<()> {
-    let when = When { now: (context.clock)().wall, patience: Patience::Ordinary };
-    match context.bucket.put_new(key, source, &about, when).await? {
+async fn put_one(site: &Site, key: &ObjectKey, source: &Source, about: About) -> anyhow::Result<()> {
+    let when = When { now: (site.clock)().wall, patience: Patience::Ordinary };
+    match site.bucket.put_new(key, source, &about, when).await? {
         Put::Stored | Put::AlreadyThere => Ok(()),
         Put::Conflict => Err(anyhow!("the key holds other bytes; look at it with `hk-aws verify`, nothing is deleted")),
     }
@@ -411,12 +411,7 @@ fn passes(error: &anyhow::Error) -> bool {
         || error.chain().any(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-async fn lay_out(
-    part: &Part,
-    key: &str,
-    inputs: &Arc<[Input]>,
-    format: config::ArchiveFormat,
-) -> anyhow::Result<Index> {
+async fn lay_out(part: &BundleId, key: &str, inputs: &Arc<[Input]>, format: ArchiveFormat) -> anyhow::Result<Index> {
     let (part, key, inputs) = (part.clone(), key.to_owned(), Arc::clone(inputs));
     let laid_out = tokio::task::spawn_blocking(move || bundle::lay_out(&part, &key, &inputs, format));
     laid_out.await.context("a bundle panicked")?.context("failed to read a local copy")

@@ -13,15 +13,15 @@ use tokio::io::AsyncWriteExt;
 use super::bundle::{self, Input};
 use super::index::{Index, Member};
 use crate::bucket::Object;
-use crate::config::ArchiveFormat;
-use crate::ingest::Context;
-use crate::key::{Archived, Part, What};
+use crate::key::ArchiveFormat;
+use crate::key::{ArchiveObject, Archived, BundleId};
+use crate::site::Site;
 
 /// The archive of one camera-day.
 #[derive(Debug, Clone, Default)]
 pub struct Shelf {
     /// By number.
-    pub parts: BTreeMap<Part, Held>,
+    pub parts: BTreeMap<BundleId, Held>,
 }
 
 /// What there is of one part.
@@ -43,8 +43,8 @@ impl Shelf {
     pub fn insert(&mut self, Archived { part, what }: Archived, object: Object) {
         let held = self.parts.entry(part).or_default();
         match what {
-            What::Bundle(format) => held.bundle = Some((object, format)),
-            What::Index => held.index = Some(object),
+            ArchiveObject::Bundle(format) => held.bundle = Some((object, format)),
+            ArchiveObject::Index => held.index = Some(object),
         }
     }
 }
@@ -53,25 +53,25 @@ impl Shelf {
 ///
 /// # Errors
 /// Where it cannot be listed.
-pub async fn shelf(context: &Context, camera: &str, date: NaiveDate) -> anyhow::Result<Shelf> {
-    let prefix = format!("{}{date}.", context.layout.archive_prefix(camera));
-    Ok(list(context, &prefix).await?.remove(&date).unwrap_or_default())
+pub async fn shelf(site: &Site, camera: &str, date: NaiveDate) -> anyhow::Result<Shelf> {
+    let prefix = format!("{}{date}.", site.layout.archive_prefix(camera));
+    Ok(list(site, &prefix).await?.remove(&date).unwrap_or_default())
 }
 
 /// The archive of a camera, day by day.
 ///
 /// # Errors
 /// Where it cannot be listed.
-pub async fn shelves(context: &Context, camera: &str) -> anyhow::Result<BTreeMap<NaiveDate, Shelf>> {
-    list(context, &context.layout.archive_prefix(camera)).await
+pub async fn shelves(site: &Site, camera: &str) -> anyhow::Result<BTreeMap<NaiveDate, Shelf>> {
+    list(site, &site.layout.archive_prefix(camera)).await
 }
 
-async fn list(context: &Context, prefix: &str) -> anyhow::Result<BTreeMap<NaiveDate, Shelf>> {
+async fn list(site: &Site, prefix: &str) -> anyhow::Result<BTreeMap<NaiveDate, Shelf>> {
     let (mut shelves, mut from) = (BTreeMap::<NaiveDate, Shelf>::new(), None);
     loop {
-        let page = context.bucket.list(prefix, false, from).await.with_context(|| context.bucket.describe())?;
+        let page = site.bucket.list(prefix, false, from).await.with_context(|| site.bucket.describe())?;
         for object in page.objects {
-            if let Some(archived) = context.layout.parse_archive(&object.key) {
+            if let Some(archived) = site.layout.parse_archive(&object.key) {
                 shelves.entry(archived.part.date).or_default().insert(archived, object);
             }
         }
@@ -86,10 +86,10 @@ async fn list(context: &Context, prefix: &str) -> anyhow::Result<BTreeMap<NaiveD
 ///
 /// # Errors
 /// Where it is not there, cannot be read, or is damaged.
-pub async fn load_index(context: &Context, part: &Part) -> anyhow::Result<Index> {
-    let key = context.layout.archive_key(part, What::Index);
+pub async fn load_index(site: &Site, part: &BundleId) -> anyhow::Result<Index> {
+    let key = site.layout.archive_key(part, ArchiveObject::Index);
     let mut text = Vec::new();
-    let got = context.bucket.get(&key, None, &mut text).await?;
+    let got = site.bucket.get(&key, None, &mut text).await?;
     if got.expected.iter().any(|expected| *expected != got.sha256) {
         bail!("index {key} is damaged: its bytes are not the ones that were stored");
     }
@@ -100,19 +100,19 @@ pub async fn load_index(context: &Context, part: &Part) -> anyhow::Result<Index>
 ///
 /// # Errors
 /// Where the bundle cannot be read, or holds other bytes.
-pub async fn fetch_member(context: &Context, index: &Index, member: &Member, file: File) -> anyhow::Result<()> {
+pub async fn fetch_member(site: &Site, index: &Index, member: &Member, file: File) -> anyhow::Result<()> {
     let range = member.offset..member.offset + member.length;
     let (size, sha256) = if range.is_empty() {
         (0, hex::encode(Sha256::digest(b"")))
     } else if index.bundle.format == ArchiveFormat::Tar {
         let mut file = tokio::fs::File::from_std(file);
-        let got = context.bucket.get(&index.bundle.key, Some(range), &mut file).await?;
+        let got = site.bucket.get(&index.bundle.key, Some(range), &mut file).await?;
         file.flush().await?;
         (got.size, got.sha256)
     } else {
         let frame = tempfile::tempfile().context("failed to make a temporary file")?;
         let mut into = tokio::fs::File::from_std(frame.try_clone()?);
-        context.bucket.get(&index.bundle.key, Some(range), &mut into).await?;
+        site.bucket.get(&index.bundle.key, Some(range), &mut into).await?;
         into.flush().await?;
         let format = index.bundle.format;
         let most = member.note.size + 1;
@@ -157,7 +157,13 @@ fn copy(from: &mut dyn Read, into: &mut dyn io::Write) -> io::Result<(u64, Strin
 ///
 /// # Errors
 /// Where the bundle is not whole, or its members do not carry what an index says.
-pub fn rebuild_index(part: &Part, key: &str, format: ArchiveFormat, file: &Path, folder: &Path) -> io::Result<Index> {
+pub fn rebuild_index(
+    part: &BundleId,
+    key: &str,
+    format: ArchiveFormat,
+    file: &Path,
+    folder: &Path,
+) -> io::Result<Index> {
     let mut inputs = Vec::new();
     bundle::walk(bundle::unpack(format, io::BufReader::new(File::open(file)?))?, |found, content| {
         let path = folder.join(inputs.len().to_string());

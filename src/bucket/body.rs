@@ -17,10 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::Source;
 use super::pace::{Pace, Turn};
-use super::stall::Phase;
-
-/// Bytes read at a time: most pictures in one piece.
-pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
+use super::stall::{CHUNK_BYTES, Phase};
 
 /// Where the bytes of an upload come from; each attempt reads them anew.
 #[derive(Clone)]

@@ -12,7 +12,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Refusal;
-use super::body::CHUNK_BYTES;
+
+/// The bytes of a body that are read and handed over at a time: most pictures in one piece.
+pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
 
 /// Name lookup, connection and TLS together; a single address is given up sooner.
 const START: Duration = Duration::from_secs(30);

@@ -7,9 +7,9 @@ use indicatif::ProgressBar;
 use super::{Out, Partly, plain, size, tell};
 use crate::arrange::{self, Arranged, Outcome};
 use crate::config::Access;
-use crate::daemon;
-use crate::ingest::Context;
+use crate::lock;
 use crate::rotate;
+use crate::site::Site;
 
 #[derive(Debug, Args)]
 pub(super) struct Arrange {
@@ -21,23 +21,23 @@ pub(super) struct Arrange {
 }
 
 impl Arrange {
-    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
-        if context.config.s3.access == Access::WriteOnly {
+    pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
+        if site.config.s3.access == Access::WriteOnly {
             bail!(
                 "s3.access is write-only: objects cannot be looked at, copied and deleted; \
                  run this with a configuration and credentials that may"
             );
         }
-        let _lock = if self.dry_run { None } else { Some(daemon::lock_commands(&context.config.runtime_dir)?) };
+        let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
         let cameras = match self.camera {
             Some(camera) => vec![camera],
-            None => rotate::cameras(context).await?,
+            None => rotate::cameras(site).await?,
         };
         let bar =
             if out.json || out.quiet || self.dry_run { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         let (mut total, mut failed, mut bytes) = (0, 0, 0);
         for camera in &cameras {
-            let arranging = arrange::arrange(context, camera, self.dry_run, |object| {
+            let arranging = arrange::arrange(site, camera, self.dry_run, |object| {
                 total += 1;
                 failed += usize::from(object.outcome.stays());
                 bytes += if object.outcome.stays() { 0 } else { object.size };

@@ -6,13 +6,13 @@ use anyhow::{Context as _, bail};
 
 use super::Out;
 use crate::doctor::{self, Check, Outcome};
-use crate::ingest::Context;
+use crate::site::Site;
 
-pub(super) async fn doctor(out: &Out, context: &Arc<Context>) -> anyhow::Result<()> {
-    let box_of = Arc::clone(context);
+pub(super) async fn doctor(out: &Out, site: &Arc<Site>) -> anyhow::Result<()> {
+    let box_of = Arc::clone(site);
     let checks = tokio::task::spawn_blocking(move || doctor::examine_box(&box_of)).await.context("a check panicked")?;
     print(out, &checks)?;
-    let of_bucket = doctor::examine_bucket(context).await;
+    let of_bucket = doctor::examine_bucket(site).await;
     print(out, &of_bucket)?;
     let failed = checks.iter().chain(&of_bucket).filter(|check| check.outcome == Outcome::Fail).count();
     if failed > 0 {

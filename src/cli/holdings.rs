@@ -16,10 +16,10 @@ use serde::Serialize;
 use super::{Day, Out, Partly, parse_date, plain, size, tell};
 use crate::archive::{self, Index, Shelf};
 use crate::bucket::Object;
-use crate::config::ArchiveFormat;
-use crate::ingest::Context;
-use crate::key::{self, ARCHIVE, Part, Parts, Variant};
+use crate::key::ArchiveFormat;
+use crate::key::{self, ARCHIVE, BundleId, Parts, Variant};
 use crate::rotate;
+use crate::site::Site;
 
 mod get;
 mod list;
@@ -32,8 +32,8 @@ pub(super) use list::List;
 /// Requests at the same time: more hide the way to the store and nothing else.
 const AT_ONCE: usize = 8;
 
-pub(super) async fn cameras(out: &Out, context: &Context) -> anyhow::Result<()> {
-    let cameras = rotate::cameras(context).await?;
+pub(super) async fn cameras(out: &Out, site: &Site) -> anyhow::Result<()> {
+    let cameras = rotate::cameras(site).await?;
     for camera in &cameras {
         #[derive(Serialize)]
         struct Camera<'a> {
@@ -42,29 +42,29 @@ pub(super) async fn cameras(out: &Out, context: &Context) -> anyhow::Result<()> 
         out.item(&Camera { camera }, plain(camera))?;
     }
     if cameras.is_empty() {
-        out.remark(format_args!("no camera in {}", context.bucket.describe()));
+        out.remark(format_args!("no camera in {}", site.bucket.describe()));
     }
     Ok(())
 }
 
-pub(super) async fn days(out: &Out, context: &Context, camera: &str) -> anyhow::Result<()> {
-    let prefix = context.layout.camera_prefix(camera);
+pub(super) async fn days(out: &Out, site: &Site, camera: &str) -> anyhow::Result<()> {
+    let prefix = site.layout.camera_prefix(camera);
     let mut dates = BTreeSet::new();
     let mut archived = true;
-    if context.layout.has_date_folders() {
-        let folders = folders(context, &prefix).await?;
+    if site.layout.has_date_folders() {
+        let folders = folders(site, &prefix).await?;
         archived = folders.iter().any(|folder| folder[prefix.len()..].trim_end_matches('/') == ARCHIVE);
         // A stranger's folder may look like a date; a capture in it would have to parse as one.
-        let parts = |folder: &String| context.layout.parse(&format!("{folder}file"));
+        let parts = |folder: &String| site.layout.parse(&format!("{folder}file"));
         dates.extend(folders.iter().filter_map(parts).map(|parts| parts.date));
     } else {
-        let mut captures = Captures::below(context, prefix);
+        let mut captures = Captures::below(site, prefix);
         while let Some(page) = captures.next().await? {
             dates.extend(page.into_iter().map(|(parts, _)| parts.date));
         }
     }
     if archived {
-        let shelves = archive::shelves(context, camera).await?;
+        let shelves = archive::shelves(site, camera).await?;
         dates.extend(shelves.into_iter().filter(|(_, shelf)| has_bundle(shelf)).map(|(date, _)| date));
     }
     if dates.is_empty() {
@@ -81,10 +81,10 @@ pub(super) async fn days(out: &Out, context: &Context, camera: &str) -> anyhow::
     Ok(())
 }
 
-async fn folders(context: &Context, prefix: &str) -> anyhow::Result<Vec<String>> {
+async fn folders(site: &Site, prefix: &str) -> anyhow::Result<Vec<String>> {
     let (mut folders, mut from) = (Vec::new(), None);
     loop {
-        let page = context.bucket.list(prefix, true, from).await.with_context(|| context.bucket.describe())?;
+        let page = site.bucket.list(prefix, true, from).await.with_context(|| site.bucket.describe())?;
         folders.extend(page.folders);
         from = page.next;
         if from.is_none() {
@@ -95,22 +95,22 @@ async fn folders(context: &Context, prefix: &str) -> anyhow::Result<Vec<String>>
 
 /// The loose captures below a prefix, page by page, in the order of their keys.
 struct Captures<'a> {
-    context: &'a Context,
+    site: &'a Site,
     prefix: String,
     from: Option<String>,
     ended: bool,
 }
 
 impl<'a> Captures<'a> {
-    fn below(context: &'a Context, prefix: String) -> Self {
-        Self { context, prefix, from: None, ended: false }
+    fn below(site: &'a Site, prefix: String) -> Self {
+        Self { site, prefix, from: None, ended: false }
     }
 
     async fn next(&mut self) -> anyhow::Result<Option<Vec<(Parts, Object)>>> {
         if self.ended {
             return Ok(None);
         }
-        let Context { bucket, layout, .. } = self.context;
+        let Site { bucket, layout, .. } = self.site;
         let page = bucket.list(&self.prefix, false, self.from.take()).await.with_context(|| bucket.describe())?;
         (self.ended, self.from) = (page.next.is_none(), page.next);
         let captures = page.objects.into_iter().filter_map(|object| Some((layout.parse(&object.key)?, object)));
@@ -139,20 +139,20 @@ fn has_bundle(shelf: &Shelf) -> bool {
 }
 
 /// The bundles of a day, with their indexes.
-async fn open(context: &Context, shelf: Shelf) -> Vec<Bundle> {
+async fn open(site: &Site, shelf: Shelf) -> Vec<Bundle> {
     let held = shelf.parts.into_iter().filter_map(|(part, held)| {
         let (object, format) = held.bundle?;
         Some((part, object, format, held.index.is_some()))
     });
     let opened = futures_util::stream::iter(held).map(|(part, object, format, has_index)| async move {
-        let members = if has_index { read_index(context, &part, &object, format).await } else { Content::NoIndex };
+        let members = if has_index { read_index(site, &part, &object, format).await } else { Content::NoIndex };
         Bundle { object, format, content: members }
     });
     opened.buffered(AT_ONCE).collect().await
 }
 
-async fn read_index(context: &Context, part: &Part, object: &Object, format: ArchiveFormat) -> Content {
-    match archive::load_index(context, part).await {
+async fn read_index(site: &Site, part: &BundleId, object: &Object, format: ArchiveFormat) -> Content {
+    match archive::load_index(site, part).await {
         Ok(index) if index.bundle.format != format => {
             Content::Unread(anyhow::anyhow!("the index of {} is damaged: it describes another bundle", object.key))
         }

@@ -19,8 +19,8 @@ use super::holdings::{Order, Tally, check_room, count, fetch};
 use super::{Dates, Out, Partly, is_silent, plain, size, tell};
 use crate::archive;
 use crate::bucket::{self, Head, Object, Refusal, RestoreAsked, Tier, Verdict, is_cold, poll_interval};
-use crate::ingest::Context;
 use crate::retention::prices::{self, STANDARD};
+use crate::site::Site;
 
 /// Requests at the same time.
 const AT_ONCE: usize = 8;
@@ -98,11 +98,11 @@ struct Found<'a> {
 }
 
 impl Restore {
-    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
-        let mut found = self.find(context).await?;
+    pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
+        let mut found = self.find(site).await?;
         let (mut total, mut failed) = (0, self.name_what_is_not_archived(out, &found)?);
         total += failed;
-        self.look(context, &mut found.wanted).await?;
+        self.look(site, &mut found.wanted).await?;
         self.say_price(out, &found.wanted)?;
         if found.wanted.iter().any(|wanted| wanted.state == State::Cold) {
             if let Some(to) = &self.to {
@@ -112,9 +112,9 @@ impl Restore {
                 bail!("nothing was asked for");
             }
         }
-        self.ask(context, &mut found.wanted).await;
+        self.ask(site, &mut found.wanted).await;
         if self.wait || self.to.is_some() {
-            self.wait(out, context, &mut found.wanted).await;
+            self.wait(out, site, &mut found.wanted).await;
         }
         for wanted in &found.wanted {
             out.item(wanted, self.line(wanted))?;
@@ -123,7 +123,7 @@ impl Restore {
         failed += found.wanted.iter().filter(|wanted| matches!(wanted.state, State::Cold | State::Failed)).count();
         match &self.to {
             Some(_) => {
-                let tally = self.download(out, context, &found.days).await?;
+                let tally = self.download(out, site, &found.days).await?;
                 (total, failed) = (total + tally.total, failed + tally.failed);
             }
             None => self.say_what_next(out, &found.wanted),
@@ -141,14 +141,14 @@ impl Restore {
     }
 
     /// Finds the bundles of these days, and the captures that are cold by themselves.
-    async fn find(&self, context: &Context) -> anyhow::Result<Found<'_>> {
+    async fn find(&self, site: &Site) -> anyhow::Result<Found<'_>> {
         let (days, camera) = (self.all_days(), self.camera.as_str());
         let mut shelves = match days.first() {
-            Some(date) if days.len() == 1 => BTreeMap::from([(*date, archive::shelf(context, camera, *date).await?)]),
-            _ => archive::shelves(context, camera).await?,
+            Some(date) if days.len() == 1 => BTreeMap::from([(*date, archive::shelf(site, camera, *date).await?)]),
+            _ => archive::shelves(site, camera).await?,
         };
         let listed = futures_util::stream::iter(days)
-            .map(|date| async move { archive::list_day(context, camera, date).await.map(|loose| (date, loose)) });
+            .map(|date| async move { archive::list_day(site, camera, date).await.map(|loose| (date, loose)) });
         let mut listed = std::pin::pin!(listed.buffered(AT_ONCE));
         let mut found = Found::default();
         while let Some(day) = listed.next().await {
@@ -209,17 +209,17 @@ impl Restore {
     }
 
     /// Finds out what is under way or done already.
-    async fn look(&self, context: &Context, wanted: &mut [Wanted<'_>]) -> anyhow::Result<()> {
+    async fn look(&self, site: &Site, wanted: &mut [Wanted<'_>]) -> anyhow::Result<()> {
         let cold = wanted.iter_mut().filter(|wanted| wanted.state == State::Cold);
         let looked = futures_util::stream::iter(cold).map(|wanted| async move {
-            let head = context.bucket.head(&wanted.key).await;
+            let head = site.bucket.head(&wanted.key).await;
             (wanted, head)
         });
         let mut looked = std::pin::pin!(looked.buffered(AT_ONCE));
         while let Some((wanted, head)) = looked.next().await {
             match head {
                 Ok(head) => wanted.take(head),
-                Err(refusal) => return Err(refusal).with_context(|| context.bucket.describe()),
+                Err(refusal) => return Err(refusal).with_context(|| site.bucket.describe()),
             }
         }
         Ok(())
@@ -275,11 +275,11 @@ impl Restore {
     }
 
     /// Asks for what nobody has asked for.
-    async fn ask(&self, context: &Context, wanted: &mut [Wanted<'_>]) {
+    async fn ask(&self, site: &Site, wanted: &mut [Wanted<'_>]) {
         let waits = self.wait || self.to.is_some();
         let cold = wanted.iter_mut().filter(|wanted| wanted.state == State::Cold);
         let asked = futures_util::stream::iter(cold).map(|wanted| async move {
-            let asked = context.bucket.restore(&wanted.key, self.tier, self.days).await;
+            let asked = site.bucket.restore(&wanted.key, self.tier, self.days).await;
             (wanted, asked)
         });
         let mut asked = std::pin::pin!(asked.buffered(AT_ONCE));
@@ -294,9 +294,9 @@ impl Restore {
     }
 
     /// Waits until nothing is under way any more. A failure that passes costs time only.
-    async fn wait(&self, out: &Out, context: &Context, wanted: &mut [Wanted<'_>]) {
+    async fn wait(&self, out: &Out, site: &Site, wanted: &mut [Wanted<'_>]) {
         let is_open = |wanted: &Wanted<'_>| matches!(wanted.state, State::Cold | State::Begun | State::Ongoing);
-        let since = (context.clock)().steady;
+        let since = (site.clock)().steady;
         let hidden = out.json || out.quiet || !io::stderr().is_terminal();
         let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(wanted.len() as u64) };
         let (mut said, mut trouble, mut refused) = (None, String::new(), false);
@@ -312,11 +312,11 @@ impl Restore {
             if open == 0 {
                 break;
             }
-            let elapsed = (context.clock)().steady.saturating_duration_since(since);
+            let elapsed = (site.clock)().steady.saturating_duration_since(since);
             tokio::time::sleep(self.poll.map_or_else(|| poll_interval(elapsed), Duration::from_millis)).await;
             let open = wanted.iter_mut().filter(|wanted| is_open(wanted));
             let looked = futures_util::stream::iter(open).map(|wanted| async move {
-                let looked = self.look_again(context, wanted).await;
+                let looked = self.look_again(site, wanted).await;
                 (wanted, looked)
             });
             let mut looked = std::pin::pin!(looked.buffered(AT_ONCE));
@@ -343,12 +343,12 @@ impl Restore {
         }
     }
 
-    async fn look_again(&self, context: &Context, wanted: &mut Wanted<'_>) -> Result<(), Refusal> {
+    async fn look_again(&self, site: &Site, wanted: &mut Wanted<'_>) -> Result<(), Refusal> {
         let before = wanted.state;
-        wanted.take(context.bucket.head(&wanted.key).await?);
+        wanted.take(site.bucket.head(&wanted.key).await?);
         match wanted.state {
             // The request did not come about, or it took so long that the copy is gone again.
-            State::Cold => wanted.state = state_of(context.bucket.restore(&wanted.key, self.tier, self.days).await?),
+            State::Cold => wanted.state = state_of(site.bucket.restore(&wanted.key, self.tier, self.days).await?),
             State::Ongoing => wanted.state = if before == State::Cold { State::Ongoing } else { before },
             State::Begun | State::Restored | State::Readable | State::Failed => {}
         }
@@ -389,7 +389,7 @@ impl Restore {
     }
 
     /// Downloads all there is of the days.
-    async fn download(&self, out: &Out, context: &Context, days: &[NaiveDate]) -> anyhow::Result<Tally> {
+    async fn download(&self, out: &Out, site: &Site, days: &[NaiveDate]) -> anyhow::Result<Tally> {
         let Some(folder) = &self.to else { return Ok(Tally::default()) };
         // What was typed decides, not what was found: a range has its folders even where one day is left of it.
         let several = self.all_days().len() > 1;
@@ -397,7 +397,7 @@ impl Restore {
         for date in days {
             let to = if several { folder.join(date.to_string()) } else { folder.clone() };
             let order = Order { camera: &self.camera, date: *date, files: &[], to: &to };
-            match fetch(out, context, order).await {
+            match fetch(out, site, order).await {
                 Ok(tally) => {
                     sum.total += tally.total;
                     sum.failed += tally.failed;

@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Dates, Out, Partly, plain, print_line, size, tell};
 use crate::config;
-use crate::daemon;
-use crate::ingest::Context;
+use crate::lock;
 use crate::retention::{Action, Cost, Policy, Row};
 use crate::rotate::{self, Outcome, Plan, Todo};
+use crate::site::Site;
 
 #[derive(Debug, Args)]
 pub(super) struct Rotate {
@@ -36,35 +36,35 @@ pub(super) struct Archive {
 }
 
 impl Rotate {
-    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
-        let _lock = if self.dry_run { None } else { Some(daemon::lock_commands(&context.config.runtime_dir)?) };
-        let policy = Policy::of(&context.config);
-        let plan = rotate::plan(context, &policy, None, &[]).await?;
+    pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
+        let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
+        let policy = Policy::of(&site.config);
+        let plan = rotate::plan(site, &policy, None, &[]).await?;
         if self.dry_run {
-            return show(out, context, &plan);
+            return show(out, site, &plan);
         }
-        let mut outcome = carry_out(out, context, &policy, &plan).await?;
-        outcome.local_copies = rotate::give_way(context).await.copies;
+        let mut outcome = carry_out(out, site, &policy, &plan).await?;
+        outcome.local_copies = rotate::give_way(site).await.copies;
         conclude(out, &outcome)
     }
 }
 
 impl Archive {
-    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
-        let _lock = if self.dry_run { None } else { Some(daemon::lock_commands(&context.config.runtime_dir)?) };
+    pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
+        let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
         // Who names days means all of them.
-        let configured = context.config.rotate.archive.clone().unwrap_or_default();
+        let configured = site.config.rotate.archive.clone().unwrap_or_default();
         let mut archive = config::Archive { max_days_per_run: u32::MAX, ..configured };
         if let Some(age) = self.older_than {
             archive.after = age;
             let policy = Policy { archive: Some(archive), ..Policy::default() };
-            let plan = rotate::plan(context, &policy, self.camera.as_deref(), &[]).await?;
-            return finish(out, context, &policy, &plan, self.dry_run).await;
+            let plan = rotate::plan(site, &policy, self.camera.as_deref(), &[]).await?;
+            return finish(out, site, &policy, &plan, self.dry_run).await;
         }
         let Some(camera) = self.camera.filter(|_| !self.dates.is_empty()) else {
             bail!("name a camera and its days, or --older-than AGE; `hk-aws cameras` lists the cameras");
         };
-        let today = rotate::today(context);
+        let today = rotate::today(site);
         let dates: Vec<NaiveDate> = self.dates.iter().flat_map(|dates| dates.days()).collect();
         if let Some(date) = dates.iter().find(|date| **date >= today) {
             bail!("{date} is not over yet: a day is bundled once no more captures of it can come");
@@ -72,26 +72,26 @@ impl Archive {
         // Named days are bundled whatever their age.
         archive.after = std::time::Duration::ZERO;
         let policy = Policy { archive: Some(archive), ..Policy::default() };
-        let plan = rotate::plan(context, &policy, Some(&camera), &dates).await?;
+        let plan = rotate::plan(site, &policy, Some(&camera), &dates).await?;
         for date in dates.iter().filter(|date| !plan.steps.iter().any(|step| step.date == **date)) {
             out.remark(format_args!(
                 "{camera} {date}: nothing lies loose there; `hk-aws days {camera}` lists the days it has"
             ));
         }
-        finish(out, context, &policy, &plan, self.dry_run).await
+        finish(out, site, &policy, &plan, self.dry_run).await
     }
 }
 
-async fn finish(out: &Out, context: &Context, policy: &Policy, plan: &Plan, dry_run: bool) -> anyhow::Result<()> {
+async fn finish(out: &Out, site: &Site, policy: &Policy, plan: &Plan, dry_run: bool) -> anyhow::Result<()> {
     if dry_run {
-        return show(out, context, plan);
+        return show(out, site, plan);
     }
-    let outcome = carry_out(out, context, policy, plan).await?;
+    let outcome = carry_out(out, site, policy, plan).await?;
     conclude(out, &outcome)
 }
 
 /// Prints what is due and what it costs.
-fn show(out: &Out, context: &Context, plan: &Plan) -> anyhow::Result<()> {
+fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
     if out.json {
         return out.item(plan, "");
     }
@@ -106,12 +106,12 @@ fn show(out: &Out, context: &Context, plan: &Plan) -> anyhow::Result<()> {
         let (days, bytes) = (later.days, size(later.amount.bytes));
         out.remark(format_args!("{days} camera-days of {bytes} wait for later runs (rotate.archive.max_days_per_run)"));
     }
-    remark_on(context, plan);
+    remark_on(site, plan);
     Ok(())
 }
 
 /// Says what the operator should know of a plan.
-fn remark_on(context: &Context, plan: &Plan) {
+fn remark_on(site: &Site, plan: &Plan) {
     for warning in plan.summary.warnings() {
         tell(format_args!("warning: {warning}"));
     }
@@ -119,7 +119,7 @@ fn remark_on(context: &Context, plan: &Plan) {
         tell(format_args!("warning: {note}"));
     }
     if plan.to_download.bytes > 0 {
-        let why = if context.config.keep.days == 0 { " (keep.days is 0)" } else { "" };
+        let why = if site.config.keep.days == 0 { " (keep.days is 0)" } else { "" };
         tell(format_args!(
             "warning: {} have no local copy{why}: downloading them to be bundled costs about ${:.2}",
             size(plan.to_download.bytes),
@@ -167,8 +167,8 @@ fn table(rows: &[&Row], total: &Cost) -> String {
     lines.iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
-async fn carry_out(out: &Out, context: &Context, policy: &Policy, plan: &Plan) -> anyhow::Result<Outcome> {
-    remark_on(context, plan);
+async fn carry_out(out: &Out, site: &Site, policy: &Policy, plan: &Plan) -> anyhow::Result<Outcome> {
+    remark_on(site, plan);
     let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(plan.steps.len() as u64) };
     let mut outcome = Outcome::default();
     let is_terminal = !bar.is_hidden();
@@ -179,7 +179,7 @@ async fn carry_out(out: &Out, context: &Context, policy: &Policy, plan: &Plan) -
         }
     };
     // A run may end anywhere: Ctrl-C needs no care.
-    let done = rotate::apply(context, policy, plan, &mut outcome, &CancellationToken::new(), said).await;
+    let done = rotate::apply(site, policy, plan, &mut outcome, &CancellationToken::new(), said).await;
     bar.finish_and_clear();
     if let Err(error) = done {
         tell(format_args!("{error:#}"));

@@ -7,7 +7,7 @@ use chrono::{DateTime, Local, Utc};
 
 use super::{Out, plain, print_line, size};
 use crate::config::Config;
-use crate::daemon;
+use crate::lock;
 use crate::status::{Job, Snapshot};
 
 pub(super) fn status(out: &Out, config: &Config) -> anyhow::Result<()> {
@@ -19,7 +19,7 @@ pub(super) fn status(out: &Out, config: &Config) -> anyhow::Result<()> {
     } else {
         describe(&snapshot)?;
     }
-    if !daemon::is_running(&config.runtime_dir) {
+    if !lock::is_daemon_running(&config.runtime_dir) {
         bail!("the daemon is not running; this is what it said last, at {}", snapshot.at.format("%F %T UTC"));
     }
     Ok(())

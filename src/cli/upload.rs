@@ -15,10 +15,11 @@ use tokio::task::JoinSet;
 use super::classify::below;
 use super::{Out, Partly, tell};
 use crate::bucket::{Patience, Refusal, Verdict};
-use crate::daemon;
 use crate::drop_folder::{Found, Sight};
-use crate::ingest::{Context, Outcome, ingest_one, show};
+use crate::ingest::{Outcome, ingest_one, show};
 use crate::key::ObjectKey;
+use crate::lock;
+use crate::site::Site;
 
 #[derive(Debug, Args)]
 pub(super) struct Upload {
@@ -48,21 +49,21 @@ const REFUSALS: usize = 10;
 type Finding = Result<Found, (PathBuf, String)>;
 
 impl Upload {
-    pub(super) async fn run(self, out: &Out, context: Arc<Context>) -> anyhow::Result<()> {
-        std::fs::read_dir(context.folder.path())
-            .with_context(|| format!("failed to read drop folder {}", context.folder.path().display()))?;
-        let _lock = if self.dry_run { None } else { Some(daemon::lock_commands(&context.config.runtime_dir)?) };
+    pub(super) async fn run(self, out: &Out, site: Arc<Site>) -> anyhow::Result<()> {
+        std::fs::read_dir(site.folder.path())
+            .with_context(|| format!("failed to read drop folder {}", site.folder.path().display()))?;
+        let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
         let bar =
             if out.json || out.quiet || self.dry_run { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         // The scan waits while enough is under way: memory does not grow with the folder.
         let (send, mut found) = mpsc::channel(64);
         // At the beginning of time no folder is old enough to be pruned: a dry run touches nothing.
-        let now = if self.dry_run { SystemTime::UNIX_EPOCH } else { (context.clock)().wall };
-        let (scanning, paths) = (Arc::clone(&context), self.paths);
+        let now = if self.dry_run { SystemTime::UNIX_EPOCH } else { (site.clock)().wall };
+        let (scanning, paths) = (Arc::clone(&site), self.paths);
         let scan = tokio::task::spawn_blocking(move || find(&scanning, &paths, now, &send));
         let mut uploads = JoinSet::new();
         let (mut total, mut failed, mut refused_in_a_row) = (0, 0, 0);
-        let concurrency = context.config.upload.concurrency;
+        let concurrency = site.config.upload.concurrency;
         let mut more = true;
         while more || !uploads.is_empty() {
             tokio::select! {
@@ -77,7 +78,7 @@ impl Upload {
                         out.remark(format_args!("{}: {EMPTY}", show(&found.path)));
                     }
                     Some(Ok(found)) if self.dry_run => {
-                        match planned_key(&context, &found) {
+                        match planned_key(&site, &found) {
                             Ok(key) => print(out, &bar, &found.path, key.as_str(), found.stamp.size, "would be stored")?,
                             Err(reason) => {
                                 (total, failed) = (total + 1, failed + 1);
@@ -87,8 +88,8 @@ impl Upload {
                     }
                     Some(Ok(found)) => {
                         total += 1;
-                        let context = Arc::clone(&context);
-                        uploads.spawn(async move { (found.path.clone(), settle_and_ingest(context, found).await) });
+                        let site = Arc::clone(&site);
+                        uploads.spawn(async move { (found.path.clone(), settle_and_ingest(site, found).await) });
                     }
                 },
                 Some(done) = uploads.join_next() => {
@@ -111,7 +112,7 @@ impl Upload {
         bar.finish_and_clear();
         scan.await.context("the scan panicked")?.context("failed to read the drop folder")?;
         if failed == total && refused_in_a_row > 0 {
-            tell(format_args!("nothing can be stored in {}; every file is kept", context.bucket.describe()));
+            tell(format_args!("nothing can be stored in {}; every file is kept", site.bucket.describe()));
         }
         if failed == 0 { Ok(()) } else { Err(Partly { failed, total }.into()) }
     }
@@ -122,7 +123,7 @@ fn concerns_all(refusal: &Refusal) -> bool {
     refusal.verdict == Verdict::NeedsOperator || refusal.code.is_none()
 }
 
-fn find(context: &Context, paths: &[PathBuf], now: SystemTime, send: &mpsc::Sender<Finding>) -> std::io::Result<()> {
+fn find(site: &Site, paths: &[PathBuf], now: SystemTime, send: &mpsc::Sender<Finding>) -> std::io::Result<()> {
     // Where nobody receives any more, the command has ended.
     let mut see = |sight| match sight {
         Sight::File(found) => match send.blocking_send(Ok(found)) {
@@ -132,10 +133,10 @@ fn find(context: &Context, paths: &[PathBuf], now: SystemTime, send: &mpsc::Send
         _ => ControlFlow::Continue(()),
     };
     if paths.is_empty() {
-        return context.folder.scan(Path::new(""), now, &mut see);
+        return site.folder.scan(Path::new(""), now, &mut see);
     }
     for typed in paths {
-        let path = match below(&context.folder, typed) {
+        let path = match below(&site.folder, typed) {
             Ok(path) => path,
             Err(reason) => {
                 let _unheard = send.blocking_send(Err((typed.clone(), reason)));
@@ -143,12 +144,12 @@ fn find(context: &Context, paths: &[PathBuf], now: SystemTime, send: &mpsc::Send
             }
         };
         if path.as_os_str().is_empty() {
-            context.folder.scan(Path::new(""), now, &mut see)?;
+            site.folder.scan(Path::new(""), now, &mut see)?;
             continue;
         }
-        let absent = match context.folder.look(&path, now)? {
+        let absent = match site.folder.look(&path, now)? {
             Some(Sight::Folder(folder)) => {
-                context.folder.scan(&folder, now, &mut see)?;
+                site.folder.scan(&folder, now, &mut see)?;
                 continue;
             }
             Some(Sight::Ignored(_, pattern)) => format!("matches {pattern} of drop_folder.ignore"),
@@ -157,7 +158,7 @@ fn find(context: &Context, paths: &[PathBuf], now: SystemTime, send: &mpsc::Send
                 let _end = see(file);
                 continue;
             }
-            None => format!("no such file below {}", context.folder.path().display()),
+            None => format!("no such file below {}", site.folder.path().display()),
         };
         let _unheard = send.blocking_send(Err((path, absent)));
     }
@@ -165,20 +166,20 @@ fn find(context: &Context, paths: &[PathBuf], now: SystemTime, send: &mpsc::Send
 }
 
 /// Reads no more than the start of the file.
-fn planned_key(context: &Context, found: &Found) -> Result<ObjectKey, String> {
-    let opened = context.folder.open(&found.path).map_err(|error| error.to_string())?;
+fn planned_key(site: &Site, found: &Found) -> Result<ObjectKey, String> {
+    let opened = site.folder.open(&found.path).map_err(|error| error.to_string())?;
     let mut file = opened.reader().map_err(|error| error.to_string())?;
-    let classified = context.classify(&found.path, &mut file, found.stamp.modified);
+    let classified = site.classify(&found.path, &mut file, found.stamp.modified);
     classified.map(|(_, key)| key).map_err(|error| error.to_string())
 }
 
 /// Uploads a file once it has been quiet for as long as the daemon would wait.
-async fn settle_and_ingest(context: Arc<Context>, found: Found) -> Outcome {
-    let settle = context.config.drop_folder.settle;
-    let now = (context.clock)().wall;
+async fn settle_and_ingest(site: Arc<Site>, found: Found) -> Outcome {
+    let settle = site.config.drop_folder.settle;
+    let now = (site.clock)().wall;
     let age = now.duration_since(found.stamp.changed).unwrap_or(Duration::ZERO);
     tokio::time::sleep(settle.saturating_sub(age)).await;
-    ingest_one(context, found.path, None, Patience::Ordinary).await
+    ingest_one(site, found.path, None, Patience::Ordinary).await
 }
 
 /// Prints what became of a file; says whether it is stored.

@@ -7,10 +7,10 @@ use indicatif::ProgressBar;
 
 use super::{Out, Partly, parse_date, plain, size};
 use crate::config::Access;
-use crate::ingest::Context;
 use crate::rotate;
+use crate::site::Site;
 use crate::verify::{Finding, Options, Verified, What, days, ledger_cameras, verify_day};
-use crate::{archive, daemon};
+use crate::{archive, lock};
 
 /// So many days in a row that could not be looked at end the command.
 const UNCHECKED: usize = 3;
@@ -41,16 +41,16 @@ struct Sum {
 }
 
 impl Verify {
-    pub(super) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
+    pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let options = Options { deep: self.deep, rebuild: self.rebuild };
         let _lock = if self.rebuild {
-            if context.config.s3.access == Access::WriteOnly {
+            if site.config.s3.access == Access::WriteOnly {
                 bail!(
                     "s3.access is write-only: run this with a configuration and credentials that may read and delete"
                 );
             }
-            let lock = daemon::lock_commands(&context.config.runtime_dir)?;
-            archive::clear_spools(&context.config.state_dir);
+            let lock = lock::command(&site.config.runtime_dir)?;
+            archive::clear_spools(&site.config.state_dir);
             Some(lock)
         } else {
             None
@@ -59,21 +59,21 @@ impl Verify {
         let mut sum = Sum::default();
         match (&self.camera, self.date) {
             (Some(camera), Some(date)) => {
-                let verified = verify_day(context, camera, date, None, options).await?;
+                let verified = verify_day(site, camera, date, None, options).await?;
                 sum.add(out, &bar, (camera, date), Ok(verified))?;
             }
             (Some(camera), None) => {
-                if verify_camera(out, context, camera, options, &bar, &mut sum).await? == 0 {
+                if verify_camera(out, site, camera, options, &bar, &mut sum).await? == 0 {
                     bail!("neither the ledger nor the bucket knows {camera}; `hk-aws cameras` lists those it has");
                 }
             }
             (None, _) => {
-                let mut cameras = rotate::cameras(context).await?;
-                cameras.extend(ledger_cameras(context)?);
+                let mut cameras = rotate::cameras(site).await?;
+                cameras.extend(ledger_cameras(site)?);
                 cameras.sort_unstable();
                 cameras.dedup();
                 for camera in &cameras {
-                    verify_camera(out, context, camera, options, &bar, &mut sum).await?;
+                    verify_camera(out, site, camera, options, &bar, &mut sum).await?;
                 }
             }
         }
@@ -84,16 +84,16 @@ impl Verify {
 
 async fn verify_camera(
     out: &Out,
-    context: &Context,
+    site: &Site,
     camera: &str,
     options: Options,
     bar: &ProgressBar,
     sum: &mut Sum,
 ) -> anyhow::Result<usize> {
-    let days = days(context, camera).await?;
+    let days = days(site, camera).await?;
     let count = days.len();
     for (date, shelf) in days {
-        let verified = verify_day(context, camera, date, Some(shelf), options).await;
+        let verified = verify_day(site, camera, date, Some(shelf), options).await;
         sum.add(out, bar, (camera, date), verified)?;
     }
     Ok(count)

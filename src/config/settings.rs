@@ -7,9 +7,10 @@ use super::file::{Content, Node};
 use super::problem::{Fault, Problem, Problems, quote};
 use super::section::{Env, Given, Place, Reading, Section};
 use super::{
-    Access, Alerts, Archive, ArchiveFormat, Camera, Checksum, Config, DropFolder, Expire, Heartbeat, Ignore, Keep,
-    LockMode, Log, LogTarget, Metrics, ObjectLock, Rotate, S3, Sse, Transition, Upload, VENDORS, check, notation,
+    Access, Alerts, Archive, Camera, Checksum, Config, DropFolder, Expire, Heartbeat, Ignore, Keep, LockMode, Log,
+    LogTarget, Metrics, ObjectLock, Rotate, S3, Sse, Transition, Upload, VENDORS, check, notation,
 };
+use crate::key::{self, ArchiveFormat};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -235,7 +236,7 @@ fn s3(section: &Section<'_>) -> (Option<S3>, bool) {
     let path_style = section.value("path_style", false, check::truth);
     let prefix = section.value("prefix", String::new(), check::prefix);
     let template = |text: &str| {
-        text.parse::<crate::key::Template>().map_err(|error| Fault::new(error, format!("the default is {KEY:?}")))
+        text.parse::<key::Template>().map_err(|error| Fault::new(error, format!("the default is {KEY:?}")))
     };
     let key = section.parsed("key", KEY, template);
     let storage_class = section.value("storage_class", STORAGE_CLASS.to_owned(), check::storage_class(other_store));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::Check;
 use crate::bucket::{Conditions, Refusal, Right};
 use crate::config::Access;
-use crate::ingest::Context;
+use crate::site::Site;
 
 /// What an answer may take on its way, and be rounded by.
 const CLOCK_IS_RIGHT: Duration = Duration::from_secs(30);
@@ -20,11 +20,11 @@ const RIGHTS: [(Right, &str, &str); 4] = [
     (Right::Delete, "s3:DeleteObject", "what is bundled or should expire stays, and so does what is tried at a start"),
 ];
 
-pub(super) async fn examine(context: &Context) -> Vec<Check> {
-    let bucket = &context.bucket;
-    let before = (context.clock)().wall;
+pub(super) async fn examine(site: &Site) -> Vec<Check> {
+    let bucket = &site.bucket;
+    let before = (site.clock)().wall;
     let time = bucket.time().await;
-    let after = (context.clock)().wall;
+    let after = (site.clock)().wall;
     let mut checks = vec![clock(time, before, after)];
     // What an earlier trial left would make this one easier.
     let may_delete = bucket.has_right(Right::Delete).await;
@@ -35,11 +35,11 @@ pub(super) async fn examine(context: &Context) -> Vec<Check> {
             return checks;
         }
     };
-    let class = &context.config.s3.storage_class;
+    let class = &site.config.s3.storage_class;
     checks.push(Check::ok("put", format!("{} takes objects of class {class}", bucket.describe())));
-    checks.push(conditional_writes(conditions, context.config.s3.access));
+    checks.push(conditional_writes(conditions, site.config.s3.access));
     checks.push(checksums(bucket.refuses_wrong_checksum().await));
-    checks.push(rights(context).await);
+    checks.push(rights(site).await);
     if !matches!(may_delete, Ok(true)) {
         let says = format!("{} stays in the bucket, as these credentials may not delete it", bucket.probe_key());
         checks.push(Check::ok("left behind", says));
@@ -96,17 +96,17 @@ fn checksums(refuses: Result<Option<bool>, Refusal>) -> Check {
     }
 }
 
-async fn rights(context: &Context) -> Check {
+async fn rights(site: &Site) -> Check {
     let mut had = Vec::new();
     for (right, name, without) in RIGHTS {
-        match context.bucket.has_right(right).await {
+        match site.bucket.has_right(right).await {
             Ok(has) => had.push((name, without, has)),
             Err(refusal) => {
                 return Check::warn("rights", format!("{name} could not be tried: {}", refusal.reason), refusal.advice);
             }
         }
     }
-    judge_rights(&had, context.config.s3.access)
+    judge_rights(&had, site.config.s3.access)
 }
 
 fn judge_rights(had: &[(&str, &str, bool)], access: Access) -> Check {

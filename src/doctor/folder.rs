@@ -11,7 +11,7 @@ use rustix::fs::{Access, AtFlags, CWD, inotify};
 
 use super::{Check, show};
 use crate::drop_folder::{Sight, Writer};
-use crate::ingest::Context;
+use crate::site::Site;
 
 /// Mode bit of a folder in which only the owner of a file may rename it (inode(7), `S_ISVTX`).
 const STICKY: u32 = 0o1000;
@@ -31,8 +31,8 @@ struct Survey {
     fixed: Paths,
 }
 
-pub(super) fn examine(context: &Context) -> Vec<Check> {
-    let folder = &context.folder;
+pub(super) fn examine(site: &Site) -> Vec<Check> {
+    let folder = &site.folder;
     let mut survey = Survey::default();
     // At the beginning of time no folder is old enough to be pruned: nothing is touched.
     let looked = folder.scan(Path::new(""), UNIX_EPOCH, &mut |sight| {
@@ -44,8 +44,8 @@ pub(super) fn examine(context: &Context) -> Vec<Check> {
         let mend = "create it, let the daemon's user read it, or correct drop_folder.path";
         return vec![Check::fail("drop folder", says, mend)];
     }
-    let mut checks = vec![survey.rights(folder.path()), watching(context, survey.folders)];
-    checks.extend(survey.a_file.and_then(|file| writers(context, &file)));
+    let mut checks = vec![survey.rights(folder.path()), watching(site, survey.folders)];
+    checks.extend(survey.a_file.and_then(|file| writers(site, &file)));
     checks
 }
 
@@ -105,9 +105,9 @@ fn is_sticky(folder: &Path) -> bool {
 }
 
 /// Whether the folder can be watched, and how far the limits of the kernel reach.
-fn watching(context: &Context, folders: u64) -> Check {
+fn watching(site: &Site, folders: u64) -> Check {
     let instead = "captures are found by reading the folder again and again, not at once";
-    if !context.folder.has_inotify().unwrap_or(true) {
+    if !site.folder.has_inotify().unwrap_or(true) {
         let says = format!("the drop folder lies on a network file system: {instead}");
         return Check::warn("inotify", says, "let the FTP server write to a disk of this box");
     }
@@ -115,7 +115,7 @@ fn watching(context: &Context, folders: u64) -> Check {
         |name| -> Option<u64> { fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok() };
     let watches = limit("max_user_watches").unwrap_or(0);
     let instances = limit("max_user_instances").unwrap_or(0);
-    if let Err(error) = watch(context.folder.path()) {
+    if let Err(error) = watch(site.folder.path()) {
         let says = format!("the drop folder cannot be watched ({error}): {instead}");
         let mend = format!(
             "raise fs.inotify.max_user_instances ({instances}) or fs.inotify.max_user_watches ({watches}) by sysctl"
@@ -141,8 +141,8 @@ fn watch(folder: &Path) -> io::Result<()> {
 }
 
 /// Whether the kernel tells us if somebody still writes a file.
-fn writers(context: &Context, file: &Path) -> Option<Check> {
-    Some(match context.folder.open(file).ok()?.writer() {
+fn writers(site: &Site, file: &Path) -> Option<Check> {
+    Some(match site.folder.open(file).ok()?.writer() {
         Writer::Unknown => Check::warn(
             "writers",
             "the kernel does not tell who has a file of another user open: what still grows is told by its size alone",

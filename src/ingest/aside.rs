@@ -5,18 +5,18 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::{Ingest, LONGEST_WAIT, show};
+use crate::clock::Now;
 use crate::drop_folder::{NAME_MAX, OpenError, Taken};
-use crate::queue::Now;
 
 impl Ingest {
     /// Moves a file that cannot be stored out of the way; its bytes are kept.
     pub(super) fn set_aside(&mut self, path: &Path, reason: &str, now: Now) {
-        let folder = self.context.config.state_dir.join("set-aside");
+        let folder = self.site.config.state_dir.join("set-aside");
         // The name may be taken by an earlier one: the second counts on.
         let targets = (0..100).map(|number| aside_place(&folder, path, number));
         let moved = targets.into_iter().find(|target| !target.exists()).ok_or_else(|| "100 are set aside".to_owned());
         let judged = self.queue.rest(path, now).map(|(stamp, _)| stamp);
-        let moved = moved.and_then(|target| match self.context.folder.open(path) {
+        let moved = moved.and_then(|target| match self.site.folder.open(path) {
             // Another file under the same name: nobody has judged that one.
             Ok(opened) if judged.is_some_and(|judged| judged != opened.stamp()) => Ok((Taken::PutBack, target)),
             Ok(mut opened) => opened.move_to(&target).map(|taken| (taken, target)).map_err(|error| error.to_string()),

@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::bucket::{Patience, Refusal, Verdict};
-use crate::queue::{Now, OWN_TROUBLE, backoff};
+use crate::clock::{Now, backoff};
+use crate::queue::OWN_TROUBLE;
 
 /// So many failures in a row mean that it is not the files, though others were stored beside them.
 const FAILURES_IN_A_ROW: u32 = 3;

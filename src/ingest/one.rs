@@ -14,20 +14,21 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Bucket, Content, Credentials, Pace, Patience, Put, Refusal, Source, When, read_through};
+use crate::bucket::{About, Content, Patience, Put, Refusal, Source, When, read_through};
 use crate::capture::media::{self, End};
-use crate::capture::{self, Capture, Media};
-use crate::config::Config;
-use crate::disk::{self, Room};
-use crate::drop_folder::{self, DropFolder, OpenError, Opened, Stamp, Taken, Writer};
-use crate::kept::{self, Kept, Place};
-use crate::key::{self, Layout, ObjectKey, Variant};
+use crate::capture::{Capture, Media};
+use crate::clock::Now;
+use crate::disk;
+use crate::drop_folder::{self, OpenError, Opened, Stamp, Taken, Writer};
+use crate::kept::{self, Place};
+use crate::key::{self, ObjectKey, Variant};
 use crate::ledger;
-use crate::queue::Now;
+use crate::site::Site;
+use crate::stored::Stored;
 
 /// Longest source path in the metadata: percent-encoding may triple it, and S3 allows 2 KB of metadata in all (S3 User
 /// Guide, "User-defined object metadata").
@@ -35,50 +36,6 @@ const MAX_SOURCE_BYTES: usize = 300;
 
 /// A write that finds no room makes local copies give way to so many captures of that size: the next ones come soon.
 const MAKE_ROOM_FOR: u64 = 8;
-
-/// What an upload needs to know; one value a configuration, replaced as a whole by a reload.
-#[derive(Debug)]
-pub struct Context {
-    /// The settings.
-    pub config: Arc<Config>,
-    /// The drop folder.
-    pub folder: DropFolder,
-    /// The bucket.
-    pub bucket: Bucket,
-    /// The local copies.
-    pub kept: Arc<Kept>,
-    /// The shape of keys.
-    pub layout: Layout,
-    /// Reads the clocks.
-    pub clock: fn() -> Now,
-}
-
-/// A capture that is in the bucket.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    /// What it is.
-    pub capture: Capture,
-    /// Where it is.
-    pub key: ObjectKey,
-    /// Bytes.
-    pub size: u64,
-    /// From the file's last change to the confirmation.
-    pub elapsed: Duration,
-    /// Whether it was there before.
-    pub again: bool,
-    /// Whether it was cut off.
-    pub partial: bool,
-    /// The file as it was when it was read, or as a failed disposal left it.
-    pub stamp: Stamp,
-    /// Of the bytes.
-    pub sha256: [u8; 32],
-    /// Whether the ledger has its line.
-    pub written: bool,
-    /// Why the local file could not be disposed of, if so; it stays, and [`dispose_one`] tries again.
-    pub left: Option<String>,
-    /// Why the local file was removed without a copy that was wanted, or a line in the ledger, if so.
-    pub not_kept: Option<String>,
-}
 
 /// What became of a file.
 #[derive(Debug)]
@@ -103,63 +60,14 @@ pub enum Outcome {
     Unreadable(String),
 }
 
-impl Context {
-    /// Wires the parts that a configuration names.
-    ///
-    /// `pace` takes on the limit of this configuration, also for uploads under way by another.
-    pub async fn new(config: Arc<Config>, credentials: Option<Credentials>, pace: Pace, clock: fn() -> Now) -> Self {
-        pace.set(config.upload.bandwidth.clone());
-        let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
-        let bucket = Bucket::connect(&config.s3, credentials, pace).await;
-        let kept = Arc::new(Kept::new(&config));
-        Self { folder: DropFolder::new(&config.drop_folder), bucket, kept, layout, config, clock }
-    }
-
-    /// The same settings with credentials, and all else that the AWS files say, as they are now.
-    pub async fn renewed(&self) -> Self {
-        let (config, folder, layout) = (Arc::clone(&self.config), self.folder.clone(), self.layout.clone());
-        Self {
-            config,
-            folder,
-            layout,
-            kept: Arc::clone(&self.kept),
-            bucket: self.bucket.renewed().await,
-            clock: self.clock,
-        }
-    }
-
-    /// Classifies a file of the folder, with a look into it where the path does not tell the time, and gives it its key.
-    ///
-    /// # Errors
-    /// Where it cannot be read.
-    pub fn classify(&self, path: &Path, file: &mut File, modified: SystemTime) -> io::Result<(Capture, ObjectKey)> {
-        let sent_as = drop_folder::sent_as(path);
-        let sighting = capture::sight(&sent_as, &self.config);
-        let content = sighting.ask(file)?;
-        let capture = sighting.settle(content, capture::arrival(modified), (self.clock)().wall.into());
-        let key = self.layout.render(&capture.fields());
-        Ok((capture, key))
-    }
-
-    /// Why the drop folder may soon have no room for new captures, if so.
-    pub fn shortage(&self) -> Option<String> {
-        Room::at(self.folder.path())?.shortage(self.config.keep.min_free)
-    }
-
-    /// Where the ledger lies.
-    pub fn ledger(&self) -> PathBuf {
-        ledger::folder(&self.config.state_dir)
-    }
-}
-
 /// Takes one file through all steps; `rest` says for how long it has been what it is, where that is known.
 pub async fn ingest_one(
-    context: Arc<Context>,
+    site: Arc<Site>,
     path: PathBuf,
     rest: Option<(Stamp, Duration)>,
     patience: Patience,
 ) -> Outcome {
-    match attempt(&context, &path, rest, patience).await {
+    match attempt(&site, &path, rest, patience).await {
         Ok((stored, None)) => Outcome::Stored(Box::new(stored)),
         Ok((stored, Some(wait))) => Outcome::Partial(Box::new(stored), wait),
         Err(outcome) => outcome,
@@ -168,24 +76,24 @@ pub async fn ingest_one(
 
 /// The capture as stored, and how long its file still waits, if it does.
 async fn attempt(
-    context: &Arc<Context>,
+    site: &Arc<Site>,
     path: &Path,
     rest: Option<(Stamp, Duration)>,
     patience: Patience,
 ) -> Result<(Stored, Option<Duration>), Outcome> {
-    let Ready { opened, source, partial, capture, first_key } = open(context, path, rest).await?;
+    let Ready { opened, source, partial, capture, first_key } = open(site, path, rest).await?;
     let stamp = opened.stamp();
-    let age = age(&stamp, rest, (context.clock)());
+    let age = age(&stamp, rest, (site.clock)());
     let about = about(&capture, path, &source.sha256, partial);
-    let when = When { now: (context.clock)().wall, patience };
-    let put = put(context, &first_key, &source, &about, partial, when).await;
+    let when = When { now: (site.clock)().wall, patience };
+    let put = put(site, &first_key, &source, &about, partial, when).await;
     let (key, put) = match put {
         Ok(done) => done,
         // A body that broke off because the file changed looks like a broken connection.
         Err(_) if !opened.is_unchanged() => return Err(Outcome::Changed),
         Err(refusal) => return Err(Outcome::Refused(refusal)),
     };
-    let now = (context.clock)();
+    let now = (site.clock)();
     let elapsed = now.wall.duration_since(stamp.modified).unwrap_or_default();
     let stored = Stored {
         capture,
@@ -200,10 +108,10 @@ async fn attempt(
         left: None,
         not_kept: None,
     };
-    let wait = waits(context, &stored, age);
-    let context = Arc::clone(context);
+    let wait = waits(site, &stored, age);
+    let site = Arc::clone(site);
     let path = path.to_owned();
-    let stored = blocking(move || finish(&context, opened, &path, stored, wait.is_some(), now)).await?;
+    let stored = blocking(move || finish(&site, opened, &path, stored, wait.is_some(), now)).await?;
     Ok((stored, wait))
 }
 
@@ -218,20 +126,20 @@ fn age(stamp: &Stamp, rest: Option<(Stamp, Duration)>, now: Now) -> Duration {
 }
 
 /// How long a file that was cut off and is of this `age` still waits for its camera.
-fn waits(context: &Context, stored: &Stored, age: Duration) -> Option<Duration> {
-    let patience = context.config.drop_folder.partial_after;
+fn waits(site: &Site, stored: &Stored, age: Duration) -> Option<Duration> {
+    let patience = site.config.drop_folder.partial_after;
     patience.checked_sub(age).filter(|wait| stored.partial && !wait.is_zero())
 }
 
 /// Disposes of a file that is stored, without a word to the bucket, if it is the file that was stored.
 pub async fn dispose_one(
-    context: Arc<Context>,
+    site: Arc<Site>,
     path: PathBuf,
     stored: Arc<Stored>,
     rest: Option<(Stamp, Duration)>,
 ) -> Outcome {
     let done = blocking(move || {
-        let opened = context.folder.open(&path).map_err(|error| match error {
+        let opened = site.folder.open(&path).map_err(|error| match error {
             OpenError::Gone => Outcome::Gone,
             other => Outcome::Unreadable(other.to_string()),
         })?;
@@ -241,10 +149,10 @@ pub async fn dispose_one(
         if opened.writer() == Writer::Somebody {
             return Err(Outcome::Growing);
         }
-        let now = (context.clock)();
-        let wait = waits(&context, &stored, age(&stored.stamp, rest, now));
+        let now = (site.clock)();
+        let wait = waits(&site, &stored, age(&stored.stamp, rest, now));
         let stored = Stored { left: None, not_kept: None, ..Stored::clone(&stored) };
-        finish(&context, opened, &path, stored, wait.is_some(), now).map(|stored| (stored, wait))
+        finish(&site, opened, &path, stored, wait.is_some(), now).map(|stored| (stored, wait))
     });
     match done.await {
         Ok((stored, wait)) => Outcome::Disposed(Box::new(stored), wait),
@@ -263,10 +171,10 @@ struct Ready {
 }
 
 /// Opens, hashes and classifies a file that nobody writes.
-async fn open(context: &Arc<Context>, path: &Path, rest: Option<(Stamp, Duration)>) -> Result<Ready, Outcome> {
-    let (context, path) = (Arc::clone(context), path.to_owned());
+async fn open(site: &Arc<Site>, path: &Path, rest: Option<(Stamp, Duration)>) -> Result<Ready, Outcome> {
+    let (site, path) = (Arc::clone(site), path.to_owned());
     blocking(move || {
-        let opened = context.folder.open(&path).map_err(|error| match error {
+        let opened = site.folder.open(&path).map_err(|error| match error {
             OpenError::Gone => Outcome::Gone,
             // Something else came under the name: a look says what.
             OpenError::NotAFile(_) | OpenError::LeftAlone(_) => Outcome::Changed,
@@ -277,11 +185,11 @@ async fn open(context: &Arc<Context>, path: &Path, rest: Option<(Stamp, Duration
             return Err(Outcome::Growing);
         }
         if stamp.size == 0 {
-            return Err(Outcome::Empty(age(&stamp, rest, (context.clock)())));
+            return Err(Outcome::Empty(age(&stamp, rest, (site.clock)())));
         }
         let read = opened.reader().and_then(|mut file| {
             let partial = media::end_of(&mut file)? == End::Cut;
-            let (capture, first_key) = context.classify(&path, &mut file, stamp.modified)?;
+            let (capture, first_key) = site.classify(&path, &mut file, stamp.modified)?;
             let sha256 = hash(&file, stamp.size)?;
             let source = Source {
                 content: Content::File(Arc::new(file)),
@@ -311,7 +219,7 @@ fn hash(file: &File, size: u64) -> io::Result<[u8; 32]> {
 /// Puts under the capture's own key, or beside it where that holds something else; what was cut off always goes beside
 /// it, because the whole may follow.
 async fn put(
-    context: &Context,
+    site: &Site,
     first_key: &ObjectKey,
     source: &Source,
     about: &About,
@@ -321,22 +229,22 @@ async fn put(
     let hash = &hex::encode(source.sha256)[..8];
     if partial {
         let beside = first_key.variant(Variant::Partial, hash);
-        let put = context.bucket.put_hashed(&beside, source, about, when).await?;
+        let put = site.bucket.put_hashed(&beside, source, about, when).await?;
         return Ok((beside, put));
     }
-    match context.bucket.put_new(first_key, source, about, when).await? {
+    match site.bucket.put_new(first_key, source, about, when).await? {
         Put::Conflict => {}
         done => return Ok((first_key.clone(), done)),
     }
     let beside = first_key.variant(Variant::Whole, hash);
-    let put = context.bucket.put_hashed(&beside, source, about, when).await?;
+    let put = site.bucket.put_hashed(&beside, source, about, when).await?;
     Ok((beside, put))
 }
 
 /// Writes the ledger and, unless the file `waits`, disposes of it. From here on nothing may keep the capture from
 /// counting as stored; a full state disk least of all.
 fn finish(
-    context: &Context,
+    site: &Site,
     mut opened: Opened,
     path: &Path,
     mut stored: Stored,
@@ -350,7 +258,7 @@ fn finish(
     let written = if stored.written {
         Ok(())
     } else {
-        with_room(context, stored.size, now, || write_down(context, path, &stored, now))
+        with_room(site, stored.size, now, || write_down(site, path, &stored, now))
             .map_err(|error| format!("failed to write ledger: {error}"))
     };
     stored.written = written.is_ok();
@@ -359,8 +267,8 @@ fn finish(
             stored.left = written.err();
             return Ok(stored);
         }
-        Ok(()) => dispose(context, &mut opened, &mut stored, now),
-        Err(reason) => give_in(context, &mut opened, &mut stored, reason),
+        Ok(()) => dispose(site, &mut opened, &mut stored, now),
+        Err(reason) => give_in(site, &mut opened, &mut stored, reason),
     };
     stored.stamp = opened.stamp();
     match taken {
@@ -373,7 +281,7 @@ fn finish(
     }
 }
 
-fn write_down(context: &Context, path: &Path, stored: &Stored, now: Now) -> io::Result<()> {
+fn write_down(site: &Site, path: &Path, stored: &Stored, now: Now) -> io::Result<()> {
     let entry = ledger::Entry {
         stored_at: now.wall.into(),
         key: stored.key.as_str().to_owned(),
@@ -384,23 +292,23 @@ fn write_down(context: &Context, path: &Path, stored: &Stored, now: Now) -> io::
         source: key::escape_path(&drop_folder::sent_as(path)),
         partial: stored.partial,
     };
-    ledger::append(&context.ledger(), &stored.capture.camera, &entry, stored.again)
+    ledger::append(&site.ledger(), &stored.capture.camera, &entry, stored.again)
 }
 
 /// Keeps or removes the local file, as the configuration says; removes it where there is no room to keep it.
-fn dispose(context: &Context, opened: &mut Opened, stored: &mut Stored, now: Now) -> Result<Taken, String> {
+fn dispose(site: &Site, opened: &mut Opened, stored: &mut Stored, now: Now) -> Result<Taken, String> {
     let size = stored.size;
-    match with_room(context, size, now, || keep(context, opened, stored)) {
+    match with_room(site, size, now, || keep(site, opened, stored)) {
         Ok(taken) => Ok(taken),
-        Err(error) if context.config.keep.days > 0 && (disk::is_full(&error) || disk::is_read_only(&error)) => {
+        Err(error) if site.config.keep.days > 0 && (disk::is_full(&error) || disk::is_read_only(&error)) => {
             remove(opened, stored, format!("failed to keep local copy: {error}"))
         }
-        Err(error) => give_in(context, opened, stored, format!("failed to dispose of local file: {error}")),
+        Err(error) => give_in(site, opened, stored, format!("failed to dispose of local file: {error}")),
     }
 }
 
-fn keep(context: &Context, opened: &mut Opened, stored: &Stored) -> io::Result<Taken> {
-    let keep = &context.config.keep;
+fn keep(site: &Site, opened: &mut Opened, stored: &Stored) -> io::Result<Taken> {
+    let keep = &site.config.keep;
     if keep.days == 0 {
         return opened.remove();
     }
@@ -413,7 +321,7 @@ fn keep(context: &Context, opened: &mut Opened, stored: &Stored) -> io::Result<T
                 done => done,
             };
             if matches!(moved, Ok(Taken::Away)) {
-                context.kept.came(stored.size);
+                site.kept.came(stored.size);
             }
             moved
         }
@@ -422,8 +330,8 @@ fn keep(context: &Context, opened: &mut Opened, stored: &Stored) -> io::Result<T
 }
 
 /// Removes the file all the same where the drop folder runs short of room.
-fn give_in(context: &Context, opened: &mut Opened, stored: &mut Stored, reason: String) -> Result<Taken, String> {
-    if context.shortage().is_none() {
+fn give_in(site: &Site, opened: &mut Opened, stored: &mut Stored, reason: String) -> Result<Taken, String> {
+    if site.shortage().is_none() {
         return Err(reason);
     }
     remove(opened, stored, reason)
@@ -436,10 +344,10 @@ fn remove(opened: &mut Opened, stored: &mut Stored, reason: String) -> Result<Ta
 }
 
 /// Tries once more after local copies gave way, if there was no room for `size` bytes.
-fn with_room<T>(context: &Context, size: u64, now: Now, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn with_room<T>(site: &Site, size: u64, now: Now, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match work() {
         Err(error) if disk::is_full(&error) => {
-            let given = context.kept.give_way(now, size.saturating_mul(MAKE_ROOM_FOR));
+            let given = site.kept.give_way(now, size.saturating_mul(MAKE_ROOM_FOR));
             if given.copies > 0 { work() } else { Err(error) }
         }
         done => done,

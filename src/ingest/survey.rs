@@ -16,8 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::clock::Now;
 use crate::drop_folder::{DropFolder, EMPTY_FOLDER_AGE, Sight, Writer};
-use crate::queue::{CAPACITY, Hint, Now};
+use crate::queue::{CAPACITY, Hint};
 use crate::watch::{Hints, Places, Watch};
 
 /// Sights that travel together.

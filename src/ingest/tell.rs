@@ -12,7 +12,7 @@ impl Ingest {
         let waiting = self.queue.len();
         match (news, down) {
             (News::Down, Some(down)) => {
-                let message = format!("nothing can be stored in {}: {}", self.context.bucket.describe(), down.refusal);
+                let message = format!("nothing can be stored in {}: {}", self.site.bucket.describe(), down.refusal);
                 if down.refusal.verdict == Verdict::NeedsOperator {
                     tracing::error!("{message}; every file is kept and tried again");
                 } else {
@@ -61,7 +61,7 @@ impl Ingest {
             at: self.now().wall.into(),
             started_at: self.tally.started_at,
             state,
-            bucket: self.context.bucket.describe(),
+            bucket: self.site.bucket.describe(),
             trouble,
             waiting: waits.waiting,
             oldest_only_here: waits.oldest,
@@ -70,9 +70,9 @@ impl Ingest {
             stored: self.tally.stored.clone(),
             cameras: self.tally.cameras.clone(),
             last_errors: self.tally.last_errors(),
-            drop_folder_free_bytes: status::free_bytes(self.context.folder.path()),
-            state_free_bytes: status::free_bytes(&self.context.config.state_dir),
-            kept_bytes: self.context.kept.bytes(),
+            drop_folder_free_bytes: status::free_bytes(self.site.folder.path()),
+            state_free_bytes: status::free_bytes(&self.site.config.state_dir),
+            kept_bytes: self.site.kept.bytes(),
             not_kept: self.upkeep.not_kept(),
             link_down: self.link.down().is_some(),
             // The loop knows nothing of them.

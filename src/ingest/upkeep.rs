@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
-use super::{Context, Stored};
+use super::{Site, Stored};
+use crate::clock::Now;
 use crate::kept::Given;
-use crate::queue::Now;
 use crate::status::Trouble;
 
 /// How often local copies are held against what may be kept.
@@ -61,13 +61,13 @@ impl Upkeep {
 
     /// Looks at the disks; `waiting` files are in the queue, of which `left` are stored and stay against our will.
     /// Answers an error that was said.
-    pub(super) fn look(&mut self, context: &Arc<Context>, waiting: usize, left: usize, now: Now) -> Option<String> {
+    pub(super) fn look(&mut self, site: &Arc<Site>, waiting: usize, left: usize, now: Now) -> Option<String> {
         if left == 0 && self.left.take().is_some() {
             self.left_reasons.clear();
             tracing::info!("no stored file is left in the drop folder any more");
         }
         let ended = self.ended();
-        let said = match context.shortage() {
+        let said = match site.shortage() {
             None => {
                 self.short = None;
                 if self.alarm.take().is_some() {
@@ -75,11 +75,11 @@ impl Upkeep {
                 }
                 None
             }
-            Some(reason) => self.is_short(context, &reason, waiting, ended, now),
+            Some(reason) => self.is_short(site, &reason, waiting, ended, now),
         };
         if self.run.is_none() && now.steady >= self.next_run {
-            let context = Arc::clone(context);
-            self.run = Some(tokio::task::spawn_blocking(move || context.kept.give_way(now, 0)));
+            let site = Arc::clone(site);
+            self.run = Some(tokio::task::spawn_blocking(move || site.kept.give_way(now, 0)));
             self.run_began = Some(now.steady);
             self.next_run = now.steady + if self.short.is_some() { WHILE_SHORT } else { EVERY };
         }
@@ -104,7 +104,7 @@ impl Upkeep {
     /// Local copies give way first; it is said once they have nothing more to give.
     fn is_short(
         &mut self,
-        context: &Context,
+        site: &Site,
         reason: &str,
         waiting: usize,
         ended: Option<Given>,
@@ -123,7 +123,7 @@ impl Upkeep {
         if self.alarm.is_some() {
             return None;
         }
-        let reason = format!("the disk of drop folder {} runs full: {reason}", context.folder.path().display());
+        let reason = format!("the disk of drop folder {} runs full: {reason}", site.folder.path().display());
         let advice = format!(
             "make room on it, or give it a larger one: {waiting} files wait there, and new ones may find no place"
         );

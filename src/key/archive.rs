@@ -6,14 +6,27 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
 use super::Layout;
-use crate::config::ArchiveFormat;
 
 /// The folder of bundles below a camera.
 pub const ARCHIVE: &str = "archive";
 
+/// The format of a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArchiveFormat {
+    /// `tar`: members can be read one by one.
+    #[serde(rename = "tar")]
+    Tar,
+    /// `tar.gz`
+    #[serde(rename = "tar.gz")]
+    TarGz,
+    /// `tar.zst`
+    #[serde(rename = "tar.zst")]
+    TarZst,
+}
+
 /// A part of the bundle of a camera-day; the first one has the number 1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Part {
+pub struct BundleId {
     /// The camera's segment.
     pub camera: String,
     /// The day.
@@ -24,7 +37,7 @@ pub struct Part {
 
 /// What lies under a key of the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum ArchiveObject {
     /// The bundle itself.
     Bundle(ArchiveFormat),
     /// Its index.
@@ -35,9 +48,9 @@ pub enum What {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archived {
     /// Which part.
-    pub part: Part,
+    pub part: BundleId,
     /// The bundle, or its index.
-    pub what: What,
+    pub what: ArchiveObject,
 }
 
 impl ArchiveFormat {
@@ -61,11 +74,11 @@ impl Layout {
     }
 
     /// The key of a bundle, or of its index.
-    pub fn archive_key(&self, part: &Part, what: What) -> String {
+    pub fn archive_key(&self, part: &BundleId, what: ArchiveObject) -> String {
         let number = if part.part == 1 { String::new() } else { format!(".part{}", part.part) };
         let extension = match what {
-            What::Bundle(format) => format.extension(),
-            What::Index => "index.json",
+            ArchiveObject::Bundle(format) => format.extension(),
+            ArchiveObject::Index => "index.json",
         };
         format!("{}{}{number}.{extension}", self.archive_prefix(&part.camera), part.date)
     }
@@ -84,9 +97,10 @@ impl Layout {
             }
             None => (1, rest),
         };
-        let bundle = ArchiveFormat::ALL.into_iter().find(|format| format.extension() == extension).map(What::Bundle);
-        let what = bundle.or((extension == "index.json").then_some(What::Index))?;
-        Some(Archived { part: Part { camera: camera.to_owned(), date, part }, what })
+        let bundle =
+            ArchiveFormat::ALL.into_iter().find(|format| format.extension() == extension).map(ArchiveObject::Bundle);
+        let what = bundle.or((extension == "index.json").then_some(ArchiveObject::Index))?;
+        Some(Archived { part: BundleId { camera: camera.to_owned(), date, part }, what })
     }
 }
 
@@ -99,12 +113,12 @@ mod tests {
         let layout = Layout::new("site/", "{camera}/{date}/{file}".parse().unwrap());
         let date = NaiveDate::from_ymd_opt(2022, 2, 24).unwrap();
         for (part, what, expected) in [
-            (1, What::Bundle(ArchiveFormat::Tar), "site/CAM/archive/2022-02-24.tar"),
-            (1, What::Index, "site/CAM/archive/2022-02-24.index.json"),
-            (2, What::Bundle(ArchiveFormat::TarZst), "site/CAM/archive/2022-02-24.part2.tar.zst"),
-            (12, What::Index, "site/CAM/archive/2022-02-24.part12.index.json"),
+            (1, ArchiveObject::Bundle(ArchiveFormat::Tar), "site/CAM/archive/2022-02-24.tar"),
+            (1, ArchiveObject::Index, "site/CAM/archive/2022-02-24.index.json"),
+            (2, ArchiveObject::Bundle(ArchiveFormat::TarZst), "site/CAM/archive/2022-02-24.part2.tar.zst"),
+            (12, ArchiveObject::Index, "site/CAM/archive/2022-02-24.part12.index.json"),
         ] {
-            let part = Part { camera: "CAM".into(), date, part };
+            let part = BundleId { camera: "CAM".into(), date, part };
             assert_eq!(layout.archive_key(&part, what), expected);
             assert_eq!(layout.parse_archive(expected), Some(Archived { part, what }));
             assert_eq!(layout.parse(expected), None);

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Outcome, Plan, Todo, VERSIONED, held, held_of, today};
 use crate::archive::{self, archive_day};
 use crate::bucket::{Copied, Object, Refusal, Verdict};
-use crate::ingest::Context;
 use crate::key::Parts;
 use crate::ledger;
 use crate::retention::{self, Action, Held, Policy};
+use crate::site::Site;
 
 /// How many objects change their class at the same time.
 const COPIES_AT_ONCE: usize = 8;
@@ -23,14 +23,14 @@ const COPIES_AT_ONCE: usize = 8;
 /// # Errors
 /// Where nothing more can be done now; what was done is in `outcome`.
 pub async fn apply(
-    context: &Context,
+    site: &Site,
     policy: &Policy,
     plan: &Plan,
     outcome: &mut Outcome,
     stop: &CancellationToken,
     mut tell: impl FnMut(&Todo),
 ) -> anyhow::Result<()> {
-    archive::clear_spools(&context.config.state_dir);
+    archive::clear_spools(&site.config.state_dir);
     let mut refused = BTreeSet::new();
     for step in &plan.steps {
         if stop.is_cancelled() {
@@ -43,9 +43,9 @@ pub async fn apply(
         tell(step);
         let Todo { camera, date, .. } = step;
         let done = match step.action {
-            Action::Bundle => bundle(context, policy, camera, *date, outcome).await,
-            Action::Transition => transition(context, policy, camera, *date, outcome).await,
-            Action::Expire => expire(context, policy, plan.locks, camera, *date, outcome).await,
+            Action::Bundle => bundle(site, policy, camera, *date, outcome).await,
+            Action::Transition => transition(site, policy, camera, *date, outcome).await,
+            Action::Expire => expire(site, policy, plan.locks, camera, *date, outcome).await,
             Action::Leave => Ok(()),
         };
         match done {
@@ -69,14 +69,14 @@ pub fn verdict(error: &anyhow::Error) -> Option<Verdict> {
 }
 
 async fn bundle(
-    context: &Context,
+    site: &Site,
     policy: &Policy,
     camera: &str,
     date: NaiveDate,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let Some(archive) = &policy.archive else { return Ok(()) };
-    let made = archive_day(context, archive, camera, date).await?;
+    let made = archive_day(site, archive, camera, date).await?;
     if made.fetched.objects > 0 {
         tracing::warn!(
             camera,
@@ -105,38 +105,38 @@ async fn bundle(
 
 /// What is due now of a day's loose captures, as they are now.
 async fn due(
-    context: &Context,
+    site: &Site,
     policy: &Policy,
     action: Action,
     camera: &str,
     date: NaiveDate,
 ) -> anyhow::Result<Vec<Object>> {
-    let there = archive::list_day(context, camera, date).await?;
+    let there = archive::list_day(site, camera, date).await?;
     let parts = |object: &Object| Parts { camera: camera.to_owned(), date, file: object.key.clone() };
     let all: Vec<Held> = there.iter().map(|object| held(parts(object), object.clone())).collect();
-    let steps = retention::plan_day(&all, policy, today(context));
+    let steps = retention::plan_day(&all, policy, today(site));
     let keys: BTreeSet<String> =
         steps.into_iter().filter(|step| step.action == action).flat_map(|step| step.keys).collect();
     Ok(there.into_iter().filter(|object| keys.contains(&object.key)).collect())
 }
 
 async fn transition(
-    context: &Context,
+    site: &Site,
     policy: &Policy,
     camera: &str,
     date: NaiveDate,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let Some(transition) = &policy.transition else { return Ok(()) };
-    let objects = due(context, policy, Action::Transition, camera, date).await?;
+    let objects = due(site, policy, Action::Transition, camera, date).await?;
     // Where the bucket does not tell whether it keeps versions, its objects do.
     if let Some(first) = objects.first()
-        && context.bucket.head(&first.key).await?.is_some_and(|head| head.versioned)
+        && site.bucket.head(&first.key).await?.is_some_and(|head| head.versioned)
     {
         bail!("{VERSIONED}");
     }
     let copying = objects.into_iter().map(|Object { key, size, etag, .. }| async move {
-        let copied = context.bucket.copy(&key, size, &etag, &key, &transition.class).await;
+        let copied = site.bucket.copy(&key, size, &etag, &key, &transition.class).await;
         (key, copied)
     });
     let mut copying = futures_util::stream::iter(copying).buffer_unordered(COPIES_AT_ONCE);
@@ -154,31 +154,31 @@ async fn transition(
 }
 
 async fn expire(
-    context: &Context,
+    site: &Site,
     policy: &Policy,
     locks: bool,
     camera: &str,
     date: NaiveDate,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let loose = due(context, policy, Action::Expire, camera, date).await?;
+    let loose = due(site, policy, Action::Expire, camera, date).await?;
     let mut keys: Vec<String> = loose.into_iter().map(|object| object.key).collect();
-    let shelf = archive::shelf(context, camera, date).await?;
-    let bundles = held_of(context, policy, camera, date, &shelf, today(context)).await?;
-    let steps = retention::plan_day(&bundles, policy, today(context));
+    let shelf = archive::shelf(site, camera, date).await?;
+    let bundles = held_of(site, policy, camera, date, &shelf, today(site)).await?;
+    let steps = retention::plan_day(&bundles, policy, today(site));
     // A bundle before its index: an index alone is an intention that is taken back, a bundle alone would be a riddle.
     keys.extend(steps.into_iter().filter(|step| step.action == Action::Expire).flat_map(|step| step.keys));
-    let keys = if locks { unlocked(context, keys, outcome).await? } else { keys };
+    let keys = if locks { unlocked(site, keys, outcome).await? } else { keys };
     if keys.is_empty() {
         return Ok(());
     }
-    let removed_at = (context.clock)().wall.into();
+    let removed_at = (site.clock)().wall.into();
     let removed = keys.iter().map(|key| ledger::Removed { removed_at, key: key.clone(), bundle: None });
     let removed: Vec<ledger::Removed> = removed.collect();
-    ledger::append_removed(&context.ledger(), camera, date, &removed)
+    ledger::append_removed(&site.ledger(), camera, date, &removed)
         .context("failed to write ledger; nothing is deleted")?;
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let failed = context.bucket.delete_all(&keys).await?;
+    let failed = site.bucket.delete_all(&keys).await?;
     outcome.expired += (keys.len() - failed.len()) as u64;
     outcome.failures.extend(failed.into_iter().map(|(key, why)| format!("{key}: not deleted: {why}")));
     tracing::info!(camera, "{} objects of {camera} {date} expired", keys.len());
@@ -186,11 +186,11 @@ async fn expire(
 }
 
 /// Those that no lock holds.
-async fn unlocked(context: &Context, keys: Vec<String>, outcome: &mut Outcome) -> anyhow::Result<Vec<String>> {
-    let now = DateTime::<Utc>::from((context.clock)().wall);
+async fn unlocked(site: &Site, keys: Vec<String>, outcome: &mut Outcome) -> anyhow::Result<Vec<String>> {
+    let now = DateTime::<Utc>::from((site.clock)().wall);
     let mut free = Vec::new();
     for key in keys {
-        let Some(head) = context.bucket.head(&key).await? else { continue };
+        let Some(head) = site.bucket.head(&key).await? else { continue };
         match head.locked_until {
             Some(until) if until > now => {
                 outcome.failures.push(format!("{key}: a lock holds it until {}", until.date_naive()));

@@ -10,7 +10,7 @@ use chrono::{DateTime, Datelike, TimeDelta, TimeZone, Utc};
 use croner::Cron;
 use serde::{Deserialize, Serialize};
 
-use crate::queue::backoff;
+use crate::clock::backoff;
 use crate::status;
 
 /// The file's name below the folder of state.

@@ -7,8 +7,8 @@ use chrono::NaiveDate;
 use super::{Finding, What};
 use crate::archive::Index;
 use crate::bucket::{Head, Object};
-use crate::config::ArchiveFormat;
-use crate::key::Part;
+use crate::key::ArchiveFormat;
+use crate::key::BundleId;
 use crate::ledger::{Bundled, Entry, Line};
 
 /// All that is known of a camera-day.
@@ -67,7 +67,7 @@ pub enum Since {
 #[derive(Debug, Clone)]
 pub struct Shelved {
     /// Which.
-    pub part: Part,
+    pub part: BundleId,
     /// The bundle.
     pub bundle: Option<(Object, ArchiveFormat)>,
     /// The key of the index, whether it is there or not.
@@ -391,8 +391,8 @@ mod tests {
         Object { key: key.to_owned(), size: 7, storage_class, etag, stored_at: DateTime::UNIX_EPOCH }
     }
 
-    fn part() -> Part {
-        Part { camera: "CAM".into(), date: NaiveDate::default(), part: 1 }
+    fn part() -> BundleId {
+        BundleId { camera: "CAM".into(), date: NaiveDate::default(), part: 1 }
     }
 
     fn index(members: &[&str]) -> Reading {

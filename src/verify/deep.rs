@@ -6,7 +6,7 @@ use super::compare::{Judged, Reading, Seen, finding};
 use super::look::AT_ONCE;
 use super::{Finding, What};
 use crate::bucket::{Refusal, Restore};
-use crate::ingest::Context;
+use crate::site::Site;
 
 /// An object whose SHA-256 is known.
 struct Wanted<'a> {
@@ -30,9 +30,9 @@ enum Shown {
 ///
 /// # Errors
 /// Where the bucket refuses.
-pub(super) async fn look_closer(context: &Context, seen: &Seen, judged: &mut Judged) -> anyhow::Result<u64> {
+pub(super) async fn look_closer(site: &Site, seen: &Seen, judged: &mut Judged) -> anyhow::Result<u64> {
     let wanted = wanted(seen, judged);
-    let looks = wanted.iter().map(|wanted| async move { (wanted, show(context, wanted).await) });
+    let looks = wanted.iter().map(|wanted| async move { (wanted, show(site, wanted).await) });
     let mut looks = futures_util::stream::iter(looks).buffer_unordered(AT_ONCE);
     let mut downloaded = 0;
     while let Some((wanted, shown)) = looks.next().await {
@@ -71,8 +71,8 @@ fn wanted<'a>(seen: &'a Seen, judged: &Judged) -> Vec<Wanted<'a>> {
     loose.chain(bundles).collect()
 }
 
-async fn show(context: &Context, wanted: &Wanted<'_>) -> Result<(Shown, u64), Refusal> {
-    let Some(head) = context.bucket.head(wanted.key).await? else { return Ok((Shown::Gone, 0)) };
+async fn show(site: &Site, wanted: &Wanted<'_>) -> Result<(Shown, u64), Refusal> {
+    let Some(head) = site.bucket.head(wanted.key).await? else { return Ok((Shown::Gone, 0)) };
     if head.size != wanted.size {
         return Ok((Shown::Other(format!("it has {} bytes instead of {}", head.size, wanted.size)), 0));
     }
@@ -84,7 +84,7 @@ async fn show(context: &Context, wanted: &Wanted<'_>) -> Result<(Shown, u64), Re
         let class = &head.storage_class;
         return Ok((Shown::Unproven(format!("the store has no SHA-256 of it, and it lies in {class}")), 0));
     }
-    let got = context.bucket.get(wanted.key, None, &mut tokio::io::sink()).await?;
+    let got = site.bucket.get(wanted.key, None, &mut tokio::io::sink()).await?;
     Ok((compare_sha256(&got.sha256, wanted.sha256), got.size))
 }
 

@@ -9,26 +9,26 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::compare::{Known, Reading, Seen, Shelved, Since, compare_bundle, settle};
 use crate::archive::{self, Held, Index, Shelf};
 use crate::bucket::{Object, Refusal};
-use crate::config::ArchiveFormat;
-use crate::ingest::Context;
-use crate::key::{Part, What};
+use crate::key::ArchiveFormat;
+use crate::key::{ArchiveObject, BundleId};
 use crate::ledger;
+use crate::site::Site;
 
 /// Requests at the same time.
 pub(super) const AT_ONCE: usize = 8;
 
 /// The days on which a camera has loose objects.
-pub(super) async fn loose_days(context: &Context, camera: &str) -> anyhow::Result<Vec<NaiveDate>> {
-    let (prefix, by_folder) = (context.layout.camera_prefix(camera), context.layout.has_date_folders());
+pub(super) async fn loose_days(site: &Site, camera: &str) -> anyhow::Result<Vec<NaiveDate>> {
+    let (prefix, by_folder) = (site.layout.camera_prefix(camera), site.layout.has_date_folders());
     let (mut dates, mut from) = (Vec::new(), None);
     loop {
-        let page = context.bucket.list(&prefix, by_folder, from).await.with_context(|| context.bucket.describe())?;
+        let page = site.bucket.list(&prefix, by_folder, from).await.with_context(|| site.bucket.describe())?;
         if by_folder {
             // A stranger's folder may look like a date; a capture in it would have to parse as one.
-            let parsed = page.folders.iter().filter_map(|folder| context.layout.parse(&format!("{folder}file")));
+            let parsed = page.folders.iter().filter_map(|folder| site.layout.parse(&format!("{folder}file")));
             dates.extend(parsed.map(|parts| parts.date));
         } else {
-            dates.extend(page.objects.iter().filter_map(|object| Some(context.layout.parse(&object.key)?.date)));
+            dates.extend(page.objects.iter().filter_map(|object| Some(site.layout.parse(&object.key)?.date)));
             dates.sort_unstable();
             dates.dedup();
         }
@@ -40,32 +40,27 @@ pub(super) async fn loose_days(context: &Context, camera: &str) -> anyhow::Resul
 }
 
 /// Looks at a day; the order is the promise, see the module above.
-pub(super) async fn look(
-    context: &Context,
-    camera: &str,
-    date: NaiveDate,
-    shelf: Option<Shelf>,
-) -> anyhow::Result<Seen> {
-    let before = read_ledger(context, camera, date)?;
-    let mut loose = archive::list_day(context, camera, date).await?;
-    loose.extend(strays(context, camera, date, &before).await?);
+pub(super) async fn look(site: &Site, camera: &str, date: NaiveDate, shelf: Option<Shelf>) -> anyhow::Result<Seen> {
+    let before = read_ledger(site, camera, date)?;
+    let mut loose = archive::list_day(site, camera, date).await?;
+    loose.extend(strays(site, camera, date, &before).await?);
     let shelf = match shelf {
         Some(shelf) => shelf,
-        None => archive::shelf(context, camera, date).await?,
+        None => archive::shelf(site, camera, date).await?,
     };
-    let mut known = read_ledger(context, camera, date)?;
+    let mut known = read_ledger(site, camera, date)?;
     for (key, record) in &mut known.records {
         record.fresh = !before.records.contains_key(key);
     }
     let mut parts = Vec::with_capacity(shelf.parts.len());
     for (part, held) in shelf.parts {
-        parts.push(shelved(context, part, held, &known).await?);
+        parts.push(shelved(site, part, held, &known).await?);
     }
     Ok(Seen { camera: camera.to_owned(), date, known, loose, parts })
 }
 
-fn read_ledger(context: &Context, camera: &str, date: NaiveDate) -> anyhow::Result<Known> {
-    let folder = context.ledger();
+fn read_ledger(site: &Site, camera: &str, date: NaiveDate) -> anyhow::Result<Known> {
+    let folder = site.ledger();
     let path = ledger::path(&folder, camera, date);
     let mut known = match ledger::history(&path) {
         Ok(lines) => Known::read(lines),
@@ -80,14 +75,14 @@ fn read_ledger(context: &Context, camera: &str, date: NaiveDate) -> anyhow::Resu
 }
 
 /// What was stored under a key that the layout of today does not give.
-async fn strays(context: &Context, camera: &str, date: NaiveDate, known: &Known) -> anyhow::Result<Vec<Object>> {
+async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &Known) -> anyhow::Result<Vec<Object>> {
     let is_stray = |key: &&String| {
-        context.layout.parse(key).is_none_or(|parts| parts.camera != camera || parts.date != date)
+        site.layout.parse(key).is_none_or(|parts| parts.camera != camera || parts.date != date)
             && known.records[*key].since == Since::Nothing
     };
     let keys = known.records.keys().filter(is_stray);
     let heads = futures_util::stream::iter(keys.map(|key| async move {
-        let head = context.bucket.head(key).await?;
+        let head = site.bucket.head(key).await?;
         Ok::<_, Refusal>(head.map(|head| Object {
             key: key.clone(),
             size: head.size,
@@ -100,16 +95,15 @@ async fn strays(context: &Context, camera: &str, date: NaiveDate, known: &Known)
     Ok(found.into_iter().flatten().collect())
 }
 
-async fn shelved(context: &Context, part: Part, held: Held, known: &Known) -> anyhow::Result<Shelved> {
+async fn shelved(site: &Site, part: BundleId, held: Held, known: &Known) -> anyhow::Result<Shelved> {
     let Held { bundle, index } = held;
-    let index_key = context.layout.archive_key(&part, What::Index);
-    let index =
-        if index.is_some() { read_index(context, &part, bundle.as_ref(), known).await? } else { Reading::Absent };
+    let index_key = site.layout.archive_key(&part, ArchiveObject::Index);
+    let index = if index.is_some() { read_index(site, &part, bundle.as_ref(), known).await? } else { Reading::Absent };
     let mut altered = None;
     if let (Some((object, _)), Reading::Read(index)) = (&bundle, &index) {
         altered = match compare_bundle(object, index) {
             Ok(Some(())) => None,
-            Ok(None) => match context.bucket.head(&object.key).await? {
+            Ok(None) => match site.bucket.head(&object.key).await? {
                 Some(answer) => settle(&answer, index).err(),
                 None => Some("it was deleted just now".to_owned()),
             },
@@ -117,19 +111,19 @@ async fn shelved(context: &Context, part: Part, held: Held, known: &Known) -> an
         };
     }
     let foreign = match (&bundle, &index) {
-        (Some((object, format)), Reading::Absent) => is_foreign(context, &part, object, *format, known).await?,
+        (Some((object, format)), Reading::Absent) => is_foreign(site, &part, object, *format, known).await?,
         _ => false,
     };
     Ok(Shelved { part, bundle, index_key, index, altered, foreign })
 }
 
 async fn read_index(
-    context: &Context,
-    part: &Part,
+    site: &Site,
+    part: &BundleId,
     bundle: Option<&(Object, ArchiveFormat)>,
     known: &Known,
 ) -> anyhow::Result<Reading> {
-    let index = match archive::load_index(context, part).await {
+    let index = match archive::load_index(site, part).await {
         Ok(index) => index,
         Err(error) => match error.downcast_ref::<Refusal>().map(|refusal| refusal.code.as_deref()) {
             Some(Some("NoSuchKey")) => return Ok(Reading::Absent),
@@ -154,8 +148,8 @@ fn fits(index: &Index, bundle: Option<&(Object, ArchiveFormat)>, known: &Known) 
 
 /// Whether the scripts that came before made a bundle that has no index: they wrote `DATE.tar.gz`, and no SHA-256.
 async fn is_foreign(
-    context: &Context,
-    part: &Part,
+    site: &Site,
+    part: &BundleId,
     object: &Object,
     format: ArchiveFormat,
     known: &Known,
@@ -172,5 +166,5 @@ async fn is_foreign(
     if object.etag.contains('-') {
         return Ok(true);
     }
-    Ok(context.bucket.head(&object.key).await?.is_none_or(|head| head.sha256.is_none()))
+    Ok(site.bucket.head(&object.key).await?.is_none_or(|head| head.sha256.is_none()))
 }

@@ -5,8 +5,8 @@ use anyhow::{Context as _, bail};
 use super::compare::{Known, Reading, Shelved};
 use crate::archive;
 use crate::bucket::{Object, Restore};
-use crate::config::ArchiveFormat;
-use crate::ingest::Context;
+use crate::key::ArchiveFormat;
+use crate::site::Site;
 
 /// The bundle whose index is to be made again, if one is.
 pub(super) fn wanted(shelved: &Shelved) -> Option<(Object, ArchiveFormat)> {
@@ -20,13 +20,13 @@ pub(super) fn wanted(shelved: &Shelved) -> Option<(Object, ArchiveFormat)> {
 /// # Errors
 /// Where the bundle cannot be read or is not whole, with what to do; nothing is then changed.
 pub(super) async fn rebuild(
-    context: &Context,
+    site: &Site,
     shelved: &Shelved,
     (bundle, format): &(Object, ArchiveFormat),
     known: &Known,
 ) -> anyhow::Result<u64> {
     let (part, key) = (&shelved.part, &bundle.key);
-    let head = context.bucket.head(key).await?.with_context(|| format!("{key} is not there any more"))?;
+    let head = site.bucket.head(key).await?.with_context(|| format!("{key} is not there any more"))?;
     match head.restore {
         Restore::Warm | Restore::Done(_) => {}
         Restore::Cold => bail!(
@@ -37,11 +37,11 @@ pub(super) async fn rebuild(
         ),
         Restore::Ongoing => bail!("the bundle is being restored: this again once it is there"),
     }
-    let folder = archive::spool(&context.config.state_dir)?;
+    let folder = archive::spool(&site.config.state_dir)?;
     let (path, members) = (folder.path().join("bundle"), folder.path().join("members"));
     std::fs::create_dir(&members).context("failed to make a folder to unpack into")?;
     let mut file = tokio::fs::File::create(&path).await.context("failed to make a file to download into")?;
-    let got = context.bucket.get(key, None, &mut file).await?;
+    let got = site.bucket.get(key, None, &mut file).await?;
     let confirmed = known.bundles.get(key).map(|confirmed| &confirmed.sha256);
     if got.expected.iter().chain(confirmed).any(|expected| *expected != got.sha256) {
         bail!("{key} is not the bundle that was stored: it was altered, and nothing is made of it");
@@ -51,11 +51,11 @@ pub(super) async fn rebuild(
         tokio::task::spawn_blocking(move || archive::rebuild_index(&of, &bundle_key, format, &path, &members));
     let index = rebuilt.await.context("unpacking panicked")?.with_context(|| format!("{key} is damaged as well"))?;
     if matches!(shelved.index, Reading::Damaged(_)) {
-        let failed = context.bucket.delete_all(&[&shelved.index_key]).await?;
+        let failed = site.bucket.delete_all(&[&shelved.index_key]).await?;
         if let Some((key, why)) = failed.first() {
             bail!("failed to delete {key}: {why}");
         }
     }
-    archive::store_index(context, &index).await?;
+    archive::store_index(site, &index).await?;
     Ok(got.size)
 }

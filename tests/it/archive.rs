@@ -6,8 +6,8 @@ use chrono::NaiveDate;
 use hk_aws::archive::{self, Index, Made, archive_day};
 use hk_aws::bucket::{Credentials, Pace, Verdict};
 use hk_aws::config::Archive;
-use hk_aws::ingest::Context;
 use hk_aws::rotate::verdict;
+use hk_aws::site;
 use hk_aws::{daemon, ledger};
 
 use crate::support::s3::{ACCESS_KEY, Fault, MemoryS3, SECRET_KEY};
@@ -35,9 +35,9 @@ fn content(number: u32) -> Vec<u8> {
     bytes(u64::from(number), 1000 + number as usize)
 }
 
-async fn context(site: &Site) -> Context {
+async fn context(site: &Site) -> site::Site {
     let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
-    Context::new(site.config().into(), Some(credentials), Pace::new(daemon::now), daemon::now).await
+    site::Site::new(site.config().into(), Some(credentials), Pace::new(daemon::now), daemon::now).await
 }
 
 async fn bundle(site: &Site, archive: &Archive) -> anyhow::Result<Made> {

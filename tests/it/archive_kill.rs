@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use chrono::{Days, NaiveDate, Utc};
 use hk_aws::archive::{Index, bundle};
 use hk_aws::bucket::{MULTIPART_FROM, PROBE};
-use hk_aws::config::ArchiveFormat;
+use hk_aws::key::ArchiveFormat;
 use hk_aws::ledger;
 use tempfile::TempDir;
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use hk_aws::archive::{Made, archive_day};
 use hk_aws::bucket::{Credentials, Pace};
-use hk_aws::config::{Archive, ArchiveFormat, Config};
-use hk_aws::ingest::Context;
+use hk_aws::config::{Archive, Config};
+use hk_aws::key::ArchiveFormat;
+use hk_aws::site;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -79,12 +80,12 @@ impl Site {
     }
 
     /// The library's view of this site.
-    async fn context(&self) -> Context {
+    async fn context(&self) -> site::Site {
         let config = Config::load(&self.path("config.yaml")).unwrap();
         std::fs::create_dir_all(&config.state_dir).unwrap();
         let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
         let now = hk_aws::daemon::now;
-        Context::new(Arc::new(config), Some(credentials), Pace::new(now), now).await
+        site::Site::new(Arc::new(config), Some(credentials), Pace::new(now), now).await
     }
 
     /// Bundles a camera-day.

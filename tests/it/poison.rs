@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use hk_aws::bucket::Credentials;
+use hk_aws::clock::Now;
 use hk_aws::daemon;
-use hk_aws::ingest::{Context, Ingest, Report};
-use hk_aws::queue::Now;
+use hk_aws::ingest::{Ingest, Report};
+use hk_aws::site;
 use hk_aws::status::State;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -130,7 +131,7 @@ fn unsound_clock() -> Now {
 async fn i3_a_file_whose_upload_panics_is_set_aside_and_the_others_go_on() {
     let site = Site::new(NONE).await;
     let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
-    let context = Context::new(
+    let context = site::Site::new(
         Arc::new(site.config()),
         Some(credentials),
         hk_aws::bucket::Pace::new(unsound_clock),
@@ -142,7 +143,7 @@ async fn i3_a_file_whose_upload_panics_is_set_aside_and_the_others_go_on() {
     let (_commands, received) = mpsc::channel(1);
     let (snapshot, mut snapshots) = watch::channel(ingest.first_snapshot());
     let stop = CancellationToken::new();
-    let report = Report { snapshot, beat: Box::new(|_| {}), context: watch::Sender::new(context) };
+    let report = Report { snapshot, beat: Box::new(|_| {}), site: watch::Sender::new(context) };
     let running = tokio::spawn(ingest.run(received, report, stop.clone(), DEADLINE));
     LOOP.set(running.id()).unwrap();
     SOUND.store(false, Ordering::Relaxed);

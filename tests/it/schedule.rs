@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hk_aws::bucket::{Credentials, Pace};
+use hk_aws::clock::Now;
 use hk_aws::daemon;
-use hk_aws::ingest::{Context, Ingest};
-use hk_aws::queue::Now;
+use hk_aws::ingest::Ingest;
 use hk_aws::schedule::{self, End, Ended, FILE, ROTATE, Record, Records, Runner};
+use hk_aws::site;
 use hk_aws::status::{Job, Jobs, Snapshot, State};
 use rustix::process::Signal;
 use tokio::sync::watch;
@@ -64,16 +65,16 @@ struct Bench {
     acts: Arc<Mutex<VecDeque<Act>>>,
     /// The schedule by which each run was made.
     runs: Arc<Mutex<Vec<String>>>,
-    contexts: watch::Sender<Arc<Context>>,
+    contexts: watch::Sender<Arc<site::Site>>,
     snapshots: watch::Sender<Snapshot>,
     jobs: watch::Receiver<Jobs>,
     stop: CancellationToken,
     running: JoinHandle<()>,
 }
 
-async fn context(site: &Site, settings: Settings) -> Arc<Context> {
+async fn context(site: &Site, settings: Settings) -> Arc<site::Site> {
     let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
-    Arc::new(Context::new(Arc::new(site.config_of(settings)), Some(credentials), Pace::new(clock), clock).await)
+    Arc::new(site::Site::new(Arc::new(site.config_of(settings)), Some(credentials), Pace::new(clock), clock).await)
 }
 
 impl Bench {
@@ -84,11 +85,11 @@ impl Bench {
         let (snapshots, _) = watch::channel(Snapshot { state: State::Ok, ..first });
         let (contexts, current) = watch::channel(context);
         let (told, jobs) = watch::channel(Jobs::new());
-        let runner = Runner { contexts: current, snapshots: snapshots.subscribe(), jobs: told };
+        let runner = Runner { sites: current, snapshots: snapshots.subscribe(), jobs: told };
         let acts = Arc::new(Mutex::new(acts.into_iter().collect::<VecDeque<_>>()));
         let runs = Arc::<Mutex<Vec<String>>>::default();
         let (script, made) = (Arc::clone(&acts), Arc::clone(&runs));
-        let job = move |context: Arc<Context>, stop: CancellationToken| {
+        let job = move |context: Arc<site::Site>, stop: CancellationToken| {
             let act = script.lock().unwrap().pop_front().unwrap_or(Act::End(Ended::Done("done".to_owned())));
             made.lock().unwrap().push(context.config.rotate.schedule.as_str().to_owned());
             async move {
@@ -383,7 +384,7 @@ async fn the_daemon_stops_in_time_in_the_midst_of_a_run() {
     let mut site = Site::new(NEW_YEAR).await;
     remember(&site.path("state"), 800);
     // Another command is at work, and the job waits for it.
-    let lock = daemon::lock_commands(&site.path("run")).unwrap();
+    let lock = hk_aws::lock::command(&site.path("run")).unwrap();
     site.start().await;
     site.wait_for_status("the run", |status| rotate(status).running_since.is_some()).await;
     let began = Instant::now();

@@ -22,9 +22,9 @@ use super::{
 };
 use crate::archive::{self, Index, Member};
 use crate::bucket::{Object, Refusal, Restore, is_cold};
-use crate::config::ArchiveFormat;
 use crate::disk::Room;
-use crate::ingest::Context;
+use crate::key::ArchiveFormat;
+use crate::site::Site;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Get {
@@ -105,10 +105,10 @@ struct Cold {
 }
 
 impl Get {
-    pub(in crate::cli) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
+    pub(in crate::cli) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let Day { camera, date } = &self.day;
         let order = Order { camera, date: *date, files: &self.files, to: &self.to };
-        let tally = fetch(out, context, order).await?;
+        let tally = fetch(out, site, order).await?;
         if tally.already > 0 {
             let are = if tally.already == 1 { "is" } else { "are" };
             out.remark(format_args!("{} {are} there already", captures(tally.already)));
@@ -122,9 +122,9 @@ impl Get {
 ///
 /// # Errors
 /// Where nothing can be done; the failure of one capture is said and counted.
-pub(in crate::cli) async fn fetch(out: &Out, context: &Context, order: Order<'_>) -> anyhow::Result<Tally> {
+pub(in crate::cli) async fn fetch(out: &Out, site: &Site, order: Order<'_>) -> anyhow::Result<Tally> {
     let Order { camera, date, files, to } = order;
-    let mut held = look(context, order).await?;
+    let mut held = look(site, order).await?;
     let is = |file: &String, item: &Item| {
         let in_bundle = matches!(&item.source, Source::Member(_, member) if member.name == *file);
         *file == item.file || *file == item.key || in_bundle
@@ -146,7 +146,7 @@ pub(in crate::cli) async fn fetch(out: &Out, context: &Context, order: Order<'_>
         // All that is wanted lies elsewhere.
         held.unknown.clear();
     }
-    let mut work = Work { out, context, order, place: Place::new(to), tally: Tally::default(), cold: Cold::default() };
+    let mut work = Work { out, site, order, place: Place::new(to), tally: Tally::default(), cold: Cold::default() };
     let (wanted, bundles) = work.sort_out(held).await?;
     let unpacked = bundles.iter().map(|(object, _)| 2 * object.size);
     check_room(to, wanted.iter().map(|(item, _)| item.size).chain(unpacked).sum())?;
@@ -189,21 +189,21 @@ pub(in crate::cli) fn check_room(to: &Path, needed: u64) -> anyhow::Result<()> {
 }
 
 /// Finds out what there is of a day.
-async fn look(context: &Context, order: Order<'_>) -> anyhow::Result<Held> {
+async fn look(site: &Site, order: Order<'_>) -> anyhow::Result<Held> {
     let Order { camera, date, .. } = order;
     let mut held = Held::default();
     let mut seen: HashSet<Identity> = HashSet::new();
-    for object in archive::list_day(context, camera, date).await? {
+    for object in archive::list_day(site, camera, date).await? {
         seen.insert((object.key.clone(), object.size, object.etag.clone()));
         held.items.push(Item {
             key: object.key.clone(),
-            file: file_of(context, &object.key),
+            file: file_of(site, &object.key),
             size: object.size,
             class: object.storage_class.clone(),
             source: Source::Object(object),
         });
     }
-    for Bundle { object, format, content } in open(context, archive::shelf(context, camera, date).await?).await {
+    for Bundle { object, format, content } in open(site, archive::shelf(site, camera, date).await?).await {
         match content {
             Content::Known(index) => {
                 let index = Arc::new(index);
@@ -212,7 +212,7 @@ async fn look(context: &Context, order: Order<'_>) -> anyhow::Result<Held> {
                     if seen.insert((note.key.clone(), note.size, note.etag.clone())) {
                         held.items.push(Item {
                             key: note.key.clone(),
-                            file: file_of(context, &note.key),
+                            file: file_of(site, &note.key),
                             size: note.size,
                             class: object.storage_class.clone(),
                             source: Source::Member(Arc::clone(&index), member.clone()),
@@ -234,14 +234,14 @@ async fn look(context: &Context, order: Order<'_>) -> anyhow::Result<Held> {
     Ok(held)
 }
 
-fn file_of(context: &Context, key: &str) -> String {
-    context.layout.parse(key).map_or_else(|| last_segment(key).to_owned(), |parts| parts.file)
+fn file_of(site: &Site, key: &str) -> String {
+    site.layout.parse(key).map_or_else(|| last_segment(key).to_owned(), |parts| parts.file)
 }
 
 /// An order at work.
 struct Work<'a> {
     out: &'a Out,
-    context: &'a Context,
+    site: &'a Site,
     order: Order<'a>,
     place: Place,
     tally: Tally,
@@ -276,9 +276,9 @@ impl Work<'_> {
                 (item, path)
             })
             .collect();
-        let context = self.context;
+        let site = self.site;
         let looked = futures_util::stream::iter(placed).map(|(item, path)| async move {
-            let there = is_there(context, &item, &path).await;
+            let there = is_there(site, &item, &path).await;
             (item, path, there)
         });
         let looked: Vec<_> = looked.buffered(AT_ONCE).collect().await;
@@ -321,7 +321,7 @@ impl Work<'_> {
 
     /// Whether a bundle cannot be read yet; what cannot be found out shows when it is read.
     async fn is_cold(&mut self, key: &str, class: &str) -> bool {
-        let Ok(Some(head)) = self.context.bucket.head(key).await else { return false };
+        let Ok(Some(head)) = self.site.bucket.head(key).await else { return false };
         let is_cold = matches!(head.restore, Restore::Cold | Restore::Ongoing);
         if is_cold {
             self.cold.under_way |= head.restore == Restore::Ongoing;
@@ -332,9 +332,9 @@ impl Work<'_> {
     }
 
     async fn download(&mut self, wanted: Vec<(Item, PathBuf)>, bar: &ProgressBar) -> anyhow::Result<()> {
-        let context = self.context;
+        let site = self.site;
         let downloads = futures_util::stream::iter(wanted).map(|(item, path)| async move {
-            let done = download(context, &item, &path).await;
+            let done = download(site, &item, &path).await;
             (item, path, done)
         });
         let mut downloads = std::pin::pin!(downloads.buffered(AT_ONCE));
@@ -372,9 +372,9 @@ impl Work<'_> {
             missing.retain(|file| !is_asked_for(file));
             let what = format_args!("{} has no index: it is unpacked whole", plain(&object.key)).to_string();
             bar.suspend(|| self.out.remark(what));
-            let prefix = self.context.layout.day_prefix(self.order.camera, self.order.date);
+            let prefix = self.site.layout.day_prefix(self.order.camera, self.order.date);
             let place = self.place.clone();
-            let whole = match unpack(self.context, &object, format, place, prefix, wanted).await {
+            let whole = match unpack(self.site, &object, format, place, prefix, wanted).await {
                 Ok(whole) => whole,
                 Err(error) => {
                     bar.suspend(|| self.fail(1, format_args!("{}: {error:#}", plain(&object.key))));
@@ -459,7 +459,7 @@ fn is_not_restored(error: &anyhow::Error) -> bool {
 }
 
 /// Whether a capture is there already; an error where another file is in its place.
-async fn is_there(context: &Context, item: &Item, path: &Path) -> anyhow::Result<bool> {
+async fn is_there(site: &Site, item: &Item, path: &Path) -> anyhow::Result<bool> {
     if path.symlink_metadata().is_err() {
         return Ok(false);
     }
@@ -471,7 +471,7 @@ async fn is_there(context: &Context, item: &Item, path: &Path) -> anyhow::Result
     let same = match &item.source {
         Source::Member(_, member) => member.note.sha256 == digests.sha256,
         Source::Object(object) => {
-            let head = context.bucket.head(&object.key).await?;
+            let head = site.bucket.head(&object.key).await?;
             // What others stored has no SHA-256; its `ETag` is the MD5 of what went up at once, or nothing like it.
             head.is_some_and(|head| head.is(&digests.sha256).unwrap_or(head.etag == digests.md5))
         }
@@ -480,15 +480,15 @@ async fn is_there(context: &Context, item: &Item, path: &Path) -> anyhow::Result
 }
 
 /// Downloads one capture, checks it, and only then gives it its name. A file that is there is never replaced.
-async fn download(context: &Context, item: &Item, target: &Path) -> anyhow::Result<()> {
+async fn download(site: &Site, item: &Item, target: &Path) -> anyhow::Result<()> {
     let folder = target.parent().context("no folder to download into")?;
     let part = place::begin(folder)?;
     match &item.source {
         Source::Object(object) => {
             let mut file = tokio::fs::File::from_std(part.reopen()?);
-            context.bucket.get(&object.key, None, &mut file).await?.hold_against(object.size)?;
+            site.bucket.get(&object.key, None, &mut file).await?.hold_against(object.size)?;
         }
-        Source::Member(index, member) => archive::fetch_member(context, index, member, part.reopen()?).await?,
+        Source::Member(index, member) => archive::fetch_member(site, index, member, part.reopen()?).await?,
     }
     tokio::fs::File::from_std(part.reopen()?).sync_all().await?;
     place::keep(part, target)

@@ -13,8 +13,8 @@ use super::{
 use crate::archive::{self, Index, Member, Shelf};
 use crate::bucket::Object;
 use crate::capture;
-use crate::ingest::Context;
 use crate::key::{self, Parts, Variant};
+use crate::site::Site;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct List {
@@ -54,7 +54,7 @@ struct Holding {
 struct Listing<'a> {
     list: &'a List,
     out: &'a Out,
-    context: &'a Context,
+    site: &'a Site,
     /// The archive, of which only the days that are wanted.
     shelves: BTreeMap<NaiveDate, Shelf>,
     loose: BTreeMap<NaiveDate, Vec<(Holding, String)>>,
@@ -64,21 +64,21 @@ struct Listing<'a> {
 }
 
 impl List {
-    pub(in crate::cli) async fn run(self, out: &Out, context: &Context) -> anyhow::Result<()> {
+    pub(in crate::cli) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let mut shelves = match self.date {
-            Some(date) => BTreeMap::from([(date, archive::shelf(context, &self.camera, date).await?)]),
-            None => archive::shelves(context, &self.camera).await?,
+            Some(date) => BTreeMap::from([(date, archive::shelf(site, &self.camera, date).await?)]),
+            None => archive::shelves(site, &self.camera).await?,
         };
         shelves.retain(|date, shelf| self.wants_day(*date) && has_bundle(shelf));
         let prefix = match self.date {
-            Some(date) => context.layout.day_prefix(&self.camera, date),
-            None => context.layout.camera_prefix(&self.camera),
+            Some(date) => site.layout.day_prefix(&self.camera, date),
+            None => site.layout.camera_prefix(&self.camera),
         };
-        let mut captures = Captures::below(context, prefix);
+        let mut captures = Captures::below(site, prefix);
         let mut listing = Listing {
             list: &self,
             out,
-            context,
+            site,
             shelves,
             loose: BTreeMap::new(),
             shown: 0,
@@ -115,11 +115,11 @@ impl Listing<'_> {
     /// Takes a loose capture.
     async fn see(&mut self, parts: Parts, object: Object) -> anyhow::Result<()> {
         // Keys come day by day: no more than a day is held, however many years the bucket has.
-        if self.context.layout.has_date_folders() {
+        if self.site.layout.has_date_folders() {
             self.print_days(Some(parts.date)).await?;
         }
         let etag = object.etag.clone();
-        let holding = loose(self.context, parts, object);
+        let holding = loose(self.site, parts, object);
         // Whatever is wanted of it, it stands for what a bundle has of it.
         if self.shelves.contains_key(&holding.date) && holding.camera == self.list.camera || self.list.wants(&holding) {
             self.loose.entry(holding.date).or_default().push((holding, etag));
@@ -149,13 +149,13 @@ impl Listing<'_> {
         let identity = |(holding, etag): &(Holding, String)| (holding.key.clone(), holding.size, etag.clone());
         let mut seen: HashSet<Identity> = loose.iter().map(identity).collect();
         let mut found: Vec<Holding> = loose.into_iter().map(|(holding, _)| holding).collect();
-        for Bundle { object, content, .. } in open(self.context, archived).await {
+        for Bundle { object, content, .. } in open(self.site, archived).await {
             match content {
                 Content::Known(index) => {
                     let Index { part, members, .. } = index;
                     for member in members {
                         if seen.insert((member.note.key.clone(), member.note.size, member.note.etag.clone())) {
-                            found.push(bundled(self.context, &part.camera, date, member, &object));
+                            found.push(bundled(self.site, &part.camera, date, member, &object));
                         }
                     }
                 }
@@ -222,8 +222,8 @@ fn is_partial(key: &str) -> bool {
     matches!(key::read_variant(key), Some((_, Variant::Partial)))
 }
 
-fn loose(context: &Context, parts: Parts, object: Object) -> Holding {
-    let named = capture::read_stored(&parts.camera, &parts.file, &context.config);
+fn loose(site: &Site, parts: Parts, object: Object) -> Holding {
+    let named = capture::read_stored(&parts.camera, &parts.file, &site.config);
     Holding {
         partial: is_partial(&object.key),
         key: object.key,
@@ -238,9 +238,9 @@ fn loose(context: &Context, parts: Parts, object: Object) -> Holding {
     }
 }
 
-fn bundled(context: &Context, camera: &str, date: NaiveDate, member: Member, bundle: &Object) -> Holding {
+fn bundled(site: &Site, camera: &str, date: NaiveDate, member: Member, bundle: &Object) -> Holding {
     let key = member.note.key;
-    let file = context.layout.parse(&key).map_or_else(|| last_segment(&key).to_owned(), |parts| parts.file);
+    let file = site.layout.parse(&key).map_or_else(|| last_segment(&key).to_owned(), |parts| parts.file);
     Holding {
         partial: is_partial(&key),
         key,

@@ -10,8 +10,8 @@ use super::last_segment;
 use super::place::{self, Place, Placed};
 use crate::archive::bundle::{self, Found};
 use crate::bucket::Object;
-use crate::config::ArchiveFormat;
-use crate::ingest::Context;
+use crate::key::ArchiveFormat;
+use crate::site::Site;
 
 /// A member that was asked for.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) struct Whole {
 ///
 /// `prefix` stands before the names of members that do not tell their key.
 pub(super) async fn unpack(
-    context: &Context,
+    site: &Site,
     object: &Object,
     format: ArchiveFormat,
     place: Place,
@@ -50,7 +50,7 @@ pub(super) async fn unpack(
 ) -> anyhow::Result<Whole> {
     let spool = place::begin(place.folder())?;
     let mut file = tokio::fs::File::from_std(spool.reopen()?);
-    context.bucket.get(&object.key, None, &mut file).await?.hold_against(object.size)?;
+    site.bucket.get(&object.key, None, &mut file).await?.hold_against(object.size)?;
     drop(file);
     let unpacking = tokio::task::spawn_blocking(move || -> io::Result<Whole> {
         let tar = bundle::unpack(format, BufReader::new(File::open(spool.path())?))?;

@@ -2,7 +2,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::ArchiveFormat;
+use crate::key::ArchiveFormat;
 
 const CLASSES: [&str; 6] = ["STANDARD", "STANDARD_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE", "COLD-STORE"];
 

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use hk_aws::config::{Archive, ArchiveFormat};
+use hk_aws::config::Archive;
+use hk_aws::key::ArchiveFormat;
 use serde_json::{Value, json};
 
 use super::{Said, Site, archive, names, run};

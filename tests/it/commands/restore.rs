@@ -2,7 +2,8 @@
 
 use std::process::Stdio;
 
-use hk_aws::config::{Archive, ArchiveFormat};
+use hk_aws::config::Archive;
+use hk_aws::key::ArchiveFormat;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 

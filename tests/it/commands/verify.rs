@@ -3,7 +3,8 @@
 use aws_smithy_types::base64;
 use chrono::NaiveDate;
 use hk_aws::archive::{Made, archive_day};
-use hk_aws::config::{Archive, ArchiveFormat};
+use hk_aws::config::Archive;
+use hk_aws::key::ArchiveFormat;
 use hk_aws::ledger::{self, Removed};
 use md5::Md5;
 use serde_json::Value;

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hk_aws::bucket::{Credentials, Pace};
+use hk_aws::clock::Now;
 use hk_aws::config::Config;
-use hk_aws::ingest::{Command, Context, Ingest, Report};
-use hk_aws::queue::Now;
+use hk_aws::ingest::{Command, Ingest, Report};
+use hk_aws::site;
 use hk_aws::status::Snapshot;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -83,7 +84,7 @@ impl Clocked {
                 let context = context(config).await;
                 let ingest = Ingest::new(Arc::clone(&context));
                 let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
-                let report = Report { snapshot, beat: Box::new(|_| {}), context: watch::Sender::new(context) };
+                let report = Report { snapshot, beat: Box::new(|_| {}), site: watch::Sender::new(context) };
                 (tokio::spawn(ingest.run(received, report, told, DRAIN)), snapshots)
             })
             .await
@@ -129,7 +130,7 @@ impl Drop for Clocked {
     }
 }
 
-async fn context(config: Config) -> Arc<Context> {
+async fn context(config: Config) -> Arc<site::Site> {
     let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
-    Arc::new(Context::new(Arc::new(config), Some(credentials), Pace::new(now), now).await)
+    Arc::new(site::Site::new(Arc::new(config), Some(credentials), Pace::new(now), now).await)
 }

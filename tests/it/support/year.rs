@@ -19,11 +19,11 @@ use aws_smithy_types::base64;
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use hk_aws::archive::{Index, bundle, fetch_member, load_index, shelves};
 use hk_aws::bucket::{Credentials, Pace};
+use hk_aws::clock::Now;
 use hk_aws::config::Config;
-use hk_aws::ingest::Context;
-use hk_aws::queue::Now;
 use hk_aws::retention::Policy;
 use hk_aws::retention::prices::{self, Request, STANDARD};
+use hk_aws::site;
 use hk_aws::{ledger, rotate};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -138,7 +138,7 @@ impl Year {
         let config = config.map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let policy = Policy::of(&config);
         let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "year");
-        let context = Context::new(Arc::new(config), Some(credentials), Pace::new(now), now).await;
+        let context = site::Site::new(Arc::new(config), Some(credentials), Pace::new(now), now).await;
         let mut bill = Bill::default();
         let mut seen = 0;
         for day in 0..self.days {
@@ -167,7 +167,7 @@ impl Year {
     }
 
     /// Leaves behind what the daemon leaves of one day: objects, local copies, lines of the ledger.
-    fn capture(&self, s3: &MemoryS3, context: &Context, day: u32, bill: &mut Bill) -> anyhow::Result<()> {
+    fn capture(&self, s3: &MemoryS3, context: &site::Site, day: u32, bill: &mut Bill) -> anyhow::Result<()> {
         let date = Self::first_day() + Days::new(day.into());
         for camera in 0..self.cameras {
             let name = Self::camera(camera);
@@ -207,7 +207,13 @@ impl Year {
     }
 
     /// Finds every day of it, and brings every capture back that did not expire.
-    async fn look_back(&self, s3: &MemoryS3, context: &Context, folder: &Path, bill: &mut Bill) -> anyhow::Result<()> {
+    async fn look_back(
+        &self,
+        s3: &MemoryS3,
+        context: &site::Site,
+        folder: &Path,
+        bill: &mut Bill,
+    ) -> anyhow::Result<()> {
         // The last rotation was in the night after the last day.
         let today = u64::from(self.days);
         for camera in 0..self.cameras {
@@ -251,7 +257,7 @@ impl Year {
     async fn open(
         &self,
         s3: &MemoryS3,
-        context: &Context,
+        context: &site::Site,
         folder: &Path,
         index: &Index,
         bill: &mut Bill,
