@@ -27,7 +27,7 @@ use std::time::Duration;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
 
-use crate::bucket::MOST_COPIED;
+use crate::bucket::{MOST_COPIED, is_cold};
 use crate::config::{self, Config};
 
 pub use cost::{Cost, Requests};
@@ -54,12 +54,9 @@ const COLDER: [&[&str]; 7] = [
     &["DEEP_ARCHIVE"],
 ];
 
-/// Classes whose objects can be neither read nor copied without a restore.
-const UNREADABLE: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
-
 /// An object of the bucket as a listing tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct Candidate {
     /// Its key.
     pub key: String,
     /// Whose it is.
@@ -125,8 +122,9 @@ impl Policy {
 pub enum Action {
     /// Deleted for good.
     Expire,
-    /// Put into a bundle, confirmed there and deleted.
-    Bundle,
+    /// Put into a bundle, confirmed there and deleted; called "bundle" where people read it.
+    #[serde(rename = "bundle")]
+    Archive,
     /// Copied onto itself in a colder class.
     Transition,
     /// Nothing: it is due, but cannot or should not be touched. The warnings say why.
@@ -202,9 +200,9 @@ pub enum Doubt {
 ///
 /// # Errors
 /// Where the newest of them says that the clock is far off.
-pub fn plan(objects: &[Held], policy: &Policy, today: NaiveDate) -> Result<Vec<Step>, Doubt> {
+pub fn plan(objects: &[Candidate], policy: &Policy, today: NaiveDate) -> Result<Vec<Step>, Doubt> {
     believed(today, newest(objects))?;
-    let mut days: BTreeMap<(NaiveDate, &str), Vec<&Held>> = BTreeMap::new();
+    let mut days: BTreeMap<(NaiveDate, &str), Vec<&Candidate>> = BTreeMap::new();
     for object in objects {
         days.entry((object.date, &object.camera)).or_default().push(object);
     }
@@ -213,14 +211,14 @@ pub fn plan(objects: &[Held], policy: &Policy, today: NaiveDate) -> Result<Vec<S
 
 /// Decides what is due by `today`, which the caller has [`believed`], of all `objects` of one camera-day: at most one
 /// step for each action.
-pub fn plan_day(objects: &[Held], policy: &Policy, today: NaiveDate) -> Vec<Step> {
+pub fn plan_day(objects: &[Candidate], policy: &Policy, today: NaiveDate) -> Vec<Step> {
     steps(&objects.iter().collect::<Vec<_>>(), policy, today)
 }
 
-fn steps(objects: &[&Held], policy: &Policy, today: NaiveDate) -> Vec<Step> {
+fn steps(objects: &[&Candidate], policy: &Policy, today: NaiveDate) -> Vec<Step> {
     let Some(first) = objects.first() else { return Vec::new() };
     debug_assert!(objects.iter().all(|object| (&object.camera, object.date) == (&first.camera, first.date)));
-    let mut due: BTreeMap<Action, Vec<&Held>> = BTreeMap::new();
+    let mut due: BTreeMap<Action, Vec<&Candidate>> = BTreeMap::new();
     let mut left = Vec::new();
     for &object in objects {
         match fate(object, objects, policy, today) {
@@ -237,7 +235,7 @@ fn steps(objects: &[&Held], policy: &Policy, today: NaiveDate) -> Vec<Step> {
             objects.sort_by_key(|object| (action == Action::Expire && object.kind == Kind::Capture, &object.key));
             let (class, (cost, warnings)) = match (action, &policy.archive, &policy.transition) {
                 (Action::Expire, ..) => (None, cost::of_expiry(&objects, today)),
-                (Action::Bundle, Some(archive), _) => {
+                (Action::Archive, Some(archive), _) => {
                     let (cost, mut warnings) = cost::of_bundle(&objects, archive, today);
                     warnings.extend(policy.warnings());
                     (Some(archive.class.clone()), (cost, warnings))
@@ -271,8 +269,8 @@ pub fn believed(today: NaiveDate, newest: Option<NaiveDate>) -> Result<(), Doubt
 ///
 /// A capture of a date after it was stored has that from a camera's wrong clock; when it was stored counts all the same.
 /// An index proves nothing: it may be written years after the last capture.
-pub fn newest(objects: &[Held]) -> Option<NaiveDate> {
-    let proved = |object: &Held| {
+pub fn newest(objects: &[Candidate]) -> Option<NaiveDate> {
+    let proved = |object: &Candidate| {
         let stored = object.stored_at.date_naive();
         let plausible = stored.checked_add_days(ZONES).is_none_or(|latest| object.date <= latest);
         if plausible { stored.max(object.date) } else { stored }
@@ -286,7 +284,7 @@ enum Fate {
     Left(Why),
 }
 
-fn fate(object: &Held, day: &[&Held], policy: &Policy, today: NaiveDate) -> Fate {
+fn fate(object: &Candidate, day: &[&Candidate], policy: &Policy, today: NaiveDate) -> Fate {
     if object.kind == Kind::Index {
         let goes = goes_with_its_bundles(object, day, policy, today);
         return if goes { Fate::Due(Action::Expire) } else { Fate::NotDue };
@@ -296,7 +294,7 @@ fn fate(object: &Held, day: &[&Held], policy: &Policy, today: NaiveDate) -> Fate
     }
     let why = match (&policy.archive, &policy.transition) {
         (Some(archive), _) if object.kind == Kind::Capture && is_due(object.date, archive.after, today) => {
-            why_not_bundle(object).map_or(Ok(Action::Bundle), Err)
+            why_not_bundle(object).map_or(Ok(Action::Archive), Err)
         }
         (None, Some(transition))
             if object.class != transition.class && is_due(object.date, transition.after, today) =>
@@ -322,13 +320,13 @@ fn days(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(DAY.as_nanos())).unwrap_or(u64::MAX)
 }
 
-fn expires(object: &Held, policy: &Policy, today: NaiveDate) -> bool {
+fn expires(object: &Candidate, policy: &Policy, today: NaiveDate) -> bool {
     let since = object.date.max(object.stored_at.date_naive());
     policy.expire.is_some_and(|expire| is_due(since, expire.after, today))
 }
 
 /// An index without a bundle stays: its bundle may be on the way.
-fn goes_with_its_bundles(index: &Held, day: &[&Held], policy: &Policy, today: NaiveDate) -> bool {
+fn goes_with_its_bundles(index: &Candidate, day: &[&Candidate], policy: &Policy, today: NaiveDate) -> bool {
     let Some(stem) = index.key.strip_suffix(".index.json") else { return false };
     let is_its =
         |key: &str| key.strip_prefix(stem).is_some_and(|ending| ["", ".tar", ".tar.gz", ".tar.zst"].contains(&ending));
@@ -336,18 +334,18 @@ fn goes_with_its_bundles(index: &Held, day: &[&Held], policy: &Policy, today: Na
     bundles.peek().is_some() && bundles.all(|bundle| expires(bundle, policy, today))
 }
 
-fn why_not_bundle(object: &Held) -> Option<Why> {
-    if UNREADABLE.contains(&object.class.as_str()) {
+fn why_not_bundle(object: &Candidate) -> Option<Why> {
+    if is_cold(&object.class) {
         return Some(Why::Unreadable { class: object.class.clone() });
     }
     (object.size > LARGEST_MEMBER_BYTES).then_some(Why::TooLarge { most: LARGEST_MEMBER_BYTES })
 }
 
-fn why_not_transition(object: &Held, transition: &config::Transition) -> Option<Why> {
+fn why_not_transition(object: &Candidate, transition: &config::Transition) -> Option<Why> {
     if object.size < transition.min_size {
         return Some(Why::TooSmall { least: transition.min_size });
     }
-    if UNREADABLE.contains(&object.class.as_str()) {
+    if is_cold(&object.class) {
         return Some(Why::Unreadable { class: object.class.clone() });
     }
     (object.size > MOST_COPIED).then_some(Why::TooLarge { most: MOST_COPIED })
@@ -360,8 +358,8 @@ fn warmth(class: &str) -> Option<usize> {
 
 fn step(
     action: Action,
-    objects: &[&Held],
-    Held { camera, date, .. }: &Held,
+    objects: &[&Candidate],
+    Candidate { camera, date, .. }: &Candidate,
     class: Option<String>,
     cost: Cost,
     warnings: Vec<Warning>,

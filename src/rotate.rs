@@ -18,7 +18,7 @@ use crate::config::Access;
 use crate::kept::Given;
 use crate::key::Parts;
 use crate::lock;
-use crate::retention::{self, Action, Held, Kind, Oldest, Policy, Requests, Step, Summary};
+use crate::retention::{self, Action, Candidate, Kind, Oldest, Policy, Requests, Step, Summary};
 use crate::schedule::Ended;
 use crate::site::Site;
 
@@ -172,7 +172,8 @@ impl Survey<'_> {
     async fn camera(&mut self, camera: &str) -> anyhow::Result<()> {
         let site = self.site;
         let in_order = site.layout.has_date_folders();
-        let (mut days, mut shelves) = (BTreeMap::<NaiveDate, Vec<Held>>::new(), BTreeMap::<NaiveDate, Shelf>::new());
+        let (mut days, mut shelves) =
+            (BTreeMap::<NaiveDate, Vec<Candidate>>::new(), BTreeMap::<NaiveDate, Shelf>::new());
         let mut from = None;
         loop {
             let prefix = site.layout.camera_prefix(camera);
@@ -202,7 +203,7 @@ impl Survey<'_> {
         Ok(())
     }
 
-    fn decide(&mut self, days: BTreeMap<NaiveDate, Vec<Held>>) {
+    fn decide(&mut self, days: BTreeMap<NaiveDate, Vec<Candidate>>) {
         for (date, objects) in days {
             self.newest = self.newest.max(retention::newest(&objects));
             if !self.dates.is_empty() && !self.dates.contains(&date) {
@@ -210,7 +211,7 @@ impl Survey<'_> {
             }
             for step in retention::plan_day(&objects, self.policy, self.today) {
                 match step.action {
-                    Action::Bundle => self.bundles.offer(step),
+                    Action::Archive => self.bundles.offer(step),
                     _ => self.plan.add(&step),
                 }
             }
@@ -236,7 +237,7 @@ impl Plan {
         self.locks = locks;
         let versions = locks || site.bucket.keeps_versions().await?.unwrap_or(false);
         let refused = |action: Action| match action {
-            Action::Bundle if locks => Some(LOCKED),
+            Action::Archive if locks => Some(LOCKED),
             Action::Transition if versions => Some(VERSIONED),
             _ => None,
         };
@@ -246,7 +247,7 @@ impl Plan {
             notes.extend(reason.map(str::to_owned));
             reason.is_none()
         });
-        [Action::Bundle, Action::Transition]
+        [Action::Archive, Action::Transition]
             .into_iter()
             .filter(|action| refused(*action).is_some())
             .for_each(|action| summary.remove(action));
@@ -280,8 +281,8 @@ impl Download {
     }
 }
 
-fn held(parts: Parts, object: Object) -> Held {
-    Held {
+fn held(parts: Parts, object: Object) -> Candidate {
+    Candidate {
         key: object.key,
         camera: parts.camera,
         date: parts.date,
@@ -301,7 +302,7 @@ async fn held_of(
     date: NaiveDate,
     shelf: &Shelf,
     today: NaiveDate,
-) -> anyhow::Result<Vec<Held>> {
+) -> anyhow::Result<Vec<Candidate>> {
     let mut all = Vec::new();
     for (part, held) in &shelf.parts {
         let Some((bundle, _)) = &held.bundle else { continue };
@@ -315,7 +316,7 @@ async fn held_of(
                 Err(error) => return Err(error),
             }
         }
-        let one = |object: &Object, kind| Held {
+        let one = |object: &Object, kind| Candidate {
             key: object.key.clone(),
             camera: camera.to_owned(),
             date,

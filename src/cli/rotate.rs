@@ -206,7 +206,7 @@ impl Action {
     /// What is done, as a verb.
     pub fn verb(self) -> &'static str {
         match self {
-            Self::Bundle => "bundle",
+            Self::Archive => "bundle",
             Self::Transition => "transition",
             Self::Expire => "expire",
             Self::Leave => "leave",

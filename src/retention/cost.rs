@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::prices::{self, Request, STANDARD};
 use super::warning::{Warning, Why, merge};
-use super::{Held, config};
+use super::{Candidate, config};
 
 /// Keys of one page of a listing and of one deletion (S3 API Reference, `ListObjectsV2` and `DeleteObjects`).
 const KEYS_A_REQUEST: u64 = 1000;
@@ -100,7 +100,7 @@ impl AddAssign<&Self> for Requests {
 }
 
 /// A camera-day is listed, its parts are put and looked at, it is listed again and its members are deleted.
-pub(super) fn of_bundle(members: &[&Held], archive: &config::Archive, today: NaiveDate) -> (Cost, Vec<Warning>) {
+pub(super) fn of_bundle(members: &[&Candidate], archive: &config::Archive, today: NaiveDate) -> (Cost, Vec<Warning>) {
     let bytes: u64 = members.iter().map(|member| member.size).sum();
     let parts = bytes.div_ceil(archive.part_size.max(1)).max(1);
     let pages = pages(members);
@@ -122,7 +122,8 @@ pub(super) fn of_bundle(members: &[&Held], archive: &config::Archive, today: Nai
     let index: u64 = members.iter().map(|member| index_bytes(member)).sum::<u64>() + parts * INDEX_HEAD_BYTES;
     let stored = prices::real(parts) * prices::storage_month(&archive.class, tar.div_ceil(parts))
         + prices::storage_month(STANDARD, index);
-    let get = |member: &&Held| prices::request(Request::Get, &member.class) + prices::read(&member.class, member.size);
+    let get =
+        |member: &&Candidate| prices::request(Request::Get, &member.class) + prices::read(&member.class, member.size);
     let download = members.iter().map(get).sum::<f64>() + prices::egress(bytes);
     let (early, warnings) = going(members, Some(&archive.class), today);
     let now = requests.price() + early;
@@ -130,7 +131,7 @@ pub(super) fn of_bundle(members: &[&Held], archive: &config::Archive, today: Nai
 }
 
 /// One copy an object.
-pub(super) fn of_transition(objects: &[&Held], class: &str, today: NaiveDate) -> (Cost, Vec<Warning>) {
+pub(super) fn of_transition(objects: &[&Candidate], class: &str, today: NaiveDate) -> (Cost, Vec<Warning>) {
     let copies: u64 = objects.iter().map(|_| 1).sum();
     let requests =
         Requests { list: pages(objects), copy: BTreeMap::from([(class.to_owned(), copies)]), ..Requests::default() };
@@ -142,7 +143,7 @@ pub(super) fn of_transition(objects: &[&Held], class: &str, today: NaiveDate) ->
 }
 
 /// Deletions are free. A camera-day is listed, and what its archive holds.
-pub(super) fn of_expiry(objects: &[&Held], today: NaiveDate) -> (Cost, Vec<Warning>) {
+pub(super) fn of_expiry(objects: &[&Candidate], today: NaiveDate) -> (Cost, Vec<Warning>) {
     let pages = pages(objects);
     let requests = Requests { list: pages + 1, delete: pages, ..Requests::default() };
     let (early, warnings) = going(objects, None, today);
@@ -151,20 +152,20 @@ pub(super) fn of_expiry(objects: &[&Held], today: NaiveDate) -> (Cost, Vec<Warni
     (Cost { requests, now, monthly: 0.0 - storage(objects), download: 0.0 }, warnings)
 }
 
-fn pages(objects: &[&Held]) -> u64 {
+fn pages(objects: &[&Candidate]) -> u64 {
     u64::try_from(objects.len()).unwrap_or(u64::MAX).div_ceil(KEYS_A_REQUEST).max(1)
 }
 
-fn storage(objects: &[&Held]) -> f64 {
+fn storage(objects: &[&Candidate]) -> f64 {
     objects.iter().map(|object| prices::storage_month(&object.class, object.size)).sum()
 }
 
-fn member_bytes(member: &Held) -> u64 {
+fn member_bytes(member: &Candidate) -> u64 {
     let note = MEMBER_NOTE_BYTES + length(&member.key);
     member.size.next_multiple_of(BLOCK_BYTES) + note.next_multiple_of(BLOCK_BYTES) + MEMBER_HEADERS_BYTES
 }
 
-fn index_bytes(member: &Held) -> u64 {
+fn index_bytes(member: &Candidate) -> u64 {
     // What follows the day in the key, which by default is the file's own name.
     let name = member.key.rsplit('/').next().unwrap_or(&member.key);
     INDEX_ENTRY_BYTES + length(&member.key) + length(name)
@@ -176,7 +177,7 @@ fn length(text: &str) -> u64 {
 
 /// What it costs that `objects` leave their classes, deleted or overwritten, with what is to be said of that and of
 /// classes without a price.
-fn going(objects: &[&Held], target: Option<&str>, today: NaiveDate) -> (f64, Vec<Warning>) {
+fn going(objects: &[&Candidate], target: Option<&str>, today: NaiveDate) -> (f64, Vec<Warning>) {
     let mut warnings = Vec::new();
     for object in objects {
         let class = object.class.clone();

@@ -151,7 +151,7 @@ pub fn limit(steps: impl IntoIterator<Item = Step>, max_days_per_run: u32) -> (V
     let mut oldest = Oldest::new(max_days_per_run);
     let mut kept = Vec::new();
     for step in steps {
-        if step.action == Action::Bundle {
+        if step.action == Action::Archive {
             oldest.offer(step);
         } else {
             kept.push(step);

@@ -18,8 +18,8 @@ fn noon(day: u64) -> DateTime<Utc> {
 }
 
 /// A capture of `day` in STANDARD, stored the same day.
-fn capture(day: u64, name: &str, size: u64) -> Held {
-    Held {
+fn capture(day: u64, name: &str, size: u64) -> Candidate {
+    Candidate {
         key: format!("A/{}/{name}", date(day)),
         camera: "A".to_owned(),
         date: date(day),
@@ -31,17 +31,17 @@ fn capture(day: u64, name: &str, size: u64) -> Held {
     }
 }
 
-fn archived(kind: Kind, day: u64, ending: &str) -> Held {
+fn archived(kind: Kind, day: u64, ending: &str) -> Candidate {
     let class = if kind == Kind::Bundle { "GLACIER" } else { "STANDARD" }.to_owned();
-    Held { key: format!("A/archive/{}{ending}", date(day)), kind, class, ..capture(day, "", 100) }
+    Candidate { key: format!("A/archive/{}{ending}", date(day)), kind, class, ..capture(day, "", 100) }
 }
 
-fn in_class(class: &str, object: Held) -> Held {
-    Held { class: class.to_owned(), ..object }
+fn in_class(class: &str, object: Candidate) -> Candidate {
+    Candidate { class: class.to_owned(), ..object }
 }
 
-fn stored(day: u64, object: Held) -> Held {
-    Held { stored_at: noon(day), written_at: noon(day), ..object }
+fn stored(day: u64, object: Candidate) -> Candidate {
+    Candidate { stored_at: noon(day), written_at: noon(day), ..object }
 }
 
 fn bundles(days: u32) -> Policy {
@@ -58,7 +58,7 @@ fn expiry(days: u32) -> Policy {
 }
 
 /// What becomes of each object of a camera-day, by its key's end.
-fn fates(objects: &[Held], policy: &Policy, today: u64) -> Vec<(Action, Vec<String>)> {
+fn fates(objects: &[Candidate], policy: &Policy, today: u64) -> Vec<(Action, Vec<String>)> {
     let name = |key: &String| key.rsplit('/').next().unwrap_or_default().to_owned();
     plan_day(objects, policy, date(today))
         .iter()
@@ -89,7 +89,7 @@ fn a_day_is_bundled_once_it_is_so_old() {
         (hours(25), 3, true),
         (Policy::default(), 400, false),
     ] {
-        let bundle = (Action::Bundle, vec!["a.jpg".to_owned(), "b.jpg".to_owned()]);
+        let bundle = (Action::Archive, vec!["a.jpg".to_owned(), "b.jpg".to_owned()]);
         assert_eq!(fates(&objects, &policy, today), expected.then_some(bundle).as_slice(), "{policy:?} {today}");
     }
     let never = Policy { archive: Some(Archive { after: Duration::MAX, ..Archive::default() }), ..expiry(u32::MAX) };
@@ -207,7 +207,7 @@ fn a_capture_expires_by_the_later_of_its_date_and_its_storing() {
 #[test]
 fn what_expires_is_not_bundled_or_moved() {
     let objects = [capture(1, "a.jpg", 100), stored(100, capture(1, "b.jpg", 100))];
-    for (policy, action) in [(bundles(30), Action::Bundle), (transitions(30, "GLACIER"), Action::Transition)] {
+    for (policy, action) in [(bundles(30), Action::Archive), (transitions(30, "GLACIER"), Action::Transition)] {
         let policy = Policy { expire: expiry(60).expire, ..policy };
         let both = vec!["a.jpg".to_owned(), "b.jpg".to_owned()];
         assert_eq!(fates(&objects, &policy, 60), [(action, both.clone())]);
@@ -255,7 +255,7 @@ fn a_bundle_and_its_index_expire_together() {
 
 #[test]
 fn a_deletion_before_the_minimum_says_what_it_costs() {
-    let written = |day, object| Held { written_at: noon(day), ..object };
+    let written = |day, object| Candidate { written_at: noon(day), ..object };
     for (class, day, expected) in [
         ("GLACIER", 276, None),
         ("GLACIER", 277, Some((90, 0.0036 / 30.0))),
@@ -265,7 +265,7 @@ fn a_deletion_before_the_minimum_says_what_it_costs() {
         ("ONEZONE_IA", 351, Some((30, 0.01 / 2.0))),
         ("STANDARD", 366, None),
     ] {
-        let object = written(day, in_class(class, Held { size: GIB, ..archived(Kind::Bundle, 1, ".tar") }));
+        let object = written(day, in_class(class, Candidate { size: GIB, ..archived(Kind::Bundle, 1, ".tar") }));
         let steps = plan_day(&[object], &expiry(365), date(366));
         let early = steps[0].warnings.first();
         assert_eq!(early.is_some(), expected.is_some(), "{class}");
@@ -346,7 +346,7 @@ fn the_newest_is_what_can_be_true() {
 #[test]
 fn a_bundle_asks_for_what_it_takes_to_make_one() {
     let member = |number: u32| capture(1, &format!("{number:04}.mp4"), 1 << 20);
-    let objects: Vec<Held> = (0..1001).map(member).collect();
+    let objects: Vec<Candidate> = (0..1001).map(member).collect();
     let step = &plan_day(&objects, &bundles(30), date(31))[0];
     let by_class = BTreeMap::from([("STANDARD".to_owned(), 5), ("GLACIER".to_owned(), 5)]);
     let requests = Requests { list: 5, put: by_class.clone(), head: by_class, copy: BTreeMap::new(), delete: 2 };
@@ -363,8 +363,11 @@ fn a_bundle_asks_for_what_it_takes_to_make_one() {
 /// "Worked" in the facts about S3: a million pictures of 200 KB, here a thousand camera-days of a thousand.
 #[test]
 fn a_million_pictures_cost_what_was_worked_out_by_hand() {
-    let day: Vec<Held> = (0..1000)
-        .map(|number| Held { key: format!("CAM-EXT-001/2022-02-02/{number:040}.jpg"), ..capture(1, "", 200 << 10) })
+    let day: Vec<Candidate> = (0..1000)
+        .map(|number| Candidate {
+            key: format!("CAM-EXT-001/2022-02-02/{number:040}.jpg"),
+            ..capture(1, "", 200 << 10)
+        })
         .collect();
     let before = 1e6 * prices::storage_month("STANDARD", 200 << 10);
     near(before, 4.39, 0.01);
@@ -389,7 +392,7 @@ fn a_summary_folds_days_into_rows_and_warnings_into_kinds() {
     for day in [3, 1, 9] {
         objects.extend([capture(day, "a.jpg", 10), in_class("GLACIER", capture(day, "b.jpg", 20))]);
     }
-    let on_b = |object: Held| Held { camera: "B".to_owned(), ..object };
+    let on_b = |object: Candidate| Candidate { camera: "B".to_owned(), ..object };
     objects.extend([on_b(capture(2, "a.jpg", 5)), on_b(capture(1, "a.jpg", 5))]);
     let steps = plan(&objects, &bundles(30), date(100)).unwrap();
     let order: Vec<_> = steps.iter().map(|step| (step.date, step.camera.as_str(), step.action)).collect();
@@ -407,8 +410,8 @@ fn a_summary_folds_days_into_rows_and_warnings_into_kinds() {
     assert_eq!(
         rows,
         [
-            (Action::Bundle, "A", date(1), date(9), 3, 3, 30),
-            (Action::Bundle, "B", date(1), date(2), 2, 2, 10),
+            (Action::Archive, "A", date(1), date(9), 3, 3, 30),
+            (Action::Archive, "B", date(1), date(2), 2, 2, 10),
             (Action::Leave, "A", date(1), date(9), 3, 3, 60),
         ]
     );
@@ -428,8 +431,8 @@ fn a_summary_folds_days_into_rows_and_warnings_into_kinds() {
 
 #[test]
 fn one_run_bundles_the_oldest_days_and_counts_the_rest() {
-    let mut objects: Vec<Held> = [5, 2, 9, 1].into_iter().map(|day| capture(day, "a.jpg", day)).collect();
-    objects.push(Held { camera: "B".to_owned(), ..capture(2, "a.jpg", 7) });
+    let mut objects: Vec<Candidate> = [5, 2, 9, 1].into_iter().map(|day| capture(day, "a.jpg", day)).collect();
+    objects.push(Candidate { camera: "B".to_owned(), ..capture(2, "a.jpg", 7) });
     objects.push(in_class("GLACIER", capture(9, "b.jpg", 1)));
     let days = |most: u32| {
         let mut steps = plan(&objects, &bundles(30), date(100)).unwrap();
@@ -440,7 +443,7 @@ fn one_run_bundles_the_oldest_days_and_counts_the_rest() {
         (kept, (later.days, later.amount.objects, later.amount.bytes))
     };
     let left = (Action::Leave, "A".to_owned(), date(9));
-    let bundle = |camera: &str, day| (Action::Bundle, camera.to_owned(), date(day));
+    let bundle = |camera: &str, day| (Action::Archive, camera.to_owned(), date(day));
     assert_eq!(days(2), (vec![left.clone(), bundle("A", 1), bundle("A", 2)], (3, 3, 21)));
     assert_eq!(days(3), (vec![left.clone(), bundle("A", 1), bundle("A", 2), bundle("B", 2)], (2, 2, 14)));
     assert_eq!(days(0), (vec![left], (5, 5, 24)));

@@ -12,7 +12,7 @@ use crate::archive::{self, archive_day};
 use crate::bucket::{Copied, Object, Refusal, Verdict};
 use crate::key::Parts;
 use crate::ledger;
-use crate::retention::{self, Action, Held, Policy};
+use crate::retention::{self, Action, Candidate, Policy};
 use crate::site::Site;
 
 /// How many objects change their class at the same time.
@@ -43,7 +43,7 @@ pub async fn apply(
         tell(step);
         let Todo { camera, date, .. } = step;
         let done = match step.action {
-            Action::Bundle => bundle(site, policy, camera, *date, outcome).await,
+            Action::Archive => bundle(site, policy, camera, *date, outcome).await,
             Action::Transition => transition(site, policy, camera, *date, outcome).await,
             Action::Expire => expire(site, policy, plan.locks, camera, *date, outcome).await,
             Action::Leave => Ok(()),
@@ -113,7 +113,7 @@ async fn due(
 ) -> anyhow::Result<Vec<Object>> {
     let there = archive::list_day(site, camera, date).await?;
     let parts = |object: &Object| Parts { camera: camera.to_owned(), date, file: object.key.clone() };
-    let all: Vec<Held> = there.iter().map(|object| held(parts(object), object.clone())).collect();
+    let all: Vec<Candidate> = there.iter().map(|object| held(parts(object), object.clone())).collect();
     let steps = retention::plan_day(&all, policy, today(site));
     let keys: BTreeSet<String> =
         steps.into_iter().filter(|step| step.action == action).flat_map(|step| step.keys).collect();

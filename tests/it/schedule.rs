@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, TimeDelta, Utc};
 use hk_aws::bucket::{Credentials, Pace};
 use hk_aws::clock::Now;
-use hk_aws::daemon;
 use hk_aws::ingest::Ingest;
 use hk_aws::schedule::{self, End, Ended, FILE, ROTATE, Record, Records, Runner};
 use hk_aws::site;

@@ -7,7 +7,7 @@ use crate::key::ArchiveFormat;
 const CLASSES: [&str; 6] = ["STANDARD", "STANDARD_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE", "COLD-STORE"];
 
 /// Objects of two cameras, with clocks that are wrong both ways, as a bucket lists them: no key twice.
-fn some_objects() -> impl Strategy<Value = Vec<Held>> {
+fn some_objects() -> impl Strategy<Value = Vec<Candidate>> {
     let object = (
         "[AB]",
         0u64..30,
@@ -26,10 +26,11 @@ fn some_objects() -> impl Strategy<Value = Vec<Held>> {
         };
         let size = if huge { size + 5 * GIB - (1 << 20) } else { size };
         let object = in_class(class, stored(stored_on, capture(on, "", size)));
-        Held { key, camera, kind, ..object }
+        Candidate { key, camera, kind, ..object }
     });
     proptest::collection::vec(object, 0..24).prop_map(|objects| {
-        let objects: BTreeMap<String, Held> = objects.into_iter().map(|object| (object.key.clone(), object)).collect();
+        let objects: BTreeMap<String, Candidate> =
+            objects.into_iter().map(|object| (object.key.clone(), object)).collect();
         objects.into_values().collect()
     })
 }
@@ -55,8 +56,8 @@ fn some_policy() -> impl Strategy<Value = Policy> {
 }
 
 /// The plan by key, whatever the clock; a key that stands twice is a failure.
-fn actions(objects: &[Held], policy: &Policy, today: u64) -> BTreeMap<String, Action> {
-    let mut days: BTreeMap<(NaiveDate, &str), Vec<Held>> = BTreeMap::new();
+fn actions(objects: &[Candidate], policy: &Policy, today: u64) -> BTreeMap<String, Action> {
+    let mut days: BTreeMap<(NaiveDate, &str), Vec<Candidate>> = BTreeMap::new();
     for object in objects {
         days.entry((object.date, &object.camera)).or_default().push(object.clone());
     }
@@ -91,7 +92,7 @@ proptest! {
     fn nothing_is_both_deleted_and_kept_and_every_step_adds_up(
         objects in some_objects(), policy in some_policy(), today in 0u64..80,
     ) {
-        let all: BTreeMap<&str, &Held> = objects.iter().map(|object| (object.key.as_str(), object)).collect();
+        let all: BTreeMap<&str, &Candidate> = objects.iter().map(|object| (object.key.as_str(), object)).collect();
         // Panics where a key stands in two steps.
         let planned = actions(&objects, &policy, today);
         prop_assert!(planned.keys().all(|key| all.contains_key(key.as_str())));
@@ -127,7 +128,7 @@ proptest! {
             let transition = policy.transition.as_ref().map(|transition| transition.after);
             match planned.get(&object.key) {
                 None => {}
-                Some(Action::Bundle) => prop_assert!(object.kind == Kind::Capture && is_old(object.date, archive)),
+                Some(Action::Archive) => prop_assert!(object.kind == Kind::Capture && is_old(object.date, archive)),
                 Some(Action::Transition) => {
                     prop_assert!(object.kind != Kind::Index && archive.is_none() && is_old(object.date, transition));
                 }
@@ -172,7 +173,7 @@ proptest! {
     ) {
         let Ok(steps) = plan(&objects, &policy, date(today)) else { return Ok(()) };
         let only = |steps: &[Step], bundles: bool| -> Vec<Step> {
-            steps.iter().filter(|step| (step.action == Action::Bundle) == bundles).cloned().collect()
+            steps.iter().filter(|step| (step.action == Action::Archive) == bundles).cloned().collect()
         };
         let (kept, later) = limit(steps.clone(), most);
         prop_assert_eq!(only(&kept, false), only(&steps, false));
