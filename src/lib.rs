@@ -36,6 +36,7 @@
 pub mod clock;
 pub mod config;
 pub mod lock;
+pub mod persist;
 
 pub mod capture;
 pub mod key;

@@ -1,16 +1,20 @@
 //! What the daemon does now: one snapshot, for `status.json` and systemd's one line.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Room;
+use crate::persist::{self, Purpose};
 
 /// The file's name below the run-time folder.
 pub const FILE: &str = "status.json";
+
+/// More than the longest snapshot: that one lists a few hundred files and a thousand cameras, and has about 2 MB.
+const LONGEST_FILE_BYTES: u64 = 16 << 20;
 
 /// The daemon at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -223,29 +227,20 @@ impl Snapshot {
         }
     }
 
-    /// Writes the snapshot below `folder`, whole or not at all. One process at a time may do so.
+    /// Writes the snapshot to its file below `folder`.
     ///
     /// # Errors
-    /// Where the folder cannot be written.
-    #[expect(clippy::disallowed_methods, reason = "a state file is renamed into place")]
+    /// The error of the file system if the folder cannot be written; the file then has its old content.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        // Always the same name: what a crash leaves is used again, not left for ever.
-        let temporary = folder.join(format!("{FILE}.new"));
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(&text)?;
-        // Readable by whoever may look at the box; it holds no secret.
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        std::fs::rename(temporary, folder.join(FILE))
+        persist::write(&folder.join(FILE), self, Purpose::Report)
     }
 
-    /// Reads the last snapshot below `folder`.
+    /// Returns the last snapshot below `folder`.
     ///
     /// # Errors
-    /// Where there is none or it is none.
+    /// `NotFound` if there is no file; `InvalidData` if it is not a snapshot.
     pub fn read(folder: &Path) -> io::Result<Self> {
-        Ok(serde_json::from_slice(&std::fs::read(folder.join(FILE))?)?)
+        persist::read(&folder.join(FILE), LONGEST_FILE_BYTES)
     }
 }
 

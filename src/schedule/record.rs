@@ -1,8 +1,7 @@
 //! What is known of a job's runs, when the next is due, and the file that remembers it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,13 +10,14 @@ use croner::Cron;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::backoff;
+use crate::persist::{self, Purpose};
 use crate::status;
 
 /// The file's name below the folder of state.
 pub const FILE: &str = "schedule.json";
 
 /// A file longer than this is none of ours: a job has a few hundred bytes.
-const LONGEST_FILE: u64 = 64 * 1024;
+const LONGEST_FILE_BYTES: u64 = 64 * 1024;
 
 /// A run that lies no further in the future than this has been: a clock that is set back a little must not repeat it.
 const AHEAD: TimeDelta = TimeDelta::hours(1);
@@ -175,18 +175,12 @@ impl Record {
 /// What is known of each job.
 pub type Records = BTreeMap<String, Record>;
 
-/// Reads the file at `path`.
+/// Returns the records in the file at `path`.
 ///
 /// # Errors
-/// Where there is none, of the kind `NotFound`, or it is none.
+/// `NotFound` if the file is missing; `InvalidData` if it is not a schedule.
 pub fn read(path: &Path) -> io::Result<Records> {
-    let mut text = Vec::new();
-    File::open(path)?.take(LONGEST_FILE).read_to_end(&mut text)?;
-    parse(&text)
-}
-
-pub(super) fn parse(text: &[u8]) -> io::Result<Records> {
-    let records: Records = serde_json::from_slice(text)?;
+    let records: Records = persist::read(path, LONGEST_FILE_BYTES)?;
     if records.values().all(Record::is_plausible) {
         Ok(records)
     } else {
@@ -194,20 +188,10 @@ pub(super) fn parse(text: &[u8]) -> io::Result<Records> {
     }
 }
 
-/// Writes the file at `path`, whole or not at all; it outlasts a power cut from then on. One process at a time may do so.
+/// Writes the records to the file at `path`, which then survives a power cut.
 ///
 /// # Errors
-/// Where its folder cannot be written.
-#[expect(clippy::disallowed_methods, reason = "a state file is renamed into place")]
+/// The error of the file system if the folder cannot be written; the file then has its old content.
 pub fn write(path: &Path, records: &Records) -> io::Result<()> {
-    let mut text = serde_json::to_vec_pretty(records)?;
-    text.push(b'\n');
-    // Always the same name: what a crash leaves is used again, not left for ever.
-    let temporary = path.with_extension("json.new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&text)?;
-    // The name must not be durable before the bytes are.
-    file.sync_all()?;
-    std::fs::rename(temporary, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    persist::write(path, records, Purpose::NextStart)
 }

@@ -218,8 +218,11 @@ fn a_file_that_is_damaged_at_any_byte_makes_one_run_at_most() {
     damaged.extend([vec![b'['; 200_000], b"{\"rotate\": {\"tries\": 4294967295, \"last_begun_at\": null}}".to_vec()]);
     damaged.push(b"{\"rotate\": {\"last_begun_at\": \"+262142-12-31T23:59:59Z\"}}".to_vec());
     let (cron, now) = (cron(DAILY), at("2026-02-24T12:00:00Z"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
     for text in damaged {
-        let mut record = record::parse(&text).unwrap_or_default().remove(ROTATE).unwrap_or_default();
+        std::fs::write(&path, &text).unwrap();
+        let mut record = read(&path).unwrap_or_default().remove(ROTATE).unwrap_or_default();
         record.settle(DAILY, now);
         let due = |record: &Record| {
             record.next(&cron, &Kyiv, now).unwrap() <= now || record.retry_in(now).is_some_and(|wait| wait.is_zero())
