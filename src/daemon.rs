@@ -25,9 +25,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
 use crate::config::Config;
-use crate::ingest::{Command, Ingest, Report};
+use crate::ingest::{Ingest, Instruction, Report};
 use crate::site::Site;
-use crate::status::{Jobs, Snapshot, State};
+use crate::status::{DaemonState, Jobs, Snapshot};
 use crate::{lock, rotate, schedule};
 
 /// How long uploads in work may take to finish at the end: less than `TimeoutStopSec` of the unit (30 s).
@@ -75,7 +75,7 @@ async fn run_with(
     credentials: Option<Credentials>,
     pace: Pace,
     stop: CancellationToken,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Instruction>,
     ready: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     for folder in [&config.state_dir, &config.runtime_dir] {
@@ -168,7 +168,7 @@ async fn tell(
             line = said;
         }
         // Until it is heard: systemd gives up on a daemon that never says so.
-        if !matches!(state, State::Starting | State::Stopping) && !ready.load(Ordering::Acquire) {
+        if !matches!(state, DaemonState::Starting | DaemonState::Stopping) && !ready.load(Ordering::Acquire) {
             ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
         }
         tokio::select! {
@@ -185,15 +185,15 @@ async fn listen(
     config: Arc<Config>,
     pace: Pace,
     stop: CancellationToken,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Instruction>,
     ready: Arc<AtomicBool>,
 ) {
     while let Some(signal) = signals.next().await {
         let command = match signal {
             // Nobody takes commands any more, and a full channel must not keep the second signal waiting.
             SIGHUP | SIGUSR1 if stop.is_cancelled() => None,
-            SIGHUP => reload(&config, &pace).await.map(|site| Command::Reload(Arc::new(site))),
-            SIGUSR1 => Some(Command::Look),
+            SIGHUP => reload(&config, &pace).await.map(|site| Instruction::Reload(Arc::new(site))),
+            SIGUSR1 => Some(Instruction::Look),
             _ if stop.is_cancelled() => {
                 tracing::warn!("stopped at once by a second signal; what was in work is still in the drop folder");
                 std::process::exit(1);

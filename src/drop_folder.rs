@@ -70,7 +70,7 @@ pub struct Stamp {
 
 /// A regular file in the drop folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundFile {
     /// Below the drop folder.
     pub path: PathBuf,
     /// As it is now.
@@ -83,7 +83,7 @@ pub enum Sight {
     /// A folder, said before it is read so that it can be watched first.
     Folder(PathBuf),
     /// A file to upload.
-    File(Found),
+    File(FoundFile),
     /// A name that the configuration ignores, with the pattern.
     Ignored(PathBuf, String),
     /// Something that is left alone, with the reason.
@@ -297,7 +297,7 @@ impl DropFolder {
         if left_behind && is_in_work(parent, name, &stamp, now) {
             return None;
         }
-        Some(Sight::File(Found { path, stamp }))
+        Some(Sight::File(FoundFile { path, stamp }))
     }
 
     /// Looks at one path: what is there now, or `None`.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket::{Patience, Refusal, Verdict};
 use crate::clock::{Now, backoff};
 use crate::drop_folder::Sight;
+use crate::key::escape_path;
 use crate::queue::{self, Due, Hint, OWN_TROUBLE, Queue};
 use crate::site::Site;
 use crate::status::{self, Snapshot};
@@ -25,18 +26,19 @@ use crate::stored::Stored;
 mod aside;
 mod link;
 mod one;
-mod places;
+
+mod slots;
 mod survey;
 mod tally;
 mod tell;
 mod upkeep;
 
-pub use one::{Outcome, dispose_one, ingest_one};
+pub use one::{IngestOutcome, dispose_one, ingest_one};
 
-use link::{Link, Turn};
-use places::Places;
-use survey::{Batch, Done, Surveyor};
-use tally::Tally;
+use link::{Link, NextUpload};
+use slots::UploadSlots;
+use survey::{Batch, SurveyEnd, Surveyor};
+use tally::IngestTally;
 use upkeep::Upkeep;
 
 /// First and longest wait of a file that fails by itself.
@@ -57,7 +59,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// What the daemon asks of the loop.
 #[derive(Debug)]
-pub enum Command {
+pub enum Instruction {
     /// Work by these settings from now on, and try everything that failed.
     Reload(Arc<Site>),
     /// Look at everything, and try everything that failed.
@@ -80,7 +82,7 @@ impl std::fmt::Debug for Report {
     }
 }
 
-type Worked = (Outcome, Arc<Site>);
+type Worked = (IngestOutcome, Arc<Site>);
 
 /// How an upload began.
 #[derive(Debug)]
@@ -106,7 +108,7 @@ pub struct Ingest {
     scanned_once: bool,
     folder_trouble: Option<status::Trouble>,
     upkeep: Upkeep,
-    tally: Tally,
+    tally: IngestTally,
 }
 
 impl Ingest {
@@ -122,7 +124,7 @@ impl Ingest {
             scanned_once: false,
             folder_trouble: None,
             upkeep: Upkeep::new(now),
-            tally: Tally::new(now.wall.into()),
+            tally: IngestTally::new(now.wall.into()),
             site,
         }
     }
@@ -131,7 +133,7 @@ impl Ingest {
     /// Whatever fails is tried again.
     pub async fn run(
         mut self,
-        mut commands: mpsc::Receiver<Command>,
+        mut commands: mpsc::Receiver<Instruction>,
         mut report: Report,
         stop: CancellationToken,
         drain: Duration,
@@ -157,14 +159,14 @@ impl Ingest {
                     self.judge(done);
                     self.hand_out_renewed(&report.site);
                     if degraded != self.link.outage().is_some() {
-                        report.snapshot.send_replace(self.snapshot(status::State::Ok));
+                        report.snapshot.send_replace(self.snapshot(status::DaemonState::Ok));
                     }
                 }
                 Some(done) = self.surveyor.tasks.join_next() => {
                     let first = !self.scanned_once;
                     self.surveyed(done);
                     if first && self.scanned_once {
-                        report.snapshot.send_replace(self.snapshot(status::State::Ok));
+                        report.snapshot.send_replace(self.snapshot(status::DaemonState::Ok));
                     }
                 }
                 Some(batch) = self.surveyor.batches.recv() => self.observe(batch),
@@ -173,11 +175,11 @@ impl Ingest {
                 _ = tick.tick() => {
                     self.follow_folder();
                     self.look_at_disks();
-                    report.snapshot.send_replace(self.snapshot(status::State::Ok));
+                    report.snapshot.send_replace(self.snapshot(status::DaemonState::Ok));
                 }
             }
         }
-        report.snapshot.send_replace(self.snapshot(status::State::Stopping));
+        report.snapshot.send_replace(self.snapshot(status::DaemonState::Stopping));
         // What hangs in a dead link does not come back to life in time.
         let drain = if self.link.down().is_some() { drain.min(DRAIN_WHILE_DOWN) } else { drain };
         self.site.kept.stop();
@@ -191,7 +193,7 @@ impl Ingest {
             tracing::warn!("{} uploads are not finished and begin again at the next start", self.uploads.len());
         }
         self.uploads.shutdown().await;
-        report.snapshot.send_replace(self.snapshot(status::State::Stopping));
+        report.snapshot.send_replace(self.snapshot(status::DaemonState::Stopping));
     }
 
     fn now(&self) -> Now {
@@ -205,15 +207,15 @@ impl Ingest {
         timers.into_iter().flatten().filter(|wake| *wake > now.steady).fold(idle, Instant::min)
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: Instruction) {
         let now = self.now();
         match command {
-            Command::Look => {
+            Instruction::Look => {
                 self.surveyor.scan_soon();
                 self.link.probe_soon(!self.uploads.is_empty(), now);
                 self.queue.retry_even_own_trouble();
             }
-            Command::Reload(site) => {
+            Instruction::Reload(site) => {
                 if site.folder.path() != self.site.folder.path() {
                     self.queue = Queue::new(queue::CAPACITY, site.config.drop_folder.settle);
                 }
@@ -279,7 +281,7 @@ impl Ingest {
         }
     }
 
-    fn surveyed(&mut self, done: Result<Done, JoinError>) {
+    fn surveyed(&mut self, done: Result<SurveyEnd, JoinError>) {
         let done = match done {
             Ok(done) => done,
             Err(error) => match error.try_into_panic() {
@@ -328,15 +330,15 @@ impl Ingest {
         let concurrency = self.site.config.upload.concurrency;
         loop {
             let places = self.places();
-            let crowded = self.in_work.len() > places::MOST_FOLD * concurrency;
+            let crowded = self.in_work.len() > slots::MOST_FOLD * concurrency;
             let (due, patience) = match self.link.turn(places.is_empty(), self.queue.has_newcomer(), now) {
-                Turn::Wait => return,
-                Turn::Next if crowded => return,
-                Turn::Next => {
+                NextUpload::Wait => return,
+                NextUpload::Any if crowded => return,
+                NextUpload::Any => {
                     let Some(wanted) = places.wanted(concurrency) else { return };
                     (self.queue.next(wanted, now), Patience::Ordinary)
                 }
-                Turn::Probe(patience) => (self.queue.next_to_probe(now), patience),
+                NextUpload::Probe(patience) => (self.queue.next_to_probe(now), patience),
             };
             let Some(due) = due else { return };
             self.link.probe_begins();
@@ -360,10 +362,10 @@ impl Ingest {
 
     /// The places that are taken. What began before the last outage may hang in it for a while, and while nothing can be
     /// stored, what began with other settings does not hold up the trial of these: neither takes anybody's place.
-    fn places(&self) -> Places {
+    fn places(&self) -> UploadSlots {
         let up = self.link.down().is_none();
         let counts = |work: &&InWork| work.outages == self.link.outages() && (up || self.is_current(&work.site));
-        self.in_work.values().filter(counts).fold(Places::default(), |places, work| places.with(work.due.large))
+        self.in_work.values().filter(counts).fold(UploadSlots::default(), |places, work| places.with(work.due.large))
     }
 
     /// Whether no reload has made other settings of these.
@@ -386,35 +388,36 @@ impl Ingest {
                 outcome
             }
             Err(error) if same_folder => return self.set_aside(&path, &format!("the upload panicked: {error}"), now),
-            Err(error) => return tracing::error!("the upload of {} panicked: {error}", show(&path)),
+            Err(error) => return tracing::error!("the upload of {} panicked: {error}", escape_path(&path)),
         };
         if !same_folder {
             // A reload named another drop folder: what is not stored stays in the old one, and the queue knows nothing of it.
-            if let Outcome::Stored(stored) | Outcome::Partial(stored, _) = outcome {
+            if let IngestOutcome::Stored(stored) | IngestOutcome::Partial(stored, _) = outcome {
                 self.tell_stored(&stored, now);
             }
             return;
         }
         match outcome {
-            Outcome::Stored(stored) => self.stored(&path, &stored, None, now),
-            Outcome::Partial(stored, wait) => self.stored(&path, &stored, Some(wait), now),
-            Outcome::Disposed(stored, wait) => self.disposed(&path, &stored, wait, now),
-            Outcome::Gone => self.done(&path),
-            Outcome::Growing => self.queue.settle_again(&path, "open for writing", now),
-            Outcome::Changed => {
+            IngestOutcome::Stored(stored) => self.stored(&path, &stored, None, now),
+            IngestOutcome::Partial(stored, wait) => self.stored(&path, &stored, Some(wait), now),
+            IngestOutcome::Disposed(stored, wait) => self.disposed(&path, &stored, wait, now),
+            IngestOutcome::Gone => self.done(&path),
+            IngestOutcome::Growing => self.queue.settle_again(&path, "open for writing", now),
+            IngestOutcome::Changed => {
                 let hint = self.queue.done(&path).unwrap_or(Hint::Scan);
                 self.surveyor.hints.at(&path, hint);
             }
-            Outcome::Empty(age) => self.empty(&path, age, now),
-            Outcome::Refused(refusal) if !self.is_current(&began_with) => {
+            IngestOutcome::Empty(age) => self.empty(&path, age, now),
+            IngestOutcome::Refused(refusal) if !self.is_current(&began_with) => {
                 self.queue.hold(&path, &refusal.to_string(), now.steady);
             }
-            Outcome::Refused(refusal) => self.refused(&path, &refusal, began, now),
-            Outcome::Unreadable(reason) => {
+            IngestOutcome::Refused(refusal) => self.refused(&path, &refusal, began, now),
+            IngestOutcome::Unreadable(reason) => {
                 self.queue.failed(&path, began, self.tally.stored.captures, self.link.down().is_some());
                 let wait = backoff(self.queue.failures(&path), FIRST_WAIT, LONGEST_WAIT, jitter(now));
                 if self.queue.hold(&path, &reason, now.steady + wait) {
-                    let message = format!("failed to open {}: {reason}; let the daemon's user read it", show(&path));
+                    let message =
+                        format!("failed to open {}: {reason}; let the daemon's user read it", escape_path(&path));
                     tracing::error!("{message}");
                     self.remember(message);
                 }
@@ -493,7 +496,7 @@ impl Ingest {
                     None => (CUT_OFF.to_owned(), wait.unwrap_or(DISPOSE_AGAIN)),
                 };
                 self.queue.hold(path, &reason, now.steady + wait);
-                left.as_ref().and_then(|reason| self.upkeep.stays(&show(path), reason, now.wall.into()))
+                left.as_ref().and_then(|reason| self.upkeep.stays(&escape_path(path), reason, now.wall.into()))
             }
         };
         if let Some(message) = said {
@@ -523,16 +526,15 @@ impl Ingest {
         };
         // Ever more seldom: it may go on for weeks.
         if own >= OWN_TROUBLE && own.is_power_of_two() {
-            tracing::warn!(key = show(path), "{} waits by itself, others are stored: {refusal}", show(path));
+            tracing::warn!(
+                key = escape_path(path),
+                "{} waits by itself, others are stored: {refusal}",
+                escape_path(path)
+            );
         }
         self.say(&news);
         self.queue.hold(path, &refusal.to_string(), until);
     }
-}
-
-/// A path as text that cannot play tricks on a terminal or a log.
-pub fn show(path: &Path) -> String {
-    crate::key::escape_path(path)
 }
 
 /// A number in 0..1 that differs from box to box and from moment to moment; no more is asked of it.

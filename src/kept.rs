@@ -38,7 +38,7 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
-use self::plan::{Day, Policy, plan};
+use self::plan::{CopyDay, CopyLimits, plan};
 
 /// Longest file name on the file systems of Linux, in bytes.
 const NAME_MAX: usize = 255;
@@ -64,14 +64,14 @@ pub struct Kept {
     /// From which age on a day should have its bundle, where this box makes bundles.
     bundled_after: Option<Duration>,
     /// One run at a time.
-    turn: Mutex<Turn>,
+    turn: Mutex<RunMemory>,
     bytes: AtomicU64,
     stopped: AtomicBool,
 }
 
 /// What one run leaves to the next.
 #[derive(Debug, Default)]
-struct Turn {
+struct RunMemory {
     fruitless: Option<Instant>,
     said_unknown: bool,
     said_clock: bool,
@@ -80,7 +80,7 @@ struct Turn {
 
 /// What a run did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Given {
+pub struct GivenUp {
     /// Copies that are gone.
     pub copies: u64,
     /// Their bytes.
@@ -90,7 +90,7 @@ pub struct Given {
 /// A run under way.
 #[derive(Debug, Default)]
 struct Run {
-    given: Given,
+    given: GivenUp,
     /// The dates of which something went.
     dates: Option<(NaiveDate, NaiveDate)>,
     unknown: u64,
@@ -144,11 +144,11 @@ impl Kept {
 
     /// Gives up what is too old or too much, and at least `more` bytes where there are so many: a write has just
     /// failed. Blocking; the log says what went. Runs wait for each other.
-    pub fn give_way(&self, now: Now, more: u64) -> Given {
+    pub fn give_way(&self, now: Now, more: u64) -> GivenUp {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let in_vain = turn.fruitless.is_some_and(|at| now.steady.saturating_duration_since(at) < FRUITLESS);
         if more > 0 && in_vain || self.must_stop(more) {
-            return Given::default();
+            return GivenUp::default();
         }
         let today = chrono::DateTime::<chrono::Utc>::from(now.wall).with_timezone(&self.zone).date_naive();
         let mut run = Run::default();
@@ -171,7 +171,7 @@ impl Kept {
         more == 0 && self.stopped.load(Ordering::Relaxed)
     }
 
-    fn give_up(&self, mut days: Vec<Day>, today: NaiveDate, more: u64, run: &mut Run, turn: &mut Turn) {
+    fn give_up(&self, mut days: Vec<CopyDay>, today: NaiveDate, more: u64, run: &mut Run, turn: &mut RunMemory) {
         let believed = plan::believed(today, &days, self.keep.days);
         if believed.is_none() && !days.is_empty() && !turn.said_clock {
             tracing::warn!(
@@ -184,7 +184,7 @@ impl Kept {
         // Counted on from here: a file system may take its time to hand freed blocks out.
         let free = Room::at(&self.keep.path).map_or(u64::MAX, |room| room.free);
         loop {
-            let policy = Policy { days: keep_days, max_size, min_free, more: more.saturating_sub(run.given.bytes) };
+            let policy = CopyLimits { days: keep_days, max_size, min_free, more: more.saturating_sub(run.given.bytes) };
             let shares = plan(&days, free.saturating_add(run.given.bytes), believed, &policy);
             if shares.is_empty() || self.must_stop(more) {
                 break;
@@ -203,7 +203,7 @@ impl Kept {
     }
 
     /// Gives up at least `wanted` bytes of one day, oldest copies first; answers how many.
-    fn give_up_of(&self, day: &Day, wanted: u64, stop: &dyn Fn() -> bool, run: &mut Run) -> u64 {
+    fn give_up_of(&self, day: &CopyDay, wanted: u64, stop: &dyn Fn() -> bool, run: &mut Run) -> u64 {
         let name = day.date.to_string();
         let path = self.keep.path.join(&day.camera).join(&name);
         let before = run.given.bytes;
@@ -252,7 +252,7 @@ impl Kept {
     }
 
     /// Every camera-day that has our shape.
-    fn walk(&self, now: Now, today: NaiveDate, more: u64) -> io::Result<Vec<Day>> {
+    fn walk(&self, now: Now, today: NaiveDate, more: u64) -> io::Result<Vec<CopyDay>> {
         let root = open_root(&self.keep.path)?;
         let mut days = Vec::new();
         each(&root, |camera, _| {
@@ -266,7 +266,7 @@ impl Kept {
                 let Ok(day) = open_below(folder.as_fd(), name) else { return };
                 let bytes = size_of(&day, now).unwrap_or(0);
                 let waits = is_due(date) && !bundled.contains(&date);
-                days.push(Day { camera: camera.to_owned(), date, bytes, open: true, waits });
+                days.push(CopyDay { camera: camera.to_owned(), date, bytes, open: true, waits });
             });
         })?;
         Ok(days)
@@ -274,9 +274,9 @@ impl Kept {
 }
 
 impl Run {
-    fn say(&self, turn: &mut Turn) {
+    fn say(&self, turn: &mut RunMemory) {
         if let Some((from, to)) = self.dates {
-            let Given { copies, bytes } = self.given;
+            let GivenUp { copies, bytes } = self.given;
             tracing::info!(
                 "gave up {copies} local copies ({} MiB) of {from} to {to}; the bucket has them",
                 bytes >> 20
@@ -299,19 +299,19 @@ impl Run {
 
 /// A file that may be a copy; ordered by age, then by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Copy {
+struct LocalCopy {
     modified: (i64, u64),
     name: String,
     size: u64,
 }
 
 /// The oldest regular files of a day after `after`, at most [`BATCH`], oldest first.
-fn oldest(day: &OwnedFd, after: Option<&Copy>) -> io::Result<Vec<Copy>> {
+fn oldest(day: &OwnedFd, after: Option<&LocalCopy>) -> io::Result<Vec<LocalCopy>> {
     let mut batch = BinaryHeap::new();
     each(day, |name, stat| {
         let Some(name) = name.to_str().filter(|name| is_regular(stat) && !name.starts_with(ASIDE)) else { return };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let copy = Copy { modified: (stat.st_mtime, stat.st_mtime_nsec), name: name.to_owned(), size };
+        let copy = LocalCopy { modified: (stat.st_mtime, stat.st_mtime_nsec), name: name.to_owned(), size };
         if after.is_none_or(|after| copy > *after) {
             batch.push(copy);
             if batch.len() > BATCH {
@@ -323,9 +323,9 @@ fn oldest(day: &OwnedFd, after: Option<&Copy>) -> io::Result<Vec<Copy>> {
 }
 
 /// Which of `batch` the ledger of that day has. A power cut may have cut a copy, but none grows.
-fn known<'a>(batch: &'a [Copy], ledger: &Path) -> HashSet<&'a str> {
+fn known<'a>(batch: &'a [LocalCopy], ledger: &Path) -> HashSet<&'a str> {
     let Ok(entries) = ledger::entries(ledger) else { return HashSet::new() };
-    let copies: HashMap<&str, &'a Copy> = batch.iter().map(|copy| (copy.name.as_str(), copy)).collect();
+    let copies: HashMap<&str, &'a LocalCopy> = batch.iter().map(|copy| (copy.name.as_str(), copy)).collect();
     entries
         .flat_map(|entry| {
             let file = entry.key.rsplit('/').next().unwrap_or_default();
@@ -397,7 +397,7 @@ fn remove(folder: &OwnedFd, name: &OsStr, flags: AtFlags) -> io::Result<()> {
 
 /// Where a local copy belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum CopyPlace {
     /// Here, and nothing is there yet.
     Free(PathBuf),
     /// The same bytes are kept already.
@@ -408,15 +408,15 @@ pub enum Place {
 ///
 /// # Errors
 /// Where a copy that is there already cannot be read.
-pub fn place(folder: &Path, camera: &str, date: NaiveDate, file: &str, sha256: &[u8; 32]) -> io::Result<Place> {
+pub fn place(folder: &Path, camera: &str, date: NaiveDate, file: &str, sha256: &[u8; 32]) -> io::Result<CopyPlace> {
     let day = folder.join(camera).join(date.to_string());
     let names = names(file, &hex::encode(sha256));
     for name in &names {
         let path = day.join(name);
         match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::Free(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CopyPlace::Free(path)),
             Err(error) => return Err(error),
-            Ok(copy) if holds(&copy, sha256)? => return Ok(Place::Held),
+            Ok(copy) if holds(&copy, sha256)? => return Ok(CopyPlace::Held),
             Ok(_) => {}
         }
     }

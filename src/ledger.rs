@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 /// One stored capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct LedgerEntry {
     /// When the bucket confirmed it.
     pub stored_at: DateTime<Utc>,
     /// The object's key.
@@ -54,9 +54,9 @@ pub struct Removed {
 /// One line of a camera-day.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-pub enum Line {
+pub enum LedgerLine {
     /// It was stored.
-    Stored(Box<Entry>),
+    Stored(Box<LedgerEntry>),
     /// It was to be deleted.
     Removed(Removed),
 }
@@ -98,7 +98,7 @@ pub fn path(folder: &Path, camera: &str, date: NaiveDate) -> PathBuf {
 ///
 /// # Errors
 /// Where the file cannot be read or written; nothing of the line is then left.
-pub fn append(folder: &Path, camera: &str, entry: &Entry, again: bool) -> io::Result<()> {
+pub fn append(folder: &Path, camera: &str, entry: &LedgerEntry, again: bool) -> io::Result<()> {
     let path = path(folder, camera, entry.taken_at.date_naive());
     let known = again.then_some(entry);
     write(&path, std::slice::from_ref(entry), known)
@@ -162,7 +162,7 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Appends lines to a file, all with one write; none where `known` is there already.
-fn write<T: Serialize>(path: &Path, items: &[T], known: Option<&Entry>) -> io::Result<()> {
+fn write<T: Serialize>(path: &Path, items: &[T], known: Option<&LedgerEntry>) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -200,7 +200,7 @@ fn write<T: Serialize>(path: &Path, items: &[T], known: Option<&Entry>) -> io::R
 ///
 /// # Errors
 /// Where it cannot be opened; a failure to read ends the entries.
-pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = Entry>> {
+pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = LedgerEntry>> {
     Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
 }
 
@@ -216,7 +216,7 @@ pub fn removed(path: &Path) -> io::Result<impl Iterator<Item = Removed>> {
 ///
 /// # Errors
 /// As of [`entries`].
-pub fn history(path: &Path) -> io::Result<impl Iterator<Item = Line>> {
+pub fn history(path: &Path) -> io::Result<impl Iterator<Item = LedgerLine>> {
     Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
 }
 
@@ -235,12 +235,12 @@ fn lines(file: impl Read) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-fn holds(file: &File, entry: &Entry) -> io::Result<bool> {
+fn holds(file: &File, entry: &LedgerEntry) -> io::Result<bool> {
     let mut file = file;
     file.seek(SeekFrom::Start(0))?;
     // A day has thousands of lines: few are worth to be parsed.
     let may_be = |line: &Vec<u8>| std::str::from_utf8(line).is_ok_and(|line| line.contains(&entry.sha256));
-    let mut known = lines(file).filter(may_be).filter_map(|line| parse::<Entry>(&line));
+    let mut known = lines(file).filter(may_be).filter_map(|line| parse::<LedgerEntry>(&line));
     Ok(known.any(|known| (&known.key, &known.sha256) == (&entry.key, &entry.sha256)))
 }
 
@@ -258,9 +258,9 @@ fn ends_torn(file: &mut File) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    fn entry(key: &str) -> Entry {
+    fn entry(key: &str) -> LedgerEntry {
         let taken_at = DateTime::parse_from_rfc3339("2022-02-24T05:00:00+02:00").unwrap();
-        Entry {
+        LedgerEntry {
             stored_at: taken_at.to_utc(),
             key: key.into(),
             size: 1,
@@ -282,8 +282,11 @@ mod tests {
         append(folder.path(), "CAM", &entry("b"), true).unwrap();
         append(folder.path(), "CAM", &entry("a"), true).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
-        let keys: Vec<String> =
-            text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok()).map(|entry| entry.key).collect();
+        let keys: Vec<String> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<LedgerEntry>(line).ok())
+            .map(|entry| entry.key)
+            .collect();
         assert_eq!(keys, ["a", "b"]);
         assert_eq!(text.lines().count(), 3);
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::{Now, backoff};
 use crate::config::Upload;
-use crate::drop_folder::{Found, Stamp};
+use crate::drop_folder::{FoundFile, Stamp};
 use crate::stored::Stored;
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ pub enum Hint {
 
 /// Where a file in the queue stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum FileState {
     /// Waits until it has been quiet for a while.
     Settling,
     /// Due.
@@ -68,9 +68,9 @@ pub enum State {
 }
 
 #[derive(Debug)]
-struct Item {
+struct QueueItem {
     stamp: Stamp,
-    state: State,
+    state: FileState,
     /// When this stamp was first seen.
     seen: Now,
     /// When it is taken to have begun to be quiet.
@@ -97,7 +97,7 @@ type Name = Arc<Path>;
 /// See the module's text.
 #[derive(Debug)]
 pub struct Queue {
-    items: HashMap<Name, Item>,
+    items: HashMap<Name, QueueItem>,
     /// Queued files by age.
     queued: Queued,
     /// All files by age, to know which to leave to a later scan.
@@ -140,11 +140,11 @@ impl Queued {
 
 /// Which files are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Eligible {
     /// Whatever is due.
-    Any,
+    AnySize,
     /// Only what is below [`LARGE_BYTES`].
-    Small,
+    SmallOnly,
 }
 
 /// A file that is in work now.
@@ -158,11 +158,11 @@ pub struct Due {
 
 /// A file's place in the queue, for `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct QueuedFile<'a> {
     /// Below the drop folder.
     pub path: &'a Path,
     /// Where it stands.
-    pub state: State,
+    pub state: FileState,
     /// Its bytes.
     pub size: u64,
     /// Its arrival.
@@ -196,13 +196,13 @@ impl Queue {
     }
 
     /// Takes note of a file that is in the folder now.
-    pub fn observe(&mut self, found: &Found, hint: Hint, now: Now) {
+    pub fn observe(&mut self, found: &FoundFile, hint: Hint, now: Now) {
         let name: Name = Arc::from(found.path.as_path());
         let Some(item) = self.items.get_mut(&name) else {
             return self.admit(&name, found.stamp, hint, now);
         };
         item.last_seen = now.steady;
-        if item.state == State::Uploading {
+        if item.state == FileState::Uploading {
             // Another file may have come under the name while this one was taken away: whoever is done looks again.
             if item.stamp != found.stamp && item.seen_in_work != Some(Hint::Closed) {
                 item.seen_in_work = Some(hint);
@@ -214,11 +214,11 @@ impl Queue {
             return self.admit(&name, found.stamp, hint, now);
         }
         let quiet = hint == Hint::Closed || now.steady.duration_since(item.since) >= self.settle;
-        if item.state == State::Settling && quiet {
+        if item.state == FileState::Settling && quiet {
             self.arrives(&name);
-        } else if item.state == State::Settling && item.due <= now.steady {
+        } else if item.state == FileState::Settling && item.due <= now.steady {
             let due = item.since + self.settle;
-            self.wait(&name, State::Settling, due);
+            self.wait(&name, FileState::Settling, due);
         }
     }
 
@@ -230,9 +230,9 @@ impl Queue {
             self.left_on_disk = true;
             return;
         }
-        let item = Item {
+        let item = QueueItem {
             stamp,
-            state: State::Settling,
+            state: FileState::Settling,
             seen: now,
             since: now.steady,
             due: now.steady,
@@ -250,7 +250,7 @@ impl Queue {
         if hint == Hint::Closed || is_quiet(&stamp, self.settle, now.wall) {
             self.arrives(name);
         } else {
-            self.wait(name, State::Settling, now.steady + self.settle);
+            self.wait(name, FileState::Settling, now.steady + self.settle);
         }
     }
 
@@ -259,7 +259,7 @@ impl Queue {
         if self.left.len() <= LEFT_IN_PLACE.min(self.capacity / 4) || self.put_off.len() >= FINGERPRINTS {
             return false;
         }
-        let in_work = |name: &Name| self.items.get(name).is_some_and(|item| item.state == State::Uploading);
+        let in_work = |name: &Name| self.items.get(name).is_some_and(|item| item.state == FileState::Uploading);
         let Some(name) = self.left.iter().find(|name| !in_work(name)).map(Arc::clone) else { return false };
         self.let_go(&name);
         true
@@ -288,7 +288,7 @@ impl Queue {
             .by_age
             .iter()
             .take_while(|(age, _)| *age < modified)
-            .find(|(_, name)| self.items.get(name).is_some_and(|item| item.state != State::Uploading))
+            .find(|(_, name)| self.items.get(name).is_some_and(|item| item.state != FileState::Uploading))
             .map(|(_, name)| Arc::clone(name));
         let Some(oldest) = oldest else { return false };
         self.left_on_disk = true;
@@ -297,13 +297,13 @@ impl Queue {
     }
 
     /// The next file to upload, now in work; `None` while nothing is due that is wanted.
-    pub fn next(&mut self, wanted: Wanted, now: Now) -> Option<Due> {
+    pub fn next(&mut self, wanted: Eligible, now: Now) -> Option<Due> {
         self.wake(now);
         self.turn = self.turn.wrapping_add(1);
         let backlog = self.turn.is_multiple_of(Upload::BACKLOG_TURN);
-        let name = self.queued.pop(backlog, wanted == Wanted::Small)?;
+        let name = self.queued.pop(backlog, wanted == Eligible::SmallOnly)?;
         let item = self.items.get_mut(&name)?;
-        item.state = State::Uploading;
+        item.state = FileState::Uploading;
         Some(Due { path: name.to_path_buf(), large: item.stamp.size >= LARGE_BYTES })
     }
 
@@ -326,35 +326,35 @@ impl Queue {
         let place = small.into_iter().chain(large).min_by_key(failures)?.clone();
         let item = self.items.get_mut(&place.1)?;
         self.queued.of_size(item.stamp.size).remove(&place);
-        item.state = State::Uploading;
+        item.state = FileState::Uploading;
         Some(Due { path: place.1.to_path_buf(), large: item.stamp.size >= LARGE_BYTES })
     }
 
     /// Whether the file that came last still waits for its first turn.
     pub fn has_newcomer(&self) -> bool {
         let item = self.newcomer.as_ref().and_then(|name| self.items.get(name));
-        item.is_some_and(|item| item.state == State::Queued && item.failures == 0)
+        item.is_some_and(|item| item.state == FileState::Queued && item.failures == 0)
     }
 
     /// Queues what has backed off for long enough.
     fn wake(&mut self, now: Now) {
-        for name in self.due(State::BackingOff, now) {
+        for name in self.due(FileState::BackingOff, now) {
             self.enqueue(&name);
         }
     }
 
     /// Files that have been quiet for long enough, if they still are what they were: look at them again.
     pub fn settled(&mut self, now: Now) -> Vec<PathBuf> {
-        let due = self.due(State::Settling, now);
+        let due = self.due(FileState::Settling, now);
         for name in &due {
             // A look that fails must not come back at once.
-            self.wait(name, State::Settling, now.steady + self.settle.max(LEAST_SETTLE));
+            self.wait(name, FileState::Settling, now.steady + self.settle.max(LEAST_SETTLE));
         }
         due.iter().map(|name| name.to_path_buf()).collect()
     }
 
     /// Files in `state` whose time has come.
-    fn due(&self, state: State, now: Now) -> Vec<Name> {
+    fn due(&self, state: FileState, now: Now) -> Vec<Name> {
         self.timers
             .iter()
             .take_while(|(due, _)| *due <= now.steady)
@@ -386,7 +386,7 @@ impl Queue {
         // Unchanged by then, it is due, whatever `settle` says.
         item.since = (now.steady + wait).checked_sub(self.settle).unwrap_or(now.steady);
         item.reason = Some(reason.to_owned());
-        self.wait(&Arc::from(path), State::Settling, now.steady + wait);
+        self.wait(&Arc::from(path), FileState::Settling, now.steady + wait);
     }
 
     /// Takes note of a failure, and says how often the file failed while others were stored: 0 means that the bucket, or
@@ -413,7 +413,7 @@ impl Queue {
     pub fn hold(&mut self, path: &Path, reason: &str, until: Instant) -> bool {
         let name: Name = Arc::from(path);
         let before = self.items.get_mut(&name).and_then(|item| item.reason.replace(reason.to_owned()));
-        self.wait(&name, State::BackingOff, until);
+        self.wait(&name, FileState::BackingOff, until);
         before.as_deref() != Some(reason)
     }
 
@@ -453,11 +453,11 @@ impl Queue {
         self.retry(|_| true);
     }
 
-    fn retry(&mut self, which: impl Fn(&Item) -> bool) {
+    fn retry(&mut self, which: impl Fn(&QueueItem) -> bool) {
         let names: Vec<Name> = self
             .items
             .iter()
-            .filter(|(_, item)| item.state == State::BackingOff && item.failures > 0 && which(item))
+            .filter(|(_, item)| item.state == FileState::BackingOff && item.failures > 0 && which(item))
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in names {
@@ -470,7 +470,7 @@ impl Queue {
         let gone: Vec<Name> = self
             .items
             .iter()
-            .filter(|(_, item)| item.state != State::Uploading && item.last_seen < began)
+            .filter(|(_, item)| item.state != FileState::Uploading && item.last_seen < began)
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in gone {
@@ -504,10 +504,10 @@ impl Queue {
     }
 
     /// Every file in the queue, oldest first.
-    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+    pub fn places(&self) -> impl Iterator<Item = QueuedFile<'_>> {
         self.by_age.iter().filter_map(|(_, name)| {
             let item = self.items.get(name)?;
-            Some(Place {
+            Some(QueuedFile {
                 path: name,
                 state: item.state,
                 size: item.stamp.size,
@@ -529,11 +529,11 @@ impl Queue {
     fn enqueue(&mut self, name: &Name) {
         let Some(item) = self.items.get_mut(name) else { return };
         self.timers.remove(&(item.due, Arc::clone(name)));
-        item.state = State::Queued;
+        item.state = FileState::Queued;
         self.queued.of_size(item.stamp.size).insert((item.stamp.modified, Arc::clone(name)));
     }
 
-    fn wait(&mut self, name: &Name, state: State, due: Instant) {
+    fn wait(&mut self, name: &Name, state: FileState, due: Instant) {
         let Some(item) = self.items.get_mut(name) else { return };
         self.timers.remove(&(item.due, Arc::clone(name)));
         self.queued.of_size(item.stamp.size).remove(&(item.stamp.modified, Arc::clone(name)));

@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{self, Shelf};
 use crate::bucket::{Object, Refusal, Verdict};
 use crate::config::Access;
-use crate::kept::Given;
+use crate::kept::GivenUp;
 use crate::key::Parts;
 use crate::lock;
 use crate::retention::{self, Action, Candidate, Kind, Oldest, Policy, Requests, Step, Summary};
-use crate::schedule::Ended;
+use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
 
 mod apply;
@@ -348,7 +348,7 @@ impl Outcome {
 }
 
 /// Lets local copies give way, as the daemon does every hour.
-pub async fn give_way(site: &Site) -> Given {
+pub async fn give_way(site: &Site) -> GivenUp {
     let (kept, now) = (std::sync::Arc::clone(&site.kept), (site.clock)());
     tokio::task::spawn_blocking(move || kept.give_way(now, 0)).await.unwrap_or_default()
 }
@@ -358,13 +358,13 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
     let folder = site.config.runtime_dir.clone();
     let locking = tokio::task::spawn_blocking(move || lock::command(&folder));
     let locked = tokio::select! {
-        () = stop.cancelled() => return Ended::Interrupted,
+        () = stop.cancelled() => return Ended::interrupted(),
         locked = locking => locked,
     };
     let _lock = match locked {
         Ok(Ok(lock)) => lock,
-        Ok(Err(error)) => return Ended::NeedsOperator(format!("{error:#}")),
-        Err(_) => return Ended::Interrupted,
+        Ok(Err(error)) => return RunEnd::NeedsOperator.saying(format!("{error:#}")),
+        Err(_) => return Ended::interrupted(),
     };
     let mut outcome = Outcome::default();
     let run = async {
@@ -386,18 +386,18 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
     }
     let line = outcome.line();
     match done {
-        _ if stop.is_cancelled() => Ended::Interrupted,
+        _ if stop.is_cancelled() => Ended::interrupted(),
         Ok(later) => {
             let later = if later == 0 { String::new() } else { format!("; {later} days more wait for the next runs") };
             match outcome.failures.as_slice() {
-                [] => Ended::Done(format!("{line}{later}")),
-                [first, ..] => Ended::Partly(format!(
-                    "{line}{later}; {} failed or were left, such as {first}",
-                    outcome.failures.len()
-                )),
+                [] => RunEnd::Done.saying(format!("{line}{later}")),
+                [first, ..] => RunEnd::Partly
+                    .saying(format!("{line}{later}; {} failed or were left, such as {first}", outcome.failures.len())),
             }
         }
-        Err(error) if verdict(&error) == Some(Verdict::TryLater) => Ended::TryLater(format!("{error:#} ({line})")),
-        Err(error) => Ended::NeedsOperator(format!("{error:#} ({line})")),
+        Err(error) if verdict(&error) == Some(Verdict::TryLater) => {
+            RunEnd::TryLater.saying(format!("{error:#} ({line})"))
+        }
+        Err(error) => RunEnd::NeedsOperator.saying(format!("{error:#} ({line})")),
     }
 }

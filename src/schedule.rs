@@ -25,13 +25,13 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::clock::Now;
 use crate::config::{Access, Config};
 use crate::site::Site;
-use crate::status::{Jobs, Snapshot, State};
+use crate::status::{DaemonState, Jobs, Snapshot};
 
 mod record;
 #[cfg(test)]
 mod tests;
 
-pub use record::{End, FILE, Record, Records, read, write};
+pub use record::{FILE, JobRecord, JobRecords, RunEnd, read, write};
 
 /// The job that rotates.
 pub const ROTATE: &str = "rotate";
@@ -41,17 +41,18 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// How a run ended, with one line for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// All was done; what.
-    Done(String),
-    /// Some failed; what was done and what was not, by name. It is not tried again before the next scheduled time.
-    Partly(String),
-    /// It failed for a reason that passes, and is tried again soon.
-    TryLater(String),
-    /// It failed until a human acts, and is tried again at the next scheduled time, or when the daemon is told to.
-    NeedsOperator(String),
-    /// It was told to stop.
-    Interrupted,
+pub struct Ended {
+    /// How it ended.
+    pub end: RunEnd,
+    /// What was done, or why it was not.
+    pub outcome: String,
+}
+
+impl Ended {
+    /// Returns the end of a run that was told to stop.
+    pub fn interrupted() -> Self {
+        RunEnd::Interrupted.saying("interrupted by a stop, and done at the next start")
+    }
 }
 
 /// Runs the job when it is due.
@@ -113,7 +114,7 @@ impl Runner {
 fn may_start(snapshot: &Snapshot) -> bool {
     let Snapshot { waiting, stored, .. } = snapshot;
     let untried = stored.captures == 0 && waiting.queued + waiting.uploading > 0;
-    matches!(snapshot.state, State::Ok | State::Degraded) && !snapshot.link_down && !untried
+    matches!(snapshot.state, DaemonState::Ok | DaemonState::Degraded) && !snapshot.link_down && !untried
 }
 
 /// Waits for the end of a run, and not for long once `stop` is there.
@@ -122,35 +123,39 @@ async fn attend(mut run: AbortOnDropHandle<Ended>, stop: &CancellationToken) -> 
         ended = &mut run => ended,
         () = stop.cancelled() => match tokio::time::timeout(GRACE, run).await {
             Ok(ended) => ended,
-            Err(_) => return Ended::Interrupted,
+            Err(_) => return Ended::interrupted(),
         },
     };
     match ended {
-        Ok(Ended::Interrupted) if !stop.is_cancelled() => Ended::TryLater("it broke off".to_owned()),
+        Ok(ended) if ended.end == RunEnd::Interrupted && !stop.is_cancelled() => {
+            RunEnd::TryLater.saying("it broke off")
+        }
         Ok(ended) => ended,
-        Err(error) if error.is_panic() => Ended::NeedsOperator(format!("it panicked: {error}; please report that")),
+        Err(error) if error.is_panic() => {
+            RunEnd::NeedsOperator.saying(format!("it panicked: {error}; please report that"))
+        }
         // The runtime ends, and the daemon with it.
-        Err(_) => Ended::Interrupted,
+        Err(_) => Ended::interrupted(),
     }
 }
 
 /// Whether rotation is the box's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Yes,
+enum RotatedBy {
+    ThisBox,
     /// Nothing is asked for.
-    Nothing,
+    Nobody,
     /// Something is, but the box may neither list nor delete.
-    Elsewhere,
+    Lifecycle,
 }
 
-impl Wanted {
+impl RotatedBy {
     fn by(config: &Config) -> Self {
         let rotate = &config.rotate;
         match (rotate.archive.is_some() || rotate.transition.is_some() || rotate.expire.is_some(), config.s3.access) {
-            (false, _) => Self::Nothing,
-            (true, Access::ReadWrite) => Self::Yes,
-            (true, Access::WriteOnly) => Self::Elsewhere,
+            (false, _) => Self::Nobody,
+            (true, Access::ReadWrite) => Self::ThisBox,
+            (true, Access::WriteOnly) => Self::Lifecycle,
         }
     }
 }
@@ -159,11 +164,11 @@ impl Wanted {
 #[derive(Debug)]
 struct Course {
     path: std::path::PathBuf,
-    records: Records,
+    records: JobRecords,
     /// As they are in the file.
-    saved: Records,
+    saved: JobRecords,
     complained: bool,
-    wanted: Option<Wanted>,
+    wanted: Option<RotatedBy>,
     /// When the last run is tried again. By the steady clock: a step of the other one is no reason.
     retry: Option<(Instant, DateTime<Utc>)>,
     next_at: Option<DateTime<Utc>>,
@@ -184,7 +189,7 @@ impl Course {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!("{} is damaged: {error}; jobs are counted from now on", path.display());
             }
-            Records::new()
+            JobRecords::new()
         });
         let mut course = Self {
             path,
@@ -202,7 +207,7 @@ impl Course {
         course
     }
 
-    fn record(&mut self) -> &mut Record {
+    fn record(&mut self) -> &mut JobRecord {
         self.records.entry(ROTATE.to_owned()).or_default()
     }
 
@@ -213,15 +218,15 @@ impl Course {
 
     /// Keeps up with settings and clocks; whether a run is due.
     async fn follow(&mut self, config: &Config, now: Now) -> bool {
-        let (wanted, wall) = (Wanted::by(config), now.wall.into());
-        if self.wanted.replace(wanted) != Some(wanted) && wanted == Wanted::Elsewhere {
+        let (wanted, wall) = (RotatedBy::by(config), now.wall.into());
+        if self.wanted.replace(wanted) != Some(wanted) && wanted == RotatedBy::Lifecycle {
             tracing::info!(
                 "rotation is the work of the bucket's lifecycle where the box may only write (s3.access: write-only): see \
                  hk-aws aws-template"
             );
         }
         let schedule = &config.rotate.schedule;
-        if wanted == Wanted::Yes {
+        if wanted == RotatedBy::ThisBox {
             self.record().settle(schedule.as_str(), wall);
             self.save().await;
         } else {
@@ -246,17 +251,11 @@ impl Course {
     }
 
     async fn end(&mut self, ended: Ended, now: Now) {
-        let (end, outcome) = match ended {
-            Ended::Done(done) => (End::Done, done),
-            Ended::Partly(partly) => (End::Partly, partly),
-            Ended::TryLater(reason) => (End::TryLater, reason),
-            Ended::NeedsOperator(reason) => (End::NeedsOperator, reason),
-            Ended::Interrupted => (End::Interrupted, "interrupted by a stop, and done at the next start".to_owned()),
-        };
+        let Ended { end, outcome } = ended;
         let shown = match end {
-            End::Done | End::Interrupted => outcome.clone(),
-            End::Partly => format!("in part: {outcome}"),
-            End::TryLater | End::NeedsOperator => format!("failed: {outcome}"),
+            RunEnd::Done | RunEnd::Interrupted => outcome.clone(),
+            RunEnd::Partly => format!("in part: {outcome}"),
+            RunEnd::TryLater | RunEnd::NeedsOperator => format!("failed: {outcome}"),
         };
         self.record().end(end, shown, now.wall.into());
         self.running = false;
@@ -265,16 +264,16 @@ impl Course {
         self.save().await;
     }
 
-    fn say(&mut self, end: End, outcome: &str, now: Now) {
+    fn say(&mut self, end: RunEnd, outcome: &str, now: Now) {
         let said = self.said.take();
         match end {
-            End::Done | End::Interrupted => tracing::info!("{ROTATE}: {outcome}"),
-            End::Partly => tracing::warn!("{ROTATE}, in part: {outcome}"),
-            End::TryLater => {
+            RunEnd::Done | RunEnd::Interrupted => tracing::info!("{ROTATE}: {outcome}"),
+            RunEnd::Partly => tracing::warn!("{ROTATE}, in part: {outcome}"),
+            RunEnd::TryLater => {
                 let wait = self.retry.map_or(0, |(at, _)| at.saturating_duration_since(now.steady).as_secs() / 60);
                 tracing::warn!("{ROTATE} failed: {outcome}; it is tried again in {wait} min");
             }
-            End::NeedsOperator => {
+            RunEnd::NeedsOperator => {
                 if said.as_deref() == Some(outcome) {
                     tracing::info!("{ROTATE} failed as before: {outcome}");
                 } else {
@@ -286,7 +285,7 @@ impl Course {
     }
 
     fn jobs(&mut self) -> Jobs {
-        if self.wanted != Some(Wanted::Yes) {
+        if self.wanted != Some(RotatedBy::ThisBox) {
             return Jobs::new();
         }
         let (running, next_at) = (self.running, self.next_at);
@@ -300,7 +299,7 @@ impl Course {
 
     async fn save(&mut self) {
         // What says nothing yet needs no file.
-        self.records.retain(|_, record| *record != Record::default());
+        self.records.retain(|_, record| *record != JobRecord::default());
         if self.records == self.saved {
             return;
         }

@@ -28,23 +28,23 @@ pub struct Snapshot {
     /// Since when it runs.
     pub started_at: DateTime<Utc>,
     /// How it does.
-    pub state: State,
+    pub state: DaemonState,
     /// Where captures go.
     pub bucket: String,
     /// Why they do not, while they do not.
     pub trouble: Option<Trouble>,
     /// Files in the drop folder by what they wait for.
-    pub waiting: Waiting,
+    pub waiting: WaitingCounts,
     /// The oldest capture that exists on this box alone.
     pub oldest_only_here: Option<OnlyHere>,
     /// Files in the drop folder that wait, oldest first, up to [`Snapshot::MOST_FILES`].
-    pub files: Vec<File>,
+    pub files: Vec<FileStatus>,
     /// What is not uploaded, and why, up to [`Snapshot::MOST_FILES`].
-    pub not_uploaded: Vec<File>,
+    pub not_uploaded: Vec<FileStatus>,
     /// What was stored since the start.
-    pub stored: Stored,
+    pub stored: StoredTotals,
     /// Each camera that something came from since the start.
-    pub cameras: BTreeMap<String, Camera>,
+    pub cameras: BTreeMap<String, CameraStatus>,
     /// The last errors, newest last.
     pub last_errors: Vec<LastError>,
     /// Free bytes where the drop folder lies.
@@ -67,7 +67,7 @@ pub struct Snapshot {
 /// How the daemon does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum DaemonState {
     /// The first scan is not done.
     Starting,
     /// All is well.
@@ -91,7 +91,7 @@ pub struct Trouble {
 
 /// Files in the drop folder, counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct WaitingCounts {
     /// Not quiet for long enough.
     pub settling: u64,
     /// Due.
@@ -123,7 +123,7 @@ pub struct OnlyHere {
 
 /// A file and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct File {
+pub struct FileStatus {
     /// Below the drop folder.
     pub path: String,
     /// `settling`, `queued`, `uploading`, `backing off`, `ignored`, `left alone` or `set aside`.
@@ -134,7 +134,7 @@ pub struct File {
 
 /// What was stored since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
+pub struct StoredTotals {
     /// Captures.
     pub captures: u64,
     /// Their bytes.
@@ -143,7 +143,7 @@ pub struct Stored {
 
 /// One camera since the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Camera {
+pub struct CameraStatus {
     /// Captures stored.
     pub captures: u64,
     /// When the newest one was taken.
@@ -218,8 +218,8 @@ impl Snapshot {
         let count = waiting.settling + waiting.queued + waiting.uploading + waiting.backing_off + waiting.on_disk;
         let stored = format!("{} stored, {count} waiting", self.stored.captures);
         match (&self.trouble, self.state) {
-            (_, State::Starting) => "looking at the drop folder".to_owned(),
-            (_, State::Stopping) => format!("stopping; {stored}"),
+            (_, DaemonState::Starting) => "looking at the drop folder".to_owned(),
+            (_, DaemonState::Stopping) => format!("stopping; {stored}"),
             (Some(trouble), _) => {
                 format!("{stored}; trouble since {}: {}", trouble.since.format("%F %T UTC"), trouble.reason)
             }

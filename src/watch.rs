@@ -29,7 +29,7 @@ pub const MAX_WATCHES: usize = 8192;
 
 /// Where to look.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct HintedPaths {
     /// Everywhere; the rest is then empty.
     pub everywhere: bool,
     /// Paths below the drop folder; whether file or folder shows when they are looked at.
@@ -39,7 +39,7 @@ pub struct Places {
 /// Hints that wait to be taken.
 #[derive(Debug, Default)]
 pub struct Hints {
-    places: Mutex<Places>,
+    places: Mutex<HintedPaths>,
     wake: Notify,
 }
 
@@ -75,11 +75,11 @@ impl Hints {
     }
 
     /// Takes all hints.
-    pub fn take(&self) -> Places {
+    pub fn take(&self) -> HintedPaths {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Places> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HintedPaths> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,7 +91,7 @@ pub struct Watch {
     root: PathBuf,
     covered: HashMap<PathBuf, Covered>,
     /// The same, the idlest first; a folder is as active as what lies in it, and goes after it.
-    by_activity: BTreeSet<Rank>,
+    by_activity: BTreeSet<ActivityRank>,
     /// The number of the last full scan.
     scan: u64,
     /// As many folders are watched.
@@ -108,7 +108,7 @@ struct Covered {
     scan: u64,
 }
 
-type Rank = (SystemTime, Reverse<usize>, PathBuf);
+type ActivityRank = (SystemTime, Reverse<usize>, PathBuf);
 
 impl Watch {
     /// Starts without a single watch; [`Watch::cover`] adds them.
@@ -198,7 +198,7 @@ impl Watch {
 
     /// Gives up the watch on the idlest folder, if it is idler than one that changed at `active`.
     fn make_room(&mut self, active: SystemTime) -> bool {
-        let idler = |rank: &&Rank| rank.0 < active;
+        let idler = |rank: &&ActivityRank| rank.0 < active;
         let Some((_, _, idlest)) = self.by_activity.first().filter(idler).cloned() else { return false };
         self.give_up(&idlest);
         true
@@ -233,7 +233,7 @@ impl Watch {
     }
 }
 
-fn rank(folder: &Path, active: SystemTime) -> Rank {
+fn rank(folder: &Path, active: SystemTime) -> ActivityRank {
     (active, Reverse(folder.components().count()), folder.to_owned())
 }
 
@@ -272,7 +272,7 @@ mod tests {
         paths.iter().fold(Event::new(kind), |event, path| event.add_path(path.into()))
     }
 
-    fn hints_of(events: &[Event]) -> Places {
+    fn hints_of(events: &[Event]) -> HintedPaths {
         let hints = Hints::default();
         for event in events {
             pass_on(event, Path::new("/drop"), &hints);
@@ -315,7 +315,7 @@ mod tests {
         for number in 0..=MAX_HINTS {
             hints.at(Path::new(&number.to_string()), Hint::Closed);
         }
-        assert_eq!(hints.take(), Places { everywhere: true, paths: HashMap::new() });
+        assert_eq!(hints.take(), HintedPaths { everywhere: true, paths: HashMap::new() });
     }
 
     /// A drop folder with three days of a camera, of which the third is the newest.

@@ -22,7 +22,7 @@ pub(super) struct Copies<'a> {
     site: &'a Site,
     camera: &'a str,
     date: NaiveDate,
-    entries: HashMap<String, ledger::Entry>,
+    entries: HashMap<String, ledger::LedgerEntry>,
     /// Where fetched members lie; made when the first one is.
     spool: Option<TempDir>,
     /// What was fetched.

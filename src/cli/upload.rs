@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 use super::classify::below;
 use super::{Out, Partly, tell};
 use crate::bucket::{Patience, Refusal, Verdict};
-use crate::drop_folder::{Found, Sight};
-use crate::ingest::{Outcome, ingest_one, show};
-use crate::key::ObjectKey;
+use crate::drop_folder::{FoundFile, Sight};
+use crate::ingest::{IngestOutcome, ingest_one};
+use crate::key::{ObjectKey, escape_path};
 use crate::lock;
 use crate::site::Site;
 
@@ -46,7 +46,7 @@ const EMPTY: &str = "is empty; it stays";
 const REFUSALS: usize = 10;
 
 /// A file that was found, or a path at which there is none.
-type Finding = Result<Found, (PathBuf, String)>;
+type Finding = Result<FoundFile, (PathBuf, String)>;
 
 impl Upload {
     pub(super) async fn run(self, out: &Out, site: Arc<Site>) -> anyhow::Result<()> {
@@ -72,17 +72,17 @@ impl Upload {
                     Some(Err((path, reason))) => {
                         total += 1;
                         failed += 1;
-                        tell(format_args!("{}: {reason}", show(&path)));
+                        tell(format_args!("{}: {reason}", escape_path(&path)));
                     }
                     Some(Ok(found)) if self.dry_run && found.stamp.size == 0 => {
-                        out.remark(format_args!("{}: {EMPTY}", show(&found.path)));
+                        out.remark(format_args!("{}: {EMPTY}", escape_path(&found.path)));
                     }
                     Some(Ok(found)) if self.dry_run => {
                         match planned_key(&site, &found) {
                             Ok(key) => print(out, &bar, &found.path, key.as_str(), found.stamp.size, "would be stored")?,
                             Err(reason) => {
                                 (total, failed) = (total + 1, failed + 1);
-                                tell(format_args!("{}: {reason}", show(&found.path)));
+                                tell(format_args!("{}: {reason}", escape_path(&found.path)));
                             }
                         }
                     }
@@ -95,8 +95,8 @@ impl Upload {
                 Some(done) = uploads.join_next() => {
                     let (path, outcome) = done.context("an upload panicked; its file is still in the drop folder")?;
                     refused_in_a_row = match &outcome {
-                        Outcome::Refused(refusal) if concerns_all(refusal) => refused_in_a_row + 1,
-                        Outcome::Stored(_) => 0,
+                        IngestOutcome::Refused(refusal) if concerns_all(refusal) => refused_in_a_row + 1,
+                        IngestOutcome::Stored(_) => 0,
                         _ => refused_in_a_row,
                     };
                     failed += usize::from(!report(out, &bar, &path, outcome)?);
@@ -166,7 +166,7 @@ fn find(site: &Site, paths: &[PathBuf], now: SystemTime, send: &mpsc::Sender<Fin
 }
 
 /// Reads no more than the start of the file.
-fn planned_key(site: &Site, found: &Found) -> Result<ObjectKey, String> {
+fn planned_key(site: &Site, found: &FoundFile) -> Result<ObjectKey, String> {
     let opened = site.folder.open(&found.path).map_err(|error| error.to_string())?;
     let mut file = opened.reader().map_err(|error| error.to_string())?;
     let classified = site.classify(&found.path, &mut file, found.stamp.modified);
@@ -174,7 +174,7 @@ fn planned_key(site: &Site, found: &Found) -> Result<ObjectKey, String> {
 }
 
 /// Uploads a file once it has been quiet for as long as the daemon would wait.
-async fn settle_and_ingest(site: Arc<Site>, found: Found) -> Outcome {
+async fn settle_and_ingest(site: Arc<Site>, found: FoundFile) -> IngestOutcome {
     let settle = site.config.drop_folder.settle;
     let now = (site.clock)().wall;
     let age = now.duration_since(found.stamp.changed).unwrap_or(Duration::ZERO);
@@ -183,35 +183,35 @@ async fn settle_and_ingest(site: Arc<Site>, found: Found) -> Outcome {
 }
 
 /// Prints what became of a file; says whether it is stored.
-fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Outcome) -> anyhow::Result<bool> {
+fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: IngestOutcome) -> anyhow::Result<bool> {
     let why = match outcome {
-        Outcome::Partial(stored, _) => {
+        IngestOutcome::Partial(stored, _) => {
             print(out, bar, path, stored.key.as_str(), stored.size, "is cut off; stored as far as it came:")?;
             return Ok(true);
         }
-        Outcome::Stored(stored) | Outcome::Disposed(stored, _) => {
+        IngestOutcome::Stored(stored) | IngestOutcome::Disposed(stored, _) => {
             let word = if stored.again { "was stored before" } else { "stored" };
             print(out, bar, path, stored.key.as_str(), stored.size, word)?;
             if let Some(reason) = &stored.not_kept {
-                tell(format_args!("{}: no local copy is kept: {reason}", show(path)));
+                tell(format_args!("{}: no local copy is kept: {reason}", escape_path(path)));
             }
             let Some(left) = stored.left else { return Ok(true) };
             format!("stored, but stays in the drop folder: {left}")
         }
         // Somebody else, most likely the daemon, took it.
-        Outcome::Gone => return Ok(true),
-        Outcome::Growing => "is still being written; it stays".to_owned(),
-        Outcome::Changed => "changed while it was read; it stays".to_owned(),
-        Outcome::Empty(_) => EMPTY.to_owned(),
-        Outcome::Refused(refusal) => refusal.to_string(),
-        Outcome::Unreadable(reason) => reason,
+        IngestOutcome::Gone => return Ok(true),
+        IngestOutcome::Growing => "is still being written; it stays".to_owned(),
+        IngestOutcome::Changed => "changed while it was read; it stays".to_owned(),
+        IngestOutcome::Empty(_) => EMPTY.to_owned(),
+        IngestOutcome::Refused(refusal) => refusal.to_string(),
+        IngestOutcome::Unreadable(reason) => reason,
     };
-    bar.suspend(|| tell(format_args!("{}: {why}", show(path))));
+    bar.suspend(|| tell(format_args!("{}: {why}", escape_path(path))));
     Ok(false)
 }
 
 fn print(out: &Out, bar: &ProgressBar, path: &Path, key: &str, size: u64, outcome: &str) -> anyhow::Result<()> {
     bar.inc(1);
-    let path = &show(path);
+    let path = &escape_path(path);
     bar.suspend(|| out.item(&Line { path, key, size, outcome }, format_args!("{path} {outcome} {key}")))
 }

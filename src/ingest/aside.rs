@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Ingest, LONGEST_WAIT, show};
+use super::{Ingest, LONGEST_WAIT};
 use crate::clock::Now;
 use crate::drop_folder::{NAME_MAX, OpenError, Taken};
+use crate::key::escape_path;
 
 impl Ingest {
     /// Moves a file that cannot be stored out of the way; its bytes are kept.
@@ -25,10 +26,10 @@ impl Ingest {
         });
         match moved {
             Ok((Taken::Away, target)) => {
-                let kept = show(target.strip_prefix(&folder).unwrap_or(&target));
+                let kept = escape_path(target.strip_prefix(&folder).unwrap_or(&target));
                 let message = format!(
                     "set aside {} ({reason}); its bytes are kept in {} as {kept}",
-                    show(path),
+                    escape_path(path),
                     folder.display()
                 );
                 tracing::error!("{message}");
@@ -39,7 +40,7 @@ impl Ingest {
             Ok((Taken::PutBack, _)) => self.queue.settle_again(path, reason, now),
             Err(error) => {
                 if self.queue.hold(path, &format!("{reason}; {error}"), now.steady + LONGEST_WAIT) {
-                    tracing::error!("failed to set aside {} ({reason}): {error}", show(path));
+                    tracing::error!("failed to set aside {} ({reason}): {error}", escape_path(path));
                 }
             }
         }

@@ -56,11 +56,11 @@ pub(super) struct Down {
 
 /// What may be uploaded next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum NextUpload {
     /// Nothing.
     Wait,
     /// Whatever is next.
-    Next,
+    Any,
     /// One file, to see whether the bucket stores again.
     Probe(Patience),
 }
@@ -94,13 +94,13 @@ impl Link {
     }
 
     /// What may start; a probe only while the link is `idle`. A `newcomer` is a file that nobody has tried yet.
-    pub(super) fn turn(&self, idle: bool, newcomer: bool, now: Now) -> Turn {
+    pub(super) fn turn(&self, idle: bool, newcomer: bool, now: Now) -> NextUpload {
         match (self.next_turn(newcomer), &self.down) {
-            (Some(probe), _) if !idle || now.steady < probe => Turn::Wait,
+            (Some(probe), _) if !idle || now.steady < probe => NextUpload::Wait,
             // Impatience alone would never find a line that has become very slow.
-            (Some(_), Some(down)) if !down.probes.is_multiple_of(PATIENT_PROBE) => Turn::Probe(Patience::Probe),
-            (Some(_), _) => Turn::Probe(Patience::Ordinary),
-            (None, _) => Turn::Next,
+            (Some(_), Some(down)) if !down.probes.is_multiple_of(PATIENT_PROBE) => NextUpload::Probe(Patience::Probe),
+            (Some(_), _) => NextUpload::Probe(Patience::Ordinary),
+            (None, _) => NextUpload::Any,
         }
     }
 
@@ -228,9 +228,9 @@ mod tests {
         let mut now = start();
         let (mut said, mut patient) = (Vec::new(), 0);
         for _ in 0..300 {
-            assert_eq!(link.turn(false, false, now) == Turn::Next, link.down().is_none());
-            if link.turn(true, false, now) != Turn::Wait {
-                patient += i32::from(link.turn(true, false, now) == Turn::Probe(Patience::Ordinary));
+            assert_eq!(link.turn(false, false, now) == NextUpload::Any, link.down().is_none());
+            if link.turn(true, false, now) != NextUpload::Wait {
+                patient += i32::from(link.turn(true, false, now) == NextUpload::Probe(Patience::Ordinary));
                 said.push(link.failed(&refusal, 0, 0.0, now));
             }
             now = later(now, 1);
@@ -242,7 +242,7 @@ mod tests {
         assert!((3..=5).contains(&reminders), "{reminders}");
         assert_eq!(said.iter().filter(|news| **news == News::Down).count(), 1);
         assert_eq!(link.succeeded(now), News::Up(Duration::from_mins(5)));
-        assert_eq!(link.turn(false, false, now), Turn::Next);
+        assert_eq!(link.turn(false, false, now), NextUpload::Any);
         assert_eq!(link.outages(), 1);
     }
 
@@ -255,16 +255,16 @@ mod tests {
         }
         link.failed(&refusal, 0, 0.0, now);
         let soon = later(now, 2);
-        assert_eq!(link.turn(true, false, soon), Turn::Wait);
-        assert_eq!(link.turn(true, true, soon), Turn::Probe(Patience::Probe));
-        assert_eq!(link.turn(false, true, soon), Turn::Wait, "one at a time");
+        assert_eq!(link.turn(true, false, soon), NextUpload::Wait);
+        assert_eq!(link.turn(true, true, soon), NextUpload::Probe(Patience::Probe));
+        assert_eq!(link.turn(false, true, soon), NextUpload::Wait, "one at a time");
         link.failed(&refusal, 0, 0.0, soon);
-        assert_eq!(link.turn(true, true, soon), Turn::Wait);
+        assert_eq!(link.turn(true, true, soon), NextUpload::Wait);
         assert_eq!(link.next_turn(true), Some(soon.steady + FRESH_PROBE));
         link.probe_begins();
         assert_eq!(
             link.turn(true, false, later(soon, 1)),
-            Turn::Probe(Patience::Probe),
+            NextUpload::Probe(Patience::Probe),
             "a probe that told nothing was none"
         );
     }
@@ -276,14 +276,14 @@ mod tests {
             link.failed(&refusal, 0, 0.0, later(now, seconds));
         }
         let soon = later(now, 41);
-        assert_eq!(link.turn(true, false, soon), Turn::Wait);
+        assert_eq!(link.turn(true, false, soon), NextUpload::Wait);
         link.probe_soon(true, soon);
         link.failed(&refusal, 0, 0.0, soon);
-        assert_eq!(link.turn(true, false, soon), Turn::Probe(Patience::Probe));
+        assert_eq!(link.turn(true, false, soon), NextUpload::Probe(Patience::Probe));
         link.failed(&refusal, 0, 0.0, soon);
-        assert_eq!(link.turn(true, false, soon), Turn::Wait, "once");
+        assert_eq!(link.turn(true, false, soon), NextUpload::Wait, "once");
         link.reloaded(soon);
-        assert_eq!(link.turn(true, false, soon), Turn::Probe(Patience::Probe), "one, as before the reload");
+        assert_eq!(link.turn(true, false, soon), NextUpload::Probe(Patience::Probe), "one, as before the reload");
         assert_eq!(link.failed(&refusal, 0, 0.0, soon), News::Down, "said again");
     }
 

@@ -24,7 +24,7 @@ use crate::capture::{Capture, Media};
 use crate::clock::Now;
 use crate::disk;
 use crate::drop_folder::{self, OpenError, Opened, Stamp, Taken, Writer};
-use crate::kept::{self, Place};
+use crate::kept::{self, CopyPlace};
 use crate::key::{self, ObjectKey, Variant};
 use crate::ledger;
 use crate::site::Site;
@@ -39,7 +39,7 @@ const MAKE_ROOM_FOR: u64 = 8;
 
 /// What became of a file.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum IngestOutcome {
     /// In the bucket, and out of the folder unless said otherwise.
     Stored(Box<Stored>),
     /// Cut off: what there is is in the bucket, and the file waits so long for the camera to resume or resend it.
@@ -66,10 +66,10 @@ pub async fn ingest_one(
     path: PathBuf,
     rest: Option<(Stamp, Duration)>,
     patience: Patience,
-) -> Outcome {
+) -> IngestOutcome {
     match attempt(&site, &path, rest, patience).await {
-        Ok((stored, None)) => Outcome::Stored(Box::new(stored)),
-        Ok((stored, Some(wait))) => Outcome::Partial(Box::new(stored), wait),
+        Ok((stored, None)) => IngestOutcome::Stored(Box::new(stored)),
+        Ok((stored, Some(wait))) => IngestOutcome::Partial(Box::new(stored), wait),
         Err(outcome) => outcome,
     }
 }
@@ -80,7 +80,7 @@ async fn attempt(
     path: &Path,
     rest: Option<(Stamp, Duration)>,
     patience: Patience,
-) -> Result<(Stored, Option<Duration>), Outcome> {
+) -> Result<(Stored, Option<Duration>), IngestOutcome> {
     let Ready { opened, source, partial, capture, first_key } = open(site, path, rest).await?;
     let stamp = opened.stamp();
     let age = age(&stamp, rest, (site.clock)());
@@ -90,8 +90,8 @@ async fn attempt(
     let (key, put) = match put {
         Ok(done) => done,
         // A body that broke off because the file changed looks like a broken connection.
-        Err(_) if !opened.is_unchanged() => return Err(Outcome::Changed),
-        Err(refusal) => return Err(Outcome::Refused(refusal)),
+        Err(_) if !opened.is_unchanged() => return Err(IngestOutcome::Changed),
+        Err(refusal) => return Err(IngestOutcome::Refused(refusal)),
     };
     let now = (site.clock)();
     let elapsed = now.wall.duration_since(stamp.modified).unwrap_or_default();
@@ -137,17 +137,17 @@ pub async fn dispose_one(
     path: PathBuf,
     stored: Arc<Stored>,
     rest: Option<(Stamp, Duration)>,
-) -> Outcome {
+) -> IngestOutcome {
     let done = blocking(move || {
         let opened = site.folder.open(&path).map_err(|error| match error {
-            OpenError::Gone => Outcome::Gone,
-            other => Outcome::Unreadable(other.to_string()),
+            OpenError::Gone => IngestOutcome::Gone,
+            other => IngestOutcome::Unreadable(other.to_string()),
         })?;
         if opened.stamp() != stored.stamp {
-            return Err(Outcome::Changed);
+            return Err(IngestOutcome::Changed);
         }
         if opened.writer() == Writer::Somebody {
-            return Err(Outcome::Growing);
+            return Err(IngestOutcome::Growing);
         }
         let now = (site.clock)();
         let wait = waits(&site, &stored, age(&stored.stamp, rest, now));
@@ -155,7 +155,7 @@ pub async fn dispose_one(
         finish(&site, opened, &path, stored, wait.is_some(), now).map(|stored| (stored, wait))
     });
     match done.await {
-        Ok((stored, wait)) => Outcome::Disposed(Box::new(stored), wait),
+        Ok((stored, wait)) => IngestOutcome::Disposed(Box::new(stored), wait),
         Err(outcome) => outcome,
     }
 }
@@ -171,21 +171,21 @@ struct Ready {
 }
 
 /// Opens, hashes and classifies a file that nobody writes.
-async fn open(site: &Arc<Site>, path: &Path, rest: Option<(Stamp, Duration)>) -> Result<Ready, Outcome> {
+async fn open(site: &Arc<Site>, path: &Path, rest: Option<(Stamp, Duration)>) -> Result<Ready, IngestOutcome> {
     let (site, path) = (Arc::clone(site), path.to_owned());
     blocking(move || {
         let opened = site.folder.open(&path).map_err(|error| match error {
-            OpenError::Gone => Outcome::Gone,
+            OpenError::Gone => IngestOutcome::Gone,
             // Something else came under the name: a look says what.
-            OpenError::NotAFile(_) | OpenError::LeftAlone(_) => Outcome::Changed,
-            OpenError::Io(error) => Outcome::Unreadable(error.to_string()),
+            OpenError::NotAFile(_) | OpenError::LeftAlone(_) => IngestOutcome::Changed,
+            OpenError::Io(error) => IngestOutcome::Unreadable(error.to_string()),
         })?;
         let stamp = opened.stamp();
         if opened.writer() == Writer::Somebody {
-            return Err(Outcome::Growing);
+            return Err(IngestOutcome::Growing);
         }
         if stamp.size == 0 {
-            return Err(Outcome::Empty(age(&stamp, rest, (site.clock)())));
+            return Err(IngestOutcome::Empty(age(&stamp, rest, (site.clock)())));
         }
         let read = opened.reader().and_then(|mut file| {
             let partial = media::end_of(&mut file)? == End::Cut;
@@ -201,9 +201,9 @@ async fn open(site: &Arc<Site>, path: &Path, rest: Option<(Stamp, Duration)>) ->
         });
         let (source, partial, capture, first_key) = match read {
             // A camera that began to send again meanwhile: what was told of the one content must not go up with the other.
-            _ if !opened.is_unchanged() => return Err(Outcome::Changed),
+            _ if !opened.is_unchanged() => return Err(IngestOutcome::Changed),
             Ok(read) => read,
-            Err(error) => return Err(Outcome::Unreadable(format!("failed to read file: {error}"))),
+            Err(error) => return Err(IngestOutcome::Unreadable(format!("failed to read file: {error}"))),
         };
         Ok(Ready { opened, source, partial, capture, first_key })
     })
@@ -250,10 +250,10 @@ fn finish(
     mut stored: Stored,
     waits: bool,
     now: Now,
-) -> Result<Stored, Outcome> {
+) -> Result<Stored, IngestOutcome> {
     if !waits && !opened.is_unchanged() {
         // The bytes that went up may be a mixture. They hurt nobody; what is here now goes up as well.
-        return Err(Outcome::Changed);
+        return Err(IngestOutcome::Changed);
     }
     let written = if stored.written {
         Ok(())
@@ -273,7 +273,7 @@ fn finish(
     stored.stamp = opened.stamp();
     match taken {
         Ok(Taken::Away) => Ok(stored),
-        Ok(Taken::PutBack) => Err(Outcome::Changed),
+        Ok(Taken::PutBack) => Err(IngestOutcome::Changed),
         Err(reason) => {
             stored.left = Some(reason);
             Ok(stored)
@@ -282,7 +282,7 @@ fn finish(
 }
 
 fn write_down(site: &Site, path: &Path, stored: &Stored, now: Now) -> io::Result<()> {
-    let entry = ledger::Entry {
+    let entry = ledger::LedgerEntry {
         stored_at: now.wall.into(),
         key: stored.key.as_str().to_owned(),
         size: stored.size,
@@ -314,7 +314,7 @@ fn keep(site: &Site, opened: &mut Opened, stored: &Stored) -> io::Result<Taken> 
     }
     let date = stored.capture.taken.date_naive();
     match kept::place(&keep.path, &stored.capture.camera, date, stored.key.file(), &stored.sha256)? {
-        Place::Free(target) => {
+        CopyPlace::Free(target) => {
             let moved = match opened.move_to(&target) {
                 // The day's folder gave way in between.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => opened.move_to(&target),
@@ -325,7 +325,7 @@ fn keep(site: &Site, opened: &mut Opened, stored: &Stored) -> io::Result<Taken> 
             }
             moved
         }
-        Place::Held => opened.remove(),
+        CopyPlace::Held => opened.remove(),
     }
 }
 
@@ -381,11 +381,13 @@ fn content_type(path: &Path, media: Media) -> String {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Outcome> + Send + 'static) -> Result<T, Outcome> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, IngestOutcome> + Send + 'static,
+) -> Result<T, IngestOutcome> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         // Let the panic be one of this upload, which the loop sets aside.
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Outcome::Unreadable(error.to_string())),
+        Err(error) => Err(IngestOutcome::Unreadable(error.to_string())),
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::clock::Now;
 use crate::drop_folder::{DropFolder, EMPTY_FOLDER_AGE, Sight, Writer};
 use crate::queue::{CAPACITY, Hint};
-use crate::watch::{Hints, Places, Watch};
+use crate::watch::{HintedPaths, Hints, Watch};
 
 /// Sights that travel together.
 const BATCH: usize = 256;
@@ -49,7 +49,7 @@ pub(super) struct Batch {
 
 /// The end of a survey.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(super) struct SurveyEnd {
     /// When it began, if it was a full scan.
     pub(super) full_scan: Option<Instant>,
     /// Whether it was broken off: then what it did not come across may be there.
@@ -64,7 +64,7 @@ type SharedWatch = Arc<Mutex<Option<Watch>>>;
 pub(super) struct Surveyor {
     pub(super) hints: Arc<Hints>,
     pub(super) batches: mpsc::Receiver<Batch>,
-    pub(super) tasks: JoinSet<Done>,
+    pub(super) tasks: JoinSet<SurveyEnd>,
     send: mpsc::Sender<Batch>,
     watch: SharedWatch,
     /// The identity of the folder that is watched; `None` while there is none.
@@ -160,7 +160,7 @@ impl Surveyor {
         } else {
             Some(Refill { least: REFILL_LOOK, full: Arc::clone(&self.full) })
         };
-        self.start(folder, Places { everywhere: true, ..Places::default() }, refill, now);
+        self.start(folder, HintedPaths { everywhere: true, ..HintedPaths::default() }, refill, now);
         true
     }
 
@@ -194,18 +194,18 @@ impl Surveyor {
         self.stepped.is_none_or(|stepped| now.steady.duration_since(stepped) >= EMPTY_FOLDER_AGE)
     }
 
-    fn start(&mut self, folder: &DropFolder, places: Places, refill: Option<Refill>, now: Now) {
+    fn start(&mut self, folder: &DropFolder, places: HintedPaths, refill: Option<Refill>, now: Now) {
         let folder = if self.knows_ages(now) { folder.clone() } else { folder.without_pruning() };
         let (watch, send) = (Arc::clone(&self.watch), self.send.clone());
         self.tasks.spawn_blocking(move || {
-            let mut survey = Survey::new(&folder, &watch, &send, places.everywhere, refill);
+            let mut survey = SurveyRun::new(&folder, &watch, &send, places.everywhere, refill);
             let result = survey.look(&places, now.wall);
-            Done { full_scan: places.everywhere.then_some(now.steady), broken_off: survey.broken_off, result }
+            SurveyEnd { full_scan: places.everywhere.then_some(now.steady), broken_off: survey.broken_off, result }
         });
     }
 
     /// Takes note of the end of a survey, and gives back what it had sent before.
-    pub(super) fn finished(&mut self, done: &Done, now: Now) -> Vec<Batch> {
+    pub(super) fn finished(&mut self, done: &SurveyEnd, now: Now) -> Vec<Batch> {
         if let Some(began) = done.full_scan {
             self.scanning = false;
             let rested = now.steady + now.steady.duration_since(began) * REST;
@@ -230,7 +230,7 @@ struct Refill {
     full: Arc<AtomicBool>,
 }
 
-struct Survey<'a> {
+struct SurveyRun<'a> {
     folder: &'a DropFolder,
     watch: &'a SharedWatch,
     batch: Vec<(Sight, Hint)>,
@@ -254,7 +254,7 @@ fn closed(folder: &DropFolder, sight: &Sight) -> Hint {
     }
 }
 
-impl<'a> Survey<'a> {
+impl<'a> SurveyRun<'a> {
     fn new(
         folder: &'a DropFolder,
         watch: &'a SharedWatch,
@@ -266,7 +266,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Looks at `places` and sends what is there. Blocking: it belongs on a thread of its own.
-    fn look(&mut self, places: &Places, now: SystemTime) -> io::Result<()> {
+    fn look(&mut self, places: &HintedPaths, now: SystemTime) -> io::Result<()> {
         if places.everywhere {
             self.with_watch(Watch::scan_begins);
             self.scan(Path::new(""), now)?;
@@ -366,7 +366,7 @@ mod tests {
             }
             let began = now.steady;
             now.steady += duration;
-            let done = Done { full_scan: Some(began), broken_off: false, result: Ok(()) };
+            let done = SurveyEnd { full_scan: Some(began), broken_off: false, result: Ok(()) };
             surveyor.finished(&done, now);
             now.steady += minute;
             true
@@ -392,11 +392,11 @@ mod tests {
             std::fs::write(folder.path().join(format!("{number}.jpg")), "x").unwrap();
         }
         let (folder, watch) = (drop_folder(folder.path()), Arc::new(Mutex::new(None)));
-        let everywhere = Places { everywhere: true, ..Places::default() };
+        let everywhere = HintedPaths { everywhere: true, ..HintedPaths::default() };
         for (full, least, expected) in [(true, 300, 300), (true, 2000, 1000), (false, 300, 1000)] {
             let (send, mut batches) = mpsc::channel(BATCHES);
             let refill = Refill { least, full: Arc::new(AtomicBool::new(full)) };
-            let mut survey = Survey::new(&folder, &watch, &send, true, Some(refill));
+            let mut survey = SurveyRun::new(&folder, &watch, &send, true, Some(refill));
             survey.look(&everywhere, SystemTime::UNIX_EPOCH).unwrap();
             assert_eq!(survey.broken_off, expected < 1000);
             let seen: usize = std::iter::from_fn(|| batches.try_recv().ok()).map(|batch| batch.sights.len()).sum();

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, FixedOffset, Utc};
 
-use super::{Stored, show};
+use super::Stored;
 use crate::capture;
-use crate::drop_folder::{Found, Sight};
+use crate::drop_folder::{FoundFile, Sight};
+use crate::key::escape_path;
 use crate::queue::{self, Queue};
 use crate::status::{self, Snapshot};
 
@@ -19,27 +20,27 @@ const MOST_CAMERAS: usize = 1000;
 const LAST_ERRORS: usize = 10;
 
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct IngestTally {
     pub(super) started_at: DateTime<Utc>,
-    pub(super) stored: status::Stored,
-    pub(super) cameras: BTreeMap<String, status::Camera>,
+    pub(super) stored: status::StoredTotals,
+    pub(super) cameras: BTreeMap<String, status::CameraStatus>,
     last_errors: VecDeque<status::LastError>,
     set_aside: u64,
-    set_aside_files: Vec<status::File>,
+    set_aside_files: Vec<status::FileStatus>,
     /// What the last full scan saw, and hints since.
-    seen: Seen,
+    seen: ScanCounts,
     /// What the full scan under way has seen.
-    seeing: Seen,
+    seeing: ScanCounts,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct ScanCounts {
     files: u64,
     bytes: u64,
     ignored: u64,
     left_alone: u64,
     oldest: Option<(SystemTime, PathBuf)>,
-    not_uploaded: Vec<status::File>,
+    not_uploaded: Vec<status::FileStatus>,
     /// How many captures had been stored before.
     stored_before: u64,
 }
@@ -47,22 +48,22 @@ struct Seen {
 /// What the queue holds, and what it cannot hold.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    pub(super) waiting: status::Waiting,
-    pub(super) files: Vec<status::File>,
+    pub(super) waiting: status::WaitingCounts,
+    pub(super) files: Vec<status::FileStatus>,
     pub(super) oldest: Option<status::OnlyHere>,
 }
 
-impl Tally {
+impl IngestTally {
     pub(super) fn new(started_at: DateTime<Utc>) -> Self {
         Self {
             started_at,
-            stored: status::Stored::default(),
+            stored: status::StoredTotals::default(),
             cameras: BTreeMap::new(),
             last_errors: VecDeque::new(),
             set_aside: 0,
             set_aside_files: Vec::new(),
-            seen: Seen::default(),
-            seeing: Seen::default(),
+            seen: ScanCounts::default(),
+            seeing: ScanCounts::default(),
         }
     }
 
@@ -70,7 +71,7 @@ impl Tally {
         self.stored.captures += 1;
         self.stored.bytes += stored.size;
         let taken = stored.capture.taken;
-        let new = status::Camera { captures: 0, last_taken_at: taken, last_stored_at: at, wrong_clock: None };
+        let new = status::CameraStatus { captures: 0, last_taken_at: taken, last_stored_at: at, wrong_clock: None };
         if self.cameras.len() >= MOST_CAMERAS && !self.cameras.contains_key(&stored.capture.camera) {
             let quietest = self.cameras.iter().min_by_key(|(_, camera)| camera.last_stored_at);
             if let Some(quietest) = quietest.map(|(name, _)| name.clone()) {
@@ -102,12 +103,16 @@ impl Tally {
         self.set_aside += 1;
         if self.set_aside_files.len() < Snapshot::MOST_FILES {
             let reason = Some(reason.to_owned());
-            self.set_aside_files.push(status::File { path: show(path), state: "set aside".to_owned(), reason });
+            self.set_aside_files.push(status::FileStatus {
+                path: escape_path(path),
+                state: "set aside".to_owned(),
+                reason,
+            });
         }
     }
 
     pub(super) fn scan_begins(&mut self) {
-        self.seeing = Seen { stored_before: self.stored.captures, ..Seen::default() };
+        self.seeing = ScanCounts { stored_before: self.stored.captures, ..ScanCounts::default() };
     }
 
     pub(super) fn scan_ends(&mut self) {
@@ -115,7 +120,7 @@ impl Tally {
     }
 
     /// Counts a file that a full scan came across.
-    pub(super) fn see_file(&mut self, found: &Found) {
+    pub(super) fn see_file(&mut self, found: &FoundFile) {
         let seeing = &mut self.seeing;
         seeing.files += 1;
         seeing.bytes += found.stamp.size;
@@ -133,7 +138,7 @@ impl Tally {
             Sight::Folder(_) | Sight::File(_) => return,
         };
         let seen = if from_full_scan { &mut self.seeing } else { &mut self.seen };
-        let file = status::File { path: show(&path), state: state.to_owned(), reason: Some(reason) };
+        let file = status::FileStatus { path: escape_path(&path), state: state.to_owned(), reason: Some(reason) };
         // A hint may tell of the same file again; beyond the list only a full scan counts.
         let full = seen.not_uploaded.len() >= Snapshot::MOST_FILES;
         let known = !full && !from_full_scan && seen.not_uploaded.contains(&file);
@@ -155,17 +160,17 @@ impl Tally {
         let mut oldest = None;
         for place in queue.places() {
             let (count, word) = match place.state {
-                queue::State::Settling => (&mut waiting.settling, "settling"),
-                queue::State::Queued => (&mut waiting.queued, "queued"),
-                queue::State::Uploading => (&mut waiting.uploading, "uploading"),
-                queue::State::BackingOff => (&mut waiting.backing_off, "backing off"),
+                queue::FileState::Settling => (&mut waiting.settling, "settling"),
+                queue::FileState::Queued => (&mut waiting.queued, "queued"),
+                queue::FileState::Uploading => (&mut waiting.uploading, "uploading"),
+                queue::FileState::BackingOff => (&mut waiting.backing_off, "backing off"),
             };
             *count += 1;
             waiting.bytes += place.size;
             oldest = oldest.or_else(|| Some((place.modified, place.path.to_owned())));
             if waits.files.len() < Snapshot::MOST_FILES {
                 let reason = place.reason.map(str::to_owned);
-                waits.files.push(status::File { path: show(place.path), state: word.to_owned(), reason });
+                waits.files.push(status::FileStatus { path: escape_path(place.path), state: word.to_owned(), reason });
             }
         }
         if queue.left_on_disk() {
@@ -176,11 +181,11 @@ impl Tally {
             oldest = self.seen.oldest.clone().into_iter().chain(oldest).min();
         }
         waits.oldest =
-            oldest.map(|(since, path)| status::OnlyHere { path: show(&path), since: capture::arrival(since) });
+            oldest.map(|(since, path)| status::OnlyHere { path: escape_path(&path), since: capture::arrival(since) });
         waits
     }
 
-    pub(super) fn not_uploaded(&self) -> Vec<status::File> {
+    pub(super) fn not_uploaded(&self) -> Vec<status::FileStatus> {
         self.set_aside_files.iter().chain(&self.seen.not_uploaded).cloned().collect()
     }
 

@@ -41,7 +41,7 @@ impl Ingest {
     }
 
     /// What the loop does now; `state` as far as the loop does not know better.
-    pub(super) fn snapshot(&self, state: status::State) -> Snapshot {
+    pub(super) fn snapshot(&self, state: status::DaemonState) -> Snapshot {
         let waits = self.tally.waits(&self.queue);
         let down = self.link.outage().map(|down| status::Trouble {
             since: down.since.into(),
@@ -51,8 +51,8 @@ impl Ingest {
         let trouble = self.folder_trouble.clone().or(down);
         let trouble = status::Trouble::both(trouble, self.upkeep.trouble().cloned());
         let state = match state {
-            status::State::Ok if !self.scanned_once => status::State::Starting,
-            status::State::Ok if trouble.is_some() => status::State::Degraded,
+            status::DaemonState::Ok if !self.scanned_once => status::DaemonState::Starting,
+            status::DaemonState::Ok if trouble.is_some() => status::DaemonState::Degraded,
             state => state,
         };
         Snapshot {
@@ -82,6 +82,6 @@ impl Ingest {
 
     /// A snapshot before anything happened.
     pub fn first_snapshot(&self) -> Snapshot {
-        self.snapshot(status::State::Starting)
+        self.snapshot(status::DaemonState::Starting)
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::{Site, Stored};
 use crate::clock::Now;
-use crate::kept::Given;
+use crate::kept::GivenUp;
 use crate::status::Trouble;
 
 /// How often local copies are held against what may be kept.
@@ -30,7 +30,7 @@ const KEPT_AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// The disks' state as far as it was said.
 #[derive(Debug)]
 pub(super) struct Upkeep {
-    run: Option<JoinHandle<Given>>,
+    run: Option<JoinHandle<GivenUp>>,
     run_began: Option<Instant>,
     next_run: Instant,
     /// Since when the drop folder's disk is short of room.
@@ -92,12 +92,12 @@ impl Upkeep {
     }
 
     /// What a run gave up that has just ended, if one has.
-    fn ended(&mut self) -> Option<Given> {
+    fn ended(&mut self) -> Option<GivenUp> {
         let done = self.run.as_mut()?.now_or_never()?;
         self.run = None;
         Some(done.unwrap_or_else(|error| {
             tracing::error!("giving up local copies failed: {error}; it is tried again within the hour");
-            Given::default()
+            GivenUp::default()
         }))
     }
 
@@ -107,7 +107,7 @@ impl Upkeep {
         site: &Site,
         reason: &str,
         waiting: usize,
-        ended: Option<Given>,
+        ended: Option<GivenUp>,
         now: Now,
     ) -> Option<String> {
         let since = *self.short.get_or_insert_with(|| {

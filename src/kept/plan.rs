@@ -4,7 +4,7 @@ use chrono::{Days, NaiveDate};
 
 /// The copies of one camera-day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Day {
+pub struct CopyDay {
     /// The camera.
     pub camera: String,
     /// The date, at the camera.
@@ -20,7 +20,7 @@ pub struct Day {
 
 /// How much may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct CopyLimits {
     /// Days that copies stay.
     pub days: u32,
     /// Bytes that they may take together; `None`: any.
@@ -45,7 +45,7 @@ pub struct Share {
 ///
 /// Days that wait for their bundle go after all others. The day is the grain: of two cameras' copies of one date the first by name goes first. Where `min_free` is not left
 /// free, an eighth of it is given up on top, so that the next capture does not bring the next run.
-pub fn plan(days: &[Day], free: u64, today: Option<NaiveDate>, policy: &Policy) -> Vec<Share> {
+pub fn plan(days: &[CopyDay], free: u64, today: Option<NaiveDate>, policy: &CopyLimits) -> Vec<Share> {
     let total: u64 = days.iter().map(|day| day.bytes).sum();
     let over = policy.max_size.map_or(0, |most| total.saturating_sub(most));
     let short = if free < policy.min_free { policy.min_free + policy.min_free / 8 - free } else { 0 };
@@ -58,7 +58,7 @@ pub fn plan(days: &[Day], free: u64, today: Option<NaiveDate>, policy: &Policy) 
     });
     let mut shares = Vec::new();
     for day in oldest_first {
-        let Day { bytes, date, waits, .. } = days[day];
+        let CopyDay { bytes, date, waits, .. } = days[day];
         let share = if !waits && today.is_some_and(|today| is_too_old(date, today, policy.days)) {
             bytes
         } else if wanted > 0 && bytes > 0 {
@@ -77,7 +77,7 @@ pub fn plan(days: &[Day], free: u64, today: Option<NaiveDate>, policy: &Policy) 
 /// While the daemon runs, copies go day by day, so that all of them are too old at once only if this box was off for
 /// long, or its clock has jumped. Which of the two cannot be told: they stay until the next capture settles it. A clock
 /// that is behind gives up too little by itself.
-pub fn believed(today: NaiveDate, days: &[Day], keep_days: u32) -> Option<NaiveDate> {
+pub fn believed(today: NaiveDate, days: &[CopyDay], keep_days: u32) -> Option<NaiveDate> {
     let newest = days.iter().map(|day| day.date).max()?;
     // Without any days to keep there is no time to be past of.
     let jumped = keep_days > 0 && is_too_old(newest, today, keep_days.saturating_add(2));
@@ -98,13 +98,13 @@ mod tests {
         NaiveDate::from_ymd_opt(2022, 2, 1).unwrap() + Days::new(day)
     }
 
-    fn day(camera: &str, on: u64, bytes: u64) -> Day {
-        Day { camera: camera.to_owned(), date: date(on), bytes, open: true, waits: false }
+    fn day(camera: &str, on: u64, bytes: u64) -> CopyDay {
+        CopyDay { camera: camera.to_owned(), date: date(on), bytes, open: true, waits: false }
     }
 
-    const ALL: Policy = Policy { days: 1000, max_size: None, min_free: 0, more: 0 };
+    const ALL: CopyLimits = CopyLimits { days: 1000, max_size: None, min_free: 0, more: 0 };
 
-    fn planned(days: &[Day], free: u64, today: u64, policy: Policy) -> Vec<(usize, u64)> {
+    fn planned(days: &[CopyDay], free: u64, today: u64, policy: CopyLimits) -> Vec<(usize, u64)> {
         plan(days, free, Some(date(today)), &policy).iter().map(|share| (share.day, share.bytes)).collect()
     }
 
@@ -113,17 +113,17 @@ mod tests {
         let days = [day("B", 2, 10), day("A", 2, 20), day("A", 1, 30), day("A", 9, 40)];
         for (free, today, policy, expected) in [
             (0, 9, ALL, vec![]),
-            (0, 9, Policy { days: 8, ..ALL }, vec![(2, 30)]),
-            (0, 9, Policy { days: 7, ..ALL }, vec![(2, 30), (1, 20), (0, 10)]),
-            (0, 9, Policy { days: 0, ..ALL }, vec![(2, 30), (1, 20), (0, 10), (3, 40)]),
-            (0, 9, Policy { max_size: Some(100), ..ALL }, vec![]),
-            (0, 9, Policy { max_size: Some(65), ..ALL }, vec![(2, 30), (1, 5)]),
+            (0, 9, CopyLimits { days: 8, ..ALL }, vec![(2, 30)]),
+            (0, 9, CopyLimits { days: 7, ..ALL }, vec![(2, 30), (1, 20), (0, 10)]),
+            (0, 9, CopyLimits { days: 0, ..ALL }, vec![(2, 30), (1, 20), (0, 10), (3, 40)]),
+            (0, 9, CopyLimits { max_size: Some(100), ..ALL }, vec![]),
+            (0, 9, CopyLimits { max_size: Some(65), ..ALL }, vec![(2, 30), (1, 5)]),
             // What is too old counts towards what is to be freed.
-            (0, 9, Policy { max_size: Some(75), days: 8, ..ALL }, vec![(2, 30)]),
-            (16, 9, Policy { min_free: 16, ..ALL }, vec![]),
-            (15, 9, Policy { min_free: 16, ..ALL }, vec![(2, 3)]),
-            (0, 9, Policy { min_free: 32, ..ALL }, vec![(2, 30), (1, 6)]),
-            (99, 9, Policy { more: 31, ..ALL }, vec![(2, 30), (1, 1)]),
+            (0, 9, CopyLimits { max_size: Some(75), days: 8, ..ALL }, vec![(2, 30)]),
+            (16, 9, CopyLimits { min_free: 16, ..ALL }, vec![]),
+            (15, 9, CopyLimits { min_free: 16, ..ALL }, vec![(2, 3)]),
+            (0, 9, CopyLimits { min_free: 32, ..ALL }, vec![(2, 30), (1, 6)]),
+            (99, 9, CopyLimits { more: 31, ..ALL }, vec![(2, 30), (1, 1)]),
         ] {
             assert_eq!(planned(&days, free, today, policy), expected, "{policy:?}");
         }
@@ -131,16 +131,16 @@ mod tests {
 
     #[test]
     fn a_day_of_which_nothing_can_go_is_passed_over_but_counts() {
-        let days = [Day { open: false, ..day("A", 1, 30) }, day("A", 2, 20)];
-        assert_eq!(planned(&days, 0, 9, Policy { max_size: Some(40), days: 5, ..ALL }), [(1, 20)]);
-        assert_eq!(planned(&days, 0, 9, Policy { max_size: Some(40), ..ALL }), [(1, 10)]);
+        let days = [CopyDay { open: false, ..day("A", 1, 30) }, day("A", 2, 20)];
+        assert_eq!(planned(&days, 0, 9, CopyLimits { max_size: Some(40), days: 5, ..ALL }), [(1, 20)]);
+        assert_eq!(planned(&days, 0, 9, CopyLimits { max_size: Some(40), ..ALL }), [(1, 10)]);
     }
 
     #[test]
     fn a_day_that_waits_for_its_bundle_goes_last_and_not_by_age() {
-        let days = [Day { waits: true, ..day("A", 1, 30) }, day("A", 2, 20), day("A", 9, 40)];
-        assert_eq!(planned(&days, 0, 9, Policy { days: 5, ..ALL }), [(1, 20)]);
-        assert_eq!(planned(&days, 0, 9, Policy { max_size: Some(5), ..ALL }), [(1, 20), (2, 40), (0, 25)]);
+        let days = [CopyDay { waits: true, ..day("A", 1, 30) }, day("A", 2, 20), day("A", 9, 40)];
+        assert_eq!(planned(&days, 0, 9, CopyLimits { days: 5, ..ALL }), [(1, 20)]);
+        assert_eq!(planned(&days, 0, 9, CopyLimits { max_size: Some(5), ..ALL }), [(1, 20), (2, 40), (0, 25)]);
     }
 
     #[test]
@@ -154,22 +154,22 @@ mod tests {
         assert_eq!(keep(5, 7000), None);
         assert_eq!(keep(0, 7000), Some(date(7000)));
         assert_eq!(believed(date(1), &[], 5), None);
-        let free = Policy { max_size: Some(45), days: 5, ..ALL };
+        let free = CopyLimits { max_size: Some(45), days: 5, ..ALL };
         assert_eq!(plan(&days, 0, None, &free), [Share { day: 0, bytes: 5 }], "room is made all the same");
     }
 
-    fn some_days() -> impl Strategy<Value = Vec<Day>> {
+    fn some_days() -> impl Strategy<Value = Vec<CopyDay>> {
         let day = ("[AB]", 0u64..20, 0u64..50, proptest::bool::weighted(0.9), proptest::bool::weighted(0.2))
-            .prop_map(|(camera, on, bytes, open, waits)| Day { open, waits, ..day(&camera, on, bytes) });
+            .prop_map(|(camera, on, bytes, open, waits)| CopyDay { open, waits, ..day(&camera, on, bytes) });
         proptest::collection::vec(day, 0..12)
     }
 
-    fn some_policy() -> impl Strategy<Value = Policy> {
+    fn some_policy() -> impl Strategy<Value = CopyLimits> {
         (0u32..25, proptest::option::of(0u64..300), 0u64..200, 0u64..60)
-            .prop_map(|(days, max_size, min_free, more)| Policy { days, max_size, min_free, more })
+            .prop_map(|(days, max_size, min_free, more)| CopyLimits { days, max_size, min_free, more })
     }
 
-    fn given(days: &[Day], shares: &[Share]) -> Vec<u64> {
+    fn given(days: &[CopyDay], shares: &[Share]) -> Vec<u64> {
         let mut given = vec![0; days.len()];
         for share in shares {
             given[share.day] += share.bytes;
@@ -185,7 +185,7 @@ mod tests {
             let today = Some(date(today));
             let shares = plan(&days, free, today, &policy);
             let given = given(&days, &shares);
-            let old = |day: &Day| !day.waits && today.is_some_and(|today| is_too_old(day.date, today, policy.days));
+            let old = |day: &CopyDay| !day.waits && today.is_some_and(|today| is_too_old(day.date, today, policy.days));
             let by_age: u64 = days.iter().filter(|day| day.open && old(day)).map(|day| day.bytes).sum();
             let total: u64 = days.iter().map(|day| day.bytes).sum();
             let open: u64 = days.iter().filter(|day| day.open).map(|day| day.bytes).sum();
@@ -211,7 +211,7 @@ mod tests {
         ) {
             let (fewer, smaller, freer, taken, later) = tighter;
             let before = given(&days, &plan(&days, free, Some(date(today)), &policy));
-            let strict = Policy {
+            let strict = CopyLimits {
                 days: policy.days.saturating_sub(fewer),
                 max_size: policy.max_size.map(|most| most.saturating_sub(smaller)),
                 min_free: policy.min_free + freer,
@@ -225,10 +225,10 @@ mod tests {
         fn what_is_done_is_not_asked_for_again(
             days in some_days(), policy in some_policy(), free in 0u64..200, today in 0u64..40,
         ) {
-            let policy = Policy { more: 0, ..policy };
+            let policy = CopyLimits { more: 0, ..policy };
             let given = given(&days, &plan(&days, free, Some(date(today)), &policy));
-            let left: Vec<Day> = days.iter().zip(&given)
-                .map(|(day, given)| Day { bytes: day.bytes - given, ..day.clone() })
+            let left: Vec<CopyDay> = days.iter().zip(&given)
+                .map(|(day, given)| CopyDay { bytes: day.bytes - given, ..day.clone() })
                 .filter(|day| day.bytes > 0)
                 .collect();
             let open: u64 = left.iter().filter(|day| day.open).map(|day| day.bytes).sum();

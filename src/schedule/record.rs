@@ -9,6 +9,7 @@ use chrono::{DateTime, Datelike, TimeDelta, TimeZone, Utc};
 use croner::Cron;
 use serde::{Deserialize, Serialize};
 
+use super::Ended;
 use crate::clock::backoff;
 use crate::persist::{self, Purpose};
 use crate::status;
@@ -29,7 +30,7 @@ const LONGEST_WAIT: Duration = Duration::from_hours(1);
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum End {
+pub enum RunEnd {
     /// All was done.
     Done,
     /// Some failed: the next scheduled run tries it again.
@@ -42,10 +43,17 @@ pub enum End {
     Interrupted,
 }
 
+impl RunEnd {
+    /// Returns this end with one line for people: what was done, or why it was not.
+    pub fn saying(self, outcome: impl Into<String>) -> Ended {
+        Ended { end: self, outcome: outcome.into() }
+    }
+}
+
 /// What is known of the runs of one job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Record {
+pub struct JobRecord {
     /// The expression that was followed last; empty while the job was off.
     pub schedule: Option<String>,
     /// From when on scheduled times count: the last run, or since then a new schedule or a clock that went back.
@@ -59,12 +67,12 @@ pub struct Record {
     /// What became of the last run that ended.
     pub outcome: Option<String>,
     /// How the last run ended; `None` while it runs, and where the daemon was killed in it.
-    pub end: Option<End>,
+    pub end: Option<RunEnd>,
     /// Runs begun since the last one that need not be tried again.
     pub tries: u32,
 }
 
-impl Record {
+impl JobRecord {
     /// Counts from `now` where the schedule is another one, or every time that is known lies in the future.
     pub fn settle(&mut self, schedule: &str, now: DateTime<Utc>) {
         let is_new = self.schedule.as_deref().is_some_and(|known| known != schedule);
@@ -100,11 +108,11 @@ impl Record {
     /// How long until the last run is tried again, whatever is scheduled; `None` where it need not be.
     pub fn retry_in(&self, now: DateTime<Utc>) -> Option<Duration> {
         let (wait, from) = match self.end {
-            Some(End::Interrupted) => (Duration::ZERO, self.last_ended_at?),
-            Some(End::TryLater) => (self.wait(), self.last_ended_at?),
+            Some(RunEnd::Interrupted) => (Duration::ZERO, self.last_ended_at?),
+            Some(RunEnd::TryLater) => (self.wait(), self.last_ended_at?),
             // Killed in it. It may have been the job's own doing: no storm of restarts.
             None => (self.wait(), self.last_begun_at?),
-            Some(End::Done | End::Partly | End::NeedsOperator) => return None,
+            Some(RunEnd::Done | RunEnd::Partly | RunEnd::NeedsOperator) => return None,
         };
         Some(wait.saturating_sub((now - from).to_std().unwrap_or_default()))
     }
@@ -122,27 +130,27 @@ impl Record {
     }
 
     /// A run ended.
-    pub fn end(&mut self, end: End, outcome: String, now: DateTime<Utc>) {
+    pub fn end(&mut self, end: RunEnd, outcome: String, now: DateTime<Utc>) {
         self.last_ended_at = Some(now);
         self.end = Some(end);
         self.outcome = Some(outcome);
         match end {
-            End::Done => {
+            RunEnd::Done => {
                 self.last_success_at = Some(now);
                 self.tries = 0;
             }
-            End::Partly | End::NeedsOperator => self.tries = 0,
-            End::TryLater => {}
+            RunEnd::Partly | RunEnd::NeedsOperator => self.tries = 0,
+            RunEnd::TryLater => {}
             // That the daemon stops is no failure.
-            End::Interrupted => self.tries = self.tries.saturating_sub(1),
+            RunEnd::Interrupted => self.tries = self.tries.saturating_sub(1),
         }
     }
 
     /// Whether the last run failed, or a part of it.
     pub fn failed(&self) -> bool {
         match self.end {
-            Some(End::Done | End::Interrupted) => false,
-            Some(End::Partly | End::TryLater | End::NeedsOperator) => true,
+            Some(RunEnd::Done | RunEnd::Interrupted) => false,
+            Some(RunEnd::Partly | RunEnd::TryLater | RunEnd::NeedsOperator) => true,
             None => self.last_begun_at.is_some(),
         }
     }
@@ -173,15 +181,15 @@ impl Record {
 }
 
 /// What is known of each job.
-pub type Records = BTreeMap<String, Record>;
+pub type JobRecords = BTreeMap<String, JobRecord>;
 
 /// Returns the records in the file at `path`.
 ///
 /// # Errors
 /// `NotFound` if the file is missing; `InvalidData` if it is not a schedule.
-pub fn read(path: &Path) -> io::Result<Records> {
-    let records: Records = persist::read(path, LONGEST_FILE_BYTES)?;
-    if records.values().all(Record::is_plausible) {
+pub fn read(path: &Path) -> io::Result<JobRecords> {
+    let records: JobRecords = persist::read(path, LONGEST_FILE_BYTES)?;
+    if records.values().all(JobRecord::is_plausible) {
         Ok(records)
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidData, "it holds a time that cannot be"))
@@ -192,6 +200,6 @@ pub fn read(path: &Path) -> io::Result<Records> {
 ///
 /// # Errors
 /// The error of the file system if the folder cannot be written; the file then has its old content.
-pub fn write(path: &Path, records: &Records) -> io::Result<()> {
+pub fn write(path: &Path, records: &JobRecords) -> io::Result<()> {
     persist::write(path, records, Purpose::NextStart)
 }

@@ -9,7 +9,7 @@ use crate::archive::Index;
 use crate::bucket::{Head, Object};
 use crate::key::ArchiveFormat;
 use crate::key::BundleId;
-use crate::ledger::{Bundled, Entry, Line};
+use crate::ledger::{Bundled, LedgerEntry as Entry, LedgerLine as Line};
 
 /// All that is known of a camera-day.
 #[derive(Debug, Clone)]

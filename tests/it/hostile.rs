@@ -492,11 +492,11 @@ proptest! {
         let date = capture.taken.date_naive();
         let kept = place.path().join("kept");
         match hk_aws::kept::place(&kept, &capture.camera, date, key.file(), &[7; 32]).unwrap() {
-            hk_aws::kept::Place::Free(copy) => prop_assert!(is_below(&kept, &copy), "{:?}", copy),
-            hk_aws::kept::Place::Held => prop_assert!(false, "nothing is kept yet"),
+            hk_aws::kept::CopyPlace::Free(copy) => prop_assert!(is_below(&kept, &copy), "{:?}", copy),
+            hk_aws::kept::CopyPlace::Held => prop_assert!(false, "nothing is kept yet"),
         }
         let ledger = place.path().join("ledger");
-        let entry = hk_aws::ledger::Entry {
+        let entry = hk_aws::ledger::LedgerEntry {
             stored_at: arrival.to_utc(), key: key.as_str().to_owned(), size: 1, sha256: String::new(),
             taken_at: capture.taken, event: None, source: String::new(), partial: false,
         };

@@ -14,7 +14,7 @@ use hk_aws::clock::Now;
 use hk_aws::daemon;
 use hk_aws::ingest::{Ingest, Report};
 use hk_aws::site;
-use hk_aws::status::State;
+use hk_aws::status::DaemonState;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +51,7 @@ async fn i7_a_capture_just_taken_does_not_wait_behind_poison_that_is_all_there_i
             slowest = slowest.max(begin.elapsed());
         }
         let status = site.wait_for_status("the poison alone", |status| {
-            status.state == State::Ok && status.files.len() == usize::try_from(poison).unwrap()
+            status.state == DaemonState::Ok && status.files.len() == usize::try_from(poison).unwrap()
         });
         assert!(status.await.files.iter().all(|file| file.reason.as_ref().is_some_and(|why| why.contains(code))));
         site.s3.clear_faults();

@@ -179,7 +179,7 @@ impl Year {
                 let digest = Sha256::digest(&bytes);
                 let (sha256, stored_at) = (hex::encode(digest), taken + TimeDelta::seconds(1));
                 std::fs::write(kept.join(&file), &bytes)?;
-                let entry = ledger::Entry {
+                let entry = ledger::LedgerEntry {
                     stored_at,
                     key: key.clone(),
                     size: bytes.len() as u64,
