@@ -350,7 +350,7 @@ impl Outcome {
 /// Lets local copies give way, as the daemon does every hour.
 pub async fn give_way(site: &Site) -> GivenUp {
     let (kept, now) = (std::sync::Arc::clone(&site.kept), (site.clock)());
-    tokio::task::spawn_blocking(move || kept.give_way(now, 0)).await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || kept.give_way(now)).await.unwrap_or_default()
 }
 
 /// Runs the rotation once, when no other command is at work.

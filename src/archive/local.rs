@@ -105,7 +105,8 @@ impl<'a> Copies<'a> {
     async fn local(&self, object: &Object) -> anyhow::Result<Option<Bytes>> {
         let known = self.entries.get(&object.key).map(|entry| entry.sha256.as_str());
         let file = object.key.rsplit('/').next().unwrap_or(&object.key);
-        for path in kept::candidates(&self.site.config.keep.path, self.camera, self.date, file, known) {
+        let copy = kept::CopyOf { camera: self.camera, date: self.date, file };
+        for path in kept::candidates(&self.site.config.keep.path, copy, known) {
             let (size, copy) = (object.size, path.clone());
             // A copy that cannot be read is as good as none: the bucket has the bytes.
             let Ok(Ok(Some(digests))) = tokio::task::spawn_blocking(move || digest(&copy, size)).await else {

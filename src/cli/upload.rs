@@ -16,7 +16,7 @@ use super::classify::below;
 use super::{Out, Partly, tell};
 use crate::bucket::{Patience, Refusal, Verdict};
 use crate::drop_folder::{FoundFile, Sight};
-use crate::ingest::{IngestOutcome, ingest_one};
+use crate::ingest::{Ingested, NotStored, ingest_one};
 use crate::key::{ObjectKey, escape_path};
 use crate::lock;
 use crate::site::Site;
@@ -95,8 +95,8 @@ impl Upload {
                 Some(done) = uploads.join_next() => {
                     let (path, outcome) = done.context("an upload panicked; its file is still in the drop folder")?;
                     refused_in_a_row = match &outcome {
-                        IngestOutcome::Refused(refusal) if concerns_all(refusal) => refused_in_a_row + 1,
-                        IngestOutcome::Stored(_) => 0,
+                        Err(NotStored::Refused(refusal)) if concerns_all(refusal) => refused_in_a_row + 1,
+                        Ok(Ingested { wait: None, .. }) => 0,
                         _ => refused_in_a_row,
                     };
                     failed += usize::from(!report(out, &bar, &path, outcome)?);
@@ -174,7 +174,7 @@ fn planned_key(site: &Site, found: &FoundFile) -> Result<ObjectKey, String> {
 }
 
 /// Uploads a file once it has been quiet for as long as the daemon would wait.
-async fn settle_and_ingest(site: Arc<Site>, found: FoundFile) -> IngestOutcome {
+async fn settle_and_ingest(site: Arc<Site>, found: FoundFile) -> Result<Ingested, NotStored> {
     let settle = site.config.drop_folder.settle;
     let now = (site.clock)().wall;
     let age = now.duration_since(found.stamp.changed).unwrap_or(Duration::ZERO);
@@ -183,13 +183,13 @@ async fn settle_and_ingest(site: Arc<Site>, found: FoundFile) -> IngestOutcome {
 }
 
 /// Prints what became of a file; says whether it is stored.
-fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: IngestOutcome) -> anyhow::Result<bool> {
+fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Result<Ingested, NotStored>) -> anyhow::Result<bool> {
     let why = match outcome {
-        IngestOutcome::Partial(stored, _) => {
+        Ok(Ingested { stored, wait: Some(_) }) => {
             print(out, bar, path, stored.key.as_str(), stored.size, "is cut off; stored as far as it came:")?;
             return Ok(true);
         }
-        IngestOutcome::Stored(stored) | IngestOutcome::Disposed(stored, _) => {
+        Ok(Ingested { stored, wait: None }) => {
             let word = if stored.again { "was stored before" } else { "stored" };
             print(out, bar, path, stored.key.as_str(), stored.size, word)?;
             if let Some(reason) = &stored.not_kept {
@@ -199,12 +199,12 @@ fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: IngestOutcome) -> 
             format!("stored, but stays in the drop folder: {left}")
         }
         // Somebody else, most likely the daemon, took it.
-        IngestOutcome::Gone => return Ok(true),
-        IngestOutcome::Growing => "is still being written; it stays".to_owned(),
-        IngestOutcome::Changed => "changed while it was read; it stays".to_owned(),
-        IngestOutcome::Empty(_) => EMPTY.to_owned(),
-        IngestOutcome::Refused(refusal) => refusal.to_string(),
-        IngestOutcome::Unreadable(reason) => reason,
+        Err(NotStored::Gone) => return Ok(true),
+        Err(NotStored::Growing) => "is still being written; it stays".to_owned(),
+        Err(NotStored::Changed) => "changed while it was read; it stays".to_owned(),
+        Err(NotStored::Empty(_)) => EMPTY.to_owned(),
+        Err(NotStored::Refused(refusal)) => refusal.to_string(),
+        Err(NotStored::Unreadable(reason)) => reason,
     };
     bar.suspend(|| tell(format_args!("{}: {why}", escape_path(path))));
     Ok(false)

@@ -179,7 +179,7 @@ fn fill(server: &MemoryS3, folder: &Path, count: usize) -> anyhow::Result<NaiveD
             partial: false,
             key,
         };
-        ledger::append(&folder.join("state/ledger"), CAMERA, &entry, false)?;
+        ledger::append(&folder.join("state/ledger"), CAMERA, &entry)?;
     }
     Ok(date)
 }

@@ -141,9 +141,9 @@ async fn i3_a_file_whose_upload_panics_is_set_aside_and_the_others_go_on() {
     let context = Arc::new(context);
     let ingest = Ingest::new(Arc::clone(&context));
     let (_commands, received) = mpsc::channel(1);
-    let (snapshot, mut snapshots) = watch::channel(ingest.first_snapshot());
+    let (snapshot, mut snapshots) = watch::channel(ingest.snapshot());
     let stop = CancellationToken::new();
-    let report = Report { snapshot, beat: Box::new(|_| {}), site: watch::Sender::new(context) };
+    let report = Report { snapshot, beat: Box::new(|_| {}), site: watch::Sender::new(site::SiteInForce::new(context)) };
     let running = tokio::spawn(ingest.run(received, report, stop.clone(), DEADLINE));
     LOOP.set(running.id()).unwrap();
     SOUND.store(false, Ordering::Relaxed);

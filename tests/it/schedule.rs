@@ -11,7 +11,7 @@ use hk_aws::bucket::{Credentials, Pace};
 use hk_aws::clock::Now;
 use hk_aws::ingest::Ingest;
 use hk_aws::schedule::{self, Ended, FILE, JobRecord, JobRecords, ROTATE, RunEnd, Runner};
-use hk_aws::site;
+use hk_aws::site::{self, SiteInForce};
 use hk_aws::status::{DaemonState, Job, Jobs, Snapshot};
 use rustix::process::Signal;
 use tokio::sync::watch;
@@ -65,7 +65,7 @@ struct Bench {
     acts: Arc<Mutex<VecDeque<Act>>>,
     /// The schedule by which each run was made.
     runs: Arc<Mutex<Vec<String>>>,
-    contexts: watch::Sender<Arc<site::Site>>,
+    contexts: watch::Sender<SiteInForce>,
     snapshots: watch::Sender<Snapshot>,
     jobs: watch::Receiver<Jobs>,
     stop: CancellationToken,
@@ -81,9 +81,9 @@ impl Bench {
     async fn start(site: &Site, settings: Settings, acts: impl IntoIterator<Item = Act>) -> Self {
         std::fs::create_dir_all(site.path("state")).unwrap();
         let context = context(site, settings).await;
-        let first = Ingest::new(Arc::clone(&context)).first_snapshot();
+        let first = Ingest::new(Arc::clone(&context)).snapshot();
         let (snapshots, _) = watch::channel(Snapshot { state: DaemonState::Ok, ..first });
-        let (contexts, current) = watch::channel(context);
+        let (contexts, current) = watch::channel(SiteInForce::new(context));
         let (told, jobs) = watch::channel(Jobs::new());
         let runner = Runner { sites: current, snapshots: snapshots.subscribe(), jobs: told };
         let acts = Arc::new(Mutex::new(acts.into_iter().collect::<VecDeque<_>>()));
@@ -105,6 +105,14 @@ impl Bench {
         let stop = CancellationToken::new();
         let running = tokio::spawn(runner.run(job, stop.clone()));
         Self { acts, runs, contexts, snapshots, jobs, stop, running }
+    }
+
+    /// Gives it other settings, as the loop does after SIGHUP.
+    fn reload(&self, context: Arc<site::Site>) {
+        self.contexts.send_modify(|told| {
+            told.site = context;
+            told.retries_asked += 1;
+        });
     }
 
     fn runs(&self) -> usize {
@@ -239,18 +247,19 @@ async fn what_needs_the_operator_or_panics_or_was_done_in_part_waits_for_the_nex
         bench.settle().await;
         assert_eq!(bench.runs(), 1);
         // Credentials that are renewed are no command.
-        let renewed = Arc::new(bench.contexts.borrow().renewed().await);
-        bench.contexts.send_replace(Arc::clone(&renewed));
+        let site_before = Arc::clone(&bench.contexts.borrow().site);
+        let renewed = Arc::new(site_before.renewed().await);
+        bench.contexts.send_modify(|told| told.site = renewed);
         bench.settle().await;
         assert_eq!(bench.runs(), 1);
         // SIGUSR1, and SIGHUP.
-        bench.contexts.send_replace(renewed);
+        bench.contexts.send_modify(|told| told.retries_asked += 1);
         bench.ended(2).await;
-        bench.contexts.send_replace(context(&site, NEW_YEAR).await);
+        bench.reload(context(&site, NEW_YEAR).await);
         bench.ended(3).await;
         step(366 * 24 * 60);
         assert!(!bench.ended(4).await.failed);
-        bench.contexts.send_replace(context(&site, NEW_YEAR).await);
+        bench.reload(context(&site, NEW_YEAR).await);
         bench.settle().await;
         assert_eq!(bench.runs(), 4, "what succeeded is not done again");
     }
@@ -305,17 +314,17 @@ async fn each_run_is_made_by_the_settings_in_force_and_none_where_none_is_asked_
     remember(&site.path("state"), 800);
     let mut bench = Bench::start(&site, NEW_YEAR, []).await;
     bench.ended(1).await;
-    bench.contexts.send_replace(context(&site, HOURLY).await);
+    bench.reload(context(&site, HOURLY).await);
     let soon: DateTime<Utc> = (clock().wall + Duration::from_mins(61)).into();
     bench.wait_for("another time", |job| job.next_at.is_some_and(|next| next < soon)).await;
     step(60);
     bench.ended(2).await;
     for none in [OFF, WRITE_ONLY] {
-        bench.contexts.send_replace(context(&site, none).await);
+        bench.reload(context(&site, none).await);
         tokio::time::timeout(DEADLINE, bench.jobs.wait_for(Jobs::is_empty)).await.unwrap().unwrap();
         step(24 * 60);
         bench.settle().await;
-        bench.contexts.send_replace(context(&site, HOURLY).await);
+        bench.reload(context(&site, HOURLY).await);
         bench.wait_for("the job again", |_| true).await;
         bench.settle().await;
         assert_eq!(bench.runs(), 2, "what was not asked for was not missed");

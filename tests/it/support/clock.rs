@@ -83,8 +83,12 @@ impl Clocked {
             .spawn(async move {
                 let context = context(config).await;
                 let ingest = Ingest::new(Arc::clone(&context));
-                let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
-                let report = Report { snapshot, beat: Box::new(|_| {}), site: watch::Sender::new(context) };
+                let (snapshot, snapshots) = watch::channel(ingest.snapshot());
+                let report = Report {
+                    snapshot,
+                    beat: Box::new(|_| {}),
+                    site: watch::Sender::new(site::SiteInForce::new(context)),
+                };
                 (tokio::spawn(ingest.run(received, report, told, DRAIN)), snapshots)
             })
             .await

@@ -189,7 +189,7 @@ impl Year {
                     source: format!("{name}/{file}"),
                     partial: false,
                 };
-                ledger::append(&context.ledger(), &name, &entry, false)?;
+                ledger::append(&context.ledger(), &name, &entry)?;
                 bill.stored_captures += 1;
                 bill.monthly[1] += prices::storage_month(STANDARD, bytes.len() as u64);
                 s3.insert_with(&key, bytes, |object| {
