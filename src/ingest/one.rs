@@ -325,8 +325,8 @@ fn write_down(site: &Site, path: &Path, stored: &Stored, now: Now) -> io::Result
 
 /// Keeps or removes the local file, as the configuration says; removes it if there is no room to keep it.
 fn dispose(site: &Site, opened: &mut Opened, stored: &mut Stored, now: Now) -> Result<Taken, String> {
-    let size = stored.size;
-    match with_room(site, size, now, || keep(site, opened, stored)) {
+    let bytes = stored.size;
+    match with_room(site, bytes, now, || keep(site, opened, stored)) {
         Ok(taken) => Ok(taken),
         Err(error) if site.config.keep.days > 0 && (disk::is_full(&error) || disk::is_read_only(&error)) => {
             remove(opened, stored, format!("failed to keep local copy: {error}"))
@@ -372,11 +372,11 @@ fn remove(opened: &mut Opened, stored: &mut Stored, reason: String) -> Result<Ta
     Ok(taken)
 }
 
-/// Does `work`; if it finds no room for `size` bytes, local copies give way and it is done once more.
-fn with_room<T>(site: &Site, size: u64, now: Now, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Does `work`; if it finds no room for this many bytes, local copies give way and it is done once more.
+fn with_room<T>(site: &Site, bytes: u64, now: Now, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match work() {
         Err(error) if disk::is_full(&error) => {
-            let given = site.kept.make_room(size.saturating_mul(MAKE_ROOM_FOR), now);
+            let given = site.kept.make_room(bytes.saturating_mul(MAKE_ROOM_FOR), now);
             if given.copies > 0 { work() } else { Err(error) }
         }
         done => done,

@@ -7,7 +7,7 @@
 //! A full scan that only refills the queue ends as soon as the queue is full. Otherwise a backlog of a million files would
 //! be read as a whole for every few thousand of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub(super) struct Batch {
 }
 
 /// The kind of a survey.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum SurveyKind {
     /// A scan of everything.
     FullScan,
@@ -82,8 +82,8 @@ pub(super) struct Surveyor {
     /// The identity of the folder that is watched; `None` while there is none.
     watched: Option<(u64, u64)>,
     polling: bool,
-    scanning: bool,
-    looking: bool,
+    /// The surveys under way.
+    running: HashSet<SurveyKind>,
     /// The clocks when they were last compared.
     compared: Now,
     /// When the wall clock was last seen to have been set.
@@ -108,8 +108,7 @@ impl Surveyor {
             watch: Arc::new(Mutex::new(None)),
             watched: None,
             polling: false,
-            scanning: false,
-            looking: false,
+            running: HashSet::new(),
             compared: now,
             stepped: None,
             next_scan: now.steady,
@@ -125,7 +124,7 @@ impl Surveyor {
 
     /// Returns whether a look at hinted paths can start now.
     pub(super) fn takes_hints(&self) -> bool {
-        !self.looking
+        !self.running.contains(&SurveyKind::Look)
     }
 
     /// Asks for a full scan as soon as possible.
@@ -170,7 +169,6 @@ impl Surveyor {
         }
         self.is_scan_asked_for = false;
         self.next_scan = now.steady + if self.polling { rescan.min(POLL) } else { rescan };
-        self.scanning = true;
         self.start(folder, Extent::Everything, now);
         true
     }
@@ -180,7 +178,6 @@ impl Surveyor {
         if !self.can_scan() {
             return false;
         }
-        self.scanning = true;
         self.is_queue_full = Arc::default();
         let refill = Refill { least: REFILL_LEAST, is_queue_full: Arc::clone(&self.is_queue_full) };
         self.start(folder, Extent::UntilFull(refill), now);
@@ -188,7 +185,7 @@ impl Surveyor {
     }
 
     fn can_scan(&self) -> bool {
-        !self.scanning && self.watched.is_some()
+        !self.running.contains(&SurveyKind::FullScan) && self.watched.is_some()
     }
 
     /// Tells a scan that refills the queue that it is full.
@@ -205,7 +202,6 @@ impl Surveyor {
         let mut paths = hinted.paths;
         paths.extend(settled.into_iter().map(|path| (path, Hint::Scan)));
         if !paths.is_empty() {
-            self.looking = true;
             self.start(folder, Extent::Hinted(paths), now);
         }
     }
@@ -225,23 +221,21 @@ impl Surveyor {
 
     fn start(&mut self, folder: &DropFolder, extent: Extent, now: Now) {
         let folder = if self.knows_ages(now) { folder.clone() } else { folder.without_pruning() };
-        let (watch, send) = (Arc::clone(&self.watch), self.send.clone());
+        let (watch, send, kind) = (Arc::clone(&self.watch), self.send.clone(), extent.kind());
+        self.running.insert(kind);
         self.tasks.spawn_blocking(move || {
             let mut survey = SurveyRun::new(&folder, &watch, &send, extent);
             let result = survey.run(now.wall);
-            SurveyEnd { kind: survey.kind(), began: now.steady, is_cut_short: survey.is_cut_short, result }
+            SurveyEnd { kind, began: now.steady, is_cut_short: survey.is_cut_short, result }
         });
     }
 
     /// Records the end of a survey, and returns the batches that are still on their way.
     pub(super) fn finished(&mut self, end: &SurveyEnd, now: Now) -> Vec<Batch> {
-        match end.kind {
-            SurveyKind::FullScan => {
-                self.scanning = false;
-                let rested = now.steady + now.steady.duration_since(end.began) * REST;
-                self.next_scan = self.next_scan.max(rested);
-            }
-            SurveyKind::Look => self.looking = false,
+        self.running.remove(&end.kind);
+        if end.kind == SurveyKind::FullScan {
+            let rested = now.steady + now.steady.duration_since(end.began) * REST;
+            self.next_scan = self.next_scan.max(rested);
         }
         if end.result.is_err() {
             // A folder that was created again can have the inode that it had before: only the failure shows it.
@@ -260,6 +254,15 @@ enum Extent {
     UntilFull(Refill),
     /// At these paths and below them.
     Hinted(HashMap<PathBuf, Hint>),
+}
+
+impl Extent {
+    fn kind(&self) -> SurveyKind {
+        match self {
+            Self::Everything | Self::UntilFull(_) => SurveyKind::FullScan,
+            Self::Hinted(_) => SurveyKind::Look,
+        }
+    }
 }
 
 /// When a scan that refills the queue may end.
@@ -301,13 +304,6 @@ impl<'a> SurveyRun<'a> {
         Self { folder, watch, send, extent, batch: Vec::new(), files: 0, is_cut_short: false }
     }
 
-    fn kind(&self) -> SurveyKind {
-        match self.extent {
-            Extent::Everything | Extent::UntilFull(_) => SurveyKind::FullScan,
-            Extent::Hinted(_) => SurveyKind::Look,
-        }
-    }
-
     /// Looks and sends what is there. It blocks, so it needs a thread of its own.
     fn run(&mut self, now: SystemTime) -> io::Result<()> {
         if let Extent::Hinted(paths) = &mut self.extent {
@@ -334,7 +330,7 @@ impl<'a> SurveyRun<'a> {
     }
 
     fn scan(&mut self, below: &Path, now: SystemTime) -> io::Result<()> {
-        let (folder, kind) = (self.folder, self.kind());
+        let (folder, kind) = (self.folder, self.extent.kind());
         let scanned = folder.scan(below, now, &mut |sight| {
             let hint = match kind {
                 SurveyKind::FullScan => Hint::Scan,
@@ -375,7 +371,7 @@ impl<'a> SurveyRun<'a> {
 
     fn flush(&mut self) {
         if !self.batch.is_empty() {
-            let batch = Batch { sights: std::mem::take(&mut self.batch), kind: self.kind() };
+            let batch = Batch { sights: std::mem::take(&mut self.batch), kind: self.extent.kind() };
             // An error means that the loop has ended.
             let _unheard = self.send.blocking_send(batch);
         }
