@@ -12,7 +12,7 @@ use chrono::{DateTime, FixedOffset};
 use futures_util::StreamExt;
 use serde::Serialize;
 
-use crate::bucket::{Copied, Head, Object, PROBE, Refusal, Restore, Verdict, is_cold};
+use crate::bucket::{Copied, CopyRequest, Head, Object, PROBE, Refusal, Restore, Verdict, is_cold};
 use crate::capture;
 use crate::key::{Fields, ObjectKey};
 use crate::site::Site;
@@ -222,7 +222,8 @@ async fn copy(site: &Site, camera: &str, object: &Object) -> Result<Step, Step> 
             return Err(stays(Outcome::Cold, why));
         }
     }
-    let copied = site.bucket.copy(&object.key, object.size, &object.etag, target.as_str(), &object.storage_class);
+    let copied =
+        site.bucket.copy(CopyRequest { source: object, target: target.as_str(), class: &object.storage_class });
     match copied.await.map_err(refused)? {
         Copied::Done => {}
         Copied::Changed => {

@@ -35,6 +35,7 @@ use crate::key::{self, ObjectKey};
 mod body;
 mod condition;
 mod connection;
+mod listing;
 mod objects;
 mod pace;
 mod parts;
@@ -46,12 +47,13 @@ mod verdict;
 pub use aws_credential_types::Credentials;
 pub use body::{Content, Reader};
 pub use condition::{Condition, Conditions, PROBE};
-pub use objects::{Copied, Head, MOST_COPIED, Restore, RestoreAsked, Tier, is_cold, poll_interval};
+pub use listing::Object;
+pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, Restore, RestoreAsked, Tier, is_cold, poll_interval};
 pub use pace::Pace;
 pub use parts::part_bytes;
 pub use stall::Patience;
 pub use trial::Right;
-pub use verdict::{Refusal, Verdict};
+pub use verdict::{Refusal, RefusalKind, Verdict};
 
 use condition::{Known, Terms};
 use stall::Phase;
@@ -108,21 +110,6 @@ pub struct About {
     pub tags: Vec<(&'static str, String)>,
     /// The storage class; `None`: that of captures.
     pub class: Option<String>,
-}
-
-/// What a listing or a HEAD says of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    /// Its key.
-    pub key: String,
-    /// Bytes.
-    pub size: u64,
-    /// The storage class, as the store spells it.
-    pub storage_class: String,
-    /// The `ETag` without its quotes: of what went up at once, without a KMS key, the MD5 of the bytes.
-    pub etag: String,
-    /// When the store took it, by its own clock.
-    pub stored_at: chrono::DateTime<chrono::Utc>,
 }
 
 /// One page of a listing.

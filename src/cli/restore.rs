@@ -449,7 +449,6 @@ fn state_of(asked: RestoreAsked) -> State {
     match asked {
         RestoreAsked::Begun => State::Begun,
         RestoreAsked::Ongoing => State::Ongoing,
-        RestoreAsked::Done => State::Restored,
         RestoreAsked::NotCold => State::Readable,
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, Plan, Todo, VERSIONED, held, held_of, today};
 use crate::archive::{self, archive_day};
-use crate::bucket::{Copied, Object, Refusal, Verdict};
+use crate::bucket::{Copied, CopyRequest, Object, Refusal, Verdict};
 use crate::key::Parts;
 use crate::ledger;
 use crate::retention::{self, Action, Candidate, Policy};
@@ -135,9 +135,10 @@ async fn transition(
     {
         bail!("{VERSIONED}");
     }
-    let copying = objects.into_iter().map(|Object { key, size, etag, .. }| async move {
-        let copied = site.bucket.copy(&key, size, &etag, &key, &transition.class).await;
-        (key, copied)
+    let copying = objects.into_iter().map(|object| async move {
+        let request = CopyRequest { source: &object, target: &object.key, class: &transition.class };
+        let copied = site.bucket.copy(request).await;
+        (object.key, copied)
     });
     let mut copying = futures_util::stream::iter(copying).buffer_unordered(COPIES_AT_ONCE);
     while let Some((key, copied)) = copying.next().await {
