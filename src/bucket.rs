@@ -112,17 +112,6 @@ pub struct About {
     pub class: Option<String>,
 }
 
-/// One page of a listing.
-#[derive(Debug, Default)]
-pub struct Page {
-    /// The objects.
-    pub objects: Vec<Object>,
-    /// The folders, ending with `/`, where a delimiter was asked for.
-    pub folders: Vec<String>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<String>,
-}
-
 /// A bucket and how objects are put into it.
 #[derive(Debug, Clone)]
 pub struct Bucket {
@@ -307,35 +296,6 @@ impl Bucket {
             None => head.metadata().and_then(|metadata| metadata.get("sha256")) == Some(&hex::encode(source.sha256)),
         };
         Ok(if same_size && same_bytes { Put::AlreadyThere } else { Put::Conflict })
-    }
-
-    /// One page of what starts with `prefix`; with `folders`, what lies deeper is summed up.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub async fn list(&self, prefix: &str, folders: bool, from: Option<String>) -> Result<Page, Refusal> {
-        let listed = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.config.bucket)
-            .prefix(prefix)
-            .set_delimiter(folders.then(|| "/".to_owned()))
-            .set_continuation_token(from)
-            .send()
-            .await
-            .map_err(|error| unread("list objects", "s3:ListBucket", &error))?;
-        let objects = listed.contents().iter().map(|object| Object {
-            key: object.key().unwrap_or_default().to_owned(),
-            size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-            storage_class: object.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned(),
-            etag: unquoted(object.e_tag()),
-            stored_at: time(object.last_modified()),
-        });
-        Ok(Page {
-            objects: objects.collect(),
-            folders: listed.common_prefixes().iter().filter_map(|folder| folder.prefix()).map(str::to_owned).collect(),
-            next: listed.next_continuation_token().map(str::to_owned),
-        })
     }
 
     /// Downloads an object, or a range of its bytes that is not empty, into `into`; gives back its size and the SHA-256 of

@@ -2,29 +2,29 @@
 //!
 //! Data goes to stdout, everything else to stderr. With `--json`: one document, or one object a line for lists.
 
-use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
-use serde::Serialize;
 
 use crate::aws_template::Format;
 use crate::bucket::Pace;
-use crate::config::{Access, Config, Problems};
-use crate::rotate::WRITE_ONLY;
+use crate::config::{Config, Problems};
 use crate::site::Site;
-use crate::{daemon, journal, key};
+use crate::{daemon, journal};
 
 mod arrange;
 mod aws_template;
+mod check;
 mod classify;
 mod dates;
 mod doctor;
-mod holdings;
+mod get;
+mod list;
+mod out;
 mod restore;
 mod rotate;
 mod status;
@@ -32,6 +32,9 @@ mod upload;
 mod verify;
 
 use dates::Dates;
+use out::{Out, print_line};
+
+pub use out::tell;
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
 #[derive(Debug, Parser)]
@@ -89,13 +92,13 @@ enum Command {
         after_help = "With --json a capture in a bundle has the bundle's key in the field `bundle`. A bundle without an index \
                             is listed itself; `get` unpacks it whole."
     )]
-    List(holdings::List),
+    List(list::List),
     /// Download captures, loose ones and those in bundles, of which only their bytes move
     #[command(
         after_help = "What is in the folder already counts as done: a download that broke off can be run again. \
                             No file is ever replaced."
     )]
-    Get(holdings::Get),
+    Get(get::Get),
     /// File objects that lie unsorted below a camera into their date folders
     Arrange(arrange::Arrange),
     /// Bundle days into the cold class
@@ -124,7 +127,7 @@ enum Command {
 
 /// A camera-day, as commands take it.
 #[derive(Debug, Args)]
-struct Day {
+struct CameraDay {
     /// As `cameras` lists it
     camera: String,
     /// YYYY-MM-DD, at the camera
@@ -192,7 +195,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .context("failed to start the runtime")?;
     let done = match cli.command {
         Command::Run => runtime.block_on(daemon::serve(config)),
-        Command::Check => check(&out, &config),
+        Command::Check => check::check(&out, &config),
         Command::Status => status::status(&out, &config),
         Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
@@ -211,8 +214,8 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
     match command {
         Command::Doctor => doctor::doctor(out, site).await,
         Command::Upload(upload) => upload.run(out, Arc::clone(site)).await,
-        Command::Cameras => holdings::cameras(out, site).await,
-        Command::Days { camera } => holdings::days(out, site, &camera).await,
+        Command::Cameras => list::cameras(out, site).await,
+        Command::Days { camera } => list::days(out, site, &camera).await,
         Command::List(list) => list.run(out, site).await,
         Command::Get(get) => get.run(out, site).await,
         Command::Restore(restore) => restore.run(out, site).await,
@@ -224,59 +227,6 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
             Ok(())
         }
     }
-}
-
-fn check(out: &Out, config: &Config) -> anyhow::Result<()> {
-    for key in config.not_in_effect() {
-        out.remark(format_args!("{}: {key} has no effect in this version", config.source.display()));
-    }
-    let rotate = &config.rotate;
-    let rotates = rotate.archive.is_some() || rotate.transition.is_some() || rotate.expire.is_some();
-    if rotates && config.s3.access == Access::WriteOnly {
-        out.remark(format_args!("{}: rotate: {WRITE_ONLY}", config.source.display()));
-    }
-    out.item(config, config.effective().trim_end())
-}
-
-/// Where data is printed.
-#[derive(Debug)]
-struct Out {
-    json: bool,
-    quiet: bool,
-}
-
-impl Out {
-    /// One document, or one item of a list: the object, or the text.
-    fn item(&self, object: &impl Serialize, text: impl Display) -> anyhow::Result<()> {
-        if self.json { print_line(serde_json::to_string(object)?) } else { print_line(text) }
-    }
-
-    /// A remark, not data.
-    fn remark(&self, line: impl Display) {
-        if !self.quiet {
-            tell(line);
-        }
-    }
-}
-
-/// Prints data.
-fn print_line(line: impl Display) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{line}").context("failed to write to stdout")
-}
-
-/// Says something on stderr; where nobody listens any more, that is no reason to panic as `eprintln` does.
-pub fn tell(line: impl Display) {
-    let _unheard = writeln!(io::stderr(), "{line}");
-}
-
-/// Text out of the bucket on one line: whoever can store an object there must not play tricks on a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if key::plays_tricks(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
-}
-
-/// Bytes for people: `1.5 MiB`.
-fn size(bytes: u64) -> impl Display {
-    indicatif::HumanBytes(bytes)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::stored::Stored;
 mod aside;
 mod link;
 mod one;
+mod pass;
 mod places;
 mod survey;
 mod tally;
@@ -32,6 +33,7 @@ mod tell;
 mod upkeep;
 
 pub use one::{Outcome, dispose_one, ingest_one};
+pub use pass::{PassError, PassEvent, PassMode, pass};
 
 use link::{Link, Turn};
 use places::Places;

@@ -52,6 +52,9 @@ pub mod ledger;
 pub mod site;
 pub mod stored;
 
+pub mod bundle;
+pub mod holdings;
+
 pub mod archive;
 pub mod retention;
 pub mod rotate;

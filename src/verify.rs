@@ -3,19 +3,20 @@
 //! Listings alone tell most: what is there, its size, and of a bundle the MD5. A HEAD settles what they leave open, and
 //! with `deep` asks the store for the SHA-256 of every object; only what the store has no SHA-256 of is downloaded.
 //!
-//! What is wrong is a failure: a capture that is nowhere, bytes that are not the stored ones, a bundle that nobody can
-//! look into. What the next rotation does by itself, or a ledger that was lost explains, is a remark.
+//! FindingKind is wrong is a failure: a capture that is nowhere, bytes that are not the stored ones, a bundle that nobody can
+//! look into. FindingKind the next rotation does by itself, or a ledger that was lost explains, is a remark.
 //!
 //! A day is read while the daemon works on it. Whatever looks wrong is therefore looked at again, in an order in which
 //! nothing that moves from the bucket into a bundle can be missed: ledger, loose objects, archive, ledger.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
-use anyhow::Context as _;
 use chrono::NaiveDate;
 use serde::Serialize;
 
-use crate::archive::{self, Shelf};
+use crate::holdings::{self, DayArchive, HoldingsError};
 use crate::site::Site;
 use crate::{kept, ledger};
 
@@ -24,12 +25,12 @@ mod deep;
 mod look;
 mod rebuild;
 
-use compare::judge;
+use compare::{SeenDay, judge};
 
-/// What is found.
+/// FindingKind is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum What {
+pub enum FindingKind {
     /// It was stored, was not deleted on purpose, and is nowhere.
     Missing,
     /// It holds other bytes than were stored.
@@ -56,7 +57,7 @@ pub enum What {
     Rebuilt,
 }
 
-impl What {
+impl FindingKind {
     /// Whether something is wrong.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Missing | Self::Altered | Self::Damaged | Self::NoIndex | Self::Unchecked)
@@ -88,13 +89,13 @@ pub struct Finding {
     pub date: NaiveDate,
     /// The key that it is about.
     pub key: String,
-    /// What it is.
-    pub what: What,
+    /// FindingKind it is.
+    pub what: FindingKind,
     /// Whether something is wrong.
     pub failure: bool,
-    /// What was seen.
+    /// FindingKind was seen.
     pub detail: String,
-    /// What to do.
+    /// FindingKind to do.
     pub advice: String,
     /// The bytes that should be there: SHA-256 and size.
     #[serde(skip)]
@@ -110,101 +111,125 @@ pub struct Options {
     pub rebuild: bool,
 }
 
-/// What a camera-day came to.
+/// FindingKind a camera-day came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// What is to be said.
+    /// FindingKind is to be said.
     pub findings: Vec<Finding>,
     /// Captures that are there as they were stored.
     pub held: usize,
-    /// What was downloaded, in bytes.
+    /// FindingKind was downloaded, in bytes.
     pub downloaded: u64,
 }
 
-/// The cameras of which this box's ledger knows.
+/// Returns the cameras that this box's ledger knows.
 ///
 /// # Errors
-/// Where the ledger cannot be read.
-pub fn ledger_cameras(site: &Site) -> anyhow::Result<Vec<String>> {
+/// [`HoldingsError::Local`] if the ledger cannot be read.
+pub fn ledger_cameras(site: &Site) -> Result<Vec<String>, HoldingsError> {
     let folder = site.ledger();
-    ledger::cameras(&folder).with_context(|| format!("failed to read ledger {}", folder.display()))
+    ledger::cameras(&folder).map_err(|error| unread(&folder, &error))
 }
 
-/// The days of a camera that the ledger or the bucket knows, with what lies in its archive.
+fn unread(ledger: &Path, error: &io::Error) -> HoldingsError {
+    HoldingsError::local(format_args!("failed to read ledger {}", ledger.display()), error)
+}
+
+/// Returns the days of a camera that the ledger or the bucket knows, with what lies in its archive.
 ///
 /// # Errors
-/// Where either cannot be read.
-pub async fn days(site: &Site, camera: &str) -> anyhow::Result<BTreeMap<NaiveDate, Shelf>> {
-    let mut days = archive::shelves(site, camera).await?;
+/// [`HoldingsError::Local`] if the ledger cannot be read, [`HoldingsError::Refused`] if the bucket cannot be listed.
+pub async fn days(site: &Site, camera: &str) -> Result<BTreeMap<NaiveDate, DayArchive>, HoldingsError> {
+    let mut days = holdings::archives(site, camera).await?;
     let folder = site.ledger();
-    let known = ledger::days(&folder, camera).with_context(|| format!("failed to read ledger {}", folder.display()))?;
+    let known = ledger::days(&folder, camera).map_err(|error| unread(&folder, &error))?;
     let bundled = ledger::bundles(&folder, camera).map(|bundle| bundle.date);
-    for date in known.into_iter().chain(bundled).chain(look::loose_days(site, camera).await?) {
+    for date in known.into_iter().chain(bundled).chain(holdings::loose_days(site, camera).await?.dates) {
         days.entry(date).or_default();
     }
     Ok(days)
 }
 
-/// Holds one camera-day against the bucket; `shelf` is what was listed of its archive, if it was.
+/// Holds one camera-day against the bucket; `listed` is its archive, if that was listed before.
 ///
 /// # Errors
-/// Where ledger or bucket cannot be read.
+/// As [`days`]: nothing is known of the day then.
 pub async fn verify_day(
     site: &Site,
     camera: &str,
     date: NaiveDate,
-    shelf: Option<Shelf>,
+    listed: Option<DayArchive>,
     options: Options,
-) -> anyhow::Result<Verified> {
-    let listed_before = shelf.is_some();
-    let mut seen = look::look(site, camera, date, shelf).await?;
+) -> Result<Verified, HoldingsError> {
+    let was_listed = listed.is_some();
+    let mut seen = look::look(site, camera, date, listed).await?;
     let mut judged = judge(&seen);
-    if listed_before && judged.findings.iter().any(|finding| finding.failure || finding.what == What::Extra) {
+    if was_listed && judged.findings.iter().any(|finding| finding.failure || finding.what == FindingKind::Extra) {
         seen = look::look(site, camera, date, None).await?;
         judged = judge(&seen);
     }
-    let (mut rebuilt, mut downloaded) = (Vec::new(), 0);
+    let mut rebuilt = Rebuilt::default();
     if options.rebuild {
-        let mut refused = BTreeMap::new();
-        for shelved in &seen.parts {
-            let Some(wanted) = rebuild::wanted(shelved) else { continue };
-            match rebuild::rebuild(site, shelved, &wanted, &seen.known).await {
-                Ok(bytes) => {
-                    downloaded += bytes;
-                    rebuilt.push(compare::finding(
-                        &seen,
-                        What::Rebuilt,
-                        &shelved.index_key,
-                        "made again from its bundle",
-                    ));
-                }
-                Err(error) => {
-                    refused.insert(shelved.index_key.clone(), format!("{error:#}"));
-                }
-            }
-        }
-        if !rebuilt.is_empty() {
+        rebuilt = rebuild_indexes(site, &seen).await;
+        if !rebuilt.findings.is_empty() {
             seen = look::look(site, camera, date, None).await?;
             judged = judge(&seen);
         }
-        // What could not be made again says why.
-        for (index_key, why) in refused {
-            let bundle = seen.parts.iter().find(|shelved| shelved.index_key == index_key);
-            let bundle = bundle.and_then(|shelved| shelved.bundle.as_ref()).map(|(object, _)| object.key.as_str());
-            let is_of = |finding: &&mut Finding| finding.key == index_key || Some(finding.key.as_str()) == bundle;
-            for finding in judged.findings.iter_mut().filter(is_of) {
-                finding.advice.clone_from(&why);
-            }
-        }
+        rebuilt.explain_refusals(&seen, &mut judged.findings);
     }
+    let mut downloaded = rebuilt.downloaded;
     if options.deep {
         downloaded += deep::look_closer(site, &seen, &mut judged).await?;
     }
     for finding in &mut judged.findings {
         advise(site, finding);
     }
-    rebuilt.append(&mut judged.findings);
-    Ok(Verified { findings: rebuilt, held: judged.held, downloaded })
+    let mut findings = rebuilt.findings;
+    findings.append(&mut judged.findings);
+    Ok(Verified { findings, held: judged.held, downloaded })
+}
+
+/// What became of the indexes that were to be made again.
+#[derive(Default)]
+struct Rebuilt {
+    /// One for each index that was made.
+    findings: Vec<Finding>,
+    /// Why others were not made, by the key of the index.
+    refused: BTreeMap<String, String>,
+    /// The bytes that were downloaded.
+    downloaded: u64,
+}
+
+async fn rebuild_indexes(site: &Site, seen: &SeenDay) -> Rebuilt {
+    let mut rebuilt = Rebuilt::default();
+    for part in &seen.parts {
+        let Some(bundle) = rebuild::bundle_to_index(part) else { continue };
+        match rebuild::rebuild(site, part, bundle, &seen.known).await {
+            Ok(bytes) => {
+                rebuilt.downloaded += bytes;
+                let detail = "made again from its bundle";
+                rebuilt.findings.push(compare::finding(seen, FindingKind::Rebuilt, &part.index_key, detail));
+            }
+            Err(error) => {
+                rebuilt.refused.insert(part.index_key.clone(), error.to_string());
+            }
+        }
+    }
+    rebuilt
+}
+
+impl Rebuilt {
+    /// Lets the findings about an index that could not be made, or about its bundle, say why.
+    fn explain_refusals(&mut self, seen: &SeenDay, findings: &mut [Finding]) {
+        for (index_key, why) in std::mem::take(&mut self.refused) {
+            let bundle = seen.parts.iter().find(|part| part.index_key == index_key);
+            let bundle = bundle.and_then(|part| part.bundle.as_ref()).map(|bundle| bundle.object.key.as_str());
+            let is_of = |finding: &&mut Finding| finding.key == index_key || Some(finding.key.as_str()) == bundle;
+            for finding in findings.iter_mut().filter(is_of) {
+                finding.advice.clone_from(&why);
+            }
+        }
+    }
 }
 
 /// Names a local copy of what is gone, if there is one.

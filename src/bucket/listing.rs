@@ -34,7 +34,7 @@ impl Bucket {
     ///
     /// # Errors
     /// The stream ends with a [`Refusal`] if the store refuses or does not answer: then the rest is unknown.
-    pub fn objects(&self, prefix: &str) -> impl Stream<Item = Result<Object, Refusal>> {
+    pub fn objects(&self, prefix: &str) -> impl Stream<Item = Result<Object, Refusal>> + use<> {
         objects_of(self.pages(prefix, Depth::All))
     }
 
@@ -42,7 +42,7 @@ impl Bucket {
     ///
     /// # Errors
     /// As [`Bucket::objects`].
-    pub fn objects_in_folder(&self, prefix: &str) -> impl Stream<Item = Result<Object, Refusal>> {
+    pub fn objects_in_folder(&self, prefix: &str) -> impl Stream<Item = Result<Object, Refusal>> + use<> {
         objects_of(self.pages(prefix, Depth::OneFolder))
     }
 
@@ -50,7 +50,7 @@ impl Bucket {
     ///
     /// # Errors
     /// As [`Bucket::objects`].
-    pub fn folders(&self, prefix: &str) -> impl Stream<Item = Result<String, Refusal>> {
+    pub fn folders(&self, prefix: &str) -> impl Stream<Item = Result<String, Refusal>> + use<> {
         self.pages(prefix, Depth::OneFolder)
             .map_ok(|page| {
                 let folders = page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix);

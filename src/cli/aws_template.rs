@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Out;
+use super::out::Out;
 use crate::aws_template::{Format, render};
 use crate::config::Config;
 

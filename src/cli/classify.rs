@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{Out, Partly, tell};
+use super::Partly;
+use super::out::{Out, tell};
 use crate::capture::media::{self, End};
 use crate::capture::naming::{self, Reading, Trial};
 use crate::capture::{self, CameraFrom, Media, Sighting, TakenFrom};

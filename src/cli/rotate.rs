@@ -6,11 +6,12 @@ use clap::Args;
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dates, Out, Partly, plain, print_line, size, tell};
+use super::out::{Out, plain, print_line, size, tell};
+use super::{Dates, Partly};
 use crate::config;
 use crate::lock;
 use crate::retention::{Action, Cost, Policy, Row};
-use crate::rotate::{self, Outcome, Plan, Todo};
+use crate::rotate::{self, DayStep, Plan, Rotated, Scope};
 use crate::site::Site;
 
 #[derive(Debug, Args)]
@@ -39,7 +40,7 @@ impl Rotate {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
         let policy = Policy::of(&site.config);
-        let plan = rotate::plan(site, &policy, None, &[]).await?;
+        let plan = rotate::plan(site, &policy, Scope::default()).await?;
         if self.dry_run {
             return show(out, site, &plan);
         }
@@ -58,7 +59,7 @@ impl Archive {
         if let Some(age) = self.older_than {
             archive.after = age;
             let policy = Policy { archive: Some(archive), ..Policy::default() };
-            let plan = rotate::plan(site, &policy, self.camera.as_deref(), &[]).await?;
+            let plan = rotate::plan(site, &policy, Scope { camera: self.camera.as_deref(), dates: &[] }).await?;
             return finish(out, site, &policy, &plan, self.dry_run).await;
         }
         let Some(camera) = self.camera.filter(|_| !self.dates.is_empty()) else {
@@ -72,7 +73,7 @@ impl Archive {
         // Named days are bundled whatever their age.
         archive.after = std::time::Duration::ZERO;
         let policy = Policy { archive: Some(archive), ..Policy::default() };
-        let plan = rotate::plan(site, &policy, Some(&camera), &dates).await?;
+        let plan = rotate::plan(site, &policy, Scope { camera: Some(&camera), dates: &dates }).await?;
         for date in dates.iter().filter(|date| !plan.steps.iter().any(|step| step.date == **date)) {
             out.remark(format_args!(
                 "{camera} {date}: nothing lies loose there; `hk-aws days {camera}` lists the days it has"
@@ -167,12 +168,12 @@ fn table(rows: &[&Row], total: &Cost) -> String {
     lines.iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
-async fn carry_out(out: &Out, site: &Site, policy: &Policy, plan: &Plan) -> anyhow::Result<Outcome> {
+async fn carry_out(out: &Out, site: &Site, policy: &Policy, plan: &Plan) -> anyhow::Result<Rotated> {
     remark_on(site, plan);
     let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(plan.steps.len() as u64) };
-    let mut outcome = Outcome::default();
+    let mut outcome = Rotated::default();
     let is_terminal = !bar.is_hidden();
-    let said = |step: &Todo| {
+    let said = |step: &DayStep| {
         bar.inc(1);
         if !is_terminal {
             out.remark(format_args!("{} {} {}", step.action.verb(), plain(&step.camera), step.date));
@@ -182,13 +183,13 @@ async fn carry_out(out: &Out, site: &Site, policy: &Policy, plan: &Plan) -> anyh
     let done = rotate::apply(site, policy, plan, &mut outcome, &CancellationToken::new(), said).await;
     bar.finish_and_clear();
     if let Err(error) = done {
-        tell(format_args!("{error:#}"));
+        tell(&error);
         bail!("broken off, and nothing is lost; run it again to go on (done so far: {})", outcome.line());
     }
     Ok(outcome)
 }
 
-fn conclude(out: &Out, outcome: &Outcome) -> anyhow::Result<()> {
+fn conclude(out: &Out, outcome: &Rotated) -> anyhow::Result<()> {
     out.item(outcome, outcome.line())?;
     for failure in &outcome.failures {
         tell(plain(failure));

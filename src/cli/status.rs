@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Local, Utc};
 
-use super::{Out, plain, print_line, size};
+use super::out::{Out, plain, print_line, size};
 use crate::config::Config;
 use crate::lock;
 use crate::status::{Job, Snapshot};

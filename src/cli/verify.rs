@@ -5,12 +5,13 @@ use chrono::NaiveDate;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::{Out, Partly, parse_date, plain, size};
+use super::out::{Out, count, plain, size};
+use super::{Partly, parse_date};
 use crate::config::Access;
-use crate::rotate;
+use crate::holdings::HoldingsError;
 use crate::site::Site;
-use crate::verify::{Finding, Options, Verified, What, days, ledger_cameras, verify_day};
-use crate::{archive, lock};
+use crate::verify::{Finding, FindingKind, Options, Verified, days, ledger_cameras, verify_day};
+use crate::{archive, holdings, lock};
 
 /// So many days in a row that could not be looked at end the command.
 const UNCHECKED: usize = 3;
@@ -30,7 +31,7 @@ pub(super) struct Verify {
     rebuild: bool,
 }
 
-/// What all days came to.
+/// FindingKind all days came to.
 #[derive(Debug, Default)]
 struct Sum {
     days: usize,
@@ -55,7 +56,7 @@ impl Verify {
         } else {
             None
         };
-        let bar = if out.json || out.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let bar = out.spinner();
         let mut sum = Sum::default();
         match (&self.camera, self.date) {
             (Some(camera), Some(date)) => {
@@ -68,7 +69,7 @@ impl Verify {
                 }
             }
             (None, _) => {
-                let mut cameras = rotate::cameras(site).await?;
+                let mut cameras = holdings::cameras(site).await?;
                 cameras.extend(ledger_cameras(site)?);
                 cameras.sort_unstable();
                 cameras.dedup();
@@ -91,12 +92,12 @@ async fn verify_camera(
     sum: &mut Sum,
 ) -> anyhow::Result<usize> {
     let days = days(site, camera).await?;
-    let count = days.len();
-    for (date, shelf) in days {
-        let verified = verify_day(site, camera, date, Some(shelf), options).await;
+    let number = days.len();
+    for (date, archive) in days {
+        let verified = verify_day(site, camera, date, Some(archive), options).await;
         sum.add(out, bar, (camera, date), verified)?;
     }
-    Ok(count)
+    Ok(number)
 }
 
 impl Sum {
@@ -105,7 +106,7 @@ impl Sum {
         out: &Out,
         bar: &ProgressBar,
         (camera, date): (&str, NaiveDate),
-        verified: anyhow::Result<Verified>,
+        verified: Result<Verified, HoldingsError>,
     ) -> anyhow::Result<()> {
         self.days += 1;
         bar.inc(1);
@@ -118,7 +119,7 @@ impl Sum {
                 self.unchecked_in_a_row += 1;
                 // Where the bucket is away, it is so for every day.
                 if self.unchecked_in_a_row >= UNCHECKED {
-                    return Err(error.context(format!("{camera} {date} cannot be looked at")));
+                    return Err(error.about(format_args!("{camera} {date} cannot be looked at")).into());
                 }
                 Verified { findings: vec![unchecked(camera, date, &error)], ..Verified::default() }
             }
@@ -133,8 +134,7 @@ impl Sum {
     }
 
     fn tell(&self, out: &Out) -> anyhow::Result<()> {
-        let word = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        let (captures, days) = (word(self.held, "capture"), word(self.days, "day"));
+        let (captures, days) = (count(self.held, "capture"), count(self.days, "day"));
         out.remark(format_args!("{captures} in {days} hold"));
         if self.downloaded > 0 {
             out.remark(format_args!("{} downloaded", size(self.downloaded)));
@@ -144,9 +144,9 @@ impl Sum {
     }
 }
 
-fn unchecked(camera: &str, date: NaiveDate, error: &anyhow::Error) -> Finding {
-    let (what, key) = (What::Unchecked, date.to_string());
-    let (camera, detail) = (camera.to_owned(), format!("{error:#}"));
+fn unchecked(camera: &str, date: NaiveDate, error: &HoldingsError) -> Finding {
+    let (what, key) = (FindingKind::Unchecked, date.to_string());
+    let (camera, detail) = (camera.to_owned(), error.to_string());
     Finding { camera, date, key, what, failure: true, detail, advice: String::new(), wanted: None }
 }
 
