@@ -2,7 +2,6 @@
 //!
 //! Data goes to stdout, everything else to stderr. With `--json`: one document, or one object a line for lists.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::aws_template::Format;
 use crate::bucket::Pace;
-use crate::config::{Config, Problems};
+use crate::config::Config;
 use crate::site::Site;
 use crate::{daemon, journal};
 
@@ -22,9 +21,11 @@ mod check;
 mod classify;
 mod dates;
 mod doctor;
+mod exit;
 mod get;
 mod list;
 mod out;
+mod price;
 mod restore;
 mod rotate;
 mod status;
@@ -34,6 +35,7 @@ mod verify;
 use dates::Dates;
 use out::{Out, print_line};
 
+pub use exit::{Partly, exit_code, is_silent};
 pub use out::tell;
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
@@ -139,32 +141,6 @@ fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
     text.parse().map_err(|_| "not a date as YYYY-MM-DD")
 }
 
-/// Some of the work failed; what did was named on stderr.
-#[derive(Debug, thiserror::Error)]
-#[error("{failed} of {total} failed")]
-pub struct Partly {
-    /// How many.
-    pub failed: usize,
-    /// Of how many.
-    pub total: usize,
-}
-
-/// The exit code of an error.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Problems>() {
-        2
-    } else if error.downcast_ref::<Partly>().is_some_and(|partly| partly.failed < partly.total) {
-        3
-    } else {
-        u8::from(!is_silent(error))
-    }
-}
-
-/// Whether an error is only the reader of our output having gone (`hk-aws list | head`).
-pub fn is_silent(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
-}
-
 /// Runs what was typed.
 ///
 /// # Errors
@@ -249,14 +225,5 @@ mod tests {
             let cli = Cli::try_parse_from(line).unwrap();
             assert!(cli.json && cli.config == *"c.yaml");
         }
-    }
-
-    #[test]
-    fn exit_codes_are_those_of_the_interface() {
-        let partly = |failed, total| anyhow::Error::new(Partly { failed, total });
-        assert_eq!(exit_code(&partly(1, 2)), 3);
-        assert_eq!(exit_code(&partly(2, 2)), 1);
-        assert_eq!(exit_code(&anyhow::anyhow!("no")), 1);
-        assert_eq!(exit_code(&anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe))), 0);
     }
 }

@@ -12,9 +12,10 @@ use indicatif::ProgressBar;
 
 use super::get::fetch;
 use super::out::{Out, count, plain, size, tell};
+use super::price::in_words;
 use super::{Dates, Partly, is_silent};
 use crate::bucket::Tier;
-use crate::holdings::restore::{ClassPrice, Progress, Restorable, Restoration, RestoreEvent, RestoreTerms, Unanswered};
+use crate::holdings::restore::{Progress, Restorable, Restoration, RestoreEvent, RestoreTerms, Unanswered};
 use crate::holdings::{FetchOrder, Fetched, check_room};
 use crate::retention::prices;
 use crate::site::Site;
@@ -248,48 +249,10 @@ fn say(out: &Out, bar: &ProgressBar, event: RestoreEvent<'_>) {
     }
 }
 
-fn in_words(price: &ClassPrice, terms: RestoreTerms) -> String {
-    let ClassPrice { class, bundles, captures, bytes, restore, copy, time } = price;
-    let what = match (*bundles, *captures) {
-        (bundles, 0) => count(bundles, "bundle"),
-        (0, captures) => count(captures, "capture"),
-        (bundles, captures) => format!("{} and {}", count(bundles, "bundle"), count(captures, "capture")),
-    };
-    format!(
-        "{what}, {}, out of {class}: {time}; {} for the restore and {} for the copy that can be read for {} \
-         (AWS list prices, us-east-1, October 2025)",
-        size(*bytes),
-        money(*restore),
-        money(*copy),
-        count(terms.days as usize, "day"),
-    )
-}
-
 /// Asks whether to go ahead.
 fn confirmed() -> anyhow::Result<bool> {
     let mut answer = String::new();
     write!(io::stderr(), "Go ahead? [y/N] ").context("failed to write to the terminal")?;
     io::stdin().lock().read_line(&mut answer).context("failed to read from the terminal")?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
-}
-
-/// Returns dollars, with as many digits as say something.
-fn money(dollars: f64) -> String {
-    if dollars <= 0.0 {
-        "nothing".to_owned()
-    } else if dollars < 0.01 {
-        "less than $0.01".to_owned()
-    } else {
-        format!("${dollars:.2}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn money_has_as_many_digits_as_say_something() {
-        assert_eq!([0.0, 0.001, 1.234].map(money), ["nothing", "less than $0.01", "$1.23"]);
-    }
 }
