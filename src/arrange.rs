@@ -34,7 +34,7 @@ const BATCH: usize = 1000;
 pub enum ArrangeOutcome {
     /// It lies under its new key alone.
     Moved,
-    /// It would.
+    /// It would be moved.
     Planned,
     /// It stays: its new key holds other bytes.
     Conflict,
@@ -47,7 +47,7 @@ pub enum ArrangeOutcome {
 }
 
 impl ArrangeOutcome {
-    /// Whether it is where it was, and should not be.
+    /// Returns whether it is still where it should not be.
     pub fn stays(self) -> bool {
         !matches!(self, Self::Moved | Self::Planned)
     }
@@ -60,7 +60,7 @@ pub struct Arranged {
     pub key: String,
     /// The key that it has now, or should have.
     pub to: Option<String>,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// What became of it.
     pub outcome: ArrangeOutcome,
@@ -310,10 +310,10 @@ async fn copy_to(site: &Site, object: &Object, target: &ObjectKey) -> Result<(),
     }
 }
 
-/// Whether `target`, of which the store says `head`, holds the bytes of `object`.
+/// Returns whether `target`, of which the store says `head`, holds the bytes of `object`.
 ///
-/// What went up in parts gets another `ETag` where it is copied, and so does everything where a KMS key is used. Where
-/// no SHA-256 tells either, the bytes are read: nothing is deleted on a mere likelihood.
+/// A copy gets another `ETag` if the object went up in parts or if a KMS key is used. If no SHA-256 tells either, the bytes
+/// are read: nothing is deleted on a mere likelihood.
 async fn is_copy(site: &Site, object: &Object, target: &ObjectKey, head: &Head) -> Result<bool, Refusal> {
     if let Some(known) = compare(object, head) {
         return Ok(known);
@@ -326,7 +326,7 @@ async fn is_copy(site: &Site, object: &Object, target: &ObjectKey, head: &Head) 
     Ok(ours == theirs)
 }
 
-/// Whether the two are the same by size and `ETag`; `None` where these do not tell.
+/// Returns whether the two are the same by size and `ETag`; `None` if these do not tell.
 fn compare(object: &Object, head: &Head) -> Option<bool> {
     if object.size != head.size {
         return Some(false);
@@ -334,7 +334,7 @@ fn compare(object: &Object, head: &Head) -> Option<bool> {
     (object.etag == head.etag).then_some(true)
 }
 
-/// The SHA-256 of an object as the store or its metadata tells it, else of its bytes.
+/// Returns the SHA-256 of an object: the store's, otherwise that of its metadata, otherwise that of its bytes.
 async fn sha256(site: &Site, key: &str, head: &Head) -> Result<String, Refusal> {
     match head.checksum.as_ref().or(head.sha256.as_ref()) {
         Some(told) => Ok(told.clone()),

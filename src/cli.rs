@@ -67,7 +67,7 @@ pub struct Cli {
 enum Command {
     /// Run the daemon in the foreground
     Run,
-    /// Read the configuration, report every problem at once, print the effective settings
+    /// Read the configuration, report all its problems together, print the effective settings
     Check,
     /// Show what paths below the drop folder would become, without touching them
     Classify {
@@ -78,10 +78,10 @@ enum Command {
         #[arg(long)]
         explain: bool,
     },
-    /// Try everything for real, with the credentials of who runs it, and say what to do
+    /// Try everything for real, with the credentials of whoever runs it, and say what to do
     Doctor,
     /// Make one pass over the drop folder, or over some of its files, and exit
-    Upload(upload::Upload),
+    Upload(upload::UploadArgs),
     /// List the cameras that the bucket holds captures of
     Cameras,
     /// List the days that the bucket holds captures of, archived ones too
@@ -94,17 +94,17 @@ enum Command {
         after_help = "With --json a capture in a bundle has the bundle's key in the field `bundle`. A bundle without an index \
                             is listed itself; `get` unpacks it whole."
     )]
-    List(list::List),
+    List(list::ListArgs),
     /// Download captures, loose ones and those in bundles, of which only their bytes move
     #[command(
         after_help = "What is in the folder already counts as done: a download that broke off can be run again. \
                             No file is ever replaced."
     )]
-    Get(get::Get),
+    Get(get::GetArgs),
     /// File objects that lie unsorted below a camera into their date folders
-    Arrange(arrange::Arrange),
+    Arrange(arrange::ArrangeArgs),
     /// Bundle days into the cold class
-    Archive(rotate::Archive),
+    Archive(rotate::ArchiveArgs),
     /// Ask for archived days out of a cold class, wait for them, and download them
     #[command(
         after_help = "What was asked for goes on without this command: run it again to wait for it, and nothing \
@@ -112,11 +112,11 @@ enum Command {
                             with its `key` and its `state`, one of begun, ongoing, restored (then `until`), readable, \
                             failed; with --wait the last one. With --to, then one object a capture, as of `get`."
     )]
-    Restore(restore::Restore),
+    Restore(restore::RestoreArgs),
     /// Run the whole rotation now: bundle, transition, expire, local copies
-    Rotate(rotate::Rotate),
+    Rotate(rotate::RotateArgs),
     /// Hold the ledger and the indexes of bundles against the bucket
-    Verify(verify::Verify),
+    Verify(verify::VerifyArgs),
     /// Show what the daemon does now
     Status,
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
@@ -141,16 +141,16 @@ fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
     text.parse().map_err(|_| "not a date as YYYY-MM-DD")
 }
 
-/// Runs what was typed.
+/// Runs the command that was typed.
 ///
 /// # Errors
-/// Whatever the command fails with; [`exit_code`] says what that is to the shell.
+/// The error of the command; [`exit_code`] says what the shell is told.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let out = Out { json: cli.json, quiet: cli.quiet };
     let config = match Config::load(&cli.config) {
         Ok(config) => config,
         Err(problems) => {
-            // They are what `check` was asked for; people read them on stderr.
+            // They are the answer to `check`; without --json people read them on stderr.
             if out.json && matches!(cli.command, Command::Check) {
                 print_line(serde_json::to_string(&problems)?)?;
             }
@@ -185,7 +185,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     done
 }
 
-/// The commands that deal with the bucket.
+/// Runs the commands that need the bucket.
 async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Result<()> {
     match command {
         Command::Doctor => doctor::doctor(out, site).await,

@@ -1,13 +1,14 @@
 //! Holds the ledger and the indexes of bundles against the bucket.
 //!
-//! Listings alone tell most: what is there, its size, and of a bundle the MD5. A HEAD settles what they leave open, and
-//! with `deep` asks the store for the SHA-256 of every object; only what the store has no SHA-256 of is downloaded.
+//! Listings show most of it: which objects there are, their sizes, and the MD5 of a bundle. A HEAD settles what they leave
+//! open. A deep look asks the store for the SHA-256 of every object, and downloads only objects whose SHA-256 the store does
+//! not have.
 //!
-//! FindingKind is wrong is a failure: a capture that is nowhere, bytes that are not the stored ones, a bundle that nobody can
-//! look into. FindingKind the next rotation does by itself, or a ledger that was lost explains, is a remark.
+//! A finding is a failure if something is wrong: a capture is nowhere, bytes are not the stored ones, nobody can look into a
+//! bundle. It is a remark if the next rotation settles it, or if a lost ledger explains it.
 //!
-//! A day is read while the daemon works on it. Whatever looks wrong is therefore looked at again, in an order in which
-//! nothing that moves from the bucket into a bundle can be missed: ledger, loose objects, archive, ledger.
+//! The daemon may work on a day while it is read. Whatever looks wrong is therefore looked at again, in an order in which no
+//! capture that moves into a bundle can be missed: the ledger, the loose objects, the archive, the ledger again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,43 +28,43 @@ mod rebuild;
 
 use compare::{SeenDay, judge};
 
-/// FindingKind is found.
+/// What is found about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingKind {
-    /// It was stored, was not deleted on purpose, and is nowhere.
+    /// It was stored, nobody deleted it on purpose, and it is nowhere.
     Missing,
-    /// It holds other bytes than were stored.
+    /// Its bytes are not the ones that were stored.
     Altered,
-    /// An index that cannot be read, or does not fit its bundle.
+    /// It is an index that cannot be read, or does not fit its bundle.
     Damaged,
-    /// A bundle of ours without its index.
+    /// It is a bundle of this program without its index.
     #[serde(rename = "no index")]
     NoIndex,
     /// It could not be looked at.
     Unchecked,
-    /// A remark: an archive of the scripts that came before, which wrote no index.
+    /// A remark: it is an archive of older scripts, which wrote no index.
     #[serde(rename = "no index")]
     Foreign,
-    /// A remark: in the bucket, and not in the ledger.
+    /// A remark: it is in the bucket and not in the ledger.
     Extra,
-    /// A remark: an index without its bundle.
+    /// A remark: it is an index without its bundle.
     Unfinished,
-    /// A remark: both loose and in a bundle.
+    /// A remark: it lies loose and in a bundle.
     Twice,
-    /// A remark: nothing tells its SHA-256, and it cannot be downloaded now.
+    /// A remark: the store does not have its SHA-256, and it cannot be downloaded now.
     Unproven,
-    /// A remark: an index was made again.
+    /// A remark: it is an index that was made again.
     Rebuilt,
 }
 
 impl FindingKind {
-    /// Whether something is wrong.
+    /// Returns whether something is wrong.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Missing | Self::Altered | Self::Damaged | Self::NoIndex | Self::Unchecked)
     }
 
-    /// In a word or two.
+    /// Returns the word that people read.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -80,7 +81,7 @@ impl FindingKind {
     }
 }
 
-/// One thing that is not as it should be, or worth a remark.
+/// Something that is wrong, or worth a remark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The camera.
@@ -89,15 +90,15 @@ pub struct Finding {
     pub date: NaiveDate,
     /// The key that it is about.
     pub key: String,
-    /// FindingKind it is.
+    /// What is found.
     pub what: FindingKind,
     /// Whether something is wrong.
     pub failure: bool,
-    /// FindingKind was seen.
+    /// What was seen.
     pub detail: String,
-    /// FindingKind to do.
+    /// What to do about it; empty if nothing.
     pub advice: String,
-    /// The bytes that should be there: SHA-256 and size.
+    /// The SHA-256 and the size of the bytes that should be there, if they are known.
     #[serde(skip)]
     pub wanted: Option<(String, u64)>,
 }
@@ -105,20 +106,20 @@ pub struct Finding {
 /// How thorough to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Ask the store for the SHA-256 of every object.
+    /// Whether the store is asked for the SHA-256 of every object.
     pub deep: bool,
-    /// Make indexes again that are damaged or lost.
+    /// Whether damaged and lost indexes are made again.
     pub rebuild: bool,
 }
 
-/// FindingKind a camera-day came to.
+/// The result of one camera-day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// FindingKind is to be said.
+    /// What was found.
     pub findings: Vec<Finding>,
-    /// Captures that are there as they were stored.
+    /// How many captures are there as they were stored.
     pub held: usize,
-    /// FindingKind was downloaded, in bytes.
+    /// How many bytes were downloaded.
     pub downloaded: u64,
 }
 
@@ -232,7 +233,7 @@ impl Rebuilt {
     }
 }
 
-/// Names a local copy of what is gone, if there is one.
+/// Names a local copy of the bytes that are missing, if there is one.
 fn advise(site: &Site, finding: &mut Finding) {
     let Some((sha256, size)) = &finding.wanted else { return };
     let file = finding.key.rsplit('/').next().unwrap_or(&finding.key);

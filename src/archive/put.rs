@@ -50,7 +50,7 @@ pub(super) async fn put_index(site: &Site, index: &Index) -> Result<PutIndex, Ho
     let key = ObjectKey::from(site.layout.archive_key(&index.part, ArchiveObject::Index));
     let (size, sha256) = (text.len() as u64, Sha256::digest(&text).into());
     let source = stream_of(size, sha256, move || Ok(Box::new(io::Cursor::new(Arc::clone(&text)))));
-    let about = about(index, &source, Stored { content_type: "application/json", class: INDEX_CLASS });
+    let about = about(index, &source, PutAs { content_type: "application/json", class: INDEX_CLASS });
     let put = put_one(site, &key, &source, about).await;
     put.map_err(|error| error.about(format_args!("failed to put index {key}")))?;
     Ok(PutIndex { key, size, sha256 })
@@ -94,7 +94,7 @@ pub(super) async fn put_bundle(
         ArchiveFormat::TarZst => "application/zstd",
     };
     let key = ObjectKey::from(index.bundle.key.clone());
-    let put = put_one(site, &key, &source, about(index, &source, Stored { content_type, class: &archive.class })).await;
+    let put = put_one(site, &key, &source, about(index, &source, PutAs { content_type, class: &archive.class })).await;
     put.map_err(|error| error.about(format_args!("failed to put bundle {key}")))
 }
 
@@ -141,12 +141,12 @@ async fn put_one(site: &Site, key: &ObjectKey, source: &Source, about: About) ->
 }
 
 /// How an object of an archive is stored.
-struct Stored<'a> {
+struct PutAs<'a> {
     content_type: &'a str,
     class: &'a str,
 }
 
-fn about(index: &Index, source: &Source, Stored { content_type, class }: Stored<'_>) -> About {
+fn about(index: &Index, source: &Source, PutAs { content_type, class }: PutAs<'_>) -> About {
     let metadata = vec![
         ("camera", index.part.camera.clone()),
         ("archive", index.part.date.to_string()),

@@ -12,15 +12,15 @@ use super::write::{Input, lay_out};
 use crate::bucket::Reader;
 use crate::key::{ArchiveFormat, BundleId};
 
-/// Whether a name can be a member: one path below the folder it is unpacked in.
+/// Returns whether a name can be a member: a path that stays below the folder that it is unpacked in.
 pub fn is_member_name(name: &str) -> bool {
     !name.is_empty() && !name.contains('\0') && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// A reader of the tar in a bundle.
+/// Returns a reader of the tar in a bundle, or in one of its frames.
 ///
 /// # Errors
-/// Where the format's reader cannot be made.
+/// `io::Error` if the decompressor cannot be made.
 pub fn unpack(format: ArchiveFormat, bytes: impl Read + Send + Sync + 'static) -> io::Result<Reader> {
     Ok(match format {
         ArchiveFormat::Tar => Box::new(bytes),
@@ -29,23 +29,23 @@ pub fn unpack(format: ArchiveFormat, bytes: impl Read + Send + Sync + 'static) -
     })
 }
 
-/// A member as a bundle itself tells of it.
+/// A member, as the bundle itself describes it.
 #[derive(Debug)]
 pub struct PackedMember {
     /// Its name.
     pub name: String,
-    /// What was written beside it; the scripts that came before wrote nothing.
+    /// What its own header says of it; older scripts wrote no such header.
     pub note: Option<Note>,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// Its time, in seconds since 1970.
+    /// Its modification time, in seconds since 1970.
     pub mtime: u64,
 }
 
-/// Shows every regular file of a tar with its content, in order.
+/// Calls `see` with every regular file of a tar and its content, in order.
 ///
 /// # Errors
-/// Where it is no tar, is cut off, or `see` fails.
+/// `io::Error` if the bytes are no tar or end too early, or if `see` fails.
 pub fn walk(tar: impl Read, mut see: impl FnMut(PackedMember, &mut dyn Read) -> io::Result<()>) -> io::Result<()> {
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries()? {
@@ -67,7 +67,10 @@ pub fn walk(tar: impl Read, mut see: impl FnMut(PackedMember, &mut dyn Read) -> 
     Ok(())
 }
 
-/// Copies all there is; answers how much, and its SHA-256 in hexadecimal.
+/// Copies everything; returns the number of bytes and their SHA-256 in hexadecimal.
+///
+/// # Errors
+/// `io::Error` if reading or writing fails.
 pub fn copy_hashed(from: &mut dyn Read, into: &mut dyn Write) -> io::Result<(u64, String)> {
     let (mut size, mut hash, mut buffer) = (0, Sha256::new(), vec![0; 64 * 1024]);
     loop {

@@ -16,19 +16,19 @@ use super::index::{Bundle, Index, Member, Note, VERSION};
 use crate::bucket::Reader;
 use crate::key::{ArchiveFormat, BundleId};
 
-/// Bytes that are compressed at a time.
+/// How many bytes are compressed at a time.
 const PIECE: usize = 64 * 1024;
 
-/// A block of a tar, in bytes.
+/// The size of a block of a tar, in bytes.
 const BLOCK: u64 = 512;
 
-/// Two blocks of zeros are the end of a tar.
+/// The end of a tar: two blocks of zeros, in bytes.
 const END: usize = 2 * 512;
 
-/// The longest name that the header itself holds, in bytes.
+/// The longest name that a header holds without an extension, in bytes.
 const SHORT_NAME: usize = 100;
 
-/// Pictures and clips are compressed already: the fastest way loses nothing.
+/// Pictures and clips are compressed already: the fastest level loses nothing.
 const GZIP: flate2::Compression = flate2::Compression::fast();
 
 /// A capture that goes into a bundle.
@@ -36,19 +36,19 @@ const GZIP: flate2::Compression = flate2::Compression::fast();
 pub struct Input {
     /// Its name in the tar.
     pub name: String,
-    /// What is known of it.
+    /// What the index says of it.
     pub note: Note,
     /// The file with its bytes.
     pub path: PathBuf,
 }
 
-/// A piece of the tar that is a frame of its own where it is compressed.
+/// A piece of the tar; in the compressed formats it is a frame of its own.
 enum Segment {
     Bytes(Vec<u8>),
     Content { path: PathBuf, size: u64 },
 }
 
-/// The stream of a bundle. What stands between two contents is made as it comes, so that memory does not grow with them.
+/// The bytes of a bundle as a stream. Headers are made as their turn comes, so memory does not grow with the day.
 struct Stream {
     part: BundleId,
     inputs: Arc<[Input]>,
@@ -58,7 +58,7 @@ struct Stream {
     current: Option<(Reader, bool)>,
     at: u64,
     begin: u64,
-    /// Where the contents were.
+    /// Where the contents of the members lie, as far as the stream was read.
     contents: Vec<Range<u64>>,
 }
 
@@ -68,7 +68,7 @@ impl Stream {
         Self { part, inputs, format, next: 0, current: None, at: 0, begin: 0, contents: Vec::new() }
     }
 
-    /// A header before each content, with the padding of the one before, and the end.
+    /// Returns the next piece: a header (after the padding of the content before it), a content, or the end of the tar.
     fn next_segment(&mut self) -> io::Result<Option<Segment>> {
         let (member, is_content) = (self.next / 2, self.next % 2 == 1);
         self.next += 1;
@@ -125,7 +125,7 @@ impl Read for Stream {
     }
 }
 
-/// A frame of compressed bytes. What an encoder gives depends on the pieces that it is given, so they are always the same.
+/// A frame of compressed bytes. The output of an encoder depends on the pieces that it gets, so these are always the same.
 struct Compressed {
     plain: Reader,
     encoder: Option<Encoder>,
@@ -144,7 +144,7 @@ impl Compressed {
 }
 
 impl Encoder {
-    /// Takes a piece on; answers what is ready.
+    /// Compresses a piece; returns the bytes that are ready.
     fn take(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Self::Gzip(encoder) => {
@@ -188,7 +188,7 @@ impl Read for Compressed {
     }
 }
 
-/// A file of which so many bytes are wanted: neither fewer nor more may be there.
+/// The first bytes of a file; it is an error if the file has fewer.
 struct Exactly {
     file: File,
     left: u64,
@@ -206,7 +206,7 @@ impl Read for Exactly {
     }
 }
 
-/// Ends with an error where the bytes are not the expected ones, before the last of them is given out.
+/// A stream that fails before its last byte if its bytes do not have the expected SHA-256.
 struct Checked {
     stream: Stream,
     hash: Sha256,
@@ -226,10 +226,10 @@ impl Read for Checked {
     }
 }
 
-/// Reads all inputs through, and says what the bundle will be under `key`.
+/// Reads all inputs through, and returns the index of the bundle that they give under `key`.
 ///
 /// # Errors
-/// Where an input cannot be read, or is not as long as it should be.
+/// `io::Error` if an input cannot be read or is shorter than it should be.
 pub fn lay_out(part: &BundleId, key: &str, inputs: &Arc<[Input]>, format: ArchiveFormat) -> io::Result<Index> {
     let mut stream = Stream::new(part, inputs, format);
     let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::new(), 0);
@@ -254,10 +254,10 @@ pub fn lay_out(part: &BundleId, key: &str, inputs: &Arc<[Input]>, format: Archiv
     Ok(Index { version: VERSION, part: part.clone(), bundle, members: members.collect() })
 }
 
-/// Begins to read the bundle that [`lay_out`] described; an input that changed since ends it with an error.
+/// Returns the bytes of the bundle that [`lay_out`] described. Reading fails if an input has changed since.
 ///
 /// # Errors
-/// Where the index tells no SHA-256.
+/// `io::Error` if the SHA-256 in the index cannot be parsed.
 pub fn open(index: &Index, inputs: &Arc<[Input]>) -> io::Result<Reader> {
     let mut sha256 = [0; 32];
     hex::decode_to_slice(&index.bundle.sha256, &mut sha256).map_err(io::Error::other)?;
@@ -265,7 +265,7 @@ pub fn open(index: &Index, inputs: &Arc<[Input]>) -> io::Result<Reader> {
     Ok(Box::new(Checked { stream, hash: Sha256::new(), left: index.bundle.size, sha256 }))
 }
 
-/// All blocks before a member's content.
+/// Returns all blocks before the content of a member.
 fn header(part: &BundleId, input: &Input) -> io::Result<Vec<u8>> {
     let Input { name, note, .. } = input;
     let mut archive = tar::Builder::new(Vec::new());
@@ -282,7 +282,7 @@ fn header(part: &BundleId, input: &Input) -> io::Result<Vec<u8>> {
     let midnight = part.date.and_time(NaiveTime::MIN).and_utc().timestamp();
     let taken = note.taken_at.map_or(midnight, |taken| taken.timestamp());
     header.set_mtime(u64::try_from(taken).unwrap_or(0));
-    // Not through the library, which splits a name at its folders and refuses some.
+    // The library would split a name at its folders, and refuse some names.
     let stored = &name.as_bytes()[..name.floor_char_boundary(SHORT_NAME)];
     header.as_old_mut().name[..stored.len()].copy_from_slice(stored);
     header.set_cksum();

@@ -12,7 +12,7 @@ use crate::site::Site;
 use crate::{holdings, lock};
 
 #[derive(Debug, Args)]
-pub(super) struct Arrange {
+pub(super) struct ArrangeArgs {
     /// As `cameras` lists it; without it, every camera
     camera: Option<String>,
     /// Say what would be moved where, and touch nothing
@@ -20,7 +20,7 @@ pub(super) struct Arrange {
     dry_run: bool,
 }
 
-impl Arrange {
+impl ArrangeArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         if site.config.s3.access == Access::WriteOnly {
             bail!(

@@ -4,17 +4,17 @@ use std::io;
 
 use crate::config::Problems;
 
-/// Some of the work failed; what did was named on stderr.
+/// Some of the work failed; each failure was named on stderr.
 #[derive(Debug, thiserror::Error)]
 #[error("{failed} of {total} failed")]
 pub struct Partly {
-    /// How many.
+    /// How many failed.
     pub failed: usize,
-    /// Of how many.
+    /// How many there were.
     pub total: usize,
 }
 
-/// The exit code of an error.
+/// Returns the exit code of an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Problems>() {
         2
@@ -25,7 +25,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Whether an error is only the reader of our output having gone (`hk-aws list | head`).
+/// Returns whether an error only says that the reader of the output has gone (`hk-aws list | head`).
 pub fn is_silent(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -12,7 +12,7 @@ use crate::holdings::{self, ColdHoldings, FetchEvent, FetchOrder, Fetched};
 use crate::site::Site;
 
 #[derive(Debug, Args)]
-pub(super) struct Get {
+pub(super) struct GetArgs {
     #[command(flatten)]
     day: CameraDay,
     /// Names or keys as `list` shows them; without any, the whole day
@@ -23,7 +23,7 @@ pub(super) struct Get {
     to: PathBuf,
 }
 
-impl Get {
+impl GetArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let CameraDay { camera, date } = &self.day;
         let order = FetchOrder { camera, date: *date, files: &self.files, to: &self.to };

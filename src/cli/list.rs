@@ -11,7 +11,7 @@ use crate::holdings::{self, Holding, Listing, Selection};
 use crate::site::Site;
 
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(super) struct ListArgs {
     /// As `cameras` lists it
     camera: String,
     /// YYYY-MM-DD, at the camera; without it, every day
@@ -32,10 +32,10 @@ pub(super) async fn cameras(out: &Out, site: &Site) -> anyhow::Result<()> {
     let cameras = holdings::cameras(site).await?;
     for camera in &cameras {
         #[derive(Serialize)]
-        struct Line<'a> {
+        struct CameraLine<'a> {
             camera: &'a str,
         }
-        out.item(&Line { camera }, plain(camera))?;
+        out.item(&CameraLine { camera }, plain(camera))?;
     }
     if cameras.is_empty() {
         out.remark(format_args!("no camera in {}", site.bucket.describe()));
@@ -50,19 +50,19 @@ pub(super) async fn days(out: &Out, site: &Site, camera: &str) -> anyhow::Result
     }
     for date in dates {
         #[derive(Serialize)]
-        struct Line<'a> {
+        struct DayLine<'a> {
             camera: &'a str,
             date: NaiveDate,
         }
-        out.item(&Line { camera, date }, date)?;
+        out.item(&DayLine { camera, date }, date)?;
     }
     Ok(())
 }
 
-impl List {
+impl ListArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let camera = plain(&self.camera);
-        let List { camera: wanted, date, event, from, to } = self;
+        let ListArgs { camera: wanted, date, event, from, to } = self;
         let selection = Selection { camera: wanted, date, event, from, to };
         let mut listing = Listing::begin(site, selection).await?;
         let (mut shown, mut unread, mut without_index) = (0, 0, Vec::new());

@@ -21,7 +21,7 @@ use crate::retention::prices;
 use crate::site::Site;
 
 #[derive(Debug, Args)]
-pub(super) struct Restore {
+pub(super) struct RestoreArgs {
     /// As `cameras` lists it
     camera: String,
     /// Days as YYYY-MM-DD, or from one to another as YYYY-MM-DD..YYYY-MM-DD
@@ -49,17 +49,17 @@ pub(super) struct Restore {
 
 /// How many things were to be had, and how many could not.
 #[derive(Debug, Default)]
-struct Sum {
+struct RestoreSum {
     total: usize,
     failed: usize,
 }
 
-impl Restore {
+impl RestoreArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let terms = RestoreTerms { tier: self.tier, days: self.days };
         let mut found = Restoration::find(site, &self.camera, &self.all_days()).await?;
         let missing = self.name_what_is_not_archived(out, &found)?;
-        let mut sum = Sum { total: missing, failed: missing };
+        let mut sum = RestoreSum { total: missing, failed: missing };
         found.look(site, &mut |event| say(out, &ProgressBar::hidden(), event)).await?;
         self.say_price(out, &found, terms)?;
         if found.in_state(Progress::Cold).next().is_some() {
@@ -85,7 +85,7 @@ impl Restore {
             Some(to) => self.download(out, site, to, &found.days, &mut sum).await?,
             None => self.say_what_next(out, &found),
         }
-        let Sum { total, failed } = sum;
+        let RestoreSum { total, failed } = sum;
         if failed == 0 { Ok(()) } else { Err(Partly { failed, total }.into()) }
     }
 
@@ -200,7 +200,7 @@ impl Restore {
         site: &Site,
         folder: &Path,
         days: &[NaiveDate],
-        sum: &mut Sum,
+        sum: &mut RestoreSum,
     ) -> anyhow::Result<()> {
         // What was typed decides, not what was found: a range has its folders even if one day is left of it.
         let several = self.all_days().len() > 1;

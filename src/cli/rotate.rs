@@ -15,20 +15,20 @@ use crate::rotate::{self, DayStep, Plan, Rotated, Scope};
 use crate::site::Site;
 
 #[derive(Debug, Args)]
-pub(super) struct Rotate {
+pub(super) struct RotateArgs {
     /// Print the plan with what it costs, and touch nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Archive {
+pub(super) struct ArchiveArgs {
     /// As `cameras` lists it; with --older-than it may be left out: all cameras
     camera: Option<String>,
     /// YYYY-MM-DD, at the camera, or YYYY-MM-DD..YYYY-MM-DD
     #[arg(value_name = "DATE", conflicts_with = "older_than")]
     dates: Vec<Dates>,
-    /// Every day that is at least so old, such as 30d
+    /// Every day that is at least this old, such as 30d
     #[arg(long, value_name = "AGE", value_parser = config::parse_duration)]
     older_than: Option<std::time::Duration>,
     /// Print the plan with what it costs, and touch nothing
@@ -36,7 +36,7 @@ pub(super) struct Archive {
     dry_run: bool,
 }
 
-impl Rotate {
+impl RotateArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
         let policy = Policy::of(&site.config);
@@ -50,10 +50,10 @@ impl Rotate {
     }
 }
 
-impl Archive {
+impl ArchiveArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
-        // Who names days means all of them.
+        // Whoever names days means all of them.
         let configured = site.config.rotate.archive.clone().unwrap_or_default();
         let mut archive = config::Archive { max_days_per_run: u32::MAX, ..configured };
         if let Some(age) = self.older_than {
@@ -129,10 +129,10 @@ fn remark_on(site: &Site, plan: &Plan) {
     }
 }
 
-/// The heads of the columns.
+/// The headings of the columns.
 const HEAD: [&str; 9] = ["", "camera", "days", "objects", "bytes", "class", "requests", "$ now", "$ a month"];
 
-/// The rows under their heads, numbers to the right, and what they come to.
+/// Returns the rows under their headings, numbers aligned to the right, and their sum.
 fn table(rows: &[&Row], total: &Cost) -> String {
     let money =
         |cost: &Cost| [cost.requests.count().to_string(), format!("{:.4}", cost.now), format!("{:+.4}", cost.monthly)];
@@ -179,7 +179,7 @@ async fn carry_out(out: &Out, site: &Site, policy: &Policy, plan: &Plan) -> anyh
             out.remark(format_args!("{} {} {}", step.action.verb(), plain(&step.camera), step.date));
         }
     };
-    // A run may end anywhere: Ctrl-C needs no care.
+    // A run may end anywhere, so Ctrl-C needs no handling.
     let done = rotate::apply(site, policy, plan, &mut outcome, &CancellationToken::new(), said).await;
     bar.finish_and_clear();
     if let Err(error) = done {
@@ -202,9 +202,8 @@ fn conclude(out: &Out, outcome: &Rotated) -> anyhow::Result<()> {
     Err(Partly { failed, total: failed + usize::try_from(done).unwrap_or(usize::MAX) }.into())
 }
 
-/// What a plan is about, said before it is carried out; kept beside its printing.
 impl Action {
-    /// What is done, as a verb.
+    /// Returns the verb that people read.
     pub fn verb(self) -> &'static str {
         match self {
             Self::Archive => "bundle",

@@ -15,7 +15,7 @@ use crate::lock;
 use crate::site::Site;
 
 #[derive(Debug, Args)]
-pub(super) struct Upload {
+pub(super) struct UploadArgs {
     /// Files or folders of the drop folder; without any, all of it
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -25,7 +25,7 @@ pub(super) struct Upload {
 }
 
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct UploadLine<'a> {
     path: &'a str,
     key: &'a str,
     size: u64,
@@ -37,17 +37,17 @@ const EMPTY: &str = "is empty; it stays";
 
 /// How many files were tried or could not be, and how many of them are not stored.
 #[derive(Debug, Default)]
-struct Sum {
+struct UploadSum {
     total: usize,
     failed: usize,
 }
 
-impl Upload {
+impl UploadArgs {
     pub(super) async fn run(self, out: &Out, site: Arc<Site>) -> anyhow::Result<()> {
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
         let bar = if self.dry_run { ProgressBar::hidden() } else { out.spinner() };
         let mode = if self.dry_run { PassMode::DryRun } else { PassMode::Upload };
-        let (mut sum, mut paths) = (Sum::default(), Vec::new());
+        let (mut sum, mut paths) = (UploadSum::default(), Vec::new());
         for path in &self.paths {
             match below(&site.folder, path) {
                 Ok(path) => paths.push(path),
@@ -63,7 +63,7 @@ impl Upload {
             refused_in_a_row = printing.or(passed)?;
         }
         bar.finish_and_clear();
-        let Sum { total, failed } = sum;
+        let UploadSum { total, failed } = sum;
         if failed == total && refused_in_a_row > 0 {
             tell(format_args!("nothing can be stored in {}; every file is kept", site.bucket.describe()));
         }
@@ -71,7 +71,7 @@ impl Upload {
     }
 }
 
-impl Sum {
+impl UploadSum {
     fn no_file(&mut self, path: &Path, why: &str) {
         self.total += 1;
         self.failed += 1;
@@ -83,7 +83,7 @@ impl Sum {
             PassEvent::NoFile { path, why } => self.no_file(&path, &why),
             PassEvent::Empty(path) => out.remark(format_args!("{}: {EMPTY}", show(&path))),
             PassEvent::Planned { path, key, size } => {
-                let line = Line { path: &show(&path), key: key.as_str(), size, outcome: "would be stored" };
+                let line = UploadLine { path: &show(&path), key: key.as_str(), size, outcome: "would be stored" };
                 line.print(out, bar)?;
             }
             PassEvent::Done { path, outcome } => {
@@ -104,12 +104,12 @@ fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Outcome) -> anyhow
     let why = match outcome {
         Outcome::Partial(stored, _) => {
             let outcome = "is cut off; stored as far as it came:";
-            Line { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
+            UploadLine { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
             return Ok(true);
         }
         Outcome::Stored(stored) | Outcome::Disposed(stored, _) => {
             let outcome = if stored.again { "was stored before" } else { "stored" };
-            Line { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
+            UploadLine { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
             if let Some(reason) = &stored.not_kept {
                 tell(format_args!("{path}: no local copy is kept: {reason}"));
             }
@@ -128,7 +128,7 @@ fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Outcome) -> anyhow
     Ok(false)
 }
 
-impl Line<'_> {
+impl UploadLine<'_> {
     fn print(&self, out: &Out, bar: &ProgressBar) -> anyhow::Result<()> {
         bar.inc(1);
         bar.suspend(|| out.item(self, format_args!("{} {} {}", self.path, self.outcome, self.key)))

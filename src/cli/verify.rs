@@ -13,11 +13,11 @@ use crate::site::Site;
 use crate::verify::{Finding, FindingKind, Options, Verified, days, ledger_cameras, verify_day};
 use crate::{archive, holdings, lock};
 
-/// So many days in a row that could not be looked at end the command.
+/// The command ends after this number of days in a row that could not be looked at.
 const UNCHECKED: usize = 3;
 
 #[derive(Debug, Args)]
-pub(super) struct Verify {
+pub(super) struct VerifyArgs {
     /// As `cameras` lists it; without it, every camera
     camera: Option<String>,
     /// YYYY-MM-DD, at the camera; without it, every day
@@ -31,9 +31,9 @@ pub(super) struct Verify {
     rebuild: bool,
 }
 
-/// FindingKind all days came to.
+/// The sum of all days.
 #[derive(Debug, Default)]
-struct Sum {
+struct VerifySum {
     days: usize,
     held: usize,
     failed: usize,
@@ -41,7 +41,7 @@ struct Sum {
     unchecked_in_a_row: usize,
 }
 
-impl Verify {
+impl VerifyArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let options = Options { deep: self.deep, rebuild: self.rebuild };
         let _lock = if self.rebuild {
@@ -57,7 +57,7 @@ impl Verify {
             None
         };
         let bar = out.spinner();
-        let mut sum = Sum::default();
+        let mut sum = VerifySum::default();
         match (&self.camera, self.date) {
             (Some(camera), Some(date)) => {
                 let verified = verify_day(site, camera, date, None, options).await?;
@@ -89,7 +89,7 @@ async fn verify_camera(
     camera: &str,
     options: Options,
     bar: &ProgressBar,
-    sum: &mut Sum,
+    sum: &mut VerifySum,
 ) -> anyhow::Result<usize> {
     let days = days(site, camera).await?;
     let number = days.len();
@@ -100,7 +100,7 @@ async fn verify_camera(
     Ok(number)
 }
 
-impl Sum {
+impl VerifySum {
     fn add(
         &mut self,
         out: &Out,
@@ -117,7 +117,7 @@ impl Sum {
             }
             Err(error) => {
                 self.unchecked_in_a_row += 1;
-                // Where the bucket is away, it is so for every day.
+                // If the bucket cannot be reached, that is so for every day.
                 if self.unchecked_in_a_row >= UNCHECKED {
                     return Err(error.about(format_args!("{camera} {date} cannot be looked at")).into());
                 }

@@ -3,7 +3,7 @@
 //! Out of a bundle come the bytes of the captures that are asked for, and no others. A file that is there already, with
 //! the right bytes, counts as done: a download that broke off is run again.
 
-mod candidate;
+mod item;
 mod target;
 mod whole;
 
@@ -23,7 +23,7 @@ use crate::bucket::{Object, RefusalKind, Restore, is_cold};
 use crate::disk::Room;
 use crate::site::Site;
 
-use candidate::{Candidate, download, is_there};
+use item::{FetchItem, download, is_there};
 use target::{Placed, TargetFolder};
 use whole::{Unpacked, UnpackedBundle, Unpacking, unpack};
 
@@ -170,14 +170,14 @@ pub fn check_room(folder: &Path, needed: u64) -> Result<(), NoRoom> {
 
 /// What the bucket has of a day.
 #[derive(Default)]
-struct Found {
-    captures: Vec<Candidate>,
+struct DayFound {
+    captures: Vec<FetchItem>,
     /// Bundles whose members are not known.
     unindexed: Vec<BundleObject>,
 }
 
 /// A capture, and the path that it is to have.
-type Target = (Candidate, PathBuf);
+type Targeted = (FetchItem, PathBuf);
 
 /// Downloads captures of a day, out of objects and bundles; `tell` hears of each as it comes, and may end the work.
 ///
@@ -256,18 +256,18 @@ impl FetchWork<'_> {
     }
 
     /// Finds out what the bucket has of the day, each capture once.
-    async fn look(&mut self) -> Result<Found, FetchError> {
+    async fn look(&mut self) -> Result<DayFound, FetchError> {
         let Day { loose, archive } = Day::look(self.site, self.order.camera, self.order.date).await?;
-        let mut found = Found::default();
+        let mut found = DayFound::default();
         let mut seen: HashSet<ObjectIdentity> = loose.iter().map(ObjectIdentity::of).collect();
-        found.captures.extend(loose.into_iter().map(|object| Candidate::of_object(self.site, object)));
+        found.captures.extend(loose.into_iter().map(|object| FetchItem::of_object(self.site, object)));
         for OpenedBundle { bundle, contents } in open_bundles(self.site, archive).await {
             match contents {
                 Contents::Indexed(index) => {
                     let index = Arc::new(index);
                     let new = index.members.iter().filter(|member| seen.insert(ObjectIdentity::of_note(&member.note)));
                     let class = &bundle.object.storage_class;
-                    found.captures.extend(new.map(|member| Candidate::of_member(self.site, &index, member, class)));
+                    found.captures.extend(new.map(|member| FetchItem::of_member(self.site, &index, member, class)));
                 }
                 Contents::NoIndex => found.unindexed.push(bundle),
                 // That the store does not answer, or refuses, says nothing of the index.
@@ -285,7 +285,7 @@ impl FetchWork<'_> {
     }
 
     /// Gives each capture its path, and leaves out what is in the folder already or has another file in its way.
-    async fn leave_out_what_is_there(&mut self, captures: Vec<Candidate>) -> Result<Vec<Target>, FetchError> {
+    async fn leave_out_what_is_there(&mut self, captures: Vec<FetchItem>) -> Result<Vec<Targeted>, FetchError> {
         let mut targets = Vec::with_capacity(captures.len());
         for capture in captures {
             let path = self.target.path_for(&capture.file, capture.known_sha256());
@@ -312,7 +312,7 @@ impl FetchWork<'_> {
     }
 
     /// Leaves out the members of bundles that must be restored first.
-    async fn leave_out_cold(&mut self, captures: Vec<Target>) -> Vec<Target> {
+    async fn leave_out_cold(&mut self, captures: Vec<Targeted>) -> Vec<Targeted> {
         let bundles: BTreeMap<&str, &str> =
             captures.iter().filter_map(|(capture, _)| Some((capture.bundle()?, capture.class.as_str()))).collect();
         let mut cold_bundles = HashSet::new();
@@ -322,7 +322,7 @@ impl FetchWork<'_> {
             }
         }
         let is_in_cold_bundle =
-            |(capture, _): &Target| capture.bundle().is_some_and(|bundle| cold_bundles.contains(bundle));
+            |(capture, _): &Targeted| capture.bundle().is_some_and(|bundle| cold_bundles.contains(bundle));
         let (cold, warm): (Vec<_>, Vec<_>) = captures.into_iter().partition(is_in_cold_bundle);
         self.fetched.cold.captures += cold.len();
         self.fetched.total += cold.len();
@@ -358,7 +358,7 @@ impl FetchWork<'_> {
         is_cold
     }
 
-    async fn download(&mut self, captures: Vec<Target>) -> Result<(), FetchError> {
+    async fn download(&mut self, captures: Vec<Targeted>) -> Result<(), FetchError> {
         let site = self.site;
         let downloads = futures_util::stream::iter(captures).map(|(capture, path)| async move {
             let done = download(site, &capture, &path).await;

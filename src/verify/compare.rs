@@ -1,4 +1,4 @@
-//! FindingKind was seen of a camera-day, and what that means. Nothing here asks anybody.
+//! Judges what was seen of a camera-day. Pure: nothing here asks the bucket or reads a file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -11,14 +11,14 @@ use crate::holdings::{BundleObject, ObjectIdentity};
 use crate::key::BundleId;
 use crate::ledger::{Bundled, Entry, Line};
 
-/// All that is known of a camera-day.
+/// Everything that was seen of a camera-day.
 #[derive(Debug, Clone)]
 pub struct SeenDay {
     /// The camera.
     pub camera: String,
     /// The day.
     pub date: NaiveDate,
-    /// FindingKind the ledger says.
+    /// What the ledger says.
     pub known: LedgerDay,
     /// The loose objects.
     pub loose: Vec<Object>,
@@ -26,36 +26,36 @@ pub struct SeenDay {
     pub parts: Vec<SeenPart>,
 }
 
-/// FindingKind the ledger says of a camera-day.
+/// What the ledger says of a camera-day.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerDay {
-    /// Whether it has a file of the day.
+    /// Whether the ledger has a file of the day.
     pub of_day: bool,
-    /// Whether it has anything of the camera.
+    /// Whether the ledger has anything of the camera.
     pub of_camera: bool,
-    /// By key.
+    /// The captures that were stored, by key.
     pub records: BTreeMap<String, LedgerRecord>,
-    /// All keys that were deleted on purpose last, bundles among them.
+    /// The keys whose last line is a deletion, bundles among them.
     pub gone: HashSet<String>,
     /// The bundles that were confirmed, by key.
     pub bundles: BTreeMap<String, Bundled>,
 }
 
-/// A capture as the ledger tells of it.
+/// A capture in the ledger.
 #[derive(Debug, Clone)]
 pub struct LedgerRecord {
-    /// FindingKind was stored.
+    /// The line that was written when it was stored.
     pub entry: Entry,
-    /// FindingKind was done about it last.
+    /// What happened to it last.
     pub since: Since,
-    /// Whether it was stored while the day was looked at: then it need not be in what was seen.
+    /// Whether it was stored while the day was looked at: the listings need not show it then.
     pub fresh: bool,
 }
 
-/// FindingKind was done about a capture after it was stored.
+/// What happened to a capture after it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Since {
-    /// Nothing: it is to be there.
+    /// Nothing: it should be there.
     Nothing,
     /// It went into this bundle.
     Bundled(String),
@@ -66,7 +66,7 @@ pub enum Since {
 /// One part of the archive.
 #[derive(Debug, Clone)]
 pub struct SeenPart {
-    /// Which.
+    /// Camera, date and number.
     pub part: BundleId,
     /// The bundle.
     pub bundle: Option<BundleObject>,
@@ -74,34 +74,34 @@ pub struct SeenPart {
     pub index_key: String,
     /// The index.
     pub index: IndexState,
-    /// Why the bundle is not the one of the index, if so.
+    /// Why the bundle is not the one that the index describes, if it is not.
     pub altered: Option<String>,
-    /// Whether it is known that the scripts that came before made it.
+    /// Whether older scripts made it.
     pub foreign: bool,
 }
 
-/// FindingKind an index is found to be.
+/// The state of an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexState {
-    /// Not there.
+    /// It is not there.
     Absent,
-    /// Not to be used, and why.
+    /// It cannot be used, and why.
     Damaged(String),
-    /// Sound.
+    /// It can be used.
     Sound(Box<Index>),
 }
 
-/// FindingKind was found.
+/// The judgement of a camera-day.
 #[derive(Debug, Clone, Default)]
 pub struct Judged {
-    /// FindingKind is to be said.
+    /// What was found.
     pub findings: Vec<Finding>,
-    /// Captures that are there.
+    /// How many captures are there.
     pub held: usize,
 }
 
 impl LedgerDay {
-    /// Reads lines in the order in which they were written.
+    /// Builds the view from lines in the order in which they were written.
     pub fn read(lines: impl Iterator<Item = Line>) -> Self {
         let mut known = Self { of_day: true, of_camera: true, ..Self::default() };
         for line in lines {
@@ -123,7 +123,7 @@ impl LedgerDay {
         known
     }
 
-    /// Whether a capture is to be there still, loose or in a bundle.
+    /// Returns whether a capture should still be there, loose or in a bundle.
     fn is_wanted(&self, record: &LedgerRecord) -> bool {
         match &record.since {
             Since::Nothing => true,
@@ -133,11 +133,11 @@ impl LedgerDay {
     }
 }
 
-/// Whether a listed bundle is the one of an index: `None` where only a HEAD can tell, because its `ETag` is not its MD5,
-/// as of what a KMS key encrypts.
+/// Compares a listed bundle with its index. `Ok(None)`: only a HEAD can tell, because the `ETag` is not the MD5, as with a
+/// KMS key.
 ///
 /// # Errors
-/// Why it is not.
+/// Says why it is not the bundle of the index.
 pub fn compare_bundle(listed: &Object, index: &Index) -> Result<Option<()>, String> {
     if listed.size != index.bundle.size {
         return Err(format!("it has {} bytes instead of {}", listed.size, index.bundle.size));
@@ -145,10 +145,10 @@ pub fn compare_bundle(listed: &Object, index: &Index) -> Result<Option<()>, Stri
     Ok((listed.etag == index.bundle.md5).then_some(()))
 }
 
-/// Whether a bundle is the one of an index, as far as its HEAD tells.
+/// Compares a bundle with its index, as far as its HEAD tells.
 ///
 /// # Errors
-/// Why it is not.
+/// Says why it is not the bundle of the index.
 pub fn settle(head: &Head, index: &Index) -> Result<(), String> {
     match head.is(&index.bundle.sha256) {
         _ if head.size != index.bundle.size => {
@@ -160,7 +160,7 @@ pub fn settle(head: &Head, index: &Index) -> Result<(), String> {
     }
 }
 
-/// A finding about a key of a day.
+/// Returns a finding about a key of a day, with the usual advice.
 pub fn finding(seen: &SeenDay, what: FindingKind, key: &str, detail: impl Into<String>) -> Finding {
     let (camera, date) = (seen.camera.clone(), seen.date);
     let advice = match what {
@@ -180,22 +180,22 @@ pub fn finding(seen: &SeenDay, what: FindingKind, key: &str, detail: impl Into<S
     Finding { camera, date, key, what, failure: what.is_failure(), detail, advice, wanted: None }
 }
 
-/// Where captures are besides loose in the bucket.
+/// The captures that are in bundles.
 #[derive(Default)]
 struct BundledCaptures<'a> {
-    /// Key and SHA-256 of what is in a sound bundle.
+    /// The key and the SHA-256 of each member of a sound bundle.
     members: HashSet<(&'a str, &'a str)>,
-    /// Their keys, with the bundle.
+    /// The keys of these members, with their bundle.
     keys: HashMap<&'a str, &'a str>,
-    /// FindingKind loose objects are known by to be the ones that were bundled.
+    /// The identities that these members had as loose objects, with their bundle.
     identities: HashMap<ObjectIdentity, &'a str>,
-    /// Bundles that something is wrong with. That is said once, and not of every capture.
+    /// Bundles that something is wrong with: that is said once, and not for each capture.
     troubled: HashSet<&'a str>,
-    /// Keys of what their indexes list.
+    /// The keys that the indexes of these bundles list.
     covered: HashSet<&'a str>,
 }
 
-/// Says what of a day is not as it should be.
+/// Judges a day: returns what is wrong or worth a remark.
 pub fn judge(seen: &SeenDay) -> Judged {
     let mut findings = Vec::new();
     let loose: HashMap<&str, &Object> = seen.loose.iter().map(|object| (object.key.as_str(), object)).collect();
@@ -294,13 +294,13 @@ fn judge_index_alone<'a>(
     finding(seen, FindingKind::Missing, key, detail)
 }
 
-/// Whether the ledger says that a bundle was there whole.
+/// Returns whether the ledger says that a bundle was confirmed.
 fn is_confirmed(seen: &SeenDay, bundle: &str) -> bool {
     let went_into = |record: &LedgerRecord| record.since == Since::Bundled(bundle.to_owned());
     seen.known.bundles.contains_key(bundle) || seen.known.records.values().any(went_into)
 }
 
-/// Bundles that the ledger speaks of and of which neither they nor their index are there.
+/// Finds bundles that the ledger names and of which neither the bundle nor its index is there.
 fn judge_lost<'a>(seen: &'a SeenDay, archive: &mut BundledCaptures<'a>) -> Vec<Finding> {
     let went_into = seen.known.records.values().filter_map(|record| match &record.since {
         Since::Bundled(bundle) => Some(bundle.as_str()),
@@ -319,10 +319,10 @@ fn judge_lost<'a>(seen: &'a SeenDay, archive: &mut BundledCaptures<'a>) -> Vec<F
     findings
 }
 
-/// FindingKind became of a capture.
+/// What became of a capture.
 enum CaptureFate {
     Held,
-    /// Something is wrong with the bundle that it is in, and that is said.
+    /// Another finding covers it: something is wrong with its bundle.
     Covered,
     Wrong(Box<Finding>),
 }
@@ -439,7 +439,7 @@ mod tests {
         SeenPart { part: part(), bundle, index_key: "index".into(), index, altered, foreign: false }
     }
 
-    /// FindingKind is found, as words and keys, and how many captures hold.
+    /// Returns what is found, as words and keys, and how many captures are held.
     fn judged(lines: Vec<Line>, loose: &[&str], parts: Vec<SeenPart>) -> (Vec<(&'static str, String)>, usize) {
         let known = LedgerDay::read(lines.into_iter());
         let loose = loose.iter().map(|key| object(key)).collect();
@@ -458,11 +458,11 @@ mod tests {
         assert_eq!(judged(vec![stored("a"), stored("b")], &["a"], sound()), (vec![], 2));
         assert_eq!(judged(vec![stored("a")], &[], vec![]), (vec![said("missing", "a")], 0));
         assert_eq!(judged(vec![stored("a"), removed("a", None)], &[], vec![]), (vec![], 0));
-        // Stored anew after it was deleted, it is to be there again.
+        // Stored again after it was deleted, it should be there.
         let again = || vec![stored("a"), removed("a", None), stored("a")];
         assert_eq!(judged(again(), &[], vec![]), (vec![said("missing", "a")], 0));
         assert_eq!(judged(again(), &["a"], vec![]), (vec![], 1));
-        // A line that never was written, or was lost, changes nothing of what is there.
+        // A line that was never written, or was lost, changes nothing in the bucket.
         assert_eq!(judged(vec![stored("b"), removed("b", Some("bundle"))], &[], sound()), (vec![], 1));
         assert_eq!(judged(vec![stored("b")], &["b"], sound()), (vec![said("twice", "b")], 1));
         assert_eq!(judged(vec![], &[], sound()), (vec![], 1));

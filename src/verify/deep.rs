@@ -1,4 +1,4 @@
-//! The SHA-256 of every object, as the store computed it; of what it has none, the bytes.
+//! The closer look: the SHA-256 of every object as the store computed it, otherwise of the bytes.
 
 use futures_util::StreamExt;
 
@@ -15,11 +15,11 @@ struct KnownObject<'a> {
     size: u64,
     sha256: &'a str,
     is_bundle: bool,
-    /// How many captures are in it.
+    /// How many captures it holds.
     captures: usize,
 }
 
-/// FindingKind a closer look showed.
+/// What a closer look shows.
 enum CloserLook {
     Same,
     Other(String),
@@ -81,7 +81,7 @@ async fn look(site: &Site, known: &KnownObject<'_>) -> Result<(CloserLook, u64),
     if let Some(checksum) = &head.checksum {
         return Ok((compare_sha256(checksum, known.sha256), 0));
     }
-    // FindingKind was written beside it is no proof: it may stand beside other bytes.
+    // The SHA-256 in its metadata is no proof: it may stand beside other bytes.
     if !matches!(head.restore, Restore::Warm | Restore::Done(_)) {
         let class = &head.storage_class;
         return Ok((CloserLook::Unproven(format!("the store has no SHA-256 of it, and it lies in {class}")), 0));

@@ -13,30 +13,30 @@ use crate::site::Site;
 
 /// One capture that may be downloaded.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(super) struct FetchItem {
     pub(super) key: String,
     pub(super) file: String,
     pub(super) size: u64,
     /// The storage class of the object, or of the bundle.
     pub(super) class: String,
-    pub(super) source: CandidateSource,
+    pub(super) source: FetchSource,
 }
 
 /// Where the bytes of a capture lie.
 #[derive(Debug)]
-pub(super) enum CandidateSource {
+pub(super) enum FetchSource {
     Object(Object),
     Member(Arc<Index>, Member),
 }
 
-impl Candidate {
+impl FetchItem {
     pub(super) fn of_object(site: &Site, object: Object) -> Self {
         Self {
             key: object.key.clone(),
             file: file_of(site, &object.key),
             size: object.size,
             class: object.storage_class.clone(),
-            source: CandidateSource::Object(object),
+            source: FetchSource::Object(object),
         }
     }
 
@@ -46,27 +46,27 @@ impl Candidate {
             file: file_of(site, &member.note.key),
             size: member.note.size,
             class: class.to_owned(),
-            source: CandidateSource::Member(Arc::clone(index), member.clone()),
+            source: FetchSource::Member(Arc::clone(index), member.clone()),
         }
     }
 
     /// Returns whether this is what somebody calls `file`: a name, a key, or a name in a bundle.
     pub(super) fn is_called(&self, file: &str) -> bool {
-        let in_bundle = matches!(&self.source, CandidateSource::Member(_, member) if member.name == file);
+        let in_bundle = matches!(&self.source, FetchSource::Member(_, member) if member.name == file);
         file == self.file || file == self.key || in_bundle
     }
 
     pub(super) fn known_sha256(&self) -> Option<&str> {
         match &self.source {
-            CandidateSource::Object(_) => None,
-            CandidateSource::Member(_, member) => Some(&member.note.sha256),
+            FetchSource::Object(_) => None,
+            FetchSource::Member(_, member) => Some(&member.note.sha256),
         }
     }
 
     pub(super) fn bundle(&self) -> Option<&str> {
         match &self.source {
-            CandidateSource::Object(_) => None,
-            CandidateSource::Member(index, _) => Some(&index.bundle.key),
+            FetchSource::Object(_) => None,
+            FetchSource::Member(index, _) => Some(&index.bundle.key),
         }
     }
 }
@@ -75,7 +75,7 @@ impl Candidate {
 ///
 /// # Errors
 /// [`HoldingsError::Object`] if another file has its name.
-pub(super) async fn is_there(site: &Site, capture: &Candidate, path: &Path) -> Result<bool, HoldingsError> {
+pub(super) async fn is_there(site: &Site, capture: &FetchItem, path: &Path) -> Result<bool, HoldingsError> {
     if path.symlink_metadata().is_err() {
         return Ok(false);
     }
@@ -85,8 +85,8 @@ pub(super) async fn is_there(site: &Site, capture: &Candidate, path: &Path) -> R
     let digests = digesting.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)?;
     let Some(digests) = digests else { return Err(target::in_the_way(path)) };
     let same = match &capture.source {
-        CandidateSource::Member(_, member) => member.note.sha256 == digests.sha256,
-        CandidateSource::Object(object) => {
+        FetchSource::Member(_, member) => member.note.sha256 == digests.sha256,
+        FetchSource::Object(object) => {
             let head = site.bucket.head(&object.key).await?;
             // What other programs stored has no SHA-256. Its `ETag` is the MD5 if it went up in one request.
             head.is_some_and(|head| head.is(&digests.sha256).unwrap_or(head.etag == digests.md5))
@@ -96,19 +96,19 @@ pub(super) async fn is_there(site: &Site, capture: &Candidate, path: &Path) -> R
 }
 
 /// Downloads one capture, checks it, and only then gives it its name.
-pub(super) async fn download(site: &Site, capture: &Candidate, to: &Path) -> Result<(), HoldingsError> {
+pub(super) async fn download(site: &Site, capture: &FetchItem, to: &Path) -> Result<(), HoldingsError> {
     let failed = |error: io::Error| HoldingsError::local(format_args!("failed to write {}", to.display()), &error);
     let Some(folder) = to.parent() else {
         return Err(HoldingsError::Local("there is no folder to download into".to_owned()));
     };
     let part = target::begin(folder)?;
     match &capture.source {
-        CandidateSource::Object(object) => {
+        FetchSource::Object(object) => {
             let mut file = tokio::fs::File::from_std(part.reopen().map_err(failed)?);
             let got = site.bucket.get(&object.key, None, &mut file).await?;
             got.hold_against(object.size).map_err(|altered| HoldingsError::Object(altered.to_string()))?;
         }
-        CandidateSource::Member(index, member) => {
+        FetchSource::Member(index, member) => {
             fetch_member(site, index, member, part.reopen().map_err(failed)?).await?;
         }
     }
