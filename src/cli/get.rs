@@ -40,8 +40,7 @@ impl GetArgs {
 pub(super) async fn fetch(out: &Out, site: &Site, order: FetchOrder<'_>) -> anyhow::Result<Fetched> {
     let mut printing = Printing::default();
     let mut bar = ProgressBar::hidden();
-    let mut tell = |event: FetchEvent<'_>| printing.go_on(print(out, &mut bar, event));
-    let fetched = holdings::fetch(site, order, &mut tell).await;
+    let fetched = holdings::fetch(site, order, |event| printing.go_on(print(out, &mut bar, event))).await;
     let fetched = printing.or(fetched)?;
     bar.finish_and_clear();
     say_cold(order.camera, order.date, &fetched.cold);

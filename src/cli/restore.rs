@@ -60,7 +60,7 @@ impl RestoreArgs {
         let mut found = Restoration::find(site, &self.camera, &self.all_days()).await?;
         let missing = self.name_what_is_not_archived(out, &found)?;
         let mut sum = RestoreSum { total: missing, failed: missing };
-        found.look(site, &mut |event| say(out, &ProgressBar::hidden(), event)).await?;
+        found.look(site, |event| say(out, &ProgressBar::hidden(), event)).await?;
         self.say_price(out, &found, terms)?;
         if found.in_state(Progress::Cold).next().is_some() {
             if let Some(to) = &self.to {
@@ -72,7 +72,7 @@ impl RestoreArgs {
         }
         let waits = self.wait || self.to.is_some();
         let unanswered = if waits { Unanswered::StaysCold } else { Unanswered::Fails };
-        found.ask(site, terms, unanswered, &mut |event| say(out, &ProgressBar::hidden(), event)).await;
+        found.ask(site, terms, unanswered, |event| say(out, &ProgressBar::hidden(), event)).await;
         if waits {
             self.wait(out, site, &mut found).await;
         }
@@ -149,7 +149,7 @@ impl RestoreArgs {
         let mut refused = false;
         let poll = self.poll.map(Duration::from_millis);
         found
-            .wait(site, terms, poll, &mut |event| {
+            .wait(site, terms, poll, |event| {
                 refused |= matches!(event, RestoreEvent::Failed { .. });
                 say(out, &bar, event);
             })

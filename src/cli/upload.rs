@@ -58,8 +58,7 @@ impl UploadArgs {
         // Paths that are all wrong are no order for the whole folder.
         if self.paths.is_empty() || !paths.is_empty() {
             let mut printing = Printing::default();
-            let mut tell = |event| printing.go_on(sum.print(out, &bar, event));
-            let passed = ingest::pass(&site, paths, mode, &mut tell).await;
+            let passed = ingest::pass(&site, paths, mode, |event| printing.go_on(sum.print(out, &bar, event))).await;
             refused_in_a_row = printing.or(passed)?;
         }
         bar.finish_and_clear();

@@ -186,10 +186,11 @@ type Targeted = (FetchItem, PathBuf);
 pub async fn fetch(
     site: &Site,
     order: FetchOrder<'_>,
-    tell: &mut (dyn FnMut(FetchEvent<'_>) -> ControlFlow<()> + Send),
+    mut tell: impl FnMut(FetchEvent<'_>) -> ControlFlow<()> + Send,
 ) -> Result<Fetched, FetchError> {
     let FetchOrder { camera, date, files, to } = order;
-    let mut work = FetchWork { site, order, target: TargetFolder::new(to), fetched: Fetched::default(), tell };
+    let mut work =
+        FetchWork { site, order, target: TargetFolder::new(to), fetched: Fetched::default(), tell: &mut tell };
     let mut found = work.look().await?;
     if files.is_empty() {
         let left_out = leave_out_superseded(&mut found.captures, |capture| &capture.key);

@@ -162,7 +162,7 @@ impl Restoration {
     pub async fn look(
         &mut self,
         site: &Site,
-        tell: &mut (dyn FnMut(RestoreEvent<'_>) + Send),
+        mut tell: impl FnMut(RestoreEvent<'_>) + Send,
     ) -> Result<(), HoldingsError> {
         let cold = self.objects.iter_mut().filter(|object| object.state == Progress::Cold);
         let looked = futures_util::stream::iter(cold).map(|object| async move {
@@ -174,7 +174,7 @@ impl Restoration {
             let head = head.map_err(|refusal| HoldingsError::from(refusal).about(site.bucket.describe()))?;
             match head {
                 Some(head) => (object.state, object.until) = progress(&head),
-                None => object.fail(GONE.to_owned(), tell),
+                None => object.fail(GONE.to_owned(), &mut tell),
             }
         }
         Ok(())
@@ -219,7 +219,7 @@ impl Restoration {
         site: &Site,
         terms: RestoreTerms,
         unanswered: Unanswered,
-        tell: &mut (dyn FnMut(RestoreEvent<'_>) + Send),
+        mut tell: impl FnMut(RestoreEvent<'_>) + Send,
     ) {
         let cold = self.objects.iter_mut().filter(|object| object.state == Progress::Cold);
         let asked = futures_util::stream::iter(cold).map(|object| async move {
@@ -231,7 +231,7 @@ impl Restoration {
             match asked {
                 Ok(asked) => object.state = asked.into(),
                 Err(refusal) if unanswered == Unanswered::StaysCold && refusal.verdict == Verdict::TryLater => {}
-                Err(refusal) => object.fail(refusal.to_string(), tell),
+                Err(refusal) => object.fail(refusal.to_string(), &mut tell),
             }
         }
     }
@@ -243,7 +243,7 @@ impl Restoration {
         site: &Site,
         terms: RestoreTerms,
         poll: Option<Duration>,
-        tell: &mut (dyn FnMut(RestoreEvent<'_>) + Send),
+        mut tell: impl FnMut(RestoreEvent<'_>) + Send,
     ) {
         let since = (site.clock)().steady;
         let (mut told, mut trouble) = (None, String::new());
@@ -266,7 +266,7 @@ impl Restoration {
             while let Some((object, looked)) = looked.next().await {
                 match looked {
                     Ok(Some((state, until))) => (object.state, object.until) = (state, until),
-                    Ok(None) => object.fail(GONE.to_owned(), tell),
+                    Ok(None) => object.fail(GONE.to_owned(), &mut tell),
                     Err(refusal) if refusal.verdict == Verdict::TryLater => {
                         let why = refusal.to_string();
                         if why != trouble {
@@ -274,7 +274,7 @@ impl Restoration {
                             trouble = why;
                         }
                     }
-                    Err(refusal) => object.fail(refusal.to_string(), tell),
+                    Err(refusal) => object.fail(refusal.to_string(), &mut tell),
                 }
             }
         }
@@ -338,7 +338,7 @@ impl Restorable {
         matches!(self.state, Progress::Cold | Progress::Begun | Progress::Ongoing)
     }
 
-    fn fail(&mut self, why: String, tell: &mut (dyn FnMut(RestoreEvent<'_>) + Send)) {
+    fn fail(&mut self, why: String, tell: &mut impl FnMut(RestoreEvent<'_>)) {
         self.state = Progress::Failed;
         tell(RestoreEvent::Failed { key: &self.key, why });
     }

@@ -90,7 +90,7 @@ pub async fn pass(
     site: &Arc<Site>,
     paths: Vec<PathBuf>,
     mode: PassMode,
-    tell: &mut (dyn FnMut(PassEvent) -> ControlFlow<()> + Send),
+    mut tell: impl FnMut(PassEvent) -> ControlFlow<()> + Send,
 ) -> Result<usize, PassError> {
     let unreadable = |source| PassError::Unreadable { path: site.folder.path().to_owned(), source };
     std::fs::read_dir(site.folder.path()).map_err(unreadable)?;
@@ -199,5 +199,6 @@ async fn settle_and_ingest(site: Arc<Site>, found: Found) -> Outcome {
     let now = (site.clock)().wall;
     let age = now.duration_since(found.stamp.changed).unwrap_or(Duration::ZERO);
     tokio::time::sleep(settle.saturating_sub(age)).await;
-    ingest_one(site, found.path, None, Patience::Ordinary).await
+    // Boxed: the compiler limits how deep futures may nest.
+    Box::pin(ingest_one(site, found.path, None, Patience::Ordinary)).await
 }
