@@ -15,7 +15,7 @@
 //!
 //! # Invariants
 //! Each has tests that carry its name. What the user is promised, sentence by sentence with the test that holds it, stands
-//! in README.md under "What is promised"; how each part keeps its promise is said where it is kept: crashes in
+//! in packaging/doc/promises.md; how each part keeps its promise is said where it is kept: crashes in
 //! [`ingest::ingest_one`] and [`drop_folder`], outages in [`bucket`] and [`ingest`], full disks in [`kept`] and [`ledger`].
 //!
 //! * **I1** A local file is removed only after the same bytes were confirmed in the bucket, and only if it is unchanged
