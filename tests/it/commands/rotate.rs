@@ -214,7 +214,7 @@ async fn the_plan_in_the_documents_is_one_that_the_program_prints() {
     for camera in ["front-door", "porch"] {
         for number in 0..15 {
             let date = ago([40, 37, 35][number as usize % 3]);
-            site.drop_file(&format!("{camera}/{}", name(date, number)), &[u8::try_from(number).unwrap(); 200_000]);
+            site.drop_file(&format!("{camera}/{}", name(date, number)), &vec![u8::try_from(number).unwrap(); 200_000]);
         }
     }
     assert_eq!(site.run(&["upload"]).await.code, 0);

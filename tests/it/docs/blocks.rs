@@ -76,10 +76,9 @@ fn words(line: &str) -> Vec<String> {
     for c in line.chars() {
         match quote {
             Some(end) if c == end => quote = None,
-            Some(_) => word.push(c),
             None if matches!(c, '"' | '\'') => quote = Some(c),
             None if c == ' ' => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
-            None => word.push(c),
+            Some(_) | None => word.push(c),
         }
     }
     words.extend((!word.is_empty()).then_some(word));
