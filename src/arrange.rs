@@ -7,29 +7,34 @@
 //! All state is in the bucket. What was copied and not deleted is found again beside its copy, which then counts as made;
 //! a target that holds other bytes is never touched, and what should have gone there stays.
 
-use anyhow::Context as _;
+use std::ops::ControlFlow;
+
 use chrono::{DateTime, FixedOffset};
-use futures_util::StreamExt;
+use futures_util::stream::{StreamExt, TryChunksError, TryStreamExt};
 use serde::Serialize;
 
-use crate::bucket::{Copied, Head, Object, PROBE, Refusal, Restore, Verdict, is_cold};
+use crate::bucket::{Copied, CopyRequest, Head, Object, PROBE, Refusal, Restore, is_cold};
 use crate::capture;
+use crate::holdings::HoldingsError;
 use crate::key::{Fields, ObjectKey};
 use crate::site::Site;
 
 /// Copies at the same time: the store does the work, and each waits for it.
 const AT_ONCE: usize = 8;
 
-/// So many failures in a row that are no fault of the objects end the work.
+/// The work ends after this number of failures in a row that are no fault of the objects.
 const REFUSALS: usize = 10;
+
+/// Objects that are copied before their sources are deleted, with one request.
+const BATCH: usize = 1000;
 
 /// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum ArrangeOutcome {
     /// It lies under its new key alone.
     Moved,
-    /// It would.
+    /// It would be moved.
     Planned,
     /// It stays: its new key holds other bytes.
     Conflict,
@@ -41,8 +46,8 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
-    /// Whether it is where it was, and should not be.
+impl ArrangeOutcome {
+    /// Returns whether it is still where it should not be.
     pub fn stays(self) -> bool {
         !matches!(self, Self::Moved | Self::Planned)
     }
@@ -55,147 +60,202 @@ pub struct Arranged {
     pub key: String,
     /// The key that it has now, or should have.
     pub to: Option<String>,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: ArrangeOutcome,
     /// Why it stays, and what to do.
     pub why: Option<String>,
 }
 
-/// What was done about one object, before its source is deleted.
-enum Step {
-    Copied(ObjectKey),
-    Stays(Option<ObjectKey>, Outcome, String),
-    Refused(Option<ObjectKey>, Refusal),
+/// Why an object stays where it is.
+enum Stays {
+    /// For a reason of its own.
+    Because(ArrangeOutcome, String),
+    /// The bucket refuses.
+    Refused(Refusal),
 }
 
-impl From<Refusal> for Step {
+/// An object that stays, with the key that it should have if that is known.
+struct Stayed {
+    target: Option<ObjectKey>,
+    why: Stays,
+}
+
+impl From<Refusal> for Stayed {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(None, refusal)
+        Self { target: None, why: Stays::Refused(refusal) }
     }
 }
 
-/// Files what lies unsorted below `camera`, or only says where it would go; `tell` hears of each object, page by page.
+/// Whether objects are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArrangeMode {
+    /// They are moved.
+    Move,
+    /// It is only said where they would go.
+    DryRun,
+}
+
+/// Why not everything was looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ArrangeError {
+    /// The camera cannot be listed.
+    #[error(transparent)]
+    Holdings(#[from] HoldingsError),
+    /// Too many failures in a row: the bucket refuses everything, or does not answer. What was not tried stays.
+    #[error("stopped after {REFUSALS} failures in a row; what was not tried stays: {0}")]
+    GaveUp(Refusal),
+    /// Whoever is told what happens wanted no more.
+    #[error("the work was ended")]
+    Stopped,
+}
+
+/// Files what lies unsorted below `camera`; `tell` hears of each object, and may end the work.
 ///
 /// # Errors
-/// Where the bucket cannot be listed or refuses all; what was copied until then is found again by the next call.
+/// [`ArrangeError`] if not everything was looked at; what was copied until then is found again by the next call.
 pub async fn arrange(
     site: &Site,
     camera: &str,
-    dry_run: bool,
-    mut tell: impl FnMut(Arranged) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let (prefix, mut from) = (site.layout.camera_prefix(camera), None);
+    mode: ArrangeMode,
+    mut tell: impl FnMut(Arranged) -> ControlFlow<()>,
+) -> Result<(), ArrangeError> {
+    let prefix = site.layout.camera_prefix(camera);
+    let listed = site.bucket.objects_in_folder(&prefix);
+    let unsorted = listed.try_filter(|object| std::future::ready(is_unsorted(site, &prefix, &object.key)));
+    // A batch at a time: what is held does not grow with the camera.
+    let mut batches = std::pin::pin!(unsorted.try_chunks(BATCH));
     loop {
-        // A page at a time: what is held does not grow with the camera.
-        let page = site.bucket.list(&prefix, true, from).await.with_context(|| site.bucket.describe())?;
-        let unsorted = page.objects.into_iter().filter(|object| is_unsorted(site, &prefix, &object.key));
-        if dry_run {
-            for object in unsorted {
-                let step = plan(site, camera, &object).await.map_or_else(|stays| stays, Step::Copied);
-                tell(arranged(object, step, Outcome::Planned))?;
+        let (batch, failed) = match batches.try_next().await {
+            Ok(None) => return Ok(()),
+            Ok(Some(batch)) => (batch, None),
+            Err(TryChunksError(batch, refusal)) => (batch, Some(refusal)),
+        };
+        match mode {
+            ArrangeMode::DryRun => {
+                for object in batch {
+                    let target = plan(site, camera, &object).await;
+                    told(&mut tell, arranged(object, target, ArrangeOutcome::Planned))?;
+                }
             }
-        } else {
-            arrange_page(site, camera, unsorted.collect(), &mut tell).await?;
+            ArrangeMode::Move => move_batch(site, camera, batch, &mut tell).await?,
         }
-        from = page.next;
-        if from.is_none() {
-            return Ok(());
+        if let Some(refusal) = failed {
+            return Err(HoldingsError::from(refusal).about(site.bucket.describe()).into());
         }
     }
 }
 
-/// Whether an object lies directly below its camera and has no place in the layout.
+fn told(tell: &mut impl FnMut(Arranged) -> ControlFlow<()>, object: Arranged) -> Result<(), ArrangeError> {
+    if tell(object).is_break() { Err(ArrangeError::Stopped) } else { Ok(()) }
+}
+
+/// Returns whether an object lies directly below its camera and has no place in the layout.
 fn is_unsorted(site: &Site, prefix: &str, key: &str) -> bool {
     let file = key.strip_prefix(prefix).unwrap_or_default();
     let is_ours = file == PROBE || file.ends_with(".index.json");
     !file.is_empty() && !file.contains('/') && !is_ours && site.layout.parse(key).is_none()
 }
 
-async fn arrange_page(
+/// Copies the objects of a batch, and deletes the sources of those whose copy is confirmed.
+async fn move_batch(
     site: &Site,
     camera: &str,
-    unsorted: Vec<Object>,
-    tell: &mut impl FnMut(Arranged) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let steps = unsorted.into_iter().map(|object| async move {
-        let step = copy(site, camera, &object).await.unwrap_or_else(|step| step);
-        (object, step)
+    batch: Vec<Object>,
+    tell: &mut impl FnMut(Arranged) -> ControlFlow<()>,
+) -> Result<(), ArrangeError> {
+    let copies = batch.into_iter().map(|object| async move {
+        let copied = copy(site, camera, &object).await;
+        (object, copied)
     });
-    let mut steps = futures_util::stream::iter(steps).buffer_unordered(AT_ONCE);
-    let (mut copied, mut in_a_row, mut stopped) = (Vec::new(), 0, None);
-    while let Some((object, step)) = steps.next().await {
-        match step {
-            Step::Copied(target) => {
+    let mut copies = futures_util::stream::iter(copies).buffer_unordered(AT_ONCE);
+    let (mut copied, mut in_a_row, mut gave_up) = (Vec::new(), 0, None);
+    while let Some((object, result)) = copies.next().await {
+        match result {
+            Ok(target) => {
                 in_a_row = 0;
                 copied.push((object, target));
             }
-            step => {
-                if let Step::Refused(_, refusal) = &step
-                    && (refusal.verdict == Verdict::NeedsOperator || refusal.code.is_none())
+            Err(stayed) => {
+                if let Stays::Refused(refusal) = &stayed.why
+                    && refusal.concerns_all()
                 {
                     in_a_row += 1;
-                    stopped = (in_a_row >= REFUSALS).then(|| refusal.clone());
+                    gave_up = (in_a_row >= REFUSALS).then(|| refusal.clone());
                 }
-                tell(arranged(object, step, Outcome::Moved))?;
+                told(tell, arranged(object, Err(stayed), ArrangeOutcome::Moved))?;
             }
         }
-        if stopped.is_some() {
+        if gave_up.is_some() {
             break;
         }
     }
     // What is under way is copied or not; the next call finds out.
-    drop(steps);
-    let keys: Vec<&str> = copied.iter().map(|(object, _)| object.key.as_str()).collect();
-    let mut left = if keys.is_empty() { Vec::new() } else { site.bucket.delete_all(&keys).await? };
-    for (object, target) in copied {
-        let why = left.iter().position(|(key, _)| *key == object.key).map(|at| left.swap_remove(at).1);
-        let step = match why {
-            Some(why) => Step::Stays(Some(target), Outcome::Failed, format!("copied, but not deleted: {why}")),
-            None => Step::Copied(target),
-        };
-        tell(arranged(object, step, Outcome::Moved))?;
-    }
-    match stopped {
-        None => Ok(()),
-        Some(refusal) => Err(anyhow::Error::new(refusal)
-            .context(format!("stopped after {REFUSALS} failures in a row; what was not tried stays"))),
-    }
+    drop(copies);
+    delete_sources(site, copied, tell).await?;
+    gave_up.map_or(Ok(()), |refusal| Err(ArrangeError::GaveUp(refusal)))
 }
 
-fn arranged(object: Object, step: Step, done: Outcome) -> Arranged {
-    let (to, outcome, why) = match step {
-        Step::Copied(to) => (Some(to), done, None),
-        Step::Stays(to, outcome, why) => (to, outcome, Some(why)),
-        Step::Refused(to, refusal) => (to, Outcome::Failed, Some(refusal.to_string())),
+async fn delete_sources(
+    site: &Site,
+    copied: Vec<(Object, ObjectKey)>,
+    tell: &mut impl FnMut(Arranged) -> ControlFlow<()>,
+) -> Result<(), ArrangeError> {
+    let keys: Vec<&str> = copied.iter().map(|(object, _)| object.key.as_str()).collect();
+    let mut left =
+        if keys.is_empty() { Vec::new() } else { site.bucket.delete_all(&keys).await.map_err(HoldingsError::from)? };
+    for (object, target) in copied {
+        let why = left.iter().position(|(key, _)| *key == object.key).map(|at| left.swap_remove(at).1);
+        let result = match why {
+            None => Ok(target),
+            Some(why) => Err(Stayed {
+                target: Some(target),
+                why: Stays::Because(ArrangeOutcome::Failed, format!("copied, but not deleted: {why}")),
+            }),
+        };
+        told(tell, arranged(object, result, ArrangeOutcome::Moved))?;
+    }
+    Ok(())
+}
+
+fn arranged(object: Object, result: Result<ObjectKey, Stayed>, done: ArrangeOutcome) -> Arranged {
+    let (to, outcome, why) = match result {
+        Ok(to) => (Some(to), done, None),
+        Err(Stayed { target, why: Stays::Because(outcome, why) }) => (target, outcome, Some(why)),
+        Err(Stayed { target, why: Stays::Refused(refusal) }) => {
+            (target, ArrangeOutcome::Failed, Some(refusal.to_string()))
+        }
     };
     Arranged { key: object.key, to: to.map(|to| to.to_string()), size: object.size, outcome, why }
 }
 
-/// Where an object belongs; the error says why it stays.
-async fn plan(site: &Site, camera: &str, object: &Object) -> Result<ObjectKey, Step> {
+/// Returns the key that an object should have.
+async fn plan(site: &Site, camera: &str, object: &Object) -> Result<ObjectKey, Stayed> {
     let file = object.key.rsplit('/').next().unwrap_or(&object.key);
-    let mut beside = None;
+    let mut written = None;
     if capture::read_stored(camera, file, &site.config).taken.is_none() {
         let head = site.bucket.head(&object.key).await?;
-        beside = head.and_then(|head| DateTime::parse_from_rfc3339(&head.taken_at?).ok());
+        written = head.and_then(|head| DateTime::parse_from_rfc3339(&head.taken_at?).ok());
     }
-    let undated =
-        || Step::Stays(None, Outcome::Undated, "neither its name nor its metadata tells when it was taken".into());
-    let target = place(site, camera, file, beside).ok_or_else(undated)?;
-    if target.as_str() == object.key || site.layout.parse(target.as_str()).is_none_or(|parts| parts.camera != camera) {
-        return Err(Step::Stays(Some(target), Outcome::Failed, "its name gives no key of the layout".into()));
+    let Some(target) = place(site, camera, file, written) else {
+        let why = "neither its name nor its metadata tells when it was taken".to_owned();
+        return Err(Stayed { target: None, why: Stays::Because(ArrangeOutcome::Undated, why) });
+    };
+    let has_place = site.layout.parse(target.as_str()).is_some_and(|parts| parts.camera == camera);
+    if target.as_str() == object.key || !has_place {
+        let why = Stays::Because(ArrangeOutcome::Failed, "its name gives no key of the layout".to_owned());
+        return Err(Stayed { target: Some(target), why });
     }
     Ok(target)
 }
 
-/// The key of a file below a camera by the time of its name, else by what was written `beside` it.
-fn place(site: &Site, camera: &str, file: &str, beside: Option<DateTime<FixedOffset>>) -> Option<ObjectKey> {
+/// Returns the key of a file below a camera, by the time of its name, otherwise by the time in its metadata.
+fn place(site: &Site, camera: &str, file: &str, written: Option<DateTime<FixedOffset>>) -> Option<ObjectKey> {
     let named = capture::read_stored(camera, file, &site.config);
     let fields = Fields {
         camera,
-        taken: named.taken.or(beside)?,
+        taken: named.taken.or(written)?,
         event: named.event.as_deref(),
         channel: named.channel.as_deref(),
         file: file.as_bytes(),
@@ -203,46 +263,57 @@ fn place(site: &Site, camera: &str, file: &str, beside: Option<DateTime<FixedOff
     Some(site.layout.render(&fields))
 }
 
-/// Makes sure that an object's bytes lie under its new key; the error says why it stays.
-async fn copy(site: &Site, camera: &str, object: &Object) -> Result<Step, Step> {
+/// Makes sure that an object's bytes lie under the key that it should have, and returns that.
+async fn copy(site: &Site, camera: &str, object: &Object) -> Result<ObjectKey, Stayed> {
     let target = plan(site, camera, object).await?;
-    let stays = |outcome, why: String| Step::Stays(Some(target.clone()), outcome, why);
-    let refused = |refusal| Step::Refused(Some(target.clone()), refusal);
-    let conflict = "that key holds other bytes; look at both, and remove the one that is not wanted";
-    if let Some(head) = site.bucket.head(target.as_str()).await.map_err(refused)? {
-        // An earlier run was ended before it could delete, or somebody stored something else there.
-        let is_copy = is_copy(site, object, &target, &head).await.map_err(refused)?;
-        return if is_copy { Ok(Step::Copied(target)) } else { Err(stays(Outcome::Conflict, conflict.into())) };
-    }
-    if is_cold(&object.storage_class) {
-        let head = site.bucket.head(&object.key).await.map_err(refused)?;
-        if !head.is_some_and(|head| matches!(head.restore, Restore::Done(_))) {
-            let class = &object.storage_class;
-            let why = format!("it lies in {class}, which cannot be copied; restore it, then arrange again");
-            return Err(stays(Outcome::Cold, why));
-        }
-    }
-    let copied = site.bucket.copy(&object.key, object.size, &object.etag, target.as_str(), &object.storage_class);
-    match copied.await.map_err(refused)? {
-        Copied::Done => {}
-        Copied::Changed => {
-            return Err(stays(Outcome::Failed, "it changed while it was looked at; arrange again".into()));
-        }
-        Copied::TooLarge => {
-            let why = "it is larger than the 5 GiB that one request can copy; move it by hand";
-            return Err(stays(Outcome::Failed, why.into()));
-        }
-    }
-    match site.bucket.head(target.as_str()).await.map_err(refused)? {
-        Some(head) if is_copy(site, object, &target, &head).await.map_err(refused)? => Ok(Step::Copied(target)),
-        _ => Err(stays(Outcome::Failed, "the store does not hold the copy as it was made; nothing is deleted".into())),
+    match copy_to(site, object, &target).await {
+        Ok(()) => Ok(target),
+        Err(why) => Err(Stayed { target: Some(target), why }),
     }
 }
 
-/// Whether `target`, of which the store says `head`, holds the bytes of `object`.
+impl From<Refusal> for Stays {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+async fn copy_to(site: &Site, object: &Object, target: &ObjectKey) -> Result<(), Stays> {
+    let failed = |why: &str| Err(Stays::Because(ArrangeOutcome::Failed, why.to_owned()));
+    if let Some(head) = site.bucket.head(target.as_str()).await? {
+        // An earlier run ended before it could delete, or somebody stored something else there.
+        if is_copy(site, object, target, &head).await? {
+            return Ok(());
+        }
+        let why = "that key holds other bytes; look at both, and remove the one that is not wanted";
+        return Err(Stays::Because(ArrangeOutcome::Conflict, why.to_owned()));
+    }
+    if is_cold(&object.storage_class) {
+        let head = site.bucket.head(&object.key).await?;
+        if !head.is_some_and(|head| matches!(head.restore, Restore::Done(_))) {
+            let class = &object.storage_class;
+            let why = format!("it lies in {class}, which cannot be copied; restore it, then arrange again");
+            return Err(Stays::Because(ArrangeOutcome::Cold, why));
+        }
+    }
+    let request = CopyRequest { source: object, target: target.as_str(), class: &object.storage_class };
+    match site.bucket.copy(request).await? {
+        Copied::Done => {}
+        Copied::Changed => return failed("it changed while it was looked at; arrange again"),
+        Copied::TooLarge => {
+            return failed("it is larger than the 5 GiB that one request can copy; move it by hand");
+        }
+    }
+    match site.bucket.head(target.as_str()).await? {
+        Some(head) if is_copy(site, object, target, &head).await? => Ok(()),
+        _ => failed("the store does not hold the copy as it was made; nothing is deleted"),
+    }
+}
+
+/// Returns whether `target`, of which the store says `head`, holds the bytes of `object`.
 ///
-/// What went up in parts gets another `ETag` where it is copied, and so does everything where a KMS key is used. Where
-/// no SHA-256 tells either, the bytes are read: nothing is deleted on a mere likelihood.
+/// A copy gets another `ETag` if the object went up in parts or if a KMS key is used. If no SHA-256 tells either, the bytes
+/// are read: nothing is deleted on a mere likelihood.
 async fn is_copy(site: &Site, object: &Object, target: &ObjectKey, head: &Head) -> Result<bool, Refusal> {
     if let Some(known) = compare(object, head) {
         return Ok(known);
@@ -255,7 +326,7 @@ async fn is_copy(site: &Site, object: &Object, target: &ObjectKey, head: &Head) 
     Ok(ours == theirs)
 }
 
-/// Whether the two are the same by size and `ETag`; `None` where these do not tell.
+/// Returns whether the two are the same by size and `ETag`; `None` if these do not tell.
 fn compare(object: &Object, head: &Head) -> Option<bool> {
     if object.size != head.size {
         return Some(false);
@@ -263,7 +334,7 @@ fn compare(object: &Object, head: &Head) -> Option<bool> {
     (object.etag == head.etag).then_some(true)
 }
 
-/// The SHA-256 of an object as the store or its metadata tells it, else of its bytes.
+/// Returns the SHA-256 of an object: the store's, otherwise that of its metadata, otherwise that of its bytes.
 async fn sha256(site: &Site, key: &str, head: &Head) -> Result<String, Refusal> {
     match head.checksum.as_ref().or(head.sha256.as_ref()) {
         Some(told) => Ok(told.clone()),

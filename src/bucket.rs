@@ -35,6 +35,7 @@ use crate::key::{self, ObjectKey};
 mod body;
 mod condition;
 mod connection;
+mod listing;
 mod objects;
 mod pace;
 mod parts;
@@ -46,12 +47,13 @@ mod verdict;
 pub use aws_credential_types::Credentials;
 pub use body::{Content, Reader};
 pub use condition::{Condition, Conditions, PROBE};
-pub use objects::{Copied, Head, MOST_COPIED, Restore, RestoreAsked, Tier, is_cold, poll_interval};
+pub use listing::Object;
+pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, Restore, RestoreAsked, Tier, is_cold, poll_interval};
 pub use pace::Pace;
 pub use parts::part_bytes;
 pub use stall::Patience;
 pub use trial::Right;
-pub use verdict::{Refusal, Verdict};
+pub use verdict::{Refusal, RefusalKind, Verdict};
 
 use condition::{Known, Terms};
 use stall::Phase;
@@ -108,32 +110,6 @@ pub struct About {
     pub tags: Vec<(&'static str, String)>,
     /// The storage class; `None`: that of captures.
     pub class: Option<String>,
-}
-
-/// What a listing or a HEAD says of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    /// Its key.
-    pub key: String,
-    /// Bytes.
-    pub size: u64,
-    /// The storage class, as the store spells it.
-    pub storage_class: String,
-    /// The `ETag` without its quotes: of what went up at once, without a KMS key, the MD5 of the bytes.
-    pub etag: String,
-    /// When the store took it, by its own clock.
-    pub stored_at: chrono::DateTime<chrono::Utc>,
-}
-
-/// One page of a listing.
-#[derive(Debug, Default)]
-pub struct Page {
-    /// The objects.
-    pub objects: Vec<Object>,
-    /// The folders, ending with `/`, where a delimiter was asked for.
-    pub folders: Vec<String>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<String>,
 }
 
 /// A bucket and how objects are put into it.
@@ -320,35 +296,6 @@ impl Bucket {
             None => head.metadata().and_then(|metadata| metadata.get("sha256")) == Some(&hex::encode(source.sha256)),
         };
         Ok(if same_size && same_bytes { Put::AlreadyThere } else { Put::Conflict })
-    }
-
-    /// One page of what starts with `prefix`; with `folders`, what lies deeper is summed up.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub async fn list(&self, prefix: &str, folders: bool, from: Option<String>) -> Result<Page, Refusal> {
-        let listed = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.config.bucket)
-            .prefix(prefix)
-            .set_delimiter(folders.then(|| "/".to_owned()))
-            .set_continuation_token(from)
-            .send()
-            .await
-            .map_err(|error| unread("list objects", "s3:ListBucket", &error))?;
-        let objects = listed.contents().iter().map(|object| Object {
-            key: object.key().unwrap_or_default().to_owned(),
-            size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-            storage_class: object.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned(),
-            etag: unquoted(object.e_tag()),
-            stored_at: time(object.last_modified()),
-        });
-        Ok(Page {
-            objects: objects.collect(),
-            folders: listed.common_prefixes().iter().filter_map(|folder| folder.prefix()).map(str::to_owned).collect(),
-            next: listed.next_continuation_token().map(str::to_owned),
-        })
     }
 
     /// Downloads an object, or a range of its bytes that is not empty, into `into`; gives back its size and the SHA-256 of

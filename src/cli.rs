@@ -2,29 +2,30 @@
 //!
 //! Data goes to stdout, everything else to stderr. With `--json`: one document, or one object a line for lists.
 
-use std::fmt::Display;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
-use serde::Serialize;
 
 use crate::aws_template::Format;
 use crate::bucket::Pace;
-use crate::config::{Access, Config, Problems};
-use crate::rotate::WRITE_ONLY;
+use crate::config::Config;
 use crate::site::Site;
-use crate::{daemon, journal, key};
+use crate::{daemon, journal};
 
 mod arrange;
 mod aws_template;
+mod check;
 mod classify;
 mod dates;
 mod doctor;
-mod holdings;
+mod exit;
+mod get;
+mod list;
+mod out;
+mod price;
 mod restore;
 mod rotate;
 mod status;
@@ -32,6 +33,10 @@ mod upload;
 mod verify;
 
 use dates::Dates;
+use out::{Out, print_line};
+
+pub use exit::{Partly, exit_code, is_silent};
+pub use out::tell;
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
 #[derive(Debug, Parser)]
@@ -62,7 +67,7 @@ pub struct Cli {
 enum Command {
     /// Run the daemon in the foreground
     Run,
-    /// Read the configuration, report every problem at once, print the effective settings
+    /// Read the configuration, report all its problems together, print the effective settings
     Check,
     /// Show what paths below the drop folder would become, without touching them
     Classify {
@@ -73,10 +78,10 @@ enum Command {
         #[arg(long)]
         explain: bool,
     },
-    /// Try everything for real, with the credentials of who runs it, and say what to do
+    /// Try everything for real, with the credentials of whoever runs it, and say what to do
     Doctor,
     /// Make one pass over the drop folder, or over some of its files, and exit
-    Upload(upload::Upload),
+    Upload(upload::UploadArgs),
     /// List the cameras that the bucket holds captures of
     Cameras,
     /// List the days that the bucket holds captures of, archived ones too
@@ -89,17 +94,17 @@ enum Command {
         after_help = "With --json a capture in a bundle has the bundle's key in the field `bundle`. A bundle without an index \
                             is listed itself; `get` unpacks it whole."
     )]
-    List(holdings::List),
+    List(list::ListArgs),
     /// Download captures, loose ones and those in bundles, of which only their bytes move
     #[command(
         after_help = "What is in the folder already counts as done: a download that broke off can be run again. \
                             No file is ever replaced."
     )]
-    Get(holdings::Get),
+    Get(get::GetArgs),
     /// File objects that lie unsorted below a camera into their date folders
-    Arrange(arrange::Arrange),
+    Arrange(arrange::ArrangeArgs),
     /// Bundle days into the cold class
-    Archive(rotate::Archive),
+    Archive(rotate::ArchiveArgs),
     /// Ask for archived days out of a cold class, wait for them, and download them
     #[command(
         after_help = "What was asked for goes on without this command: run it again to wait for it, and nothing \
@@ -107,11 +112,11 @@ enum Command {
                             with its `key` and its `state`, one of begun, ongoing, restored (then `until`), readable, \
                             failed; with --wait the last one. With --to, then one object a capture, as of `get`."
     )]
-    Restore(restore::Restore),
+    Restore(restore::RestoreArgs),
     /// Run the whole rotation now: bundle, transition, expire, local copies
-    Rotate(rotate::Rotate),
+    Rotate(rotate::RotateArgs),
     /// Hold the ledger and the indexes of bundles against the bucket
-    Verify(verify::Verify),
+    Verify(verify::VerifyArgs),
     /// Show what the daemon does now
     Status,
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
@@ -124,7 +129,7 @@ enum Command {
 
 /// A camera-day, as commands take it.
 #[derive(Debug, Args)]
-struct Day {
+struct CameraDay {
     /// As `cameras` lists it
     camera: String,
     /// YYYY-MM-DD, at the camera
@@ -136,42 +141,16 @@ fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
     text.parse().map_err(|_| "not a date as YYYY-MM-DD")
 }
 
-/// Some of the work failed; what did was named on stderr.
-#[derive(Debug, thiserror::Error)]
-#[error("{failed} of {total} failed")]
-pub struct Partly {
-    /// How many.
-    pub failed: usize,
-    /// Of how many.
-    pub total: usize,
-}
-
-/// The exit code of an error.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Problems>() {
-        2
-    } else if error.downcast_ref::<Partly>().is_some_and(|partly| partly.failed < partly.total) {
-        3
-    } else {
-        u8::from(!is_silent(error))
-    }
-}
-
-/// Whether an error is only the reader of our output having gone (`hk-aws list | head`).
-pub fn is_silent(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Runs what was typed.
+/// Runs the command that was typed.
 ///
 /// # Errors
-/// Whatever the command fails with; [`exit_code`] says what that is to the shell.
+/// The error of the command; [`exit_code`] says what the shell is told.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let out = Out { json: cli.json, quiet: cli.quiet };
     let config = match Config::load(&cli.config) {
         Ok(config) => config,
         Err(problems) => {
-            // They are what `check` was asked for; people read them on stderr.
+            // They are the answer to `check`; without --json people read them on stderr.
             if out.json && matches!(cli.command, Command::Check) {
                 print_line(serde_json::to_string(&problems)?)?;
             }
@@ -192,7 +171,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .context("failed to start the runtime")?;
     let done = match cli.command {
         Command::Run => runtime.block_on(daemon::serve(config)),
-        Command::Check => check(&out, &config),
+        Command::Check => check::check(&out, &config),
         Command::Status => status::status(&out, &config),
         Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
@@ -206,13 +185,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     done
 }
 
-/// The commands that deal with the bucket.
+/// Runs the commands that need the bucket.
 async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Result<()> {
     match command {
         Command::Doctor => doctor::doctor(out, site).await,
         Command::Upload(upload) => upload.run(out, Arc::clone(site)).await,
-        Command::Cameras => holdings::cameras(out, site).await,
-        Command::Days { camera } => holdings::days(out, site, &camera).await,
+        Command::Cameras => list::cameras(out, site).await,
+        Command::Days { camera } => list::days(out, site, &camera).await,
         Command::List(list) => list.run(out, site).await,
         Command::Get(get) => get.run(out, site).await,
         Command::Restore(restore) => restore.run(out, site).await,
@@ -224,59 +203,6 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
             Ok(())
         }
     }
-}
-
-fn check(out: &Out, config: &Config) -> anyhow::Result<()> {
-    for key in config.not_in_effect() {
-        out.remark(format_args!("{}: {key} has no effect in this version", config.source.display()));
-    }
-    let rotate = &config.rotate;
-    let rotates = rotate.archive.is_some() || rotate.transition.is_some() || rotate.expire.is_some();
-    if rotates && config.s3.access == Access::WriteOnly {
-        out.remark(format_args!("{}: rotate: {WRITE_ONLY}", config.source.display()));
-    }
-    out.item(config, config.effective().trim_end())
-}
-
-/// Where data is printed.
-#[derive(Debug)]
-struct Out {
-    json: bool,
-    quiet: bool,
-}
-
-impl Out {
-    /// One document, or one item of a list: the object, or the text.
-    fn item(&self, object: &impl Serialize, text: impl Display) -> anyhow::Result<()> {
-        if self.json { print_line(serde_json::to_string(object)?) } else { print_line(text) }
-    }
-
-    /// A remark, not data.
-    fn remark(&self, line: impl Display) {
-        if !self.quiet {
-            tell(line);
-        }
-    }
-}
-
-/// Prints data.
-fn print_line(line: impl Display) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{line}").context("failed to write to stdout")
-}
-
-/// Says something on stderr; where nobody listens any more, that is no reason to panic as `eprintln` does.
-pub fn tell(line: impl Display) {
-    let _unheard = writeln!(io::stderr(), "{line}");
-}
-
-/// Text out of the bucket on one line: whoever can store an object there must not play tricks on a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if key::plays_tricks(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
-}
-
-/// Bytes for people: `1.5 MiB`.
-fn size(bytes: u64) -> impl Display {
-    indicatif::HumanBytes(bytes)
 }
 
 #[cfg(test)]
@@ -299,14 +225,5 @@ mod tests {
             let cli = Cli::try_parse_from(line).unwrap();
             assert!(cli.json && cli.config == *"c.yaml");
         }
-    }
-
-    #[test]
-    fn exit_codes_are_those_of_the_interface() {
-        let partly = |failed, total| anyhow::Error::new(Partly { failed, total });
-        assert_eq!(exit_code(&partly(1, 2)), 3);
-        assert_eq!(exit_code(&partly(2, 2)), 1);
-        assert_eq!(exit_code(&anyhow::anyhow!("no")), 1);
-        assert_eq!(exit_code(&anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe))), 0);
     }
 }

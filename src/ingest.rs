@@ -25,6 +25,7 @@ mod aside;
 mod judge;
 mod link;
 mod one;
+mod pass;
 mod slots;
 mod survey;
 mod tally;
@@ -32,6 +33,7 @@ mod tell;
 mod upkeep;
 
 pub use one::{Ingested, NotStored, dispose_one, ingest_one};
+pub use pass::{PassError, PassEvent, PassMode, pass};
 
 use link::{Demand, Link, NextUpload};
 use slots::UploadSlots;

@@ -9,13 +9,13 @@
 //!                                                              ^ outcome                         | at most `concurrency`
 //!    keep or delete locally <- ledger line <- confirmed <- Bucket::put_new <- classify: camera, taken, event
 //!
-//!  schedule (cron | CLI) -> list -> retention::plan_day, pure -> bundle | transition | expire -> confirm -> delete members
-//!  schedule (cron) --> rotate
+//!  holdings: cameras -> days -> Day::look {loose, archive} -> Holding -> fetch | restore    (list, get, restore, verify, archive)
+//!  schedule (cron | CLI) -> rotate::plan -> retention::plan_day, pure -> archive | transition | expire -> confirm -> delete
 //! ```
 //!
 //! # Invariants
 //! Each has tests that carry its name. What the user is promised, sentence by sentence with the test that holds it, stands
-//! in README.md under "What is promised"; how each part keeps its promise is said where it is kept: crashes in
+//! in `packaging/doc/promises.md`. How each part keeps its promise is said where it is kept: crashes in
 //! [`ingest::ingest_one`] and [`drop_folder`], outages in [`bucket`] and [`ingest`], full disks in [`kept`] and [`ledger`].
 //!
 //! * **I1** A local file is removed only after the same bytes were confirmed in the bucket, and only if it is unchanged
@@ -23,25 +23,49 @@
 //! * **I2** An object is never overwritten with different bytes.
 //! * **I3** Every file in the drop folder is settling, queued, uploading, backing off, ignored, left alone or set aside,
 //!   and `status` says which and why.
-//! * **I4** Members of a bundle are deleted only after bundle and index are confirmed.
+//! * **I4** Members of a bundle are deleted only after the bundle and its index are confirmed.
 //! * **I5** A kill at any instruction leaves a state that the next scan completes.
 //! * **I6** Memory is bounded, whatever waits in the folder.
 //! * **I7** A capture just taken never waits behind a backlog; the backlog always makes some progress.
-//! * **I8** The hot path is one request to S3 for a capture of ordinary size, and needs only `s3:PutObject`; but for the
-//!   trial of a store other than AWS at the start, and where such a store must be looked at before a put.
+//! * **I8** The hot path is one request to S3 for a capture of ordinary size, and needs only `s3:PutObject`. Stores other
+//!   than AWS are tried once at the start, and those that overwrite are looked at before each put.
 //!
 //! # Map
-//! In reading order; what is printed is printed by [`cli`], real time is read in [`daemon`] and [`cli`] alone.
+//! A line for each room, in reading order. No import goes in a circle. Only [`cli`] prints; only [`daemon`] and [`cli`] read
+//! the clock.
+//!
+//! * [`config`]: the file, read and checked: every problem together, each with its line and a hint
+//! * [`clock`]: the two clocks of a box, and the wait after a failure
+//! * [`lock`]: the locks of the run-time folder
+//! * [`persist`]: state files, written whole or not at all
+//! * [`disk`]: how much room a file system has
+//! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
+//! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
+//! * [`drop_folder`]: scan, open, look again, set aside: the only room that removes or renames files there
+//! * [`watch`]: inotify as bounded hints where to look
+//! * [`queue`]: what is due now, newest first; bounded and pure
+//! * [`bucket`]: put, confirm, list, get, copy, delete, restore: the only room that names the SDK
+//! * [`site`]: one configuration and the parts that it names, wired together
+//! * [`stored`], [`ledger`], [`kept`]: a capture that is in the bucket; the line about it; the local copy
+//! * [`ingest`]: the loop, and one file's way through it
+//! * [`bundle`]: the format of bundles and of their indexes; knows no bucket
+//! * [`holdings`]: what the bucket holds: cameras, days, captures; fetched and restored
+//! * [`retention`]: what is due to be bundled, moved or deleted, and what that costs; pure
+//! * [`archive`], [`rotate`], [`arrange`], [`verify`]: act on the holdings
+//! * [`schedule`]: when jobs run, one at a time, what was missed, how each run ended
+//! * [`status`], [`journal`]: what is told: one snapshot for many readers, and the log
+//! * [`aws_template`], [`doctor`]: what is made and tried outside
+//! * [`daemon`]: wires the tasks; owns signals, watchdog, reload and drain
+//! * [`cli`]: parses, calls, prints
 
 pub mod clock;
 pub mod config;
+pub mod disk;
+pub mod key;
 pub mod lock;
 pub mod persist;
 
 pub mod capture;
-pub mod key;
-
-pub mod disk;
 pub mod drop_folder;
 pub mod queue;
 pub mod watch;
@@ -53,16 +77,18 @@ pub mod ledger;
 pub mod site;
 pub mod stored;
 
+pub mod bundle;
+pub mod holdings;
+
 pub mod archive;
+pub mod arrange;
 pub mod retention;
 pub mod rotate;
-pub mod schedule;
-
-pub mod arrange;
 pub mod verify;
 
 pub mod daemon;
 pub mod journal;
+pub mod schedule;
 pub mod status;
 
 pub mod aws_template;

@@ -1,57 +1,55 @@
-//! The rotation: looks at the bucket, decides by [`retention`], and does it, one camera-day after the other.
+//! The rotation: looks at the bucket, decides by [`retention`], and acts, one camera-day after the other.
 //!
-//! The bucket is listed twice: once as a whole to see what is due, a camera-day in memory at a time, and each day that
-//! is due again just before it is touched. What is decided on is what is there then. Nothing is remembered in between, so
-//! a run may end anywhere and the next one goes on.
+//! The bucket is listed twice: once as a whole to see what is due, with one camera-day in memory at a time, and each day
+//! that is due once more just before it is touched. The second look decides. Nothing is remembered in between, so a run
+//! may end anywhere and the next one goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{self, Shelf};
-use crate::bucket::{Object, Refusal, Verdict};
+use crate::bucket::{Object, RefusalKind, Verdict};
 use crate::config::Access;
+use crate::holdings::{self, DayArchive, HoldingsError, load_index};
 use crate::kept::GivenUp;
-use crate::key::Parts;
 use crate::lock;
-use crate::retention::{self, Action, Candidate, Kind, Oldest, Policy, Requests, Step, Summary};
+use crate::retention::{self, Action, Candidate, Doubt, Kind, Oldest, Policy, Requests, Step, Summary};
 use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
 
 mod apply;
 
-pub use apply::{apply, verdict};
+pub use apply::apply;
 
 /// The most names that one page of a listing holds (S3 API Reference, `ListObjectsV2`).
-const NAMES_A_PAGE: usize = 1000;
+const NAMES_A_PAGE: u64 = 1000;
 
 /// What is to be done, what it costs, and what is not done and why.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Plan {
     /// The camera-days to work on, in order.
     #[serde(skip)]
-    pub steps: Vec<Todo>,
+    pub steps: Vec<DayStep>,
     /// Whether objects in the bucket may be locked.
     #[serde(skip)]
     pub locks: bool,
     /// All of it in rows.
     #[serde(flatten)]
     pub summary: Summary,
-    /// What it took to look at the bucket, due or not; not among the rows.
+    /// The requests that it took to look at the bucket; they are not among the rows.
     pub looks: Requests,
-    /// Bytes of captures to bundle that have no local copy, and the dollars that downloading them costs.
-    pub to_download: Download,
+    /// What has to be downloaded to be bundled.
+    pub to_download: PlannedDownload,
     /// What the operator should know of the bucket and the settings.
     pub notes: BTreeSet<String>,
 }
 
 /// One action on one camera-day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Todo {
+pub struct DayStep {
     /// What is done.
     pub action: Action,
     /// The camera.
@@ -60,67 +58,100 @@ pub struct Todo {
     pub date: NaiveDate,
 }
 
-/// What has to be downloaded.
+/// Captures to bundle that have no local copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Download {
-    /// Bytes.
+pub struct PlannedDownload {
+    /// Their bytes.
     pub bytes: u64,
-    /// Dollars.
+    /// The dollars that downloading them costs.
     pub dollars: f64,
 }
 
 /// What a run did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub struct Rotated {
     /// Camera-days that were bundled, or of which a bundle was finished.
     pub bundled_days: u64,
     /// Captures that went into bundles.
     pub bundled: u64,
-    /// Bytes of the bundles that were made.
+    /// The bytes of the bundles that were made.
     pub bundle_bytes: u64,
     /// Objects whose class changed.
     pub transitioned: u64,
     /// Objects that expired.
     pub expired: u64,
-    /// Captures that had to be downloaded for want of a local copy, and their bytes.
+    /// Captures that had to be downloaded because no local copy had them.
     pub fetched: u64,
-    /// Their bytes.
+    /// The bytes of these captures.
     pub fetched_bytes: u64,
-    /// Local copies that gave way.
+    /// Local copies that were given up.
     pub local_copies: u64,
     /// What failed, or was left as it is, and why.
     pub failures: Vec<String>,
 }
 
-/// The date at the cameras now.
+/// Why a rotation cannot be planned, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    /// The box may neither list nor delete: the bucket's lifecycle has to rotate.
+    #[error("{WRITE_ONLY}")]
+    WriteOnly,
+    /// The clock of this box is not believed: nothing is touched until it is set.
+    #[error(transparent)]
+    Clock(#[from] Doubt),
+    /// The bucket, or this box, cannot go on now.
+    #[error(transparent)]
+    Holdings(#[from] HoldingsError),
+}
+
+impl RotateError {
+    /// Returns the bucket's verdict, if the bucket is the cause.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::WriteOnly | Self::Clock(_) => None,
+            Self::Holdings(error) => error.verdict(),
+        }
+    }
+}
+
+/// Returns the date at the cameras now.
 pub fn today(site: &Site) -> NaiveDate {
     let now: DateTime<Utc> = (site.clock)().wall.into();
     now.with_timezone(&site.config.timezone).date_naive()
 }
 
-/// Looks at the bucket, or one camera in it, and decides what is due by `policy`; of the days in `dates` alone, where
-/// there are any.
+/// What a plan is about.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scope<'a> {
+    /// One camera; `None`: all of them.
+    pub camera: Option<&'a str>,
+    /// These days; empty: all of them.
+    pub dates: &'a [NaiveDate],
+}
+
+/// Looks at the bucket, and decides by `policy` what is due in `scope`.
 ///
 /// # Errors
-/// Where the bucket cannot be listed, the box may only write, or the clock is not believed.
-pub async fn plan(site: &Site, policy: &Policy, camera: Option<&str>, dates: &[NaiveDate]) -> anyhow::Result<Plan> {
+/// [`RotateError::Holdings`] if the bucket cannot be listed, and the other kinds if nothing may be rotated at all.
+pub async fn plan(site: &Site, policy: &Policy, scope: Scope<'_>) -> Result<Plan, RotateError> {
     if site.config.s3.access == Access::WriteOnly {
-        bail!("{WRITE_ONLY}");
+        return Err(RotateError::WriteOnly);
     }
     let bundles = Oldest::new(policy.archive.as_ref().map_or(0, |archive| archive.max_days_per_run));
     let today = today(site);
-    let mut survey = Survey { site, policy, dates, today, newest: None, bundles, plan: Plan::default() };
-    let cameras = if let Some(camera) = camera {
+    let mut survey =
+        BucketSurvey { site, policy, dates: scope.dates, today, newest: None, bundles, plan: Plan::default() };
+    let cameras = if let Some(camera) = scope.camera {
         vec![camera.to_owned()]
     } else {
-        let cameras = cameras(site).await?;
-        survey.plan.looks.list += (cameras.len() / NAMES_A_PAGE + 1) as u64;
+        let cameras = holdings::cameras(site).await?;
+        survey.plan.looks.list += cameras.len() as u64 / NAMES_A_PAGE + 1;
         cameras
     };
     for camera in cameras {
         survey.camera(&camera).await?;
     }
-    let Survey { mut plan, newest, bundles, .. } = survey;
+    let BucketSurvey { mut plan, newest, bundles, .. } = survey;
     retention::believed(today, newest)?;
     let (bundles, later) = bundles.finish();
     for step in &bundles {
@@ -139,26 +170,8 @@ pub async fn plan(site: &Site, policy: &Policy, camera: Option<&str>, dates: &[N
 pub const WRITE_ONLY: &str = "s3.access is write-only: this box can neither list nor delete, so it cannot rotate; let the bucket \
      do it by the lifecycle that `hk-aws aws-template` prints";
 
-/// The cameras in the bucket, as segments of keys.
-///
-/// # Errors
-/// Where they cannot be listed.
-pub async fn cameras(site: &Site) -> anyhow::Result<Vec<String>> {
-    let (prefix, mut cameras, mut from) = (site.layout.prefix(), Vec::new(), None);
-    loop {
-        let page = site.bucket.list(prefix, true, from).await.with_context(|| site.bucket.describe())?;
-        let names = page.folders.iter().map(|folder| folder[prefix.len()..].trim_end_matches('/').to_owned());
-        // A key that begins with `/` lies in a folder without a name.
-        cameras.extend(names.filter(|name| !name.is_empty()));
-        from = page.next;
-        if from.is_none() {
-            return Ok(cameras);
-        }
-    }
-}
-
 /// A look at the bucket.
-struct Survey<'a> {
+struct BucketSurvey<'a> {
     site: &'a Site,
     policy: &'a Policy,
     dates: &'a [NaiveDate],
@@ -168,68 +181,47 @@ struct Survey<'a> {
     plan: Plan,
 }
 
-impl Survey<'_> {
-    async fn camera(&mut self, camera: &str) -> anyhow::Result<()> {
+impl BucketSurvey<'_> {
+    async fn camera(&mut self, camera: &str) -> Result<(), HoldingsError> {
         let site = self.site;
-        let in_order = site.layout.has_date_folders();
-        let (mut days, mut shelves) =
-            (BTreeMap::<NaiveDate, Vec<Candidate>>::new(), BTreeMap::<NaiveDate, Shelf>::new());
-        let mut from = None;
-        loop {
-            let prefix = site.layout.camera_prefix(camera);
-            let page = site.bucket.list(&prefix, false, from).await.with_context(|| site.bucket.describe())?;
-            self.plan.looks.list += 1;
-            for object in page.objects {
-                if let Some(parts) = site.layout.parse(&object.key).filter(|parts| parts.camera == camera) {
-                    // Keys come day by day: no more than one is held.
-                    if in_order && days.keys().next_back().is_some_and(|last| *last != parts.date) {
-                        self.decide(std::mem::take(&mut days));
-                    }
-                    days.entry(parts.date).or_default().push(held(parts, object));
-                } else if let Some(archived) = site.layout.parse_archive(&object.key) {
-                    shelves.entry(archived.part.date).or_default().insert(archived, object);
-                }
-            }
-            from = page.next;
-            if from.is_none() {
-                break;
-            }
-        }
-        self.decide(days);
-        for (date, shelf) in shelves {
-            let held = held_of(site, self.policy, camera, date, &shelf, self.today).await?;
-            self.decide(BTreeMap::from([(date, held)]));
+        let listed = holdings::list_camera(site, camera, |date, loose| {
+            let captures: Vec<Candidate> = loose.into_iter().map(|object| capture(camera, date, object)).collect();
+            self.decide(date, &captures);
+        });
+        let listed = listed.await?;
+        self.plan.looks.list += listed.objects.div_ceil(NAMES_A_PAGE).max(1);
+        for (date, archive) in listed.archives {
+            let bundles = bundles(site, self.policy, &archive, self.today).await?;
+            self.decide(date, &bundles);
         }
         Ok(())
     }
 
-    fn decide(&mut self, days: BTreeMap<NaiveDate, Vec<Candidate>>) {
-        for (date, objects) in days {
-            self.newest = self.newest.max(retention::newest(&objects));
-            if !self.dates.is_empty() && !self.dates.contains(&date) {
-                continue;
-            }
-            for step in retention::plan_day(&objects, self.policy, self.today) {
-                match step.action {
-                    Action::Archive => self.bundles.offer(step),
-                    _ => self.plan.add(&step),
-                }
+    fn decide(&mut self, date: NaiveDate, objects: &[Candidate]) {
+        self.newest = self.newest.max(retention::newest(objects));
+        if !self.dates.is_empty() && !self.dates.contains(&date) {
+            return;
+        }
+        for step in retention::plan_day(objects, self.policy, self.today) {
+            match step.action {
+                Action::Archive => self.bundles.offer(step),
+                _ => self.plan.add(&step),
             }
         }
     }
 }
 
 impl Plan {
-    /// Which objects they are is looked up again when it is done.
+    /// Adds one step. Which objects it is about is looked up again when it is carried out.
     fn add(&mut self, step: &Step) {
         self.summary.add(step);
         if step.action != Action::Leave {
-            self.steps.push(Todo { action: step.action, camera: step.camera.clone(), date: step.date });
+            self.steps.push(DayStep { action: step.action, camera: step.camera.clone(), date: step.date });
         }
     }
 
-    /// Takes out what the bucket itself stands in the way of.
-    async fn restrict(&mut self, site: &Site) -> anyhow::Result<()> {
+    /// Drops the steps that a lock or versioning makes pointless, and notes why.
+    async fn restrict(&mut self, site: &Site) -> Result<(), HoldingsError> {
         if self.steps.is_empty() {
             return Ok(());
         }
@@ -267,7 +259,7 @@ const VERSIONED: &str = "no class is changed: the bucket keeps versions, so that
 const HIDDEN: &str = "the bucket keeps versions: what is deleted is hidden, and paid for until a lifecycle rule for noncurrent \
      versions takes it";
 
-impl Download {
+impl PlannedDownload {
     /// Adds what a day's bundle needs beyond the local copies, as far as a look at their sizes tells.
     fn count(&mut self, site: &Site, step: &Step) {
         let here = site.kept.bytes_of(&step.camera, step.date);
@@ -281,11 +273,11 @@ impl Download {
     }
 }
 
-fn held(parts: Parts, object: Object) -> Candidate {
+fn capture(camera: &str, date: NaiveDate, object: Object) -> Candidate {
     Candidate {
         key: object.key,
-        camera: parts.camera,
-        date: parts.date,
+        camera: camera.to_owned(),
+        date,
         size: object.size,
         class: object.storage_class,
         stored_at: object.stored_at,
@@ -294,45 +286,42 @@ fn held(parts: Parts, object: Object) -> Candidate {
     }
 }
 
-/// The bundles of a day as the plan sees them; their members' age is looked up where it decides.
-async fn held_of(
+/// Returns the bundles and indexes of a day, as the plan sees them. The age of their members is looked up only if it
+/// decides.
+async fn bundles(
     site: &Site,
     policy: &Policy,
-    camera: &str,
-    date: NaiveDate,
-    shelf: &Shelf,
+    archive: &DayArchive,
     today: NaiveDate,
-) -> anyhow::Result<Vec<Candidate>> {
+) -> Result<Vec<Candidate>, HoldingsError> {
     let mut all = Vec::new();
-    for (part, held) in &shelf.parts {
-        let Some((bundle, _)) = &held.bundle else { continue };
-        let mut stored_at = bundle.stored_at;
-        let may_expire = policy.expire.is_some_and(|expire| retention::is_due(date, expire.after, today));
-        if held.index.is_some() && may_expire {
-            match archive::load_index(site, part).await {
+    for (part, archived) in &archive.parts {
+        let Some(bundle) = &archived.bundle else { continue };
+        let mut stored_at = bundle.object.stored_at;
+        let may_expire = policy.expire.is_some_and(|expire| retention::is_due(part.date, expire.after, today));
+        if archived.index.is_some() && may_expire {
+            match load_index(site, part).await {
                 Ok(index) => stored_at = index.newest_stored().unwrap_or(stored_at),
-                // Without it the bundle counts from when it was made, which is later.
-                Err(error) if error.downcast_ref::<Refusal>().is_none_or(|refusal| refusal.code.is_some()) => {}
-                Err(error) => return Err(error),
+                Err(error) if error.refusal().is_some_and(|refusal| refusal.kind() == RefusalKind::NoAnswer) => {
+                    return Err(error.into());
+                }
+                // Without the index the bundle counts from when it was made, which is later.
+                Err(_) => {}
             }
         }
-        let one = |object: &Object, kind| Candidate {
-            key: object.key.clone(),
-            camera: camera.to_owned(),
-            date,
-            size: object.size,
-            class: object.storage_class.clone(),
+        let candidate = |object: &Object, kind| Candidate {
             stored_at,
             written_at: object.stored_at,
             kind,
+            ..capture(&part.camera, part.date, object.clone())
         };
-        all.push(one(bundle, Kind::Bundle));
-        all.extend(held.index.iter().map(|index| one(index, Kind::Index)));
+        all.push(candidate(&bundle.object, Kind::Bundle));
+        all.extend(archived.index.iter().map(|index| candidate(index, Kind::Index)));
     }
     Ok(all)
 }
 
-impl Outcome {
+impl Rotated {
     /// What was done, for people.
     pub fn line(&self) -> String {
         let mut parts = vec![format!("{} captures of {} days bundled", self.bundled, self.bundled_days)];
@@ -347,9 +336,9 @@ impl Outcome {
     }
 }
 
-/// Lets local copies give way, as the daemon does every hour.
+/// Gives up local copies that are too old or too many, as the daemon does every hour.
 pub async fn give_way(site: &Site) -> GivenUp {
-    let (kept, now) = (std::sync::Arc::clone(&site.kept), (site.clock)());
+    let (kept, now) = (Arc::clone(&site.kept), (site.clock)());
     tokio::task::spawn_blocking(move || kept.give_way(now)).await.unwrap_or_default()
 }
 
@@ -363,41 +352,46 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
     };
     let _lock = match locked {
         Ok(Ok(lock)) => lock,
-        Ok(Err(error)) => return RunEnd::NeedsOperator.saying(format!("{error:#}")),
+        Ok(Err(error)) => return RunEnd::NeedsOperator.saying(error.to_string()),
         Err(_) => return Ended::interrupted(),
     };
-    let mut outcome = Outcome::default();
-    let run = async {
-        let policy = Policy::of(&site.config);
-        let plan = plan(&site, &policy, None, &[]).await?;
-        for warning in plan.summary.warnings() {
-            tracing::warn!("rotation: {warning}");
-        }
-        for note in &plan.notes {
-            tracing::warn!("rotation: {note}");
-        }
-        apply(&site, &policy, &plan, &mut outcome, &stop, |_| {}).await?;
-        outcome.local_copies = give_way(&site).await.copies;
-        anyhow::Ok(plan.summary.later.days)
-    };
-    let done = run.await;
-    for failure in &outcome.failures {
+    let mut rotated = Rotated::default();
+    let done = rotate(&site, &stop, &mut rotated).await;
+    for failure in &rotated.failures {
         tracing::warn!("rotation: {failure}");
     }
-    let line = outcome.line();
-    match done {
-        _ if stop.is_cancelled() => Ended::interrupted(),
-        Ok(later) => {
+    if stop.is_cancelled() { Ended::interrupted() } else { ended(done, &rotated) }
+}
+
+/// Plans and acts; returns how many days wait for later runs.
+async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) -> Result<u64, RotateError> {
+    let policy = Policy::of(&site.config);
+    let plan = plan(site, &policy, Scope::default()).await?;
+    for warning in plan.summary.warnings() {
+        tracing::warn!("rotation: {warning}");
+    }
+    for note in &plan.notes {
+        tracing::warn!("rotation: {note}");
+    }
+    apply(site, &policy, &plan, rotated, stop, |_| {}).await?;
+    rotated.local_copies = give_way(site).await.copies;
+    Ok(plan.summary.later.days)
+}
+
+fn ended(done: Result<u64, RotateError>, rotated: &Rotated) -> Ended {
+    let line = rotated.line();
+    match (done, rotated.failures.as_slice()) {
+        (Err(error), _) if error.verdict() == Some(Verdict::TryLater) => {
+            RunEnd::TryLater.saying(format!("{error} ({line})"))
+        }
+        (Err(error), _) => RunEnd::NeedsOperator.saying(format!("{error} ({line})")),
+        (Ok(later), failures) => {
             let later = if later == 0 { String::new() } else { format!("; {later} days more wait for the next runs") };
-            match outcome.failures.as_slice() {
+            match failures {
                 [] => RunEnd::Done.saying(format!("{line}{later}")),
                 [first, ..] => RunEnd::Partly
-                    .saying(format!("{line}{later}; {} failed or were left, such as {first}", outcome.failures.len())),
+                    .saying(format!("{line}{later}; {} failed or were left, such as {first}", failures.len())),
             }
         }
-        Err(error) if verdict(&error) == Some(Verdict::TryLater) => {
-            RunEnd::TryLater.saying(format!("{error:#} ({line})"))
-        }
-        Err(error) => RunEnd::NeedsOperator.saying(format!("{error:#} ({line})")),
     }
 }

@@ -1,21 +1,23 @@
 //! Holds the ledger and the indexes of bundles against the bucket.
 //!
-//! Listings alone tell most: what is there, its size, and of a bundle the MD5. A HEAD settles what they leave open, and
-//! with `deep` asks the store for the SHA-256 of every object; only what the store has no SHA-256 of is downloaded.
+//! Listings show most of it: which objects there are, their sizes, and the MD5 of a bundle. A HEAD settles what they leave
+//! open. A deep look asks the store for the SHA-256 of every object, and downloads only objects whose SHA-256 the store does
+//! not have.
 //!
-//! What is wrong is a failure: a capture that is nowhere, bytes that are not the stored ones, a bundle that nobody can
-//! look into. What the next rotation does by itself, or a ledger that was lost explains, is a remark.
+//! A finding is a failure if something is wrong: a capture is nowhere, bytes are not the stored ones, nobody can look into a
+//! bundle. It is a remark if the next rotation settles it, or if a lost ledger explains it.
 //!
-//! A day is read while the daemon works on it. Whatever looks wrong is therefore looked at again, in an order in which
-//! nothing that moves from the bucket into a bundle can be missed: ledger, loose objects, archive, ledger.
+//! The daemon may work on a day while it is read. Whatever looks wrong is therefore looked at again, in an order in which no
+//! capture that moves into a bundle can be missed: the ledger, the loose objects, the archive, the ledger again.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
-use anyhow::Context as _;
 use chrono::NaiveDate;
 use serde::Serialize;
 
-use crate::archive::{self, Shelf};
+use crate::holdings::{self, DayArchive, HoldingsError};
 use crate::site::Site;
 use crate::{kept, ledger};
 
@@ -24,45 +26,45 @@ mod deep;
 mod look;
 mod rebuild;
 
-use compare::judge;
+use compare::{SeenDay, judge};
 
-/// What is found.
+/// What is found about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum What {
-    /// It was stored, was not deleted on purpose, and is nowhere.
+pub enum FindingKind {
+    /// It was stored, nobody deleted it on purpose, and it is nowhere.
     Missing,
-    /// It holds other bytes than were stored.
+    /// Its bytes are not the ones that were stored.
     Altered,
-    /// An index that cannot be read, or does not fit its bundle.
+    /// It is an index that cannot be read, or does not fit its bundle.
     Damaged,
-    /// A bundle of ours without its index.
+    /// It is a bundle of this program without its index.
     #[serde(rename = "no index")]
     NoIndex,
     /// It could not be looked at.
     Unchecked,
-    /// A remark: an archive of the scripts that came before, which wrote no index.
+    /// A remark: it is an archive of older scripts, which wrote no index.
     #[serde(rename = "no index")]
     Foreign,
-    /// A remark: in the bucket, and not in the ledger.
+    /// A remark: it is in the bucket and not in the ledger.
     Extra,
-    /// A remark: an index without its bundle.
+    /// A remark: it is an index without its bundle.
     Unfinished,
-    /// A remark: both loose and in a bundle.
+    /// A remark: it lies loose and in a bundle.
     Twice,
-    /// A remark: nothing tells its SHA-256, and it cannot be downloaded now.
+    /// A remark: the store does not have its SHA-256, and it cannot be downloaded now.
     Unproven,
-    /// A remark: an index was made again.
+    /// A remark: it is an index that was made again.
     Rebuilt,
 }
 
-impl What {
-    /// Whether something is wrong.
+impl FindingKind {
+    /// Returns whether something is wrong.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Missing | Self::Altered | Self::Damaged | Self::NoIndex | Self::Unchecked)
     }
 
-    /// In a word or two.
+    /// Returns the word that people read.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -79,7 +81,7 @@ impl What {
     }
 }
 
-/// One thing that is not as it should be, or worth a remark.
+/// Something that is wrong, or worth a remark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The camera.
@@ -88,15 +90,15 @@ pub struct Finding {
     pub date: NaiveDate,
     /// The key that it is about.
     pub key: String,
-    /// What it is.
-    pub what: What,
+    /// What is found.
+    pub what: FindingKind,
     /// Whether something is wrong.
     pub failure: bool,
     /// What was seen.
     pub detail: String,
-    /// What to do.
+    /// What to do about it; empty if nothing.
     pub advice: String,
-    /// The bytes that should be there: SHA-256 and size.
+    /// The SHA-256 and the size of the bytes that should be there, if they are known.
     #[serde(skip)]
     pub wanted: Option<(String, u64)>,
 }
@@ -104,110 +106,134 @@ pub struct Finding {
 /// How thorough to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Ask the store for the SHA-256 of every object.
+    /// Whether the store is asked for the SHA-256 of every object.
     pub deep: bool,
-    /// Make indexes again that are damaged or lost.
+    /// Whether damaged and lost indexes are made again.
     pub rebuild: bool,
 }
 
-/// What a camera-day came to.
+/// The result of one camera-day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// What is to be said.
+    /// What was found.
     pub findings: Vec<Finding>,
-    /// Captures that are there as they were stored.
+    /// How many captures are there as they were stored.
     pub held: usize,
-    /// What was downloaded, in bytes.
+    /// How many bytes were downloaded.
     pub downloaded: u64,
 }
 
-/// The cameras of which this box's ledger knows.
+/// Returns the cameras that this box's ledger knows.
 ///
 /// # Errors
-/// Where the ledger cannot be read.
-pub fn ledger_cameras(site: &Site) -> anyhow::Result<Vec<String>> {
+/// [`HoldingsError::Local`] if the ledger cannot be read.
+pub fn ledger_cameras(site: &Site) -> Result<Vec<String>, HoldingsError> {
     let folder = site.ledger();
-    ledger::cameras(&folder).with_context(|| format!("failed to read ledger {}", folder.display()))
+    ledger::cameras(&folder).map_err(|error| unread(&folder, &error))
 }
 
-/// The days of a camera that the ledger or the bucket knows, with what lies in its archive.
+fn unread(ledger: &Path, error: &io::Error) -> HoldingsError {
+    HoldingsError::local(format_args!("failed to read ledger {}", ledger.display()), error)
+}
+
+/// Returns the days of a camera that the ledger or the bucket knows, with what lies in its archive.
 ///
 /// # Errors
-/// Where either cannot be read.
-pub async fn days(site: &Site, camera: &str) -> anyhow::Result<BTreeMap<NaiveDate, Shelf>> {
-    let mut days = archive::shelves(site, camera).await?;
+/// [`HoldingsError::Local`] if the ledger cannot be read, [`HoldingsError::Refused`] if the bucket cannot be listed.
+pub async fn days(site: &Site, camera: &str) -> Result<BTreeMap<NaiveDate, DayArchive>, HoldingsError> {
+    let mut days = holdings::archives(site, camera).await?;
     let folder = site.ledger();
-    let known = ledger::days(&folder, camera).with_context(|| format!("failed to read ledger {}", folder.display()))?;
+    let known = ledger::days(&folder, camera).map_err(|error| unread(&folder, &error))?;
     let bundled = ledger::bundles(&folder, camera).map(|bundle| bundle.date);
-    for date in known.into_iter().chain(bundled).chain(look::loose_days(site, camera).await?) {
+    for date in known.into_iter().chain(bundled).chain(holdings::loose_days(site, camera).await?.dates) {
         days.entry(date).or_default();
     }
     Ok(days)
 }
 
-/// Holds one camera-day against the bucket; `shelf` is what was listed of its archive, if it was.
+/// Holds one camera-day against the bucket; `listed` is its archive, if that was listed before.
 ///
 /// # Errors
-/// Where ledger or bucket cannot be read.
+/// As [`days`]: nothing is known of the day then.
 pub async fn verify_day(
     site: &Site,
     camera: &str,
     date: NaiveDate,
-    shelf: Option<Shelf>,
+    listed: Option<DayArchive>,
     options: Options,
-) -> anyhow::Result<Verified> {
-    let listed_before = shelf.is_some();
-    let mut seen = look::look(site, camera, date, shelf).await?;
+) -> Result<Verified, HoldingsError> {
+    let was_listed = listed.is_some();
+    let mut seen = look::look(site, camera, date, listed).await?;
     let mut judged = judge(&seen);
-    if listed_before && judged.findings.iter().any(|finding| finding.failure || finding.what == What::Extra) {
+    if was_listed && judged.findings.iter().any(|finding| finding.failure || finding.what == FindingKind::Extra) {
         seen = look::look(site, camera, date, None).await?;
         judged = judge(&seen);
     }
-    let (mut rebuilt, mut downloaded) = (Vec::new(), 0);
+    let mut rebuilt = Rebuilt::default();
     if options.rebuild {
-        let mut refused = BTreeMap::new();
-        for shelved in &seen.parts {
-            let Some(wanted) = rebuild::wanted(shelved) else { continue };
-            match rebuild::rebuild(site, shelved, &wanted, &seen.known).await {
-                Ok(bytes) => {
-                    downloaded += bytes;
-                    rebuilt.push(compare::finding(
-                        &seen,
-                        What::Rebuilt,
-                        &shelved.index_key,
-                        "made again from its bundle",
-                    ));
-                }
-                Err(error) => {
-                    refused.insert(shelved.index_key.clone(), format!("{error:#}"));
-                }
-            }
-        }
-        if !rebuilt.is_empty() {
+        rebuilt = rebuild_indexes(site, &seen).await;
+        if !rebuilt.findings.is_empty() {
             seen = look::look(site, camera, date, None).await?;
             judged = judge(&seen);
         }
-        // What could not be made again says why.
-        for (index_key, why) in refused {
-            let bundle = seen.parts.iter().find(|shelved| shelved.index_key == index_key);
-            let bundle = bundle.and_then(|shelved| shelved.bundle.as_ref()).map(|(object, _)| object.key.as_str());
-            let is_of = |finding: &&mut Finding| finding.key == index_key || Some(finding.key.as_str()) == bundle;
-            for finding in judged.findings.iter_mut().filter(is_of) {
-                finding.advice.clone_from(&why);
-            }
-        }
+        rebuilt.explain_refusals(&seen, &mut judged.findings);
     }
+    let mut downloaded = rebuilt.downloaded;
     if options.deep {
         downloaded += deep::look_closer(site, &seen, &mut judged).await?;
     }
     for finding in &mut judged.findings {
         advise(site, finding);
     }
-    rebuilt.append(&mut judged.findings);
-    Ok(Verified { findings: rebuilt, held: judged.held, downloaded })
+    let mut findings = rebuilt.findings;
+    findings.append(&mut judged.findings);
+    Ok(Verified { findings, held: judged.held, downloaded })
 }
 
-/// Names a local copy of what is gone, if there is one.
+/// What became of the indexes that were to be made again.
+#[derive(Default)]
+struct Rebuilt {
+    /// One for each index that was made.
+    findings: Vec<Finding>,
+    /// Why others were not made, by the key of the index.
+    refused: BTreeMap<String, String>,
+    /// The bytes that were downloaded.
+    downloaded: u64,
+}
+
+async fn rebuild_indexes(site: &Site, seen: &SeenDay) -> Rebuilt {
+    let mut rebuilt = Rebuilt::default();
+    for part in &seen.parts {
+        let Some(bundle) = rebuild::bundle_to_index(part) else { continue };
+        match rebuild::rebuild(site, part, bundle, &seen.known).await {
+            Ok(bytes) => {
+                rebuilt.downloaded += bytes;
+                let detail = "made again from its bundle";
+                rebuilt.findings.push(compare::finding(seen, FindingKind::Rebuilt, &part.index_key, detail));
+            }
+            Err(error) => {
+                rebuilt.refused.insert(part.index_key.clone(), error.to_string());
+            }
+        }
+    }
+    rebuilt
+}
+
+impl Rebuilt {
+    /// Lets the findings about an index that could not be made, or about its bundle, say why.
+    fn explain_refusals(&mut self, seen: &SeenDay, findings: &mut [Finding]) {
+        for (index_key, why) in std::mem::take(&mut self.refused) {
+            let bundle = seen.parts.iter().find(|part| part.index_key == index_key);
+            let bundle = bundle.and_then(|part| part.bundle.as_ref()).map(|bundle| bundle.object.key.as_str());
+            let is_of = |finding: &&mut Finding| finding.key == index_key || Some(finding.key.as_str()) == bundle;
+            for finding in findings.iter_mut().filter(is_of) {
+                finding.advice.clone_from(&why);
+            }
+        }
+    }
+}
+
+/// Names a local copy of the bytes that are missing, if there is one.
 fn advise(site: &Site, finding: &mut Finding) {
     let Some((sha256, size)) = &finding.wanted else { return };
     let file = finding.key.rsplit('/').next().unwrap_or(&finding.key);

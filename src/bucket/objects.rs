@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::verdict::element;
-use super::{Bucket, Failed, Refusal, code, percent, status, time, unquoted, unread};
+use super::{Bucket, Failed, Object, Refusal, code, percent, status, time, unquoted, unread};
 
 /// Most keys of one request to delete (S3 API Reference, `DeleteObjects`).
 const MOST_DELETED: usize = 1000;
@@ -86,10 +86,19 @@ pub enum RestoreAsked {
     Begun,
     /// It was asked for before and is under way.
     Ongoing,
-    /// It is there already.
-    Done,
     /// It is not in a cold class.
     NotCold,
+}
+
+/// A copy of an object within the bucket; its metadata, tags and checksum go with it.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyRequest<'a> {
+    /// The object to copy, if it still has this `ETag`.
+    pub source: &'a Object,
+    /// The key of the copy; the source's own key changes its class in place.
+    pub target: &'a str,
+    /// The storage class of the copy.
+    pub class: &'a str,
 }
 
 /// The answer to a request to copy.
@@ -140,13 +149,13 @@ impl Bucket {
         Ok(failed)
     }
 
-    /// Copies an object that has this `ETag` and size to `target`, or onto itself into another `class`; its metadata, tags
-    /// and checksum go with it.
+    /// Copies an object to another key, or onto itself into another class.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn copy(&self, key: &str, size: u64, etag: &str, target: &str, class: &str) -> Result<Copied, Refusal> {
-        if size > MOST_COPIED {
+    /// [`Refusal`] if the store refuses or does not answer: the copy may have been made all the same.
+    pub async fn copy(&self, CopyRequest { source, target, class }: CopyRequest<'_>) -> Result<Copied, Refusal> {
+        let Object { key, size, etag, .. } = source;
+        if *size > MOST_COPIED {
             return Ok(Copied::TooLarge);
         }
         let (sse, sse_key) = self.encryption();

@@ -21,6 +21,19 @@ pub enum Verdict {
     NeedsOperator,
 }
 
+/// What a refusal is about, for callers that go on differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The store did not answer: nothing is known of the object.
+    NoAnswer,
+    /// There is no object under the key.
+    NoSuchKey,
+    /// The object lies in a cold class and can be read only after a restore.
+    Cold,
+    /// The store answered something else.
+    Refused,
+}
+
 /// A request that did not come about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -90,6 +103,21 @@ impl Refusal {
     /// A failure that passes by itself.
     pub fn later(reason: impl Into<String>) -> Self {
         Self { verdict: Verdict::TryLater, code: None, reason: reason.into(), advice: String::new() }
+    }
+
+    /// Returns what it is about.
+    pub fn kind(&self) -> RefusalKind {
+        match self.code.as_deref() {
+            None => RefusalKind::NoAnswer,
+            Some("NoSuchKey") => RefusalKind::NoSuchKey,
+            Some("InvalidObjectState") => RefusalKind::Cold,
+            Some(_) => RefusalKind::Refused,
+        }
+    }
+
+    /// Returns whether it concerns the bucket, or the way to it, more than one object: the next request would meet it too.
+    pub fn concerns_all(&self) -> bool {
+        self.verdict == Verdict::NeedsOperator || self.kind() == RefusalKind::NoAnswer
     }
 
     /// Whether its code is one that says what it is about.

@@ -4,15 +4,15 @@ use anyhow::bail;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::{Out, Partly, plain, size, tell};
-use crate::arrange::{self, Arranged, Outcome};
+use super::Partly;
+use super::out::{Out, Printing, plain, size, tell};
+use crate::arrange::{self, ArrangeMode, ArrangeOutcome, Arranged};
 use crate::config::Access;
-use crate::lock;
-use crate::rotate;
 use crate::site::Site;
+use crate::{holdings, lock};
 
 #[derive(Debug, Args)]
-pub(super) struct Arrange {
+pub(super) struct ArrangeArgs {
     /// As `cameras` lists it; without it, every camera
     camera: Option<String>,
     /// Say what would be moved where, and touch nothing
@@ -20,7 +20,7 @@ pub(super) struct Arrange {
     dry_run: bool,
 }
 
-impl Arrange {
+impl ArrangeArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         if site.config.s3.access == Access::WriteOnly {
             bail!(
@@ -29,22 +29,24 @@ impl Arrange {
             );
         }
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
+        let mode = if self.dry_run { ArrangeMode::DryRun } else { ArrangeMode::Move };
         let cameras = match self.camera {
             Some(camera) => vec![camera],
-            None => rotate::cameras(site).await?,
+            None => holdings::cameras(site).await?,
         };
-        let bar =
-            if out.json || out.quiet || self.dry_run { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let bar = if self.dry_run { ProgressBar::hidden() } else { out.spinner() };
         let (mut total, mut failed, mut bytes) = (0, 0, 0);
         for camera in &cameras {
-            let arranging = arrange::arrange(site, camera, self.dry_run, |object| {
+            let mut printing = Printing::default();
+            let arranging = arrange::arrange(site, camera, mode, |object| {
                 total += 1;
                 failed += usize::from(object.outcome.stays());
                 bytes += if object.outcome.stays() { 0 } else { object.size };
                 bar.inc(1);
-                bar.suspend(|| print(out, &object))
+                printing.go_on(bar.suspend(|| print(out, &object)))
             });
-            arranging.await?;
+            let arranged = arranging.await;
+            printing.or(arranged)?;
         }
         bar.finish_and_clear();
         if total == 0 {
@@ -58,16 +60,16 @@ impl Arrange {
     }
 }
 
-/// What moves is data; what stays is named on stderr.
+/// Prints what moves as data; what stays is named on stderr.
 fn print(out: &Out, object: &Arranged) -> anyhow::Result<()> {
     let to = object.to.as_deref().map(plain).unwrap_or_default();
     let key = plain(&object.key);
     if object.outcome.stays() {
         let why = object.why.as_deref().unwrap_or_default();
-        let meant = if object.outcome == Outcome::Undated { String::new() } else { format!(" (to {to})") };
+        let meant = if object.outcome == ArrangeOutcome::Undated { String::new() } else { format!(" (to {to})") };
         tell(format_args!("{key}{meant} stays: {why}"));
         return if out.json { out.item(object, "") } else { Ok(()) };
     }
-    let word = if object.outcome == Outcome::Planned { "would be moved to" } else { "moved to" };
+    let word = if object.outcome == ArrangeOutcome::Planned { "would be moved to" } else { "moved to" };
     out.item(object, format_args!("{key} {word} {to}"))
 }

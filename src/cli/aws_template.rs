@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::Out;
+use super::out::Out;
 use crate::aws_template::{Format, render};
 use crate::config::Config;
 
-/// Needs no bucket: it is there to make one.
+/// Prints the template. It needs no bucket: it is there to make one.
 pub(super) fn aws_template(out: &Out, config: &Config, format: Format) -> anyhow::Result<()> {
     let template = render(config, format)?;
     if let Some(url) = config.s3.endpoint_url.as_ref().filter(|url| !url.contains(".amazonaws.com")) {

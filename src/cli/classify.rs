@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{Out, Partly, tell};
+use super::Partly;
+use super::out::{Out, tell};
 use crate::capture::media::{self, End};
 use crate::capture::naming::{self, Reading, Trial};
 use crate::capture::{self, CameraFrom, Media, Sighting, TakenFrom};
@@ -28,9 +29,9 @@ struct Classified {
     media: Media,
     ignored: Option<String>,
     key: Option<String>,
-    /// What the camera's clock says, where that is not believed.
+    /// What the camera's clock says, if that is not believed.
     camera_time: Option<String>,
-    /// Whether the content has its end, where there is a file.
+    /// Whether the content is complete, if there is a file.
     end: Option<End>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Explanation>,
@@ -40,19 +41,19 @@ struct Classified {
 struct Explanation {
     camera_from: CameraFrom,
     zone: String,
-    rules: Vec<Rule>,
+    rules: Vec<TriedRule>,
 }
 
 /// One way to read a path, and what came of it.
 #[derive(Debug, Serialize)]
-struct Rule {
+struct TriedRule {
     vendor: Option<&'static str>,
     shape: String,
     reads: bool,
     why: String,
 }
 
-/// Needs no bucket: finding credentials and a region can take seconds.
+/// Prints what each path would become. It needs no bucket: finding credentials and a region can take seconds.
 pub(super) fn classify(out: &Out, config: &Config, paths: &[PathBuf], explain: bool) -> anyhow::Result<()> {
     let mut failed = 0;
     for path in paths {
@@ -111,7 +112,7 @@ fn explanation(path: &Path, sighting: &Sighting<'_>, config: &Config) -> Explana
         own_reads = read.is_some();
         let why = read.map_or_else(|| "the path does not match it".to_owned(), |reading| describe(&reading));
         let shape = format!("pattern of {}: {}", camera.name, pattern.as_str());
-        rules.push(Rule { vendor: None, shape, reads: own_reads, why });
+        rules.push(TriedRule { vendor: None, shape, reads: own_reads, why });
     }
     let vendor = configured.map_or("auto", |camera| camera.vendor.as_str());
     for (row, shape, trial) in naming::explain(path, vendor) {
@@ -124,7 +125,7 @@ fn explanation(path: &Path, sighting: &Sighting<'_>, config: &Config) -> Explana
             Trial::TooLate => "would read the path, but a rule before it does".to_owned(),
         };
         let reads = !own_reads && matches!(trial, Trial::Reads(_));
-        rules.push(Rule { vendor: row, shape: shape.to_owned(), reads, why });
+        rules.push(TriedRule { vendor: row, shape: shape.to_owned(), reads, why });
     }
     Explanation { camera_from: sighting.camera_from, zone: sighting.zone.to_string(), rules }
 }
@@ -142,7 +143,8 @@ fn describe(reading: &Reading) -> String {
     }
 }
 
-/// The path below the drop folder: of an absolute path, of a file in a shell's folder there, else what was typed.
+/// Returns the path below the drop folder: of an absolute path, of a file in the shell's folder if that lies there,
+/// otherwise what was typed.
 pub(super) fn below(folder: &DropFolder, path: &Path) -> Result<PathBuf, String> {
     if path.components().any(|part| part == Component::ParentDir) {
         return Err("write the path without `..`".to_owned());
@@ -155,7 +157,7 @@ pub(super) fn below(folder: &DropFolder, path: &Path) -> Result<PathBuf, String>
     }
 }
 
-/// When the file arrived; `None` where there is none, and the name alone is judged.
+/// Returns when the file arrived; `None` if there is no file, so that the name alone is judged.
 fn arrival(folder: &DropFolder, path: &Path, now: SystemTime) -> Result<Option<SystemTime>, String> {
     match folder.look(path, now) {
         Ok(Some(Sight::File(found))) => Ok(Some(found.stamp.modified)),

@@ -12,11 +12,11 @@ pub(super) struct Dates {
     last: NaiveDate,
 }
 
-/// Most days between two dates, so that a slip of the pen does not ask for a century.
+/// The most days between two dates, so that a typing error does not ask for a century.
 const MOST_DAYS: i64 = 366;
 
 impl Dates {
-    /// Each of them, in order.
+    /// Returns each day, in order.
     pub(super) fn days(self) -> impl Iterator<Item = NaiveDate> {
         self.first.iter_days().take_while(move |date| *date <= self.last)
     }

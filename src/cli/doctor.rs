@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use super::Out;
+use super::out::Out;
 use crate::doctor::{self, Check, Outcome};
 use crate::site::Site;
 

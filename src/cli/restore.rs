@@ -1,38 +1,33 @@
-//! `restore`: asks for archived days out of a cold class, waits for them, and brings them back.
-//!
-//! All state is S3's: each object says itself whether a restore was asked for, is under way or done. So the command can be
-//! ended at any moment and run again, after a reboot too, and nothing is asked for or paid for twice.
+//! `restore`: archived days asked for out of a cold class, waited for, and downloaded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use chrono::{NaiveDate, SecondsFormat};
 use clap::Args;
-use futures_util::StreamExt;
 use indicatif::ProgressBar;
-use serde::Serialize;
 
-use super::holdings::{Order, Tally, check_room, count, fetch};
-use super::{Dates, Out, Partly, is_silent, plain, size, tell};
-use crate::archive;
-use crate::bucket::{self, Head, Object, Refusal, RestoreAsked, Tier, Verdict, is_cold, poll_interval};
-use crate::retention::prices::{self, STANDARD};
+use super::get::fetch;
+use super::out::{Out, count, plain, size, tell};
+use super::price::in_words;
+use super::{Dates, Partly, is_silent};
+use crate::bucket::Tier;
+use crate::holdings::restore::{Progress, Restorable, Restoration, RestoreEvent, RestoreTerms, Unanswered};
+use crate::holdings::{FetchOrder, Fetched, check_room};
+use crate::retention::prices;
 use crate::site::Site;
 
-/// Requests at the same time.
-const AT_ONCE: usize = 8;
-
 #[derive(Debug, Args)]
-pub(super) struct Restore {
+pub(super) struct RestoreArgs {
     /// As `cameras` lists it
     camera: String,
     /// Days as YYYY-MM-DD, or from one to another as YYYY-MM-DD..YYYY-MM-DD
     #[arg(required = true, value_name = "DATE")]
     dates: Vec<Dates>,
-    /// How fast, and how dear
+    /// How fast, and how expensive
     #[arg(long, value_enum, default_value_t = Tier::Standard)]
     tier: Tier,
     /// How many days it can then be read
@@ -52,59 +47,22 @@ pub(super) struct Restore {
     poll: Option<u64>,
 }
 
-/// How far a bundle or capture is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    /// Nobody has asked for it.
-    Cold,
-    /// It was asked for now.
-    Begun,
-    /// It was asked for before.
-    Ongoing,
-    /// It can be read for a while.
-    Restored,
-    /// It can always be read.
-    Readable,
-    Failed,
-}
-
-/// A bundle, or a capture that lies in a cold class by itself.
-#[derive(Debug, Serialize)]
-struct Wanted<'a> {
-    key: String,
-    camera: &'a str,
-    date: NaiveDate,
-    size: u64,
-    class: String,
-    state: State,
-    /// Until when it can be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<DateTime<Utc>>,
-    #[serde(skip)]
-    is_bundle: bool,
-}
-
-/// What there is of the days that were asked for.
+/// How many things were to be had, and how many could not.
 #[derive(Debug, Default)]
-struct Found<'a> {
-    wanted: Vec<Wanted<'a>>,
-    /// Days of which there is anything at all.
-    days: Vec<NaiveDate>,
-    /// Days of which there is no bundle and nothing cold, and the captures they have.
-    not_archived: BTreeMap<NaiveDate, usize>,
-    /// Bytes of it all.
-    bytes: u64,
+struct RestoreSum {
+    total: usize,
+    failed: usize,
 }
 
-impl Restore {
+impl RestoreArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
-        let mut found = self.find(site).await?;
-        let (mut total, mut failed) = (0, self.name_what_is_not_archived(out, &found)?);
-        total += failed;
-        self.look(site, &mut found.wanted).await?;
-        self.say_price(out, &found.wanted)?;
-        if found.wanted.iter().any(|wanted| wanted.state == State::Cold) {
+        let terms = RestoreTerms { tier: self.tier, days: self.days };
+        let mut found = Restoration::find(site, &self.camera, &self.all_days()).await?;
+        let missing = self.name_what_is_not_archived(out, &found)?;
+        let mut sum = RestoreSum { total: missing, failed: missing };
+        found.look(site, |event| say(out, &ProgressBar::hidden(), event)).await?;
+        self.say_price(out, &found, terms)?;
+        if found.in_state(Progress::Cold).next().is_some() {
             if let Some(to) = &self.to {
                 check_room(to, found.bytes)?;
             }
@@ -112,26 +70,26 @@ impl Restore {
                 bail!("nothing was asked for");
             }
         }
-        self.ask(site, &mut found.wanted).await;
-        if self.wait || self.to.is_some() {
-            self.wait(out, site, &mut found.wanted).await;
+        let waits = self.wait || self.to.is_some();
+        let unanswered = if waits { Unanswered::StaysCold } else { Unanswered::Fails };
+        found.ask(site, terms, unanswered, |event| say(out, &ProgressBar::hidden(), event)).await;
+        if waits {
+            self.wait(out, site, &mut found).await;
         }
-        for wanted in &found.wanted {
-            out.item(wanted, self.line(wanted))?;
+        for object in &found.objects {
+            out.item(object, self.line(object))?;
         }
-        total += found.wanted.len();
-        failed += found.wanted.iter().filter(|wanted| matches!(wanted.state, State::Cold | State::Failed)).count();
+        sum.total += found.objects.len();
+        sum.failed += found.in_state(Progress::Cold).count() + found.in_state(Progress::Failed).count();
         match &self.to {
-            Some(_) => {
-                let tally = self.download(out, site, &found.days).await?;
-                (total, failed) = (total + tally.total, failed + tally.failed);
-            }
-            None => self.say_what_next(out, &found.wanted),
+            Some(to) => self.download(out, site, to, &found.days, &mut sum).await?,
+            None => self.say_what_next(out, &found),
         }
+        let RestoreSum { total, failed } = sum;
         if failed == 0 { Ok(()) } else { Err(Partly { failed, total }.into()) }
     }
 
-    /// Whether somebody sits there who can answer, and wants to be asked.
+    /// Returns whether somebody sits there who can answer, and wants to be asked.
     fn asks_first(&self) -> bool {
         !self.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
@@ -140,61 +98,18 @@ impl Restore {
         self.dates.iter().flat_map(|dates| dates.days()).collect()
     }
 
-    /// Finds the bundles of these days, and the captures that are cold by themselves.
-    async fn find(&self, site: &Site) -> anyhow::Result<Found<'_>> {
-        let (days, camera) = (self.all_days(), self.camera.as_str());
-        let mut shelves = match days.first() {
-            Some(date) if days.len() == 1 => BTreeMap::from([(*date, archive::shelf(site, camera, *date).await?)]),
-            _ => archive::shelves(site, camera).await?,
-        };
-        let listed = futures_util::stream::iter(days)
-            .map(|date| async move { archive::list_day(site, camera, date).await.map(|loose| (date, loose)) });
-        let mut listed = std::pin::pin!(listed.buffered(AT_ONCE));
-        let mut found = Found::default();
-        while let Some(day) = listed.next().await {
-            let (date, loose) = day?;
-            let bundles = shelves.remove(&date).unwrap_or_default().parts.into_values();
-            let bundles: Vec<Object> = bundles.filter_map(|held| Some(held.bundle?.0)).collect();
-            let number = loose.len();
-            if number + bundles.len() > 0 {
-                found.days.push(date);
-            }
-            found.bytes += loose.iter().chain(&bundles).map(|object| object.size).sum::<u64>();
-            let before = found.wanted.len();
-            let cold = loose.into_iter().filter(|object| is_cold(&object.storage_class));
-            for (object, is_bundle) in
-                bundles.into_iter().map(|bundle| (bundle, true)).chain(cold.map(|it| (it, false)))
-            {
-                found.wanted.push(Wanted {
-                    key: object.key,
-                    camera,
-                    date,
-                    size: object.size,
-                    state: if is_cold(&object.storage_class) { State::Cold } else { State::Readable },
-                    class: object.storage_class,
-                    until: None,
-                    is_bundle,
-                });
-            }
-            if found.wanted.len() == before {
-                found.not_archived.insert(date, number);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Names the days without an archive; answers how many of those that were named one by one hold nothing at all.
-    fn name_what_is_not_archived(&self, out: &Out, found: &Found<'_>) -> anyhow::Result<usize> {
+    /// Names the days without an archive; returns how many of those that were typed one by one hold nothing at all.
+    fn name_what_is_not_archived(&self, out: &Out, found: &Restoration) -> anyhow::Result<usize> {
         let camera = plain(&self.camera);
         if found.days.is_empty() {
             bail!("the bucket holds nothing of {camera} on these days; `hk-aws days {camera}` lists the days it has");
         }
-        let named =
+        let is_typed =
             |date: &NaiveDate| self.dates.iter().any(|dates| dates.is_one_day() && dates.days().next() == Some(*date));
         let mut missing = 0;
         for (date, loose) in &found.not_archived {
             match loose {
-                0 if named(date) => {
+                0 if is_typed(date) => {
                     missing += 1;
                     tell(format_args!("{date}: the bucket holds nothing of {camera}"));
                 }
@@ -208,249 +123,129 @@ impl Restore {
         Ok(missing)
     }
 
-    /// Finds out what is under way or done already.
-    async fn look(&self, site: &Site, wanted: &mut [Wanted<'_>]) -> anyhow::Result<()> {
-        let cold = wanted.iter_mut().filter(|wanted| wanted.state == State::Cold);
-        let looked = futures_util::stream::iter(cold).map(|wanted| async move {
-            let head = site.bucket.head(&wanted.key).await;
-            (wanted, head)
-        });
-        let mut looked = std::pin::pin!(looked.buffered(AT_ONCE));
-        while let Some((wanted, head)) = looked.next().await {
-            match head {
-                Ok(head) => wanted.take(head),
-                Err(refusal) => return Err(refusal).with_context(|| site.bucket.describe()),
-            }
-        }
-        Ok(())
-    }
-
     /// Says what there is, what it costs and how long it takes.
-    fn say_price(&self, out: &Out, wanted: &[Wanted<'_>]) -> anyhow::Result<()> {
-        for wanted in wanted.iter().filter(|wanted| wanted.state == State::Readable) {
-            let (key, class) = (plain(&wanted.key), plain(&wanted.class));
+    fn say_price(&self, out: &Out, found: &Restoration, terms: RestoreTerms) -> anyhow::Result<()> {
+        for object in found.in_state(Progress::Readable) {
+            let (key, class) = (plain(&object.key), plain(&object.class));
             out.remark(format_args!("{key} is readable as it is, in class {class}"));
         }
-        let number = |state| wanted.iter().filter(|wanted| wanted.state == state).count();
-        for (state, says) in [(State::Ongoing, "under way already"), (State::Restored, "restored already")] {
-            if number(state) > 0 {
-                out.remark(format_args!("{} of {}: {says}", number(state), wanted.len()));
+        for (state, says) in [(Progress::Ongoing, "under way already"), (Progress::Restored, "restored already")] {
+            let number = found.in_state(state).count();
+            if number > 0 {
+                out.remark(format_args!("{number} of {}: {says}", found.objects.len()));
             }
         }
-        let mut classes: BTreeMap<&str, Vec<&Wanted<'_>>> = BTreeMap::new();
-        for wanted in wanted.iter().filter(|wanted| wanted.state == State::Cold) {
-            classes.entry(&wanted.class).or_default().push(wanted);
-        }
-        for (class, wanted) in classes {
-            let bytes = wanted.iter().map(|wanted| wanted.size).sum();
-            let Some(prices::Restore { price: dollars, time }) =
-                prices::restore(class, self.tier, wanted.len() as u64, bytes)
-            else {
-                bail!(
-                    "S3 offers no expedited restore from {class}: take --tier standard (12 hours) or --tier bulk (48 hours)"
-                );
-            };
-            let bundles = wanted.iter().filter(|wanted| wanted.is_bundle).count();
-            let captures = wanted.len() - bundles;
-            let what = match (bundles, captures) {
-                (bundles, 0) => count(bundles, "bundle"),
-                (0, captures) => count(captures, "capture"),
-                (bundles, captures) => format!("{} and {}", count(bundles, "bundle"), count(captures, "capture")),
-            };
-            let (copy, days) = (
-                prices::storage_month(STANDARD, bytes) * f64::from(self.days) / 30.0,
-                count(self.days as usize, "day"),
-            );
-            let price = format!(
-                "{what}, {}, out of {class}: {time}; {} for the restore and {} for the copy that can be read for {days} \
-                 (AWS list prices, us-east-1, October 2025)",
-                size(bytes),
-                money(dollars),
-                money(copy),
-            );
-            // Whoever is asked must know the price, however little else is to be said.
-            if self.asks_first() { tell(price) } else { out.remark(price) }
+        for price in found.price(terms)? {
+            // Whoever is asked must know the price, even if little else is to be said.
+            if self.asks_first() { tell(in_words(&price, terms)) } else { out.remark(in_words(&price, terms)) }
         }
         Ok(())
     }
 
-    /// Asks for what nobody has asked for.
-    async fn ask(&self, site: &Site, wanted: &mut [Wanted<'_>]) {
-        let waits = self.wait || self.to.is_some();
-        let cold = wanted.iter_mut().filter(|wanted| wanted.state == State::Cold);
-        let asked = futures_util::stream::iter(cold).map(|wanted| async move {
-            let asked = site.bucket.restore(&wanted.key, self.tier, self.days).await;
-            (wanted, asked)
-        });
-        let mut asked = std::pin::pin!(asked.buffered(AT_ONCE));
-        while let Some((wanted, asked)) = asked.next().await {
-            match asked {
-                Ok(asked) => wanted.state = state_of(asked),
-                // Asked again while it is waited for.
-                Err(refusal) if waits && refusal.verdict == Verdict::TryLater => {}
-                Err(refusal) => wanted.fail(&refusal),
-            }
-        }
-    }
-
-    /// Waits until nothing is under way any more. A failure that passes costs time only.
-    async fn wait(&self, out: &Out, site: &Site, wanted: &mut [Wanted<'_>]) {
-        let is_open = |wanted: &Wanted<'_>| matches!(wanted.state, State::Cold | State::Begun | State::Ongoing);
-        let since = (site.clock)().steady;
-        let hidden = out.json || out.quiet || !io::stderr().is_terminal();
-        let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(wanted.len() as u64) };
-        let (mut said, mut trouble, mut refused) = (None, String::new(), false);
-        loop {
-            let (total, open) = (wanted.len(), wanted.iter().filter(|wanted| is_open(wanted)).count());
-            bar.set_position((total - open) as u64);
-            if said != Some(open) && total > 0 {
-                said = Some(open);
-                if hidden {
-                    out.remark(format_args!("{} of {total} can be read", total - open));
-                }
-            }
-            if open == 0 {
-                break;
-            }
-            let elapsed = (site.clock)().steady.saturating_duration_since(since);
-            tokio::time::sleep(self.poll.map_or_else(|| poll_interval(elapsed), Duration::from_millis)).await;
-            let open = wanted.iter_mut().filter(|wanted| is_open(wanted));
-            let looked = futures_util::stream::iter(open).map(|wanted| async move {
-                let looked = self.look_again(site, wanted).await;
-                (wanted, looked)
-            });
-            let mut looked = std::pin::pin!(looked.buffered(AT_ONCE));
-            while let Some((wanted, looked)) = looked.next().await {
-                match looked {
-                    Ok(()) => {}
-                    Err(refusal) if refusal.verdict == Verdict::TryLater => {
-                        let why = refusal.to_string();
-                        if why != trouble {
-                            bar.suspend(|| out.remark(format_args!("{why}; tried again")));
-                            trouble = why;
-                        }
-                    }
-                    Err(refusal) => {
-                        bar.suspend(|| wanted.fail(&refusal));
-                        refused = true;
-                    }
-                }
-            }
-        }
+    async fn wait(&self, out: &Out, site: &Site, found: &mut Restoration) {
+        let terms = RestoreTerms { tier: self.tier, days: self.days };
+        let hidden = out.hides_bars() || !io::stderr().is_terminal();
+        let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(found.objects.len() as u64) };
+        let mut refused = false;
+        let poll = self.poll.map(Duration::from_millis);
+        found
+            .wait(site, terms, poll, |event| {
+                refused |= matches!(event, RestoreEvent::Failed { .. });
+                say(out, &bar, event);
+            })
+            .await;
         bar.finish_and_clear();
         if refused {
             tell("what was asked for goes on without this command: run it again to wait for it");
         }
     }
 
-    async fn look_again(&self, site: &Site, wanted: &mut Wanted<'_>) -> Result<(), Refusal> {
-        let before = wanted.state;
-        wanted.take(site.bucket.head(&wanted.key).await?);
-        match wanted.state {
-            // The request did not come about, or it took so long that the copy is gone again.
-            State::Cold => wanted.state = state_of(site.bucket.restore(&wanted.key, self.tier, self.days).await?),
-            State::Ongoing => wanted.state = if before == State::Cold { State::Ongoing } else { before },
-            State::Begun | State::Restored | State::Readable | State::Failed => {}
-        }
-        Ok(())
-    }
-
-    fn line(&self, wanted: &Wanted<'_>) -> String {
-        let price = prices::restore(&wanted.class, self.tier, 1, wanted.size);
-        let state = match (wanted.state, wanted.until) {
-            (State::Cold, _) => "not asked for".to_owned(),
-            (State::Begun, _) => {
+    fn line(&self, object: &Restorable) -> String {
+        let price = prices::restore(&object.class, self.tier, 1, object.size);
+        let state = match (object.state, object.until) {
+            (Progress::Cold, _) => "not asked for".to_owned(),
+            (Progress::Begun, _) => {
                 format!("asked for: can be read in {}", price.map_or("some hours", |price| price.time))
             }
-            (State::Ongoing, _) => "was asked for before, and is under way".to_owned(),
-            (State::Restored, Some(until)) => {
+            (Progress::Ongoing, _) => "was asked for before, and is under way".to_owned(),
+            (Progress::Restored, Some(until)) => {
                 format!("can be read until {}", until.to_rfc3339_opts(SecondsFormat::Secs, true))
             }
-            (State::Restored, None) => "can be read for now".to_owned(),
-            (State::Readable, _) => "is readable as it is".to_owned(),
-            (State::Failed, _) => "failed".to_owned(),
+            (Progress::Restored, None) => "can be read for now".to_owned(),
+            (Progress::Readable, _) => "is readable as it is".to_owned(),
+            (Progress::Failed, _) => "failed".to_owned(),
         };
-        let bytes = size(wanted.size).to_string();
-        format!("{}  {bytes:>10}  {}  {state}", plain(&wanted.key), plain(&wanted.class))
+        let bytes = size(object.size).to_string();
+        format!("{}  {bytes:>10}  {}  {state}", plain(&object.key), plain(&object.class))
     }
 
-    fn say_what_next(&self, out: &Out, wanted: &[Wanted<'_>]) {
+    fn say_what_next(&self, out: &Out, found: &Restoration) {
         let camera = plain(&self.camera);
         let days: Vec<String> = self.dates.iter().map(ToString::to_string).collect();
         let days = days.join(" ");
-        let open = |wanted: &Wanted<'_>| matches!(wanted.state, State::Begun | State::Ongoing);
-        if wanted.iter().any(open) {
+        let is_any = |states: [Progress; 2]| found.objects.iter().any(|object| states.contains(&object.state));
+        if is_any([Progress::Begun, Progress::Ongoing]) {
             out.remark(format_args!(
                 "to wait for it and download it: `hk-aws restore {camera} {days} --to DIR`; it may be ended and run again"
             ));
-        } else if wanted.iter().any(|wanted| matches!(wanted.state, State::Restored | State::Readable)) {
+        } else if is_any([Progress::Restored, Progress::Readable]) {
             out.remark(format_args!("to download it: `hk-aws get {camera} DATE --to DIR`"));
         }
     }
 
-    /// Downloads all there is of the days.
-    async fn download(&self, out: &Out, site: &Site, days: &[NaiveDate]) -> anyhow::Result<Tally> {
-        let Some(folder) = &self.to else { return Ok(Tally::default()) };
-        // What was typed decides, not what was found: a range has its folders even where one day is left of it.
+    /// Downloads everything that there is of the days.
+    async fn download(
+        &self,
+        out: &Out,
+        site: &Site,
+        folder: &Path,
+        days: &[NaiveDate],
+        sum: &mut RestoreSum,
+    ) -> anyhow::Result<()> {
+        // What was typed decides, not what was found: a range has its folders even if one day is left of it.
         let several = self.all_days().len() > 1;
-        let mut sum = Tally::default();
+        let mut all = Fetched::default();
         for date in days {
-            let to = if several { folder.join(date.to_string()) } else { folder.clone() };
-            let order = Order { camera: &self.camera, date: *date, files: &[], to: &to };
-            match fetch(out, site, order).await {
-                Ok(tally) => {
-                    sum.total += tally.total;
-                    sum.failed += tally.failed;
-                    sum.already += tally.already;
-                    sum.bytes += tally.bytes;
+            let to = if several { folder.join(date.to_string()) } else { folder.to_owned() };
+            match fetch(out, site, FetchOrder { camera: &self.camera, date: *date, files: &[], to: &to }).await {
+                Ok(fetched) => {
+                    all.total += fetched.total;
+                    all.failed += fetched.failed;
+                    all.already += fetched.already;
+                    all.bytes += fetched.bytes;
                 }
                 Err(error) if is_silent(&error) => return Err(error),
                 Err(error) => {
-                    (sum.total, sum.failed) = (sum.total + 1, sum.failed + 1);
+                    (all.total, all.failed) = (all.total + 1, all.failed + 1);
                     tell(format_args!("{date}: {error:#}"));
                 }
             }
         }
-        let already = if sum.already == 0 { String::new() } else { format!(", {} of them before", sum.already) };
+        let already = if all.already == 0 { String::new() } else { format!(", {} of them before", all.already) };
         out.remark(format_args!(
             "{} of {}, {}, are whole in {}{already}",
-            count(sum.total - sum.failed, "capture"),
+            count(all.total - all.failed, "capture"),
             count(days.len(), "day"),
-            size(sum.bytes),
+            size(all.bytes),
             folder.display(),
         ));
-        Ok(sum)
+        sum.total += all.total;
+        sum.failed += all.failed;
+        Ok(())
     }
 }
 
-impl Wanted<'_> {
-    /// Takes on what the store says of it.
-    fn take(&mut self, head: Option<Head>) {
-        let Some(head) = head else {
-            tell(format_args!("{}: it is not there any more", plain(&self.key)));
-            self.state = State::Failed;
-            return;
-        };
-        (self.state, self.until) = match head.restore {
-            bucket::Restore::Warm => (State::Readable, None),
-            bucket::Restore::Cold => (State::Cold, None),
-            bucket::Restore::Ongoing => (State::Ongoing, None),
-            bucket::Restore::Done(until) => (State::Restored, until),
-        };
-    }
-
-    fn fail(&mut self, refusal: &Refusal) {
-        self.state = State::Failed;
-        tell(format_args!("{}: {refusal}", plain(&self.key)));
-    }
-}
-
-fn state_of(asked: RestoreAsked) -> State {
-    match asked {
-        RestoreAsked::Begun => State::Begun,
-        RestoreAsked::Ongoing => State::Ongoing,
-        RestoreAsked::Done => State::Restored,
-        RestoreAsked::NotCold => State::Readable,
+/// Prints what happens while the store is asked.
+fn say(out: &Out, bar: &ProgressBar, event: RestoreEvent<'_>) {
+    match event {
+        RestoreEvent::Settled { done, total } => {
+            bar.set_position(done as u64);
+            if bar.is_hidden() && total > 0 {
+                out.remark(format_args!("{done} of {total} can be read"));
+            }
+        }
+        RestoreEvent::Trouble(refusal) => bar.suspend(|| out.remark(format_args!("{refusal}; tried again"))),
+        RestoreEvent::Failed { key, why } => bar.suspend(|| tell(format_args!("{}: {why}", plain(key)))),
     }
 }
 
@@ -460,25 +255,4 @@ fn confirmed() -> anyhow::Result<bool> {
     write!(io::stderr(), "Go ahead? [y/N] ").context("failed to write to the terminal")?;
     io::stdin().lock().read_line(&mut answer).context("failed to read from the terminal")?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
-}
-
-/// Dollars, with as many digits as say something.
-fn money(dollars: f64) -> String {
-    if dollars <= 0.0 {
-        "nothing".to_owned()
-    } else if dollars < 0.01 {
-        "less than $0.01".to_owned()
-    } else {
-        format!("${dollars:.2}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn money_has_as_many_digits_as_say_something() {
-        assert_eq!([0.0, 0.001, 1.234].map(money), ["nothing", "less than $0.01", "$1.23"]);
-    }
 }

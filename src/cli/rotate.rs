@@ -6,28 +6,29 @@ use clap::Args;
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dates, Out, Partly, plain, print_line, size, tell};
+use super::out::{Out, plain, print_line, size, tell};
+use super::{Dates, Partly};
 use crate::config;
 use crate::lock;
 use crate::retention::{Action, Cost, Policy, Row};
-use crate::rotate::{self, Outcome, Plan, Todo};
+use crate::rotate::{self, DayStep, Plan, Rotated, Scope};
 use crate::site::Site;
 
 #[derive(Debug, Args)]
-pub(super) struct Rotate {
+pub(super) struct RotateArgs {
     /// Print the plan with what it costs, and touch nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Archive {
+pub(super) struct ArchiveArgs {
     /// As `cameras` lists it; with --older-than it may be left out: all cameras
     camera: Option<String>,
     /// YYYY-MM-DD, at the camera, or YYYY-MM-DD..YYYY-MM-DD
     #[arg(value_name = "DATE", conflicts_with = "older_than")]
     dates: Vec<Dates>,
-    /// Every day that is at least so old, such as 30d
+    /// Every day that is at least this old, such as 30d
     #[arg(long, value_name = "AGE", value_parser = config::parse_duration)]
     older_than: Option<std::time::Duration>,
     /// Print the plan with what it costs, and touch nothing
@@ -35,11 +36,11 @@ pub(super) struct Archive {
     dry_run: bool,
 }
 
-impl Rotate {
+impl RotateArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
         let policy = Policy::of(&site.config);
-        let plan = rotate::plan(site, &policy, None, &[]).await?;
+        let plan = rotate::plan(site, &policy, Scope::default()).await?;
         if self.dry_run {
             return show(out, site, &plan);
         }
@@ -49,16 +50,16 @@ impl Rotate {
     }
 }
 
-impl Archive {
+impl ArchiveArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
-        // Who names days means all of them.
+        // Whoever names days means all of them.
         let configured = site.config.rotate.archive.clone().unwrap_or_default();
         let mut archive = config::Archive { max_days_per_run: u32::MAX, ..configured };
         if let Some(age) = self.older_than {
             archive.after = age;
             let policy = Policy { archive: Some(archive), ..Policy::default() };
-            let plan = rotate::plan(site, &policy, self.camera.as_deref(), &[]).await?;
+            let plan = rotate::plan(site, &policy, Scope { camera: self.camera.as_deref(), dates: &[] }).await?;
             return finish(out, site, &policy, &plan, self.dry_run).await;
         }
         let Some(camera) = self.camera.filter(|_| !self.dates.is_empty()) else {
@@ -72,7 +73,7 @@ impl Archive {
         // Named days are bundled whatever their age.
         archive.after = std::time::Duration::ZERO;
         let policy = Policy { archive: Some(archive), ..Policy::default() };
-        let plan = rotate::plan(site, &policy, Some(&camera), &dates).await?;
+        let plan = rotate::plan(site, &policy, Scope { camera: Some(&camera), dates: &dates }).await?;
         for date in dates.iter().filter(|date| !plan.steps.iter().any(|step| step.date == **date)) {
             out.remark(format_args!(
                 "{camera} {date}: nothing lies loose there; `hk-aws days {camera}` lists the days it has"
@@ -128,10 +129,10 @@ fn remark_on(site: &Site, plan: &Plan) {
     }
 }
 
-/// The heads of the columns.
+/// The headings of the columns.
 const HEAD: [&str; 9] = ["", "camera", "days", "objects", "bytes", "class", "requests", "$ now", "$ a month"];
 
-/// The rows under their heads, numbers to the right, and what they come to.
+/// Returns the rows under their headings, numbers aligned to the right, and their sum.
 fn table(rows: &[&Row], total: &Cost) -> String {
     let money =
         |cost: &Cost| [cost.requests.count().to_string(), format!("{:.4}", cost.now), format!("{:+.4}", cost.monthly)];
@@ -167,28 +168,28 @@ fn table(rows: &[&Row], total: &Cost) -> String {
     lines.iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
-async fn carry_out(out: &Out, site: &Site, policy: &Policy, plan: &Plan) -> anyhow::Result<Outcome> {
+async fn carry_out(out: &Out, site: &Site, policy: &Policy, plan: &Plan) -> anyhow::Result<Rotated> {
     remark_on(site, plan);
     let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(plan.steps.len() as u64) };
-    let mut outcome = Outcome::default();
+    let mut outcome = Rotated::default();
     let is_terminal = !bar.is_hidden();
-    let said = |step: &Todo| {
+    let said = |step: &DayStep| {
         bar.inc(1);
         if !is_terminal {
             out.remark(format_args!("{} {} {}", step.action.verb(), plain(&step.camera), step.date));
         }
     };
-    // A run may end anywhere: Ctrl-C needs no care.
+    // A run may end anywhere, so Ctrl-C needs no handling.
     let done = rotate::apply(site, policy, plan, &mut outcome, &CancellationToken::new(), said).await;
     bar.finish_and_clear();
     if let Err(error) = done {
-        tell(format_args!("{error:#}"));
+        tell(&error);
         bail!("broken off, and nothing is lost; run it again to go on (done so far: {})", outcome.line());
     }
     Ok(outcome)
 }
 
-fn conclude(out: &Out, outcome: &Outcome) -> anyhow::Result<()> {
+fn conclude(out: &Out, outcome: &Rotated) -> anyhow::Result<()> {
     out.item(outcome, outcome.line())?;
     for failure in &outcome.failures {
         tell(plain(failure));
@@ -201,9 +202,8 @@ fn conclude(out: &Out, outcome: &Outcome) -> anyhow::Result<()> {
     Err(Partly { failed, total: failed + usize::try_from(done).unwrap_or(usize::MAX) }.into())
 }
 
-/// What a plan is about, said before it is carried out; kept beside its printing.
 impl Action {
-    /// What is done, as a verb.
+    /// Returns the verb that people read.
     pub fn verb(self) -> &'static str {
         match self {
             Self::Archive => "bundle",

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Local, Utc};
 
-use super::{Out, plain, print_line, size};
+use super::out::{Out, plain, print_line, size};
 use crate::config::Config;
 use crate::lock;
 use crate::status::{Job, Snapshot};
@@ -94,7 +94,7 @@ fn describe(snapshot: &Snapshot) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One line of a job, in the zone of its schedule.
+/// Returns one line about a job, in the zone of its schedule.
 fn describe_job(job: &Job, at: DateTime<Utc>) -> String {
     let local = |time: DateTime<Utc>| time.with_timezone(&Local).format("%F %H:%M %:z").to_string();
     let mut line = match (job.running_since, job.next_at) {

@@ -1,28 +1,22 @@
 //! `upload`: one pass over the drop folder.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
+use super::Partly;
 use super::classify::below;
-use super::{Out, Partly, tell};
-use crate::bucket::{Patience, Refusal, Verdict};
-use crate::drop_folder::{FoundFile, Sight};
-use crate::ingest::{Ingested, NotStored, ingest_one};
-use crate::key::{ObjectKey, escape_path};
+use super::out::{Out, Printing, tell};
+use crate::ingest::{self, Ingested, NotStored, PassEvent, PassMode};
+use crate::key::escape_path;
 use crate::lock;
 use crate::site::Site;
 
 #[derive(Debug, Args)]
-pub(super) struct Upload {
+pub(super) struct UploadArgs {
     /// Files or folders of the drop folder; without any, all of it
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -32,7 +26,7 @@ pub(super) struct Upload {
 }
 
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct UploadLine<'a> {
     path: &'a str,
     key: &'a str,
     size: u64,
@@ -42,75 +36,34 @@ struct Line<'a> {
 /// Said of a file that is not uploaded.
 const EMPTY: &str = "is empty; it stays";
 
-/// So many failures in a row that are no fault of the files end the pass.
-const REFUSALS: usize = 10;
+/// How many files were tried or could not be, and how many of them are not stored.
+#[derive(Debug, Default)]
+struct UploadSum {
+    total: usize,
+    failed: usize,
+}
 
-/// A file that was found, or a path at which there is none.
-type Finding = Result<FoundFile, (PathBuf, String)>;
-
-impl Upload {
+impl UploadArgs {
     pub(super) async fn run(self, out: &Out, site: Arc<Site>) -> anyhow::Result<()> {
-        std::fs::read_dir(site.folder.path())
-            .with_context(|| format!("failed to read drop folder {}", site.folder.path().display()))?;
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
-        let bar =
-            if out.json || out.quiet || self.dry_run { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-        // The scan waits while enough is under way: memory does not grow with the folder.
-        let (send, mut found) = mpsc::channel(64);
-        // At the beginning of time no folder is old enough to be pruned: a dry run touches nothing.
-        let now = if self.dry_run { SystemTime::UNIX_EPOCH } else { (site.clock)().wall };
-        let (scanning, paths) = (Arc::clone(&site), self.paths);
-        let scan = tokio::task::spawn_blocking(move || find(&scanning, &paths, now, &send));
-        let mut uploads = JoinSet::new();
-        let (mut total, mut failed, mut refused_in_a_row) = (0, 0, 0);
-        let concurrency = site.config.upload.concurrency;
-        let mut more = true;
-        while more || !uploads.is_empty() {
-            tokio::select! {
-                finding = found.recv(), if more && uploads.len() < concurrency => match finding {
-                    None => more = false,
-                    Some(Err((path, reason))) => {
-                        total += 1;
-                        failed += 1;
-                        tell(format_args!("{}: {reason}", escape_path(&path)));
-                    }
-                    Some(Ok(found)) if self.dry_run && found.stamp.size == 0 => {
-                        out.remark(format_args!("{}: {EMPTY}", escape_path(&found.path)));
-                    }
-                    Some(Ok(found)) if self.dry_run => {
-                        match planned_key(&site, &found) {
-                            Ok(key) => print(out, &bar, &found.path, key.as_str(), found.stamp.size, "would be stored")?,
-                            Err(reason) => {
-                                (total, failed) = (total + 1, failed + 1);
-                                tell(format_args!("{}: {reason}", escape_path(&found.path)));
-                            }
-                        }
-                    }
-                    Some(Ok(found)) => {
-                        total += 1;
-                        let site = Arc::clone(&site);
-                        uploads.spawn(async move { (found.path.clone(), settle_and_ingest(site, found).await) });
-                    }
-                },
-                Some(done) = uploads.join_next() => {
-                    let (path, outcome) = done.context("an upload panicked; its file is still in the drop folder")?;
-                    refused_in_a_row = match &outcome {
-                        Err(NotStored::Refused(refusal)) if concerns_all(refusal) => refused_in_a_row + 1,
-                        Ok(Ingested { wait: None, .. }) => 0,
-                        _ => refused_in_a_row,
-                    };
-                    failed += usize::from(!report(out, &bar, &path, outcome)?);
-                    // Every attempt reads a file and waits for the network: a dead link is not asked once a file.
-                    if refused_in_a_row >= REFUSALS && more {
-                        more = false;
-                        found.close();
-                        tell(format_args!("stopped after {refused_in_a_row} failures in a row; what was not tried stays"));
-                    }
-                }
+        let bar = if self.dry_run { ProgressBar::hidden() } else { out.spinner() };
+        let mode = if self.dry_run { PassMode::DryRun } else { PassMode::Upload };
+        let (mut sum, mut paths) = (UploadSum::default(), Vec::new());
+        for path in &self.paths {
+            match below(&site.folder, path) {
+                Ok(path) => paths.push(path),
+                Err(why) => sum.no_file(path, &why),
             }
         }
+        let mut refused_in_a_row = 0;
+        // Paths that are all wrong are no order for the whole folder.
+        if self.paths.is_empty() || !paths.is_empty() {
+            let mut printing = Printing::default();
+            let passed = ingest::pass(&site, paths, mode, |event| printing.go_on(sum.print(out, &bar, event))).await;
+            refused_in_a_row = printing.or(passed)?;
+        }
         bar.finish_and_clear();
-        scan.await.context("the scan panicked")?.context("failed to read the drop folder")?;
+        let UploadSum { total, failed } = sum;
         if failed == total && refused_in_a_row > 0 {
             tell(format_args!("nothing can be stored in {}; every file is kept", site.bucket.describe()));
         }
@@ -118,82 +71,48 @@ impl Upload {
     }
 }
 
-/// Whether a refusal says more of the bucket, or the way to it, than of one file.
-fn concerns_all(refusal: &Refusal) -> bool {
-    refusal.verdict == Verdict::NeedsOperator || refusal.code.is_none()
-}
-
-fn find(site: &Site, paths: &[PathBuf], now: SystemTime, send: &mpsc::Sender<Finding>) -> std::io::Result<()> {
-    // Where nobody receives any more, the command has ended.
-    let mut see = |sight| match sight {
-        Sight::File(found) => match send.blocking_send(Ok(found)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        },
-        _ => ControlFlow::Continue(()),
-    };
-    if paths.is_empty() {
-        return site.folder.scan(Path::new(""), now, &mut see);
+impl UploadSum {
+    fn no_file(&mut self, path: &Path, why: &str) {
+        self.total += 1;
+        self.failed += 1;
+        tell(format_args!("{}: {why}", escape_path(path)));
     }
-    for typed in paths {
-        let path = match below(&site.folder, typed) {
-            Ok(path) => path,
-            Err(reason) => {
-                let _unheard = send.blocking_send(Err((typed.clone(), reason)));
-                continue;
+
+    fn print(&mut self, out: &Out, bar: &ProgressBar, event: PassEvent) -> anyhow::Result<()> {
+        match event {
+            PassEvent::NoFile { path, why } => self.no_file(&path, &why),
+            PassEvent::Empty(path) => out.remark(format_args!("{}: {EMPTY}", escape_path(&path))),
+            PassEvent::Planned { path, key, size } => {
+                let line =
+                    UploadLine { path: &escape_path(&path), key: key.as_str(), size, outcome: "would be stored" };
+                line.print(out, bar)?;
             }
-        };
-        if path.as_os_str().is_empty() {
-            site.folder.scan(Path::new(""), now, &mut see)?;
-            continue;
+            PassEvent::Done { path, outcome } => {
+                self.total += 1;
+                self.failed += usize::from(!report(out, bar, &path, outcome)?);
+            }
+            PassEvent::GaveUp(failures) => {
+                tell(format_args!("stopped after {failures} failures in a row; what was not tried stays"));
+            }
         }
-        let absent = match site.folder.look(&path, now)? {
-            Some(Sight::Folder(folder)) => {
-                site.folder.scan(&folder, now, &mut see)?;
-                continue;
-            }
-            Some(Sight::Ignored(_, pattern)) => format!("matches {pattern} of drop_folder.ignore"),
-            Some(Sight::LeftAlone(_, reason)) => reason,
-            Some(file) => {
-                let _end = see(file);
-                continue;
-            }
-            None => format!("no such file below {}", site.folder.path().display()),
-        };
-        let _unheard = send.blocking_send(Err((path, absent)));
+        Ok(())
     }
-    Ok(())
 }
 
-/// Reads no more than the start of the file.
-fn planned_key(site: &Site, found: &FoundFile) -> Result<ObjectKey, String> {
-    let opened = site.folder.open(&found.path).map_err(|error| error.to_string())?;
-    let mut file = opened.reader().map_err(|error| error.to_string())?;
-    let classified = site.classify(&found.path, &mut file, found.stamp.modified);
-    classified.map(|(_, key)| key).map_err(|error| error.to_string())
-}
-
-/// Uploads a file once it has been quiet for as long as the daemon would wait.
-async fn settle_and_ingest(site: Arc<Site>, found: FoundFile) -> Result<Ingested, NotStored> {
-    let settle = site.config.drop_folder.settle;
-    let now = (site.clock)().wall;
-    let age = now.duration_since(found.stamp.changed).unwrap_or(Duration::ZERO);
-    tokio::time::sleep(settle.saturating_sub(age)).await;
-    ingest_one(site, found.path, None, Patience::Ordinary).await
-}
-
-/// Prints what became of a file; says whether it is stored.
+/// Prints what became of a file; returns whether it is stored.
 fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Result<Ingested, NotStored>) -> anyhow::Result<bool> {
+    let path = &escape_path(path);
     let why = match outcome {
         Ok(Ingested { stored, wait: Some(_) }) => {
-            print(out, bar, path, stored.key.as_str(), stored.size, "is cut off; stored as far as it came:")?;
+            let outcome = "is cut off; stored as far as it came:";
+            UploadLine { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
             return Ok(true);
         }
         Ok(Ingested { stored, wait: None }) => {
-            let word = if stored.again { "was stored before" } else { "stored" };
-            print(out, bar, path, stored.key.as_str(), stored.size, word)?;
+            let outcome = if stored.again { "was stored before" } else { "stored" };
+            UploadLine { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
             if let Some(reason) = &stored.not_kept {
-                tell(format_args!("{}: no local copy is kept: {reason}", escape_path(path)));
+                tell(format_args!("{path}: no local copy is kept: {reason}"));
             }
             let Some(left) = stored.left else { return Ok(true) };
             format!("stored, but stays in the drop folder: {left}")
@@ -206,12 +125,13 @@ fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Result<Ingested, N
         Err(NotStored::Refused(refusal)) => refusal.to_string(),
         Err(NotStored::Unreadable(reason)) => reason,
     };
-    bar.suspend(|| tell(format_args!("{}: {why}", escape_path(path))));
+    bar.suspend(|| tell(format_args!("{path}: {why}")));
     Ok(false)
 }
 
-fn print(out: &Out, bar: &ProgressBar, path: &Path, key: &str, size: u64, outcome: &str) -> anyhow::Result<()> {
-    bar.inc(1);
-    let path = &escape_path(path);
-    bar.suspend(|| out.item(&Line { path, key, size, outcome }, format_args!("{path} {outcome} {key}")))
+impl UploadLine<'_> {
+    fn print(&self, out: &Out, bar: &ProgressBar) -> anyhow::Result<()> {
+        bar.inc(1);
+        bar.suspend(|| out.item(self, format_args!("{} {} {}", self.path, self.outcome, self.key)))
+    }
 }

@@ -5,18 +5,19 @@ use chrono::NaiveDate;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::{Out, Partly, parse_date, plain, size};
+use super::out::{Out, count, plain, size};
+use super::{Partly, parse_date};
 use crate::config::Access;
-use crate::rotate;
+use crate::holdings::HoldingsError;
 use crate::site::Site;
-use crate::verify::{Finding, Options, Verified, What, days, ledger_cameras, verify_day};
-use crate::{archive, lock};
+use crate::verify::{Finding, FindingKind, Options, Verified, days, ledger_cameras, verify_day};
+use crate::{archive, holdings, lock};
 
-/// So many days in a row that could not be looked at end the command.
+/// The command ends after this number of days in a row that could not be looked at.
 const UNCHECKED: usize = 3;
 
 #[derive(Debug, Args)]
-pub(super) struct Verify {
+pub(super) struct VerifyArgs {
     /// As `cameras` lists it; without it, every camera
     camera: Option<String>,
     /// YYYY-MM-DD, at the camera; without it, every day
@@ -30,9 +31,9 @@ pub(super) struct Verify {
     rebuild: bool,
 }
 
-/// What all days came to.
+/// The sum of all days.
 #[derive(Debug, Default)]
-struct Sum {
+struct VerifySum {
     days: usize,
     held: usize,
     failed: usize,
@@ -40,7 +41,7 @@ struct Sum {
     unchecked_in_a_row: usize,
 }
 
-impl Verify {
+impl VerifyArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let options = Options { deep: self.deep, rebuild: self.rebuild };
         let _lock = if self.rebuild {
@@ -55,8 +56,8 @@ impl Verify {
         } else {
             None
         };
-        let bar = if out.json || out.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-        let mut sum = Sum::default();
+        let bar = out.spinner();
+        let mut sum = VerifySum::default();
         match (&self.camera, self.date) {
             (Some(camera), Some(date)) => {
                 let verified = verify_day(site, camera, date, None, options).await?;
@@ -68,7 +69,7 @@ impl Verify {
                 }
             }
             (None, _) => {
-                let mut cameras = rotate::cameras(site).await?;
+                let mut cameras = holdings::cameras(site).await?;
                 cameras.extend(ledger_cameras(site)?);
                 cameras.sort_unstable();
                 cameras.dedup();
@@ -88,24 +89,24 @@ async fn verify_camera(
     camera: &str,
     options: Options,
     bar: &ProgressBar,
-    sum: &mut Sum,
+    sum: &mut VerifySum,
 ) -> anyhow::Result<usize> {
     let days = days(site, camera).await?;
-    let count = days.len();
-    for (date, shelf) in days {
-        let verified = verify_day(site, camera, date, Some(shelf), options).await;
+    let number = days.len();
+    for (date, archive) in days {
+        let verified = verify_day(site, camera, date, Some(archive), options).await;
         sum.add(out, bar, (camera, date), verified)?;
     }
-    Ok(count)
+    Ok(number)
 }
 
-impl Sum {
+impl VerifySum {
     fn add(
         &mut self,
         out: &Out,
         bar: &ProgressBar,
         (camera, date): (&str, NaiveDate),
-        verified: anyhow::Result<Verified>,
+        verified: Result<Verified, HoldingsError>,
     ) -> anyhow::Result<()> {
         self.days += 1;
         bar.inc(1);
@@ -116,9 +117,9 @@ impl Sum {
             }
             Err(error) => {
                 self.unchecked_in_a_row += 1;
-                // Where the bucket is away, it is so for every day.
+                // If the bucket cannot be reached, that is so for every day.
                 if self.unchecked_in_a_row >= UNCHECKED {
-                    return Err(error.context(format!("{camera} {date} cannot be looked at")));
+                    return Err(error.about(format_args!("{camera} {date} cannot be looked at")).into());
                 }
                 Verified { findings: vec![unchecked(camera, date, &error)], ..Verified::default() }
             }
@@ -133,8 +134,7 @@ impl Sum {
     }
 
     fn tell(&self, out: &Out) -> anyhow::Result<()> {
-        let word = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        let (captures, days) = (word(self.held, "capture"), word(self.days, "day"));
+        let (captures, days) = (count(self.held, "capture"), count(self.days, "day"));
         out.remark(format_args!("{captures} in {days} hold"));
         if self.downloaded > 0 {
             out.remark(format_args!("{} downloaded", size(self.downloaded)));
@@ -144,9 +144,9 @@ impl Sum {
     }
 }
 
-fn unchecked(camera: &str, date: NaiveDate, error: &anyhow::Error) -> Finding {
-    let (what, key) = (What::Unchecked, date.to_string());
-    let (camera, detail) = (camera.to_owned(), format!("{error:#}"));
+fn unchecked(camera: &str, date: NaiveDate, error: &HoldingsError) -> Finding {
+    let (what, key) = (FindingKind::Unchecked, date.to_string());
+    let (camera, detail) = (camera.to_owned(), error.to_string());
     Finding { camera, date, key, what, failure: true, detail, advice: String::new(), wanted: None }
 }
 

@@ -1,61 +1,61 @@
-//! What was seen of a camera-day, and what that means. Nothing here asks anybody.
+//! Judges what was seen of a camera-day. Pure: nothing here asks the bucket or reads a file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::NaiveDate;
 
-use super::{Finding, What};
-use crate::archive::Index;
+use super::{Finding, FindingKind};
 use crate::bucket::{Head, Object};
-use crate::key::ArchiveFormat;
+use crate::bundle::Index;
+use crate::holdings::{BundleObject, ObjectIdentity};
 use crate::key::BundleId;
 use crate::ledger::{Bundled, LedgerEntry as Entry, LedgerLine as Line};
 
-/// All that is known of a camera-day.
+/// Everything that was seen of a camera-day.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct SeenDay {
     /// The camera.
     pub camera: String,
     /// The day.
     pub date: NaiveDate,
     /// What the ledger says.
-    pub known: Known,
+    pub known: LedgerDay,
     /// The loose objects.
     pub loose: Vec<Object>,
     /// The archive.
-    pub parts: Vec<Shelved>,
+    pub parts: Vec<SeenPart>,
 }
 
 /// What the ledger says of a camera-day.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
-    /// Whether it has a file of the day.
+pub struct LedgerDay {
+    /// Whether the ledger has a file of the day.
     pub of_day: bool,
-    /// Whether it has anything of the camera.
+    /// Whether the ledger has anything of the camera.
     pub of_camera: bool,
-    /// By key.
-    pub records: BTreeMap<String, Record>,
-    /// All keys that were deleted on purpose last, bundles among them.
+    /// The captures that were stored, by key.
+    pub records: BTreeMap<String, LedgerRecord>,
+    /// The keys whose last line is a deletion, bundles among them.
     pub gone: HashSet<String>,
     /// The bundles that were confirmed, by key.
     pub bundles: BTreeMap<String, Bundled>,
 }
 
-/// A capture as the ledger tells of it.
+/// A capture in the ledger.
 #[derive(Debug, Clone)]
-pub struct Record {
-    /// What was stored.
+pub struct LedgerRecord {
+    /// The line that was written when it was stored.
     pub entry: Entry,
-    /// What was done about it last.
+    /// What happened to it last.
     pub since: Since,
-    /// Whether it was stored while the day was looked at: then it need not be in what was seen.
+    /// Whether it was stored while the day was looked at: the listings need not show it then.
     pub fresh: bool,
 }
 
-/// What was done about a capture after it was stored.
+/// What happened to a capture after it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Since {
-    /// Nothing: it is to be there.
+    /// Nothing: it should be there.
     Nothing,
     /// It went into this bundle.
     Bundled(String),
@@ -65,43 +65,43 @@ pub enum Since {
 
 /// One part of the archive.
 #[derive(Debug, Clone)]
-pub struct Shelved {
-    /// Which.
+pub struct SeenPart {
+    /// Camera, date and number.
     pub part: BundleId,
     /// The bundle.
-    pub bundle: Option<(Object, ArchiveFormat)>,
+    pub bundle: Option<BundleObject>,
     /// The key of the index, whether it is there or not.
     pub index_key: String,
     /// The index.
-    pub index: Reading,
-    /// Why the bundle is not the one of the index, if so.
+    pub index: IndexState,
+    /// Why the bundle is not the one that the index describes, if it is not.
     pub altered: Option<String>,
-    /// Whether it is known that the scripts that came before made it.
+    /// Whether older scripts made it.
     pub foreign: bool,
 }
 
-/// What an index is found to be.
+/// The state of an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reading {
-    /// Not there.
+pub enum IndexState {
+    /// It is not there.
     Absent,
-    /// Not to be used, and why.
+    /// It cannot be used, and why.
     Damaged(String),
-    /// Sound.
-    Read(Box<Index>),
+    /// It can be used.
+    Sound(Box<Index>),
 }
 
-/// What was found.
+/// The judgement of a camera-day.
 #[derive(Debug, Clone, Default)]
 pub struct Judged {
-    /// What is to be said.
+    /// What was found.
     pub findings: Vec<Finding>,
-    /// Captures that are there.
+    /// How many captures are there.
     pub held: usize,
 }
 
-impl Known {
-    /// Reads lines in the order in which they were written.
+impl LedgerDay {
+    /// Builds the view from lines in the order in which they were written.
     pub fn read(lines: impl Iterator<Item = Line>) -> Self {
         let mut known = Self { of_day: true, of_camera: true, ..Self::default() };
         for line in lines {
@@ -110,7 +110,7 @@ impl Known {
                     known.gone.remove(&entry.key);
                     known
                         .records
-                        .insert(entry.key.clone(), Record { entry: *entry, since: Since::Nothing, fresh: false });
+                        .insert(entry.key.clone(), LedgerRecord { entry: *entry, since: Since::Nothing, fresh: false });
                 }
                 Line::Removed(removed) => {
                     if let Some(record) = known.records.get_mut(&removed.key) {
@@ -123,8 +123,8 @@ impl Known {
         known
     }
 
-    /// Whether a capture is to be there still, loose or in a bundle.
-    fn is_wanted(&self, record: &Record) -> bool {
+    /// Returns whether a capture should still be there, loose or in a bundle.
+    fn is_wanted(&self, record: &LedgerRecord) -> bool {
         match &record.since {
             Since::Nothing => true,
             Since::Bundled(bundle) => !self.gone.contains(bundle),
@@ -133,11 +133,11 @@ impl Known {
     }
 }
 
-/// Whether a listed bundle is the one of an index: `None` where only a HEAD can tell, because its `ETag` is not its MD5,
-/// as of what a KMS key encrypts.
+/// Compares a listed bundle with its index. `Ok(None)`: only a HEAD can tell, because the `ETag` is not the MD5, as with a
+/// KMS key.
 ///
 /// # Errors
-/// Why it is not.
+/// Says why it is not the bundle of the index.
 pub fn compare_bundle(listed: &Object, index: &Index) -> Result<Option<()>, String> {
     if listed.size != index.bundle.size {
         return Err(format!("it has {} bytes instead of {}", listed.size, index.bundle.size));
@@ -145,10 +145,10 @@ pub fn compare_bundle(listed: &Object, index: &Index) -> Result<Option<()>, Stri
     Ok((listed.etag == index.bundle.md5).then_some(()))
 }
 
-/// Whether a bundle is the one of an index, as far as its HEAD tells.
+/// Compares a bundle with its index, as far as its HEAD tells.
 ///
 /// # Errors
-/// Why it is not.
+/// Says why it is not the bundle of the index.
 pub fn settle(head: &Head, index: &Index) -> Result<(), String> {
     match head.is(&index.bundle.sha256) {
         _ if head.size != index.bundle.size => {
@@ -160,56 +160,56 @@ pub fn settle(head: &Head, index: &Index) -> Result<(), String> {
     }
 }
 
-/// A finding about a key of a day.
-pub fn finding(seen: &Seen, what: What, key: &str, detail: impl Into<String>) -> Finding {
+/// Returns a finding about a key of a day, with the usual advice.
+pub fn finding(seen: &SeenDay, what: FindingKind, key: &str, detail: impl Into<String>) -> Finding {
     let (camera, date) = (seen.camera.clone(), seen.date);
     let advice = match what {
-        What::Missing => "see who deleted it; a bucket that keeps versions still has it".to_owned(),
-        What::Altered => "see who wrote it; a bucket that keeps versions still has the first one".to_owned(),
-        What::Damaged | What::NoIndex => {
+        FindingKind::Missing => "see who deleted it; a bucket that keeps versions still has it".to_owned(),
+        FindingKind::Altered => "see who wrote it; a bucket that keeps versions still has the first one".to_owned(),
+        FindingKind::Damaged | FindingKind::NoIndex => {
             format!("`hk-aws verify {camera} {date} --rebuild` makes the index again from the bundle")
         }
-        What::Unfinished => "the next rotation finishes it".to_owned(),
-        What::Twice => "the next rotation deletes the loose one".to_owned(),
-        What::Unproven => {
+        FindingKind::Unfinished => "the next rotation finishes it".to_owned(),
+        FindingKind::Twice => "the next rotation deletes the loose one".to_owned(),
+        FindingKind::Unproven => {
             format!("`hk-aws restore {camera} {date}` first, then `hk-aws verify {camera} {date} --deep`")
         }
-        What::Unchecked | What::Foreign | What::Extra | What::Rebuilt => String::new(),
+        FindingKind::Unchecked | FindingKind::Foreign | FindingKind::Extra | FindingKind::Rebuilt => String::new(),
     };
     let (key, detail) = (key.to_owned(), detail.into());
     Finding { camera, date, key, what, failure: what.is_failure(), detail, advice, wanted: None }
 }
 
-/// Where captures are besides loose in the bucket.
+/// The captures that are in bundles.
 #[derive(Default)]
-struct Archive<'a> {
-    /// Key and SHA-256 of what is in a sound bundle.
+struct BundledCaptures<'a> {
+    /// The key and the SHA-256 of each member of a sound bundle.
     members: HashSet<(&'a str, &'a str)>,
-    /// Their keys, with the bundle.
+    /// The keys of these members, with their bundle.
     keys: HashMap<&'a str, &'a str>,
-    /// What loose objects are known by to be the ones that were bundled.
-    identities: HashMap<(&'a str, u64, &'a str), &'a str>,
-    /// Bundles that something is wrong with. That is said once, and not of every capture.
+    /// The identities that these members had as loose objects, with their bundle.
+    identities: HashMap<ObjectIdentity, &'a str>,
+    /// Bundles that something is wrong with: that is said once, and not for each capture.
     troubled: HashSet<&'a str>,
-    /// Keys of what their indexes list.
+    /// The keys that the indexes of these bundles list.
     covered: HashSet<&'a str>,
 }
 
-/// Says what of a day is not as it should be.
-pub fn judge(seen: &Seen) -> Judged {
+/// Judges a day: returns what is wrong or worth a remark.
+pub fn judge(seen: &SeenDay) -> Judged {
     let mut findings = Vec::new();
     let loose: HashMap<&str, &Object> = seen.loose.iter().map(|object| (object.key.as_str(), object)).collect();
-    let mut archive = Archive::default();
-    for shelved in &seen.parts {
-        findings.extend(judge_part(seen, &loose, shelved, &mut archive));
+    let mut archive = BundledCaptures::default();
+    for part in &seen.parts {
+        findings.extend(judge_part(seen, &loose, part, &mut archive));
     }
     findings.extend(judge_lost(seen, &mut archive));
     let mut held = 0;
     for record in seen.known.records.values().filter(|record| seen.known.is_wanted(record) && !record.fresh) {
         match judge_capture(seen, record, &loose, &archive) {
-            Fate::Held => held += 1,
-            Fate::Covered => {}
-            Fate::Wrong(finding) => findings.push(*finding),
+            CaptureFate::Held => held += 1,
+            CaptureFate::Covered => {}
+            CaptureFate::Wrong(finding) => findings.push(*finding),
         }
     }
     let unknown = |(key, _): &&(&str, &str)| !seen.known.records.contains_key(*key);
@@ -219,136 +219,161 @@ pub fn judge(seen: &Seen) -> Judged {
 }
 
 fn judge_part<'a>(
-    seen: &'a Seen,
+    seen: &'a SeenDay,
     loose: &HashMap<&str, &Object>,
-    shelved: &'a Shelved,
-    archive: &mut Archive<'a>,
+    part: &'a SeenPart,
+    captures: &mut BundledCaptures<'a>,
 ) -> Option<Finding> {
-    match (&shelved.bundle, &shelved.index) {
-        (Some((bundle, _)), Reading::Read(index)) => {
-            if let Some(why) = &shelved.altered {
-                archive.troubled.insert(&bundle.key);
-                archive.covered.extend(index.members.iter().map(|member| member.note.key.as_str()));
-                let detail = format!("{why}; {} captures are in it", index.members.len());
-                return Some(finding(seen, What::Altered, &bundle.key, detail));
-            }
-            for member in &index.members {
-                let note = &member.note;
-                archive.members.insert((&note.key, &note.sha256));
-                archive.keys.insert(&note.key, &bundle.key);
-                archive.identities.insert((&note.key, note.size, &note.etag), &bundle.key);
-            }
-            None
+    match (&part.bundle, &part.index) {
+        (Some(bundle), IndexState::Sound(index)) => judge_bundle(seen, part, &bundle.object, index, captures),
+        (Some(bundle), IndexState::Damaged(why)) => {
+            captures.troubled.insert(&bundle.object.key);
+            Some(finding(seen, FindingKind::Damaged, &part.index_key, why))
         }
-        (Some((bundle, _)), Reading::Damaged(why)) => {
-            archive.troubled.insert(&bundle.key);
-            Some(finding(seen, What::Damaged, &shelved.index_key, why))
+        (Some(bundle), IndexState::Absent) if part.foreign => {
+            let detail = "the scripts that came before made it; `tar` reads it";
+            Some(finding(seen, FindingKind::Foreign, &bundle.object.key, detail))
         }
-        (Some((bundle, _)), Reading::Absent) if shelved.foreign => {
-            Some(finding(seen, What::Foreign, &bundle.key, "the scripts that came before made it; `tar` reads it"))
+        (Some(bundle), IndexState::Absent) => {
+            captures.troubled.insert(&bundle.object.key);
+            let detail = format!("{} is not there", part.index_key);
+            Some(finding(seen, FindingKind::NoIndex, &bundle.object.key, detail))
         }
-        (Some((bundle, _)), Reading::Absent) => {
-            archive.troubled.insert(&bundle.key);
-            Some(finding(seen, What::NoIndex, &bundle.key, format!("{} is not there", shelved.index_key)))
-        }
-        (None, Reading::Read(index)) => {
-            let key = index.bundle.key.as_str();
-            if seen.known.gone.contains(key) {
-                return Some(finding(seen, What::Unfinished, &shelved.index_key, "its bundle has expired"));
-            }
-            let is_lost = |key: &str| !loose.contains_key(key) && !seen.known.gone.contains(key);
-            let lost = index.members.iter().filter(|member| is_lost(&member.note.key)).count();
-            if lost == 0 && !is_confirmed(seen, key) {
-                return Some(finding(seen, What::Unfinished, &shelved.index_key, "its bundle is not there yet"));
-            }
-            archive.troubled.insert(key);
-            archive.covered.extend(index.members.iter().map(|member| member.note.key.as_str()));
-            let detail = format!("the bundle of {} captures is not there", index.members.len());
-            Some(finding(seen, What::Missing, key, detail))
-        }
-        (None, Reading::Damaged(why)) => {
-            let damaged = finding(seen, What::Damaged, &shelved.index_key, why);
+        (None, IndexState::Sound(index)) => Some(judge_index_alone(seen, loose, part, index, captures)),
+        (None, IndexState::Damaged(why)) => {
+            let damaged = finding(seen, FindingKind::Damaged, &part.index_key, why);
             Some(Finding { advice: "remove it: there is no bundle to it".to_owned(), ..damaged })
         }
-        (None, Reading::Absent) => None,
+        (None, IndexState::Absent) => None,
     }
 }
 
-/// Whether the ledger says that a bundle was there whole.
-fn is_confirmed(seen: &Seen, bundle: &str) -> bool {
-    let went_into = |record: &Record| record.since == Since::Bundled(bundle.to_owned());
+/// Judges a bundle with its index, and takes note of its members.
+fn judge_bundle<'a>(
+    seen: &SeenDay,
+    part: &'a SeenPart,
+    bundle: &'a Object,
+    index: &'a Index,
+    captures: &mut BundledCaptures<'a>,
+) -> Option<Finding> {
+    if let Some(why) = &part.altered {
+        captures.troubled.insert(&bundle.key);
+        captures.covered.extend(index.members.iter().map(|member| member.note.key.as_str()));
+        let detail = format!("{why}; {} captures are in it", index.members.len());
+        return Some(finding(seen, FindingKind::Altered, &bundle.key, detail));
+    }
+    for member in &index.members {
+        let note = &member.note;
+        captures.members.insert((&note.key, &note.sha256));
+        captures.keys.insert(&note.key, &bundle.key);
+        captures.identities.insert(ObjectIdentity::of_note(note), &bundle.key);
+    }
+    None
+}
+
+/// Judges an index whose bundle is not there.
+fn judge_index_alone<'a>(
+    seen: &SeenDay,
+    loose: &HashMap<&str, &Object>,
+    part: &'a SeenPart,
+    index: &'a Index,
+    captures: &mut BundledCaptures<'a>,
+) -> Finding {
+    let key = index.bundle.key.as_str();
+    if seen.known.gone.contains(key) {
+        return finding(seen, FindingKind::Unfinished, &part.index_key, "its bundle has expired");
+    }
+    let is_lost = |key: &str| !loose.contains_key(key) && !seen.known.gone.contains(key);
+    let lost = index.members.iter().filter(|member| is_lost(&member.note.key)).count();
+    if lost == 0 && !is_confirmed(seen, key) {
+        return finding(seen, FindingKind::Unfinished, &part.index_key, "its bundle is not there yet");
+    }
+    captures.troubled.insert(key);
+    captures.covered.extend(index.members.iter().map(|member| member.note.key.as_str()));
+    let detail = format!("the bundle of {} captures is not there", index.members.len());
+    finding(seen, FindingKind::Missing, key, detail)
+}
+
+/// Returns whether the ledger says that a bundle was confirmed.
+fn is_confirmed(seen: &SeenDay, bundle: &str) -> bool {
+    let went_into = |record: &LedgerRecord| record.since == Since::Bundled(bundle.to_owned());
     seen.known.bundles.contains_key(bundle) || seen.known.records.values().any(went_into)
 }
 
-/// Bundles that the ledger speaks of and of which neither they nor their index are there.
-fn judge_lost<'a>(seen: &'a Seen, archive: &mut Archive<'a>) -> Vec<Finding> {
+/// Finds bundles that the ledger names and of which neither the bundle nor its index is there.
+fn judge_lost<'a>(seen: &'a SeenDay, archive: &mut BundledCaptures<'a>) -> Vec<Finding> {
     let went_into = seen.known.records.values().filter_map(|record| match &record.since {
         Since::Bundled(bundle) => Some(bundle.as_str()),
         _ => None,
     });
     let told: BTreeSet<&str> = seen.known.bundles.keys().map(String::as_str).chain(went_into).collect();
     let is_there =
-        |key: &str| seen.parts.iter().any(|part| part.bundle.as_ref().is_some_and(|(object, _)| object.key == key));
+        |key: &str| seen.parts.iter().any(|part| part.bundle.as_ref().is_some_and(|bundle| bundle.object.key == key));
     let mut findings = Vec::new();
     for key in told {
         if seen.known.gone.contains(key) || is_there(key) || !archive.troubled.insert(key) {
             continue;
         }
-        findings.push(finding(seen, What::Missing, key, "the ledger tells of this bundle, and it is not there"));
+        findings.push(finding(seen, FindingKind::Missing, key, "the ledger tells of this bundle, and it is not there"));
     }
     findings
 }
 
 /// What became of a capture.
-enum Fate {
+enum CaptureFate {
     Held,
-    /// Something is wrong with the bundle that it is in, and that is said.
+    /// Another finding covers it: something is wrong with its bundle.
     Covered,
     Wrong(Box<Finding>),
 }
 
 fn judge_capture(
-    seen: &Seen,
-    Record { entry, since, .. }: &Record,
+    seen: &SeenDay,
+    LedgerRecord { entry, since, .. }: &LedgerRecord,
     loose: &HashMap<&str, &Object>,
-    archive: &Archive<'_>,
-) -> Fate {
+    archive: &BundledCaptures<'_>,
+) -> CaptureFate {
     let key = entry.key.as_str();
     let wrong = |what, detail: String| {
         let wanted = Some((entry.sha256.clone(), entry.size));
-        Fate::Wrong(Box::new(Finding { wanted, ..finding(seen, what, key, detail) }))
+        CaptureFate::Wrong(Box::new(Finding { wanted, ..finding(seen, what, key, detail) }))
     };
     if let Some(object) = loose.get(key) {
         if object.size != entry.size {
-            return wrong(What::Altered, format!("it has {} bytes instead of {}", object.size, entry.size));
+            return wrong(FindingKind::Altered, format!("it has {} bytes instead of {}", object.size, entry.size));
         }
-        return Fate::Held;
+        return CaptureFate::Held;
     }
     if archive.members.contains(&(key, &entry.sha256)) {
-        return Fate::Held;
+        return CaptureFate::Held;
     }
     if let Some(bundle) = archive.keys.get(key) {
-        return wrong(What::Altered, format!("{bundle} holds other bytes under its key"));
+        return wrong(FindingKind::Altered, format!("{bundle} holds other bytes under its key"));
     }
     let is_troubled = matches!(since, Since::Bundled(bundle) if archive.troubled.contains(bundle.as_str()));
     if is_troubled || archive.covered.contains(key) {
-        return Fate::Covered;
+        return CaptureFate::Covered;
     }
     match since {
-        Since::Bundled(bundle) => wrong(What::Missing, format!("it went into {bundle}, whose index does not list it")),
-        _ => wrong(What::Missing, format!("stored {} with {} bytes, and nowhere now", entry.stored_at, entry.size)),
+        Since::Bundled(bundle) => {
+            wrong(FindingKind::Missing, format!("it went into {bundle}, whose index does not list it"))
+        }
+        _ => wrong(
+            FindingKind::Missing,
+            format!("stored {} with {} bytes, and nowhere now", entry.stored_at, entry.size),
+        ),
     }
 }
 
-fn judge_loose(seen: &Seen, archive: &Archive<'_>) -> Vec<Finding> {
+fn judge_loose(seen: &SeenDay, archive: &BundledCaptures<'_>) -> Vec<Finding> {
     let (mut findings, mut unknown) = (Vec::new(), 0);
     for object in &seen.loose {
         let key = object.key.as_str();
-        if let Some(bundle) = archive.identities.get(&(key, object.size, object.etag.as_str())) {
-            findings.push(finding(seen, What::Twice, key, format!("it is in {bundle}, too")));
+        if let Some(bundle) = archive.identities.get(&ObjectIdentity::of(object)) {
+            findings.push(finding(seen, FindingKind::Twice, key, format!("it is in {bundle}, too")));
         } else if !seen.known.records.contains_key(key) && !seen.known.gone.contains(key) {
             if seen.known.of_day {
-                findings.push(finding(seen, What::Extra, key, "this box's ledger does not tell of it"));
+                findings.push(finding(seen, FindingKind::Extra, key, "this box's ledger does not tell of it"));
             }
             unknown += 1;
         }
@@ -356,7 +381,7 @@ fn judge_loose(seen: &Seen, archive: &Archive<'_>) -> Vec<Finding> {
     if seen.known.of_camera && !seen.known.of_day && unknown > 0 {
         let captures = if unknown == 1 { "capture" } else { "captures" };
         let detail = format!("this box's ledger has nothing of the day, and the bucket {unknown} {captures}");
-        findings.push(finding(seen, What::Extra, &seen.date.to_string(), detail));
+        findings.push(finding(seen, FindingKind::Extra, &seen.date.to_string(), detail));
     }
     findings
 }
@@ -366,8 +391,8 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::*;
-    use crate::archive::index::{Bundle, VERSION};
-    use crate::archive::{Member, Note};
+    use crate::bundle::{Bundle, Member, Note, VERSION};
+    use crate::key::ArchiveFormat;
     use crate::ledger::Removed;
 
     fn entry(key: &str) -> Entry {
@@ -395,7 +420,7 @@ mod tests {
         BundleId { camera: "CAM".into(), date: NaiveDate::default(), part: 1 }
     }
 
-    fn index(members: &[&str]) -> Reading {
+    fn index(members: &[&str]) -> IndexState {
         let member = |key: &&str| {
             let Entry { key, size, sha256, stored_at, .. } = entry(key);
             let etag = format!("etag of {key}");
@@ -405,21 +430,21 @@ mod tests {
         let (sha256, md5) = ("s".into(), "m".into());
         let bundle = Bundle { key: "bundle".into(), format: ArchiveFormat::Tar, size: 7, sha256, md5 };
         let members = members.iter().map(member).collect();
-        Reading::Read(Box::new(Index { version: VERSION, part: part(), bundle, members }))
+        IndexState::Sound(Box::new(Index { version: VERSION, part: part(), bundle, members }))
     }
 
-    fn shelved(has_bundle: bool, index: Reading, altered: Option<&str>) -> Shelved {
-        let bundle = has_bundle.then(|| (object("bundle"), ArchiveFormat::Tar));
+    fn seen_part(has_bundle: bool, index: IndexState, altered: Option<&str>) -> SeenPart {
+        let bundle = has_bundle.then(|| BundleObject { object: object("bundle"), format: ArchiveFormat::Tar });
         let altered = altered.map(str::to_owned);
-        Shelved { part: part(), bundle, index_key: "index".into(), index, altered, foreign: false }
+        SeenPart { part: part(), bundle, index_key: "index".into(), index, altered, foreign: false }
     }
 
-    /// What is found, as words and keys, and how many captures hold.
-    fn judged(lines: Vec<Line>, loose: &[&str], parts: Vec<Shelved>) -> (Vec<(&'static str, String)>, usize) {
-        let known = Known::read(lines.into_iter());
+    /// Returns what is found, as words and keys, and how many captures are held.
+    fn judged(lines: Vec<Line>, loose: &[&str], parts: Vec<SeenPart>) -> (Vec<(&'static str, String)>, usize) {
+        let known = LedgerDay::read(lines.into_iter());
         let loose = loose.iter().map(|key| object(key)).collect();
         let Judged { findings, held } =
-            judge(&Seen { camera: "CAM".into(), date: NaiveDate::default(), known, loose, parts });
+            judge(&SeenDay { camera: "CAM".into(), date: NaiveDate::default(), known, loose, parts });
         (findings.into_iter().map(|finding| (finding.what.as_str(), finding.key)).collect(), held)
     }
 
@@ -429,15 +454,15 @@ mod tests {
 
     #[test]
     fn a_capture_is_loose_or_in_a_sound_bundle_or_was_deleted_on_purpose() {
-        let sound = || vec![shelved(true, index(&["b"]), None)];
+        let sound = || vec![seen_part(true, index(&["b"]), None)];
         assert_eq!(judged(vec![stored("a"), stored("b")], &["a"], sound()), (vec![], 2));
         assert_eq!(judged(vec![stored("a")], &[], vec![]), (vec![said("missing", "a")], 0));
         assert_eq!(judged(vec![stored("a"), removed("a", None)], &[], vec![]), (vec![], 0));
-        // Stored anew after it was deleted, it is to be there again.
+        // Stored again after it was deleted, it should be there.
         let again = || vec![stored("a"), removed("a", None), stored("a")];
         assert_eq!(judged(again(), &[], vec![]), (vec![said("missing", "a")], 0));
         assert_eq!(judged(again(), &["a"], vec![]), (vec![], 1));
-        // A line that never was written, or was lost, changes nothing of what is there.
+        // A line that was never written, or was lost, changes nothing in the bucket.
         assert_eq!(judged(vec![stored("b"), removed("b", Some("bundle"))], &[], sound()), (vec![], 1));
         assert_eq!(judged(vec![stored("b")], &["b"], sound()), (vec![said("twice", "b")], 1));
         assert_eq!(judged(vec![], &[], sound()), (vec![], 1));
@@ -448,17 +473,17 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_bundle_is_said_once() {
         let went = || vec![stored("b"), removed("b", Some("bundle"))];
-        let damaged = Reading::Damaged("why".into());
+        let damaged = IndexState::Damaged("why".into());
         for (parts, expected) in [
-            (vec![shelved(true, index(&["b"]), Some("why"))], said("altered", "bundle")),
-            (vec![shelved(true, damaged.clone(), None)], said("damaged", "index")),
-            (vec![shelved(true, Reading::Absent, None)], said("no index", "bundle")),
-            (vec![shelved(false, index(&["b"]), None)], said("missing", "bundle")),
+            (vec![seen_part(true, index(&["b"]), Some("why"))], said("altered", "bundle")),
+            (vec![seen_part(true, damaged.clone(), None)], said("damaged", "index")),
+            (vec![seen_part(true, IndexState::Absent, None)], said("no index", "bundle")),
+            (vec![seen_part(false, index(&["b"]), None)], said("missing", "bundle")),
             (vec![], said("missing", "bundle")),
         ] {
             assert_eq!(judged(went(), &[], parts), (vec![expected], 0));
         }
-        let begun = || vec![shelved(false, index(&["b"]), None)];
+        let begun = || vec![seen_part(false, index(&["b"]), None)];
         assert_eq!(judged(vec![stored("b")], &["b"], begun()), (vec![said("unfinished", "index")], 1));
         assert_eq!(judged(vec![], &["b"], begun()).0[0], said("unfinished", "index"));
         assert_eq!(judged(vec![], &[], begun()), (vec![said("missing", "bundle")], 0));
@@ -468,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_bundle_is_compared_by_size_then_md5_and_else_by_a_closer_look() {
-        let Reading::Read(index) = index(&[]) else { unreachable!() };
+        let IndexState::Sound(index) = index(&[]) else { unreachable!() };
         let listed = |size, etag: &str| Object { size, etag: etag.into(), ..object("bundle") };
         assert_eq!(compare_bundle(&listed(7, "m"), &index), Ok(Some(())));
         assert_eq!(compare_bundle(&listed(7, "k"), &index), Ok(None));

@@ -1,93 +1,99 @@
-//! The SHA-256 of every object, as the store computed it; of what it has none, the bytes.
+//! The closer look: the SHA-256 of every object as the store computed it, otherwise of the bytes.
 
 use futures_util::StreamExt;
 
-use super::compare::{Judged, Reading, Seen, finding};
+use super::compare::{IndexState, Judged, SeenDay, finding};
 use super::look::AT_ONCE;
-use super::{Finding, What};
+use super::{Finding, FindingKind};
 use crate::bucket::{Refusal, Restore};
+use crate::holdings::HoldingsError;
 use crate::site::Site;
 
 /// An object whose SHA-256 is known.
-struct Wanted<'a> {
+struct KnownObject<'a> {
     key: &'a str,
     size: u64,
     sha256: &'a str,
     is_bundle: bool,
-    /// How many captures are in it.
+    /// How many captures it holds.
     captures: usize,
 }
 
-/// What a closer look showed.
-enum Shown {
+/// What a closer look shows.
+enum CloserLook {
     Same,
     Other(String),
     Gone,
     Unproven(String),
 }
 
-/// Looks closer at all that listings found to be there; gives back how many bytes were downloaded.
+/// Looks closer at everything that listings found to be there; returns how many bytes were downloaded.
 ///
 /// # Errors
-/// Where the bucket refuses.
-pub(super) async fn look_closer(site: &Site, seen: &Seen, judged: &mut Judged) -> anyhow::Result<u64> {
-    let wanted = wanted(seen, judged);
-    let looks = wanted.iter().map(|wanted| async move { (wanted, show(site, wanted).await) });
+/// [`HoldingsError::Refused`] if the bucket refuses or does not answer: what was not looked at is not judged.
+pub(super) async fn look_closer(site: &Site, seen: &SeenDay, judged: &mut Judged) -> Result<u64, HoldingsError> {
+    let objects = known_objects(seen, judged);
+    let looks = objects.iter().map(|object| async move { (object, look(site, object).await) });
     let mut looks = futures_util::stream::iter(looks).buffer_unordered(AT_ONCE);
     let mut downloaded = 0;
-    while let Some((wanted, shown)) = looks.next().await {
+    while let Some((object, shown)) = looks.next().await {
         let (shown, bytes) = shown?;
         downloaded += bytes;
         let (what, detail) = match shown {
-            Shown::Same => continue,
-            Shown::Other(why) => (What::Altered, why),
-            Shown::Gone => (What::Missing, "it was listed, and is not there".to_owned()),
-            Shown::Unproven(why) => (What::Unproven, why),
+            CloserLook::Same => continue,
+            CloserLook::Other(why) => (FindingKind::Altered, why),
+            CloserLook::Gone => (FindingKind::Missing, "it was listed, and is not there".to_owned()),
+            CloserLook::Unproven(why) => (FindingKind::Unproven, why),
         };
         if what.is_failure() {
-            judged.held = judged.held.saturating_sub(wanted.captures);
+            judged.held = judged.held.saturating_sub(object.captures);
         }
-        let copy = (!wanted.is_bundle).then(|| (wanted.sha256.to_owned(), wanted.size));
-        judged.findings.push(Finding { wanted: copy, ..finding(seen, what, wanted.key, detail) });
+        let copy = (!object.is_bundle).then(|| (object.sha256.to_owned(), object.size));
+        judged.findings.push(Finding { wanted: copy, ..finding(seen, what, object.key, detail) });
     }
     Ok(downloaded)
 }
 
-fn wanted<'a>(seen: &'a Seen, judged: &Judged) -> Vec<Wanted<'a>> {
+fn known_objects<'a>(seen: &'a SeenDay, judged: &Judged) -> Vec<KnownObject<'a>> {
     let is_told = |key: &str| judged.findings.iter().any(|finding| finding.failure && finding.key == key);
     let loose = seen.loose.iter().filter_map(|object| {
         let entry = &seen.known.records.get(&object.key)?.entry;
-        let wanted = Wanted { key: &entry.key, size: entry.size, sha256: &entry.sha256, is_bundle: false, captures: 1 };
-        (!is_told(&entry.key)).then_some(wanted)
+        let known =
+            KnownObject { key: &entry.key, size: entry.size, sha256: &entry.sha256, is_bundle: false, captures: 1 };
+        (!is_told(&entry.key)).then_some(known)
     });
-    let bundles = seen.parts.iter().filter_map(|shelved| {
-        let (Some(_), None, Reading::Read(index)) = (&shelved.bundle, &shelved.altered, &shelved.index) else {
+    let bundles = seen.parts.iter().filter_map(|part| {
+        let (Some(_), None, IndexState::Sound(index)) = (&part.bundle, &part.altered, &part.index) else {
             return None;
         };
         let bundle = &index.bundle;
         let captures = index.members.len();
-        Some(Wanted { key: &bundle.key, size: bundle.size, sha256: &bundle.sha256, is_bundle: true, captures })
+        Some(KnownObject { key: &bundle.key, size: bundle.size, sha256: &bundle.sha256, is_bundle: true, captures })
     });
     loose.chain(bundles).collect()
 }
 
-async fn show(site: &Site, wanted: &Wanted<'_>) -> Result<(Shown, u64), Refusal> {
-    let Some(head) = site.bucket.head(wanted.key).await? else { return Ok((Shown::Gone, 0)) };
-    if head.size != wanted.size {
-        return Ok((Shown::Other(format!("it has {} bytes instead of {}", head.size, wanted.size)), 0));
+async fn look(site: &Site, known: &KnownObject<'_>) -> Result<(CloserLook, u64), Refusal> {
+    let Some(head) = site.bucket.head(known.key).await? else { return Ok((CloserLook::Gone, 0)) };
+    if head.size != known.size {
+        return Ok((CloserLook::Other(format!("it has {} bytes instead of {}", head.size, known.size)), 0));
     }
     if let Some(checksum) = &head.checksum {
-        return Ok((compare_sha256(checksum, wanted.sha256), 0));
+        return Ok((compare_sha256(checksum, known.sha256), 0));
     }
-    // What was written beside it is no proof: it may stand beside other bytes.
+    // The SHA-256 in its metadata is no proof: it may stand beside other bytes.
     if !matches!(head.restore, Restore::Warm | Restore::Done(_)) {
         let class = &head.storage_class;
-        return Ok((Shown::Unproven(format!("the store has no SHA-256 of it, and it lies in {class}")), 0));
+        return Ok((CloserLook::Unproven(format!("the store has no SHA-256 of it, and it lies in {class}")), 0));
     }
-    let got = site.bucket.get(wanted.key, None, &mut tokio::io::sink()).await?;
-    Ok((compare_sha256(&got.sha256, wanted.sha256), got.size))
+    let got = site.bucket.get(known.key, None, &mut tokio::io::sink()).await?;
+    Ok((compare_sha256(&got.sha256, known.sha256), got.size))
 }
 
-fn compare_sha256(found: &str, wanted: &str) -> Shown {
-    if found == wanted { Shown::Same } else { Shown::Other(format!("its SHA-256 is {found} instead of {wanted}")) }
+fn compare_sha256(found: &str, wanted: &str) -> CloserLook {
+    if found == wanted {
+        CloserLook::Same
+    } else {
+        CloserLook::Other(format!("its SHA-256 is {found} instead of {wanted}"))
+    }
 }

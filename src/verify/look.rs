@@ -2,80 +2,67 @@
 
 use std::io;
 
-use anyhow::Context as _;
 use chrono::NaiveDate;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::compare::{Known, Reading, Seen, Shelved, Since, compare_bundle, settle};
-use crate::archive::{self, Held, Index, Shelf};
-use crate::bucket::{Object, Refusal};
-use crate::key::ArchiveFormat;
-use crate::key::{ArchiveObject, BundleId};
+use super::compare::{IndexState, LedgerDay, SeenDay, SeenPart, Since, compare_bundle, settle};
+use crate::bucket::{Object, Refusal, RefusalKind};
+use crate::bundle::Index;
+use crate::holdings::{self, ArchivedPart, BundleObject, DayArchive, HoldingsError, IndexError, load_index};
+use crate::key::{ArchiveFormat, ArchiveObject, BundleId};
 use crate::ledger;
 use crate::site::Site;
 
-/// Requests at the same time.
+/// Requests under way together.
 pub(super) const AT_ONCE: usize = 8;
 
-/// The days on which a camera has loose objects.
-pub(super) async fn loose_days(site: &Site, camera: &str) -> anyhow::Result<Vec<NaiveDate>> {
-    let (prefix, by_folder) = (site.layout.camera_prefix(camera), site.layout.has_date_folders());
-    let (mut dates, mut from) = (Vec::new(), None);
-    loop {
-        let page = site.bucket.list(&prefix, by_folder, from).await.with_context(|| site.bucket.describe())?;
-        if by_folder {
-            // A stranger's folder may look like a date; a capture in it would have to parse as one.
-            let parsed = page.folders.iter().filter_map(|folder| site.layout.parse(&format!("{folder}file")));
-            dates.extend(parsed.map(|parts| parts.date));
-        } else {
-            dates.extend(page.objects.iter().filter_map(|object| Some(site.layout.parse(&object.key)?.date)));
-            dates.sort_unstable();
-            dates.dedup();
-        }
-        from = page.next;
-        if from.is_none() {
-            return Ok(dates);
-        }
-    }
-}
-
-/// Looks at a day; the order is the promise, see the module above.
-pub(super) async fn look(site: &Site, camera: &str, date: NaiveDate, shelf: Option<Shelf>) -> anyhow::Result<Seen> {
+/// Looks at a day, and at its archive unless that is `listed`; the order is the promise, see the module above.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if the bucket cannot be asked, [`HoldingsError::Local`] if the ledger cannot be read.
+pub(super) async fn look(
+    site: &Site,
+    camera: &str,
+    date: NaiveDate,
+    listed: Option<DayArchive>,
+) -> Result<SeenDay, HoldingsError> {
     let before = read_ledger(site, camera, date)?;
-    let mut loose = archive::list_day(site, camera, date).await?;
+    let mut loose = holdings::loose(site, camera, date).await?;
     loose.extend(strays(site, camera, date, &before).await?);
-    let shelf = match shelf {
-        Some(shelf) => shelf,
-        None => archive::shelf(site, camera, date).await?,
+    let archive = match listed {
+        Some(archive) => archive,
+        None => holdings::archive(site, camera, date).await?,
     };
     let mut known = read_ledger(site, camera, date)?;
     for (key, record) in &mut known.records {
         record.fresh = !before.records.contains_key(key);
     }
-    let mut parts = Vec::with_capacity(shelf.parts.len());
-    for (part, held) in shelf.parts {
-        parts.push(shelved(site, part, held, &known).await?);
+    let mut parts = Vec::with_capacity(archive.parts.len());
+    for (part, archived) in archive.parts {
+        parts.push(seen_part(site, part, archived, &known).await?);
     }
-    Ok(Seen { camera: camera.to_owned(), date, known, loose, parts })
+    Ok(SeenDay { camera: camera.to_owned(), date, known, loose, parts })
 }
 
-fn read_ledger(site: &Site, camera: &str, date: NaiveDate) -> anyhow::Result<Known> {
+fn read_ledger(site: &Site, camera: &str, date: NaiveDate) -> Result<LedgerDay, HoldingsError> {
     let folder = site.ledger();
     let path = ledger::path(&folder, camera, date);
     let mut known = match ledger::history(&path) {
-        Ok(lines) => Known::read(lines),
+        Ok(lines) => LedgerDay::read(lines),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Known { of_camera: ledger::knows(&folder, camera), ..Known::default() }
+            LedgerDay { of_camera: ledger::knows(&folder, camera), ..LedgerDay::default() }
         }
-        Err(error) => return Err(error).with_context(|| format!("failed to read ledger {}", path.display())),
+        Err(error) => {
+            return Err(HoldingsError::local(format_args!("failed to read ledger {}", path.display()), &error));
+        }
     };
     let bundles = ledger::bundles(&folder, camera).filter(|bundle| bundle.date == date);
     known.bundles = bundles.map(|bundle| (bundle.key.clone(), bundle)).collect();
     Ok(known)
 }
 
-/// What was stored under a key that the layout of today does not give.
-async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &Known) -> anyhow::Result<Vec<Object>> {
+/// Returns what was stored under keys that the layout of today does not give.
+async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &LedgerDay) -> Result<Vec<Object>, HoldingsError> {
     let is_stray = |key: &&String| {
         site.layout.parse(key).is_none_or(|parts| parts.camera != camera || parts.date != date)
             && known.records[*key].since == Since::Nothing
@@ -95,12 +82,17 @@ async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &Known) -> an
     Ok(found.into_iter().flatten().collect())
 }
 
-async fn shelved(site: &Site, part: BundleId, held: Held, known: &Known) -> anyhow::Result<Shelved> {
-    let Held { bundle, index } = held;
+async fn seen_part(
+    site: &Site,
+    part: BundleId,
+    ArchivedPart { bundle, index }: ArchivedPart,
+    known: &LedgerDay,
+) -> Result<SeenPart, HoldingsError> {
     let index_key = site.layout.archive_key(&part, ArchiveObject::Index);
-    let index = if index.is_some() { read_index(site, &part, bundle.as_ref(), known).await? } else { Reading::Absent };
+    let index =
+        if index.is_some() { read_index(site, &part, bundle.as_ref(), known).await? } else { IndexState::Absent };
     let mut altered = None;
-    if let (Some((object, _)), Reading::Read(index)) = (&bundle, &index) {
+    if let (Some(BundleObject { object, .. }), IndexState::Sound(index)) = (&bundle, &index) {
         altered = match compare_bundle(object, index) {
             Ok(Some(())) => None,
             Ok(None) => match site.bucket.head(&object.key).await? {
@@ -111,32 +103,35 @@ async fn shelved(site: &Site, part: BundleId, held: Held, known: &Known) -> anyh
         };
     }
     let foreign = match (&bundle, &index) {
-        (Some((object, format)), Reading::Absent) => is_foreign(site, &part, object, *format, known).await?,
+        (Some(bundle), IndexState::Absent) => is_foreign(site, &part, bundle, known).await?,
         _ => false,
     };
-    Ok(Shelved { part, bundle, index_key, index, altered, foreign })
+    Ok(SeenPart { part, bundle, index_key, index, altered, foreign })
 }
 
 async fn read_index(
     site: &Site,
     part: &BundleId,
-    bundle: Option<&(Object, ArchiveFormat)>,
-    known: &Known,
-) -> anyhow::Result<Reading> {
-    let index = match archive::load_index(site, part).await {
+    bundle: Option<&BundleObject>,
+    known: &LedgerDay,
+) -> Result<IndexState, HoldingsError> {
+    let index = match load_index(site, part).await {
         Ok(index) => index,
-        Err(error) => match error.downcast_ref::<Refusal>().map(|refusal| refusal.code.as_deref()) {
-            Some(Some("NoSuchKey")) => return Ok(Reading::Absent),
-            None | Some(Some("InvalidObjectState")) => return Ok(Reading::Damaged(format!("{error:#}"))),
-            Some(_) => return Err(error),
-        },
+        Err(IndexError::Refused(refusal)) => {
+            return match refusal.kind() {
+                RefusalKind::NoSuchKey => Ok(IndexState::Absent),
+                RefusalKind::Cold => Ok(IndexState::Damaged(refusal.to_string())),
+                RefusalKind::NoAnswer | RefusalKind::Refused => Err(refusal.into()),
+            };
+        }
+        Err(damaged @ IndexError::Damaged { .. }) => return Ok(IndexState::Damaged(damaged.to_string())),
     };
-    Ok(fits(&index, bundle, known).map_or_else(|| Reading::Read(Box::new(index)), Reading::Damaged))
+    Ok(fits(&index, bundle, known).map_or_else(|| IndexState::Sound(Box::new(index)), IndexState::Damaged))
 }
 
-/// Why an index is not the one of a bundle, whatever is in that.
-fn fits(index: &Index, bundle: Option<&(Object, ArchiveFormat)>, known: &Known) -> Option<String> {
-    if let Some((object, format)) = bundle
+/// Returns why an index is not the one of a bundle; its bytes are not looked at.
+fn fits(index: &Index, bundle: Option<&BundleObject>, known: &LedgerDay) -> Option<String> {
+    if let Some(BundleObject { object, format }) = bundle
         && (&index.bundle.key, index.bundle.format) != (&object.key, *format)
     {
         return Some(format!("it tells of {}, and {} is there", index.bundle.key, object.key));
@@ -146,16 +141,15 @@ fn fits(index: &Index, bundle: Option<&(Object, ArchiveFormat)>, known: &Known) 
     is_other.then(|| "it tells of other bytes than the ledger, which confirmed the bundle".to_owned())
 }
 
-/// Whether the scripts that came before made a bundle that has no index: they wrote `DATE.tar.gz`, and no SHA-256.
+/// Returns whether older scripts made a bundle that has no index: they wrote `DATE.tar.gz`, and no SHA-256.
 async fn is_foreign(
     site: &Site,
     part: &BundleId,
-    object: &Object,
-    format: ArchiveFormat,
-    known: &Known,
-) -> anyhow::Result<bool> {
+    BundleObject { object, format }: &BundleObject,
+    known: &LedgerDay,
+) -> Result<bool, HoldingsError> {
     let went_into = |since: &Since| *since == Since::Bundled(object.key.clone());
-    if format != ArchiveFormat::TarGz
+    if *format != ArchiveFormat::TarGz
         || part.part != 1
         || known.bundles.contains_key(&object.key)
         || known.records.values().any(|record| went_into(&record.since))

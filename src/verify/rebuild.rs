@@ -1,61 +1,71 @@
 //! An index that is lost or damaged, made again from its bundle.
 
-use anyhow::{Context as _, bail};
-
-use super::compare::{Known, Reading, Shelved};
-use crate::archive;
-use crate::bucket::{Object, Restore};
-use crate::key::ArchiveFormat;
+use super::compare::{IndexState, LedgerDay, SeenPart};
+use crate::archive::{spool, store_index};
+use crate::bucket::Restore;
+use crate::bundle::{self, BundleFile};
+use crate::holdings::{BundleObject, HoldingsError};
 use crate::site::Site;
 
-/// The bundle whose index is to be made again, if one is.
-pub(super) fn wanted(shelved: &Shelved) -> Option<(Object, ArchiveFormat)> {
-    let is_wanted = !shelved.foreign && !matches!(shelved.index, Reading::Read(_));
-    shelved.bundle.clone().filter(|_| is_wanted)
+/// Returns the bundle whose index is to be made again, if there is one.
+pub(super) fn bundle_to_index(part: &SeenPart) -> Option<&BundleObject> {
+    let has_no_index = !part.foreign && !matches!(part.index, IndexState::Sound(_));
+    part.bundle.as_ref().filter(|_| has_no_index)
 }
 
-/// Makes an index again; gives back how many bytes were downloaded for it. The damaged one goes only once the new one
-/// is made: ended in between, the index is lost, and the next call makes it.
+/// Makes an index again; returns how many bytes were downloaded for it. A damaged index is deleted only once the new one
+/// is made: if the work ends in between, the index is lost, and the next call makes it.
 ///
 /// # Errors
-/// Where the bundle cannot be read or is not whole, with what to do; nothing is then changed.
+/// [`HoldingsError`] with what to do, if the bundle cannot be read or is not whole; nothing is changed then.
 pub(super) async fn rebuild(
     site: &Site,
-    shelved: &Shelved,
-    (bundle, format): &(Object, ArchiveFormat),
-    known: &Known,
-) -> anyhow::Result<u64> {
-    let (part, key) = (&shelved.part, &bundle.key);
-    let head = site.bucket.head(key).await?.with_context(|| format!("{key} is not there any more"))?;
-    match head.restore {
-        Restore::Warm | Restore::Done(_) => {}
-        Restore::Cold => bail!(
-            "the bundle lies in {}: `hk-aws restore {} {}` first, then this again",
-            head.storage_class,
-            part.camera,
-            part.date,
-        ),
-        Restore::Ongoing => bail!("the bundle is being restored: this again once it is there"),
-    }
-    let folder = archive::spool(&site.config.state_dir)?;
+    seen: &SeenPart,
+    BundleObject { object, format }: &BundleObject,
+    known: &LedgerDay,
+) -> Result<u64, HoldingsError> {
+    let (part, key) = (&seen.part, &object.key);
+    let failed = |what: &str, error: &std::io::Error| HoldingsError::local(what, error);
+    make_sure_it_can_be_read(site, seen, key).await?;
+    let folder = spool(&site.config.state_dir)?;
     let (path, members) = (folder.path().join("bundle"), folder.path().join("members"));
-    std::fs::create_dir(&members).context("failed to make a folder to unpack into")?;
-    let mut file = tokio::fs::File::create(&path).await.context("failed to make a file to download into")?;
+    std::fs::create_dir(&members).map_err(|error| failed("failed to make a folder to unpack into", &error))?;
+    let file = tokio::fs::File::create(&path).await;
+    let mut file = file.map_err(|error| failed("failed to make a file to download into", &error))?;
     let got = site.bucket.get(key, None, &mut file).await?;
     let confirmed = known.bundles.get(key).map(|confirmed| &confirmed.sha256);
     if got.expected.iter().chain(confirmed).any(|expected| *expected != got.sha256) {
-        bail!("{key} is not the bundle that was stored: it was altered, and nothing is made of it");
+        return Err(HoldingsError::Object(format!(
+            "{key} is not the bundle that was stored: it was altered, and nothing is made of it"
+        )));
     }
-    let (of, bundle_key, format) = (part.clone(), key.clone(), *format);
-    let rebuilt =
-        tokio::task::spawn_blocking(move || archive::rebuild_index(&of, &bundle_key, format, &path, &members));
-    let index = rebuilt.await.context("unpacking panicked")?.with_context(|| format!("{key} is damaged as well"))?;
-    if matches!(shelved.index, Reading::Damaged(_)) {
-        let failed = site.bucket.delete_all(&[&shelved.index_key]).await?;
+    let bundle = BundleFile { part: part.clone(), key: key.clone(), format: *format, path };
+    let rebuilt = tokio::task::spawn_blocking(move || bundle::rebuild_index(&bundle, &members)).await;
+    let index = rebuilt
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|error| HoldingsError::Object(format!("{key} is damaged as well: {error}")))?;
+    if matches!(seen.index, IndexState::Damaged(_)) {
+        let failed = site.bucket.delete_all(&[&seen.index_key]).await?;
         if let Some((key, why)) = failed.first() {
-            bail!("failed to delete {key}: {why}");
+            return Err(HoldingsError::Object(format!("failed to delete {key}: {why}")));
         }
     }
-    archive::store_index(site, &index).await?;
+    store_index(site, &index).await?;
     Ok(got.size)
+}
+
+async fn make_sure_it_can_be_read(site: &Site, seen: &SeenPart, key: &str) -> Result<(), HoldingsError> {
+    let Some(head) = site.bucket.head(key).await? else {
+        return Err(HoldingsError::Object(format!("{key} is not there any more")));
+    };
+    match head.restore {
+        Restore::Warm | Restore::Done(_) => Ok(()),
+        Restore::Cold => Err(HoldingsError::Object(format!(
+            "the bundle lies in {}: `hk-aws restore {} {}` first, then this again",
+            head.storage_class, seen.part.camera, seen.part.date,
+        ))),
+        Restore::Ongoing => {
+            Err(HoldingsError::Object("the bundle is being restored: this again once it is there".to_owned()))
+        }
+    }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use hk_aws::archive::{self, Index, Made, archive_day};
+use hk_aws::archive::{Downloads, Made, archive_day};
 use hk_aws::bucket::{Credentials, Pace, Verdict};
+use hk_aws::bundle::Index;
 use hk_aws::config::Archive;
-use hk_aws::rotate::verdict;
+use hk_aws::holdings::HoldingsError;
 use hk_aws::site;
 use hk_aws::{daemon, ledger};
 
@@ -40,7 +41,7 @@ async fn context(site: &Site) -> site::Site {
     site::Site::new(site.config().into(), Some(credentials), Pace::new(daemon::now), daemon::now).await
 }
 
-async fn bundle(site: &Site, archive: &Archive) -> anyhow::Result<Made> {
+async fn bundle(site: &Site, archive: &Archive) -> Result<Made, HoldingsError> {
     archive_day(&context(site).await, archive, CAMERA, date()).await
 }
 
@@ -75,7 +76,7 @@ async fn i4_a_day_becomes_one_bundle_in_its_class_from_local_copies_alone() {
     let made = bundle(&site, &Archive::default()).await.unwrap();
     let key = format!("{CAMERA}/archive/{DATE}.tar");
     assert_eq!((made.members, made.deleted, &made.bundles, &made.left), (30, 30, &vec![key.clone()], &vec![]));
-    assert_eq!(made.fetched, archive::Fetched::default());
+    assert_eq!(made.downloads, Downloads::default());
     let asked: Vec<&str> = site.s3.requests()[before..].iter().map(|request| request.operation).collect();
     assert_eq!(
         asked,
@@ -134,7 +135,7 @@ async fn a_copy_that_is_missing_or_differs_is_fetched_and_no_other() {
     std::fs::write(site.path("state/kept").join(key(CAMERA, 3)), bytes(99, content(3).len())).unwrap();
     let made = bundle(&site, &Archive::default()).await.unwrap();
     let bytes = [1, 2, 3].iter().map(|number| content(*number).len() as u64).sum();
-    assert_eq!(made.fetched, archive::Fetched { objects: 3, bytes });
+    assert_eq!(made.downloads, Downloads { objects: 3, bytes });
     assert_eq!(site.s3.count("GetObject"), 3);
     assert_eq!((members(&site.s3), loose(&site.s3)), (expected(5), vec![]));
     let left: Vec<_> =
@@ -163,7 +164,7 @@ async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
     assert_eq!(site.s3.object(&key(CAMERA, 2)).unwrap().bytes.unwrap(), bytes(77, content(2).len()));
     // It is another capture now, and is bundled as such: from the bucket, because the local copy is not it.
     let made = bundle(&site, &Archive::default()).await.unwrap();
-    assert_eq!((made.members, made.fetched.objects, loose(&site.s3)), (1, 1, vec![]));
+    assert_eq!((made.members, made.downloads.objects, loose(&site.s3)), (1, 1, vec![]));
 }
 
 #[tokio::test]
@@ -220,7 +221,7 @@ async fn i4_an_intention_is_carried_out_or_taken_back_and_the_index_of_a_bundle_
     site.s3.clear_faults();
     site.s3.insert(&key(CAMERA, 1), bytes(9, 500));
     let made = bundle(&site, &Archive::default()).await.unwrap();
-    assert_eq!((made.deleted, made.fetched.objects, loose(&site.s3)), (3, 1, vec![]));
+    assert_eq!((made.deleted, made.downloads.objects, loose(&site.s3)), (3, 1, vec![]));
     assert_eq!(members(&site.s3)[&key(CAMERA, 1)], bytes(9, 500));
 
     // Somebody took the bundle; then a late capture comes.
@@ -246,7 +247,7 @@ async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
     ] {
         site.s3.fault(fault);
         let failed = bundle(&site, &Archive::default()).await;
-        assert!(failed.as_ref().is_err_and(|error| verdict(error) == Some(Verdict::TryLater)), "{failed:?}");
+        assert!(failed.as_ref().is_err_and(|error| error.verdict() == Some(Verdict::TryLater)), "{failed:?}");
         assert_eq!(site.s3.keys(), keys);
         site.s3.clear_faults();
     }

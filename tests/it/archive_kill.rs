@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use chrono::{Days, NaiveDate, Utc};
-use hk_aws::archive::{Index, bundle};
 use hk_aws::bucket::{MULTIPART_FROM, PROBE};
+use hk_aws::bundle::{self, Index, Member};
 use hk_aws::key::ArchiveFormat;
 use hk_aws::ledger;
 use tempfile::TempDir;
@@ -345,7 +345,7 @@ fn loose(state: &State) -> impl Iterator<Item = Capture> {
 /// The members of a bundle, each of which must be what the index says.
 fn members_of(index: &Index, bundle: &[u8]) -> Vec<Capture> {
     assert_eq!(sha256(bundle), index.bundle.sha256, "{}", index.bundle.key);
-    let bytes = |member: &hk_aws::archive::Member| {
+    let bytes = |member: &Member| {
         let from = usize::try_from(member.offset).unwrap();
         let piece = bundle[from..from + usize::try_from(member.length).unwrap()].to_vec();
         let mut bytes = Vec::new();
@@ -353,7 +353,7 @@ fn members_of(index: &Index, bundle: &[u8]) -> Vec<Capture> {
         bundle::unpack(format, std::io::Cursor::new(piece)).unwrap().read_to_end(&mut bytes).unwrap();
         bytes
     };
-    let member = |member: &hk_aws::archive::Member| {
+    let member = |member: &Member| {
         let sha256 = sha256(&bytes(member));
         assert_eq!(sha256, member.note.sha256, "{} in {}", member.name, index.bundle.key);
         (member.note.key.clone(), sha256)

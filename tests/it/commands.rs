@@ -24,6 +24,7 @@ mod classify;
 mod doctor;
 mod holdings;
 mod holdings_archived;
+mod holdings_calls;
 mod restore;
 mod rotate;
 mod status;

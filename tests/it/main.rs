@@ -23,6 +23,7 @@ mod outage;
 mod pace;
 mod poison;
 mod process;
+mod rooms;
 mod schedule;
 mod state_files;
 mod stopping;

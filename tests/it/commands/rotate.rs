@@ -207,3 +207,21 @@ async fn what_a_lock_holds_does_not_expire() {
     assert!(said.code == 3 && said.out.contains("1 expired") && said.err.contains("a lock holds it until"), "{said:?}");
     assert!(site.s3.keys().len() == 1 && site.s3.keys()[0].starts_with("CAM-1"), "{:?}", site.s3.keys());
 }
+
+#[tokio::test]
+async fn the_plan_in_the_documents_is_one_that_the_program_prints() {
+    let site = Site::start().await;
+    for camera in ["front-door", "porch"] {
+        for number in 0..15 {
+            let date = ago([40, 37, 35][number as usize % 3]);
+            site.drop_file(&format!("{camera}/{}", name(date, number)), &vec![u8::try_from(number).unwrap(); 200_000]);
+        }
+    }
+    assert_eq!(site.run(&["upload"]).await.code, 0);
+    let said = site.run(&["rotate", "--dry-run"]).await;
+    // The documents show other days.
+    let date = regex::Regex::new("[0-9]{4}-[0-9]{2}-[0-9]{2}").unwrap();
+    let document = include_str!("../../../packaging/doc/old-captures.md");
+    let plan = document.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(date.replace_all(&said.out, "DATE"), date.replace_all(plan, "DATE"));
+}

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, ensure};
 use aws_smithy_types::base64;
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
-use hk_aws::archive::{Index, bundle, fetch_member, load_index, shelves};
 use hk_aws::bucket::{Credentials, Pace};
+use hk_aws::bundle::{self, Index};
 use hk_aws::clock::Now;
 use hk_aws::config::Config;
+use hk_aws::holdings::{archives, fetch_member, load_index};
 use hk_aws::retention::Policy;
 use hk_aws::retention::prices::{self, Request, STANDARD};
 use hk_aws::site;
@@ -149,11 +150,11 @@ impl Year {
             let ahead = night.and_utc().timestamp() - Utc::now().timestamp();
             AHEAD_SECONDS.store(ahead, Ordering::SeqCst);
             s3.date_stored_ahead(ahead);
-            let plan = rotate::plan(&context, &policy, None, &[]).await?;
+            let plan = rotate::plan(&context, &policy, rotate::Scope::default()).await?;
             let total = plan.summary.total();
             bill.asked[1] += total.now + plan.looks.price();
             bill.monthly[1] += total.monthly;
-            let mut outcome = rotate::Outcome::default();
+            let mut outcome = rotate::Rotated::default();
             rotate::apply(&context, &policy, &plan, &mut outcome, &CancellationToken::new(), |_| {}).await?;
             ensure!(outcome.failures.is_empty() && outcome.fetched == 0, "{date}: {outcome:?}");
             rotate::give_way(&context).await;
@@ -218,10 +219,10 @@ impl Year {
         let today = u64::from(self.days);
         for camera in 0..self.cameras {
             let name = Self::camera(camera);
-            let mut shelves = shelves(context, &name).await?;
+            let mut archives = archives(context, &name).await?;
             for day in 0..self.days {
                 let date = Self::first_day() + Days::new(day.into());
-                let (age, archived) = (today - u64::from(day), shelves.remove(&date));
+                let (age, archived) = (today - u64::from(day), archives.remove(&date));
                 let raw = (0..self.captures).map(|number| (number, self.file(camera, day, number)));
                 if age < BUNDLED_AFTER_DAYS || self.expire > 0 && age >= self.expire {
                     let expired = age >= BUNDLED_AFTER_DAYS;

@@ -1,70 +1,71 @@
-//! Where the bytes of a member come from: the local copy, if it holds what the bucket holds; else the bucket.
+//! Where the bytes of a member come from: the local copy if it holds what the bucket holds, otherwise the bucket.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
 use chrono::{DateTime, FixedOffset, NaiveDate};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::bucket::{MULTIPART_FROM, Object, part_bytes, read_through};
+use super::spool::spool;
+use crate::bucket::{MULTIPART_FROM, Object, is_cold, part_bytes, read_through};
 use crate::capture;
+use crate::holdings::HoldingsError;
 use crate::site::Site;
 use crate::{kept, ledger};
 
-/// The copies of one camera-day, and what the ledger knows of it.
+/// The local copies of one camera-day, and what the ledger knows of it.
 #[derive(Debug)]
-pub(super) struct Copies<'a> {
+pub(super) struct LocalCopies<'a> {
     site: &'a Site,
     camera: &'a str,
     date: NaiveDate,
     entries: HashMap<String, ledger::LedgerEntry>,
-    /// Where fetched members lie; made when the first one is.
+    /// The folder of downloaded members; made when the first one is downloaded.
     spool: Option<TempDir>,
-    /// What was fetched.
-    pub(super) fetched: Fetched,
+    /// What was downloaded.
+    pub(super) downloads: Downloads,
 }
 
-/// What had to be downloaded for want of a local copy.
+/// What had to be downloaded because no local copy has it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Fetched {
-    /// Objects.
+pub struct Downloads {
+    /// How many objects.
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
-/// The bytes of an object, here.
+/// A file on this box that has the bytes of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bytes {
+pub(super) struct LocalBytes {
     /// The file.
     pub(super) path: PathBuf,
-    /// Of its bytes, in hexadecimal.
+    /// The SHA-256 of its bytes, in hexadecimal.
     pub(super) sha256: String,
 }
 
-/// The digests of a file.
-struct Digests {
+/// The digests of a file, in hexadecimal.
+struct CopyDigests {
     sha256: String,
-    /// The `ETag` that S3 gives to these bytes as we send them.
+    /// The `ETag` that S3 gives to these bytes as this program sends them.
     etag: String,
 }
 
-impl<'a> Copies<'a> {
-    /// The copies of a day; a ledger that is not there knows nothing.
+impl<'a> LocalCopies<'a> {
+    /// Returns the copies of a day; a ledger that is missing knows nothing.
     pub(super) fn of(site: &'a Site, camera: &'a str, date: NaiveDate) -> Self {
         let path = ledger::path(&site.ledger(), camera, date);
         let entries = ledger::entries(&path).into_iter().flatten().map(|entry| (entry.key.clone(), entry));
         let entries = entries.collect();
-        Self { site, camera, date, entries, spool: None, fetched: Fetched::default() }
+        Self { site, camera, date, entries, spool: None, downloads: Downloads::default() }
     }
 
-    /// When a capture was taken and what of, by the ledger, else by its name.
-    pub(super) fn told(&self, key: &str) -> (Option<DateTime<FixedOffset>>, Option<String>) {
+    /// Returns when a capture was taken and its event, as the ledger says, otherwise as its name says.
+    pub(super) fn taken_and_event(&self, key: &str) -> (Option<DateTime<FixedOffset>>, Option<String>) {
         if let Some(entry) = self.entries.get(key) {
             return (Some(entry.taken_at), entry.event.clone());
         }
@@ -73,36 +74,43 @@ impl<'a> Copies<'a> {
         (named.taken, named.event)
     }
 
-    /// The bytes of an object: those of a local copy that has them, else those that the bucket gives.
+    /// Returns the bytes of an object: a local copy that has them, otherwise a download.
     ///
     /// # Errors
-    /// Where the bucket must give them and does not, or they find no place here.
-    pub(super) async fn bytes(&mut self, object: &Object) -> anyhow::Result<Bytes> {
-        if let Some(bytes) = self.local(object).await? {
-            return Ok(bytes);
+    /// [`HoldingsError::Refused`] if the bucket must give them and does not, [`HoldingsError::Object`] if it has other bytes
+    /// or the object is cold, [`HoldingsError::Local`] if there is no room for them here.
+    pub(super) async fn bytes(&mut self, object: &Object) -> Result<LocalBytes, HoldingsError> {
+        match self.local(object).await? {
+            Some(bytes) => Ok(bytes),
+            None if is_cold(&object.storage_class) => {
+                let class = &object.storage_class;
+                Err(HoldingsError::Object(format!("it lies in class {class} and has no local copy")))
+            }
+            None => self.download(object).await,
         }
-        if crate::bucket::is_cold(&object.storage_class) {
-            bail!("it lies in class {} and has no local copy", object.storage_class);
-        }
-        if self.spool.is_none() {
-            self.spool = Some(spool(&self.site.config.state_dir)?);
-        }
-        let spool = self.spool.as_ref().context("no folder to download into")?;
-        let path = spool.path().join(self.fetched.objects.to_string());
-        let mut file = tokio::fs::File::create(&path).await.context("failed to make a file to download into")?;
-        let got = self.site.bucket.get(&object.key, None, &mut file).await?;
-        got.hold_against(object.size)?;
-        self.fetched.objects += 1;
-        self.fetched.bytes += got.size;
-        Ok(Bytes { path, sha256: got.sha256 })
     }
 
-    /// Lets go of what was fetched.
+    /// Removes what was downloaded.
     pub(super) fn clear(&mut self) {
         self.spool = None;
     }
 
-    async fn local(&self, object: &Object) -> anyhow::Result<Option<Bytes>> {
+    async fn download(&mut self, object: &Object) -> Result<LocalBytes, HoldingsError> {
+        let spool = match self.spool.take() {
+            Some(spool) => spool,
+            None => spool(&self.site.config.state_dir)?,
+        };
+        let path = self.spool.insert(spool).path().join(self.downloads.objects.to_string());
+        let file = tokio::fs::File::create(&path).await;
+        let mut file = file.map_err(|error| HoldingsError::local("failed to make a file to download into", &error))?;
+        let got = self.site.bucket.get(&object.key, None, &mut file).await?;
+        got.hold_against(object.size).map_err(|altered| HoldingsError::Object(altered.to_string()))?;
+        self.downloads.objects += 1;
+        self.downloads.bytes += got.size;
+        Ok(LocalBytes { path, sha256: got.sha256 })
+    }
+
+    async fn local(&self, object: &Object) -> Result<Option<LocalBytes>, HoldingsError> {
         let known = self.entries.get(&object.key).map(|entry| entry.sha256.as_str());
         let file = object.key.rsplit('/').next().unwrap_or(&object.key);
         let copy = kept::CopyOf { camera: self.camera, date: self.date, file };
@@ -113,43 +121,20 @@ impl<'a> Copies<'a> {
                 continue;
             };
             let same = digests.etag == object.etag || {
-                // Encrypted by a KMS key, or put by another hand in other parts.
+                // Encrypted by a KMS key, or put by another program in other parts.
                 let head = self.site.bucket.head(&object.key).await?;
                 head.is_some_and(|head| head.etag == object.etag && head.is(&digests.sha256) == Some(true))
             };
             if same {
-                return Ok(Some(Bytes { path, sha256: digests.sha256 }));
+                return Ok(Some(LocalBytes { path, sha256: digests.sha256 }));
             }
         }
         Ok(None)
     }
 }
 
-/// What the name of a folder of fetched members begins with.
-const SPOOL: &str = "spool-";
-
-/// Makes a folder for what is downloaded, which goes with the value.
-///
-/// # Errors
-/// Where it cannot be made.
-pub fn spool(state_dir: &Path) -> anyhow::Result<TempDir> {
-    std::fs::create_dir_all(state_dir).with_context(|| format!("failed to create {}", state_dir.display()))?;
-    let made = tempfile::Builder::new().prefix(SPOOL).tempdir_in(state_dir);
-    made.with_context(|| format!("failed to make a folder in {}", state_dir.display()))
-}
-
-/// Removes what runs that were killed had fetched.
-pub fn clear_spools(state_dir: &Path) {
-    for entry in std::fs::read_dir(state_dir).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(SPOOL) {
-            // Not reachable by any capture's name; a folder that stays costs room and is tried again.
-            let _next_time = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Reads a regular file of `size` bytes through; `None` where it is not one.
-fn digest(path: &Path, size: u64) -> io::Result<Option<Digests>> {
+/// Reads a regular file of `size` bytes through; returns `None` if there is anything else.
+fn digest(path: &Path, size: u64) -> io::Result<Option<CopyDigests>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() != size {
@@ -172,7 +157,7 @@ fn digest(path: &Path, size: u64) -> io::Result<Option<Digests>> {
     }
     let etag =
         if size < MULTIPART_FROM { hex::encode(last) } else { format!("{}-{parts}", hex::encode(of_parts.finalize())) };
-    Ok(Some(Digests { sha256: hex::encode(sha256.finalize()), etag }))
+    Ok(Some(CopyDigests { sha256: hex::encode(sha256.finalize()), etag }))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The index of a bundle: what is in it, where, and how to know that it is whole.
+//! The index of a bundle: its members, where each lies, and the checksums of all of it.
 
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 use crate::key::ArchiveFormat;
 use crate::key::BundleId;
 
-/// The version of what is written; another one is not read.
+/// The version of the format of an index; an index of another version is not read.
 pub const VERSION: u32 = 1;
 
 /// A bundle and its members, as written beside it in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
-    /// [`VERSION`].
+    /// The version of the format, [`VERSION`].
     pub version: u32,
-    /// Camera, date and number.
+    /// Camera, date and number of the bundle.
     #[serde(flatten)]
     pub part: BundleId,
     /// The bundle.
     pub bundle: Bundle,
-    /// In the order of the bundle, which is that of time.
+    /// Its members in the order of the bundle: the order in which they were taken.
     pub members: Vec<Member>,
 }
 
-/// The bundle of an index.
+/// The bundle that an index describes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundle {
     /// Its key.
     pub key: String,
     /// Its format.
     pub format: ArchiveFormat,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// Of its bytes, in hexadecimal.
+    /// The SHA-256 of its bytes, in hexadecimal.
     pub sha256: String,
-    /// Of its bytes, in hexadecimal: what a listing shows as its `ETag` where no KMS key is used.
+    /// The MD5 of its bytes, in hexadecimal: its `ETag` in a listing, unless a KMS key encrypts it.
     pub md5: String,
 }
 
@@ -43,23 +43,23 @@ pub struct Bundle {
 pub struct Member {
     /// Its name in the tar.
     pub name: String,
-    /// Where the bytes of the bundle begin that hold its content.
+    /// The first byte of the bundle that holds its content.
     pub offset: u64,
-    /// How many bytes of the bundle hold its content: its size, or less where they are compressed.
+    /// How many bytes of the bundle hold its content: its size, or fewer if they are compressed.
     pub length: u64,
-    /// What else is known of it.
+    /// Everything else that is known of it.
     #[serde(flatten)]
     pub note: Note,
 }
 
-/// What is known of a capture besides its place; it goes with it into the bundle.
+/// What is known of a capture, wherever it lies; it goes into the bundle together with the capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// The key it had.
+    /// The key that it had while it lay loose.
     pub key: String,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// Of its bytes, in hexadecimal.
+    /// The SHA-256 of its bytes, in hexadecimal.
     pub sha256: String,
     /// When it was taken, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,25 +69,25 @@ pub struct Note {
     pub event: Option<String>,
     /// When the store took it.
     pub stored_at: DateTime<Utc>,
-    /// The `ETag` of the object that it was, by which that is known to be unchanged.
+    /// The `ETag` that its object had: a loose object with another one has changed since.
     pub etag: String,
 }
 
 impl Index {
-    /// The JSON that is stored.
+    /// Returns the JSON that is stored.
     ///
     /// # Errors
-    /// None that comes about: strings and numbers can be written.
+    /// Never in practice: strings and numbers can always be written.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         let mut text = serde_json::to_vec(self)?;
         text.push(b'\n');
         Ok(text)
     }
 
-    /// Reads what is stored as the index of `part`, and holds it against itself.
+    /// Reads the JSON that is stored as the index of `part`, and checks that it agrees with itself.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Says what is wrong with it: the index is damaged then.
     pub fn parse(text: &[u8], part: &BundleId) -> Result<Self, String> {
         let index: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         if index.version != VERSION {
@@ -103,7 +103,7 @@ impl Index {
         }
     }
 
-    /// When the newest of its members was stored; `None` where it has none.
+    /// Returns when the newest of its members was stored; `None` if it has no members.
     pub fn newest_stored(&self) -> Option<DateTime<Utc>> {
         self.members.iter().map(|member| member.note.stored_at).max()
     }

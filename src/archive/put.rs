@@ -1,0 +1,162 @@
+//! Bundles and indexes put into the bucket, and confirmed there.
+
+use std::io;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::bucket::{About, Content, Patience, Put, Reader, Source, When};
+use crate::bundle::{self, Index, Input};
+use crate::config::Archive;
+use crate::holdings::HoldingsError;
+use crate::key::{ArchiveFormat, ArchiveObject, ObjectKey};
+use crate::site::Site;
+
+/// The class of indexes: they are read whenever somebody looks for a picture.
+const INDEX_CLASS: &str = "STANDARD";
+
+/// When a bundle was put that is to be confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PutAt {
+    /// Just now: it must be in the class that was asked for.
+    Now,
+    /// By an earlier run: a lifecycle may have moved it on.
+    Earlier,
+}
+
+/// An index as it was put.
+pub(super) struct PutIndex {
+    key: ObjectKey,
+    size: u64,
+    sha256: [u8; 32],
+}
+
+/// Puts an index where there is none, and confirms it.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if it cannot be put, [`HoldingsError::Object`] if the key holds other bytes.
+pub async fn store_index(site: &Site, index: &Index) -> Result<(), HoldingsError> {
+    let put = put_index(site, index).await?;
+    confirm_index(site, &put).await
+}
+
+/// Puts an index where there is none.
+///
+/// # Errors
+/// As [`store_index`].
+pub(super) async fn put_index(site: &Site, index: &Index) -> Result<PutIndex, HoldingsError> {
+    let text = index.to_json().map_err(|error| HoldingsError::Local(format!("failed to write an index: {error}")))?;
+    let text: Arc<[u8]> = text.into();
+    let key = ObjectKey::from(site.layout.archive_key(&index.part, ArchiveObject::Index));
+    let (size, sha256) = (text.len() as u64, Sha256::digest(&text).into());
+    let source = stream_of(size, sha256, move || Ok(Box::new(io::Cursor::new(Arc::clone(&text)))));
+    let about = about(index, &source, PutAs { content_type: "application/json", class: INDEX_CLASS });
+    let put = put_one(site, &key, &source, about).await;
+    put.map_err(|error| error.about(format_args!("failed to put index {key}")))?;
+    Ok(PutIndex { key, size, sha256 })
+}
+
+/// Confirms that the store holds an index as it was put.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if the store cannot be asked, [`HoldingsError::Object`] if it holds something else: nothing
+/// may be deleted then.
+pub(super) async fn confirm_index(site: &Site, PutIndex { key, size, sha256 }: &PutIndex) -> Result<(), HoldingsError> {
+    match site.bucket.head(key.as_str()).await? {
+        None => Err(HoldingsError::Object("the index is not there after it was put".to_owned())),
+        Some(head) if head.size != *size || head.is(&hex::encode(sha256)) != Some(true) => {
+            Err(HoldingsError::Object(format!("the store does not hold index {key} as it was put; nothing is deleted")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Puts a bundle where there is none, from the files of its members.
+///
+/// # Errors
+/// As [`store_index`].
+pub(super) async fn put_bundle(
+    site: &Site,
+    archive: &Archive,
+    index: &Index,
+    inputs: &Arc<[Input]>,
+) -> Result<(), HoldingsError> {
+    let mut sha256 = [0; 32];
+    hex::decode_to_slice(&index.bundle.sha256, &mut sha256)
+        .map_err(|error| HoldingsError::Object(format!("failed to read SHA-256: {error}")))?;
+    let source = stream_of(index.bundle.size, sha256, {
+        let (index, inputs) = (index.clone(), Arc::clone(inputs));
+        move || bundle::open(&index, &inputs)
+    });
+    let content_type = match index.bundle.format {
+        ArchiveFormat::Tar => "application/x-tar",
+        ArchiveFormat::TarGz => "application/gzip",
+        ArchiveFormat::TarZst => "application/zstd",
+    };
+    let key = ObjectKey::from(index.bundle.key.clone());
+    let put = put_one(site, &key, &source, about(index, &source, PutAs { content_type, class: &archive.class })).await;
+    put.map_err(|error| error.about(format_args!("failed to put bundle {key}")))
+}
+
+/// Confirms that the store holds a bundle, whole and in its class.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if the store cannot be asked, [`HoldingsError::Object`] if the bundle is gone, altered or in
+/// the class of captures: nothing of it may be deleted then.
+pub(super) async fn confirm_bundle(
+    site: &Site,
+    archive: &Archive,
+    index: &Index,
+    put: PutAt,
+) -> Result<(), HoldingsError> {
+    let bundle = &index.bundle;
+    let Some(head) = site.bucket.head(&bundle.key).await? else {
+        return Err(HoldingsError::Object(format!("{} is not there", bundle.key)));
+    };
+    if head.size != bundle.size || head.is(&bundle.sha256) != Some(true) {
+        return Err(HoldingsError::Object(format!(
+            "{} is not the bundle that its index describes: it was altered",
+            bundle.key
+        )));
+    }
+    let (class, captures) = (&archive.class, &site.config.s3.storage_class);
+    if head.storage_class != *class && (put == PutAt::Now || head.storage_class == *captures) {
+        return Err(HoldingsError::Object(format!(
+            "the store holds {} in class {} instead of {class}, which it may not know: correct rotate.archive.class; \
+             nothing is deleted",
+            bundle.key, head.storage_class,
+        )));
+    }
+    Ok(())
+}
+
+async fn put_one(site: &Site, key: &ObjectKey, source: &Source, about: About) -> Result<(), HoldingsError> {
+    let when = When { now: (site.clock)().wall, patience: Patience::Ordinary };
+    match site.bucket.put_new(key, source, &about, when).await? {
+        Put::Stored | Put::AlreadyThere => Ok(()),
+        Put::Conflict => Err(HoldingsError::Object(
+            "the key holds other bytes; look at it with `hk-aws verify`, nothing is deleted".to_owned(),
+        )),
+    }
+}
+
+/// How an object of an archive is stored.
+struct PutAs<'a> {
+    content_type: &'a str,
+    class: &'a str,
+}
+
+fn about(index: &Index, source: &Source, PutAs { content_type, class }: PutAs<'_>) -> About {
+    let metadata = vec![
+        ("camera", index.part.camera.clone()),
+        ("archive", index.part.date.to_string()),
+        ("members", index.members.len().to_string()),
+        ("sha256", hex::encode(source.sha256)),
+    ];
+    let tags = vec![("camera", index.part.camera.clone()), ("archive", index.part.date.to_string())];
+    About { content_type: content_type.to_owned(), metadata, tags, class: Some(class.to_owned()) }
+}
+
+fn stream_of(size: u64, sha256: [u8; 32], open: impl Fn() -> io::Result<Reader> + Send + Sync + 'static) -> Source {
+    Source { content: Content::Stream(Arc::new(open)), size, modified: None, sha256 }
+}

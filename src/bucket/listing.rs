@@ -1,0 +1,86 @@
+//! Listings: what lies below a prefix, as a stream. One page of at most 1,000 names is in memory at a time.
+
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use futures_util::stream::{self, Stream, TryStreamExt};
+
+use super::{Bucket, Refusal, time, unquoted, unread};
+
+/// An object, as a listing or a HEAD describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The storage class, as the store spells it.
+    pub storage_class: String,
+    /// The `ETag` without its quotes: the MD5 of the bytes if they went up in one request without a KMS key.
+    pub etag: String,
+    /// When the store took it, by the store's clock.
+    pub stored_at: chrono::DateTime<chrono::Utc>,
+}
+
+/// How far down a listing goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Everything whose key starts with the prefix.
+    All,
+    /// Up to the next `/`: deeper objects are summed up as folders.
+    OneFolder,
+}
+
+impl Bucket {
+    /// Streams all objects whose key starts with `prefix`, in the order of their keys.
+    ///
+    /// # Errors
+    /// The stream ends with a [`Refusal`] if the store refuses or does not answer: then the rest is unknown.
+    pub fn objects(&self, prefix: &str) -> impl Stream<Item = Result<Object, Refusal>> + use<> {
+        objects_of(self.pages(prefix, Depth::All))
+    }
+
+    /// Streams the objects that lie directly in a folder (`prefix` ends with `/`, or is empty), in the order of their keys.
+    ///
+    /// # Errors
+    /// As [`Bucket::objects`].
+    pub fn objects_in_folder(&self, prefix: &str) -> impl Stream<Item = Result<Object, Refusal>> + use<> {
+        objects_of(self.pages(prefix, Depth::OneFolder))
+    }
+
+    /// Streams the folders directly below `prefix`: whole keys that end with `/`, in order.
+    ///
+    /// # Errors
+    /// As [`Bucket::objects`].
+    pub fn folders(&self, prefix: &str) -> impl Stream<Item = Result<String, Refusal>> + use<> {
+        self.pages(prefix, Depth::OneFolder)
+            .map_ok(|page| {
+                let folders = page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix);
+                stream::iter(folders.map(Ok))
+            })
+            .try_flatten()
+    }
+
+    fn pages(&self, prefix: &str, depth: Depth) -> impl Stream<Item = Result<ListObjectsV2Output, Refusal>> + use<> {
+        let list = self.client.list_objects_v2().bucket(&self.config.bucket).prefix(prefix);
+        let pages = list.set_delimiter((depth == Depth::OneFolder).then(|| "/".to_owned())).into_paginator().send();
+        stream::try_unfold(pages, async |mut pages| {
+            let page = pages.try_next().await.map_err(|error| unread("list objects", "s3:ListBucket", &error))?;
+            Ok(page.map(|page| (page, pages)))
+        })
+    }
+}
+
+fn objects_of(
+    pages: impl Stream<Item = Result<ListObjectsV2Output, Refusal>>,
+) -> impl Stream<Item = Result<Object, Refusal>> {
+    let objects = |page: ListObjectsV2Output| {
+        let objects = page.contents.unwrap_or_default().into_iter().map(|object| Object {
+            size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            storage_class: object.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned(),
+            etag: unquoted(object.e_tag()),
+            stored_at: time(object.last_modified()),
+            key: object.key.unwrap_or_default(),
+        });
+        stream::iter(objects.map(Ok))
+    };
+    pages.map_ok(objects).try_flatten()
+}

@@ -1,0 +1,18 @@
+//! `check`: what is wrong with the configuration, and the settings in force.
+
+use super::out::Out;
+use crate::config::{Access, Config};
+use crate::rotate::WRITE_ONLY;
+
+/// Prints the settings in force, and remarks on those that have no effect. A wrong file never comes here.
+pub(super) fn check(out: &Out, config: &Config) -> anyhow::Result<()> {
+    for key in config.not_in_effect() {
+        out.remark(format_args!("{}: {key} has no effect in this version", config.source.display()));
+    }
+    let rotate = &config.rotate;
+    let rotates = rotate.archive.is_some() || rotate.transition.is_some() || rotate.expire.is_some();
+    if rotates && config.s3.access == Access::WriteOnly {
+        out.remark(format_args!("{}: rotate: {WRITE_ONLY}", config.source.display()));
+    }
+    out.item(config, config.effective().trim_end())
+}

@@ -1,0 +1,45 @@
+//! How a command ends: the exit code of its error.
+
+use std::io;
+
+use crate::config::Problems;
+
+/// Some of the work failed; each failure was named on stderr.
+#[derive(Debug, thiserror::Error)]
+#[error("{failed} of {total} failed")]
+pub struct Partly {
+    /// How many failed.
+    pub failed: usize,
+    /// How many there were.
+    pub total: usize,
+}
+
+/// Returns the exit code of an error.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Problems>() {
+        2
+    } else if error.downcast_ref::<Partly>().is_some_and(|partly| partly.failed < partly.total) {
+        3
+    } else {
+        u8::from(!is_silent(error))
+    }
+}
+
+/// Returns whether an error only says that the reader of the output has gone (`hk-aws list | head`).
+pub fn is_silent(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_the_interface() {
+        let partly = |failed, total| anyhow::Error::new(Partly { failed, total });
+        assert_eq!(exit_code(&partly(1, 2)), 3);
+        assert_eq!(exit_code(&partly(2, 2)), 1);
+        assert_eq!(exit_code(&anyhow::anyhow!("no")), 1);
+        assert_eq!(exit_code(&anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe))), 0);
+    }
+}

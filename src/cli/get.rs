@@ -1,0 +1,94 @@
+//! `get`: captures of a day, downloaded.
+
+use std::path::PathBuf;
+
+use chrono::NaiveDate;
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::out::{Out, Printing, count, plain, tell};
+use super::{CameraDay, Partly};
+use crate::holdings::{self, ColdHoldings, FetchEvent, FetchOrder, Fetched};
+use crate::site::Site;
+
+#[derive(Debug, Args)]
+pub(super) struct GetArgs {
+    #[command(flatten)]
+    day: CameraDay,
+    /// Names or keys as `list` shows them; without any, the whole day
+    #[arg(value_name = "FILE")]
+    files: Vec<String>,
+    /// The folder to download into
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+}
+
+impl GetArgs {
+    pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
+        let CameraDay { camera, date } = &self.day;
+        let order = FetchOrder { camera, date: *date, files: &self.files, to: &self.to };
+        let Fetched { total, failed, already, .. } = fetch(out, site, order).await?;
+        if already > 0 {
+            let are = if already == 1 { "is" } else { "are" };
+            out.remark(format_args!("{} {are} there already", count(already, "capture")));
+        }
+        if failed == 0 { Ok(()) } else { Err(Partly { failed, total }.into()) }
+    }
+}
+
+/// Downloads captures of a day, and prints each as it comes.
+pub(super) async fn fetch(out: &Out, site: &Site, order: FetchOrder<'_>) -> anyhow::Result<Fetched> {
+    let mut printing = Printing::default();
+    let mut bar = ProgressBar::hidden();
+    let fetched = holdings::fetch(site, order, |event| printing.go_on(print(out, &mut bar, event))).await;
+    let fetched = printing.or(fetched)?;
+    bar.finish_and_clear();
+    say_cold(order.camera, order.date, &fetched.cold);
+    Ok(fetched)
+}
+
+fn print(out: &Out, bar: &mut ProgressBar, event: FetchEvent<'_>) -> anyhow::Result<()> {
+    match event {
+        FetchEvent::LeftOut(number) => {
+            let captures = if number == 1 { "capture" } else { "captures" };
+            out.remark(format_args!("{number} cut-off {captures} left out: the whole ones are there"));
+        }
+        FetchEvent::IndexUnread { bundle, error } => {
+            tell(format_args!("{}: {error}; the bundle is read without it", plain(bundle)));
+        }
+        FetchEvent::Begins(steps) => {
+            *bar = if out.hides_bars() { ProgressBar::hidden() } else { ProgressBar::new(steps as u64) };
+        }
+        FetchEvent::UnpacksWhole { bundle } => {
+            bar.suspend(|| out.remark(format_args!("{} has no index: it is unpacked whole", plain(bundle))));
+        }
+        FetchEvent::Here(capture) => {
+            return bar.suspend(|| out.item(capture, plain(&capture.to.to_string_lossy())));
+        }
+        FetchEvent::Failed(why) => bar.suspend(|| tell(plain(&why))),
+        FetchEvent::StepDone => bar.inc(1),
+    }
+    Ok(())
+}
+
+/// Says once what must be restored first.
+fn say_cold(camera: &str, date: NaiveDate, cold: &ColdHoldings) {
+    if cold.is_empty() {
+        return;
+    }
+    let ColdHoldings { captures, bundles, classes, under_way } = cold;
+    let what = match (*captures, bundles.len()) {
+        (0, 1) => format!("bundle {}", bundles.iter().map(|key| plain(key)).collect::<String>()),
+        (0, more) => count(more, "bundle"),
+        (captures, _) => count(captures, "capture"),
+    };
+    let camera = plain(camera);
+    let classes: Vec<String> = classes.iter().map(|class| plain(class)).collect();
+    let lie = if captures + bundles.len() == 1 || *captures == 1 { "lies" } else { "lie" };
+    let cold = format!("{what} of {camera} on {date} {lie} in {}", classes.join(" and "));
+    if *under_way {
+        tell(format_args!("{cold}, and a restore is under way: `hk-aws restore {camera} {date} --wait` waits for it"));
+    } else {
+        tell(format_args!("{cold}: restore it first, with `hk-aws restore {camera} {date}`"));
+    }
+}

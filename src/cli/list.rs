@@ -1,0 +1,121 @@
+//! `cameras`, `days`, `list`: what the bucket holds.
+
+use anyhow::bail;
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use clap::Args;
+use serde::Serialize;
+
+use super::out::{Out, plain, size, tell};
+use super::{Partly, parse_date};
+use crate::holdings::{self, Holding, Listing, Selection};
+use crate::site::Site;
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// As `cameras` lists it
+    camera: String,
+    /// YYYY-MM-DD, at the camera; without it, every day
+    #[arg(value_parser = parse_date)]
+    date: Option<NaiveDate>,
+    /// Only this event, as `list` spells it
+    #[arg(long)]
+    event: Option<String>,
+    /// Only captures taken at or after this: YYYY-MM-DD or YYYY-MM-DDThh:mm:ss, at the camera
+    #[arg(long, value_name = "T", value_parser = parse_time)]
+    from: Option<NaiveDateTime>,
+    /// Only captures taken before this
+    #[arg(long, value_name = "T", value_parser = parse_time)]
+    to: Option<NaiveDateTime>,
+}
+
+pub(super) async fn cameras(out: &Out, site: &Site) -> anyhow::Result<()> {
+    let cameras = holdings::cameras(site).await?;
+    for camera in &cameras {
+        #[derive(Serialize)]
+        struct CameraLine<'a> {
+            camera: &'a str,
+        }
+        out.item(&CameraLine { camera }, plain(camera))?;
+    }
+    if cameras.is_empty() {
+        out.remark(format_args!("no camera in {}", site.bucket.describe()));
+    }
+    Ok(())
+}
+
+pub(super) async fn days(out: &Out, site: &Site, camera: &str) -> anyhow::Result<()> {
+    let dates = holdings::days(site, camera).await?;
+    if dates.is_empty() {
+        bail!("the bucket holds no captures of {camera}; `hk-aws cameras` lists those it has");
+    }
+    for date in dates {
+        #[derive(Serialize)]
+        struct DayLine<'a> {
+            camera: &'a str,
+            date: NaiveDate,
+        }
+        out.item(&DayLine { camera, date }, date)?;
+    }
+    Ok(())
+}
+
+impl ListArgs {
+    pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
+        let camera = plain(&self.camera);
+        let ListArgs { camera: wanted, date, event, from, to } = self;
+        let selection = Selection { camera: wanted, date, event, from, to };
+        let mut listing = Listing::begin(site, selection).await?;
+        let (mut shown, mut unread, mut without_index) = (0, 0, Vec::new());
+        while let Some(day) = listing.next_day().await? {
+            for bundle in &day.unread {
+                tell(format_args!("{}: {}; what is in it is not listed", plain(&bundle.key), bundle.error));
+            }
+            for holding in &day.captures {
+                print(out, holding)?;
+            }
+            shown += day.captures.len();
+            unread += day.unread.len();
+            without_index.extend(day.without_index);
+        }
+        if let [first, more @ ..] = &*without_index {
+            let (first, has) = (plain(first), if more.is_empty() { "has" } else { "have" });
+            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            out.remark(format_args!(
+                "{first}{more} {has} no index: what is in it nobody can tell, and `hk-aws get {camera} DATE` unpacks it whole"
+            ));
+        }
+        if unread > 0 {
+            return Err(Partly { failed: unread, total: unread + shown }.into());
+        }
+        if shown == 0 && without_index.is_empty() {
+            out.remark(format_args!("nothing found; `hk-aws cameras` and `hk-aws days {camera}` list what there is"));
+        }
+        Ok(())
+    }
+}
+
+fn print(out: &Out, holding: &Holding) -> anyhow::Result<()> {
+    let taken = holding.taken_at.map_or_else(|| holding.date.to_string(), |taken| taken.to_rfc3339());
+    let event = plain(holding.event.as_deref().unwrap_or("-"));
+    let bytes = size(holding.size).to_string();
+    let mark = if holding.partial { "  partial" } else { "" };
+    let class = plain(&holding.storage_class);
+    let place = match &holding.bundle {
+        Some(bundle) if *bundle != holding.key => {
+            format!("  in {}, {class}", plain(bundle.rsplit('/').next().unwrap_or(bundle)))
+        }
+        Some(_) => format!("  no index, {class}"),
+        None => String::new(),
+    };
+    out.item(holding, format_args!("{taken:<29}  {bytes:>10}  {event:<24}  {}{mark}{place}", plain(&holding.key)))
+}
+
+fn parse_time(text: &str) -> Result<NaiveDateTime, String> {
+    if let Ok(date) = text.parse::<NaiveDate>() {
+        return Ok(date.and_time(NaiveTime::MIN));
+    }
+    ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .ok_or_else(|| "neither YYYY-MM-DD nor YYYY-MM-DDThh:mm:ss".to_owned())
+}

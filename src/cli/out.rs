@@ -1,0 +1,96 @@
+//! Where the commands print: data to stdout, everything else to stderr.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::key;
+
+/// How to print.
+#[derive(Debug)]
+pub(super) struct Out {
+    /// One JSON document, or one object a line for lists.
+    pub(super) json: bool,
+    /// Errors only.
+    pub(super) quiet: bool,
+}
+
+impl Out {
+    /// Prints one document, or one item of a list: the object with `--json`, the text without.
+    pub(super) fn item(&self, object: &impl Serialize, text: impl Display) -> anyhow::Result<()> {
+        if self.json { print_line(serde_json::to_string(object)?) } else { print_line(text) }
+    }
+
+    /// Prints a remark, which is not data, on stderr.
+    pub(super) fn remark(&self, line: impl Display) {
+        if !self.quiet {
+            tell(line);
+        }
+    }
+
+    /// Returns whether bars are to be hidden.
+    pub(super) fn hides_bars(&self) -> bool {
+        self.json || self.quiet
+    }
+
+    /// Returns a bar for work whose length is not known.
+    pub(super) fn spinner(&self) -> ProgressBar {
+        if self.hides_bars() { ProgressBar::hidden() } else { ProgressBar::new_spinner() }
+    }
+}
+
+/// What a command prints while the library works; the first failure to print ends the work, and is kept.
+#[derive(Debug, Default)]
+pub(super) struct Printing {
+    failed: Option<anyhow::Error>,
+}
+
+impl Printing {
+    /// Takes note of whether something could be printed; tells the library whether to go on.
+    pub(super) fn go_on(&mut self, printed: anyhow::Result<()>) -> ControlFlow<()> {
+        match printed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Returns the failure to print, if there was one, otherwise the result of the work.
+    pub(super) fn or<T, E: Into<anyhow::Error>>(self, done: Result<T, E>) -> anyhow::Result<T> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => done.map_err(Into::into),
+        }
+    }
+}
+
+/// Prints data.
+pub(super) fn print_line(line: impl Display) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{line}").context("failed to write to stdout")
+}
+
+/// Says something on stderr; if nobody listens any more, that is no reason to panic as `eprintln` does.
+pub fn tell(line: impl Display) {
+    let _unheard = writeln!(io::stderr(), "{line}");
+}
+
+/// Returns text out of the bucket on one line: whoever can store an object there must not play tricks on a terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if key::plays_tricks(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// Returns bytes for people: `1.5 MiB`.
+pub(super) fn size(bytes: u64) -> impl Display {
+    indicatif::HumanBytes(bytes)
+}
+
+/// Returns a number with its noun: `1 capture`, `2 captures`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,86 @@
+//! What the bucket holds: cameras, their days, and of a day the loose captures, the bundles and the indexes.
+//!
+//! This is the only room that puts these together. Its calls need neither a command line nor a terminal: they return
+//! values, or give them out one day after the other, and tell of their progress.
+//!
+//! What is in a bundle is told by its index, without a look into the bundle. A capture that lies loose and in a bundle,
+//! because a rotation ended between the two, is one capture: the loose one. What came of a capture that was cut off counts
+//! only if no whole one followed; the whole one is known by its key, because a listing shows no metadata and a request for
+//! each object would be expensive.
+
+mod contents;
+mod day;
+mod error;
+mod fetch;
+mod list;
+pub mod restore;
+
+use std::collections::HashSet;
+
+use crate::bucket::Object;
+use crate::bundle::Note;
+use crate::key::{self, Variant};
+use crate::site::Site;
+
+pub use contents::{Contents, OpenedBundle, fetch_member, load_index, open_bundles};
+pub use day::{
+    ArchivedPart, BundleObject, CameraListing, Day, DayArchive, LooseDays, archive, archives, cameras, days,
+    list_camera, loose, loose_days,
+};
+pub use error::{HoldingsError, IndexError};
+pub use fetch::{ColdHoldings, FetchError, FetchEvent, FetchOrder, Fetched, FetchedCapture, NoRoom, check_room, fetch};
+pub use list::{Holding, ListedDay, Listing, Selection, UnreadBundle};
+
+/// Requests under way together: enough to hide the distance to the store.
+const AT_ONCE: usize = 8;
+
+/// What tells whether an object is the one that was bundled.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectIdentity {
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its `ETag`.
+    pub etag: String,
+}
+
+impl ObjectIdentity {
+    /// Returns the identity of an object that was listed.
+    pub fn of(object: &Object) -> Self {
+        Self { key: object.key.clone(), size: object.size, etag: object.etag.clone() }
+    }
+
+    /// Returns the identity that a member of a bundle had when it lay loose.
+    pub fn of_note(note: &Note) -> Self {
+        Self { key: note.key.clone(), size: note.size, etag: note.etag.clone() }
+    }
+}
+
+/// Leaves out what came of a cut-off capture if a whole one is there too, under its key or beside it; returns how many.
+fn leave_out_superseded<T>(found: &mut Vec<T>, key: impl Fn(&T) -> &str) -> usize {
+    let whole_key = |item: &T| key::read_variant(key(item)).filter(|(_, variant)| *variant == Variant::Partial);
+    let mut alone: HashSet<String> = found.iter().filter_map(whole_key).map(|(whole, _)| whole).collect();
+    if alone.is_empty() {
+        return 0;
+    }
+    for item in found.iter() {
+        alone.remove(key(item));
+        if let Some((first, Variant::Whole)) = key::read_variant(key(item)) {
+            alone.remove(&first);
+        }
+    }
+    let before = found.len();
+    found.retain(|item| whole_key(item).is_none_or(|(whole, _)| alone.contains(&whole)));
+    before - found.len()
+}
+
+/// Returns the name of a capture: the part of its key that the layout calls so, or its last segment.
+fn file_of(site: &Site, key: &str) -> String {
+    site.layout.parse(key).map_or_else(|| last_segment(key).to_owned(), |parts| parts.file)
+}
+
+/// Returns the last segment of a key or of a path.
+fn last_segment(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}

@@ -1,0 +1,234 @@
+//! A camera-day: its loose captures, its bundles and their indexes, and the listings that find them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::NaiveDate;
+use futures_util::stream::{StreamExt, TryStreamExt};
+
+use super::{AT_ONCE, HoldingsError};
+use crate::bucket::{Object, Refusal};
+use crate::key::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId};
+use crate::site::Site;
+
+/// What the bucket holds of a camera-day.
+#[derive(Debug, Clone, Default)]
+pub struct Day {
+    /// The captures that lie loose, in the order of their keys.
+    pub loose: Vec<Object>,
+    /// The bundles and their indexes.
+    pub archive: DayArchive,
+}
+
+/// The archive of one camera-day.
+#[derive(Debug, Clone, Default)]
+pub struct DayArchive {
+    /// Its parts, by number.
+    pub parts: BTreeMap<BundleId, ArchivedPart>,
+}
+
+/// One part of an archive: a bundle and its index, of which one may be missing.
+#[derive(Debug, Clone, Default)]
+pub struct ArchivedPart {
+    /// The bundle; an index without a bundle is an intention that the next run carries out.
+    pub bundle: Option<BundleObject>,
+    /// The index; the scripts that came before this program wrote none.
+    pub index: Option<Object>,
+}
+
+/// A bundle, as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleObject {
+    /// The object.
+    pub object: Object,
+    /// Its format.
+    pub format: ArchiveFormat,
+}
+
+/// All days of one camera, from one listing of it.
+#[derive(Debug, Default)]
+pub struct CameraListing {
+    /// The archive, by day.
+    pub archives: BTreeMap<NaiveDate, DayArchive>,
+    /// How many objects were listed.
+    pub objects: u64,
+}
+
+impl DayArchive {
+    /// Returns the highest number that a part has; 0 if there is no part.
+    pub fn last_part(&self) -> u32 {
+        self.parts.keys().map(|part| part.part).max().unwrap_or(0)
+    }
+
+    /// Returns whether there is a bundle, and not only an index.
+    pub fn has_bundle(&self) -> bool {
+        self.parts.values().any(|part| part.bundle.is_some())
+    }
+
+    fn insert(&mut self, Archived { part, what }: Archived, object: Object) {
+        let part = self.parts.entry(part).or_default();
+        match what {
+            ArchiveObject::Bundle(format) => part.bundle = Some(BundleObject { object, format }),
+            ArchiveObject::Index => part.index = Some(object),
+        }
+    }
+}
+
+impl Day {
+    /// Looks at a camera-day: first at the loose captures, then at the archive. A capture that a rotation moves into a
+    /// bundle meanwhile is seen in one of the two, or in both.
+    ///
+    /// # Errors
+    /// [`HoldingsError::Refused`] if it cannot be listed: nothing is known of the day then.
+    pub async fn look(site: &Site, camera: &str, date: NaiveDate) -> Result<Self, HoldingsError> {
+        let loose = loose(site, camera, date).await?;
+        Ok(Self { loose, archive: archive(site, camera, date).await? })
+    }
+
+    /// Looks at several days of a camera, with one listing of its archive if there is more than one day.
+    ///
+    /// # Errors
+    /// As [`Day::look`].
+    pub async fn look_at_all(
+        site: &Site,
+        camera: &str,
+        dates: &BTreeSet<NaiveDate>,
+    ) -> Result<BTreeMap<NaiveDate, Self>, HoldingsError> {
+        let listing = futures_util::stream::iter(dates.iter().copied())
+            .map(async |date| Ok::<_, HoldingsError>((date, loose(site, camera, date).await?)));
+        let listed: Vec<(NaiveDate, Vec<Object>)> = listing.buffered(AT_ONCE).try_collect().await?;
+        let mut archives = match dates.first() {
+            Some(date) if dates.len() == 1 => BTreeMap::from([(*date, archive(site, camera, *date).await?)]),
+            _ => archives(site, camera).await?,
+        };
+        let day = |(date, loose)| (date, Self { loose, archive: archives.remove(&date).unwrap_or_default() });
+        Ok(listed.into_iter().map(day).collect())
+    }
+}
+
+/// Returns the cameras in the bucket, as segments of keys.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if the bucket cannot be listed.
+pub async fn cameras(site: &Site) -> Result<Vec<String>, HoldingsError> {
+    let prefix = site.layout.prefix();
+    let folders: Vec<String> = site.bucket.folders(prefix).try_collect().await.map_err(|error| listing(site, error))?;
+    let names = folders.iter().map(|folder| folder[prefix.len()..].trim_end_matches('/').to_owned());
+    // A key that begins with `/` lies in a folder without a name.
+    Ok(names.filter(|name| !name.is_empty()).collect())
+}
+
+/// Returns the days of which the bucket holds captures of a camera, loose or in bundles.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if the camera cannot be listed.
+pub async fn days(site: &Site, camera: &str) -> Result<BTreeSet<NaiveDate>, HoldingsError> {
+    let found = loose_days(site, camera).await?;
+    let mut dates = found.dates;
+    if found.may_have_archive {
+        let archives = archives(site, camera).await?;
+        dates.extend(archives.into_iter().filter(|(_, archive)| archive.has_bundle()).map(|(date, _)| date));
+    }
+    Ok(dates)
+}
+
+/// The days of a camera that have loose captures.
+#[derive(Debug)]
+pub struct LooseDays {
+    /// The days.
+    pub dates: BTreeSet<NaiveDate>,
+    /// Whether there may be an archive beside them.
+    pub may_have_archive: bool,
+}
+
+/// Returns the days of which a camera has loose captures.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if the camera cannot be listed.
+pub async fn loose_days(site: &Site, camera: &str) -> Result<LooseDays, HoldingsError> {
+    let prefix = site.layout.camera_prefix(camera);
+    if !site.layout.has_date_folders() {
+        let captures = site.bucket.objects(&prefix).try_filter_map(async |object| Ok(site.layout.parse(&object.key)));
+        let dates = captures.map_ok(|parts| parts.date).try_collect().await.map_err(|error| listing(site, error))?;
+        return Ok(LooseDays { dates, may_have_archive: true });
+    }
+    let folders: Vec<String> =
+        site.bucket.folders(&prefix).try_collect().await.map_err(|error| listing(site, error))?;
+    // A stranger's folder may look like a date; a capture in it would have to parse as one.
+    let parts = folders.iter().filter_map(|folder| site.layout.parse(&format!("{folder}file")));
+    let may_have_archive = folders.iter().any(|folder| folder[prefix.len()..].trim_end_matches('/') == ARCHIVE);
+    Ok(LooseDays { dates: parts.map(|parts| parts.date).collect(), may_have_archive })
+}
+
+/// Returns the captures that lie loose on a camera-day, in the order of their keys.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if the day cannot be listed.
+pub async fn loose(site: &Site, camera: &str, date: NaiveDate) -> Result<Vec<Object>, HoldingsError> {
+    let is_of_day = |object: &Object| {
+        site.layout.parse(&object.key).is_some_and(|parts| parts.camera == camera && parts.date == date)
+    };
+    let prefix = site.layout.day_prefix(camera, date);
+    let objects = site.bucket.objects(&prefix).try_filter(|object| std::future::ready(is_of_day(object)));
+    objects.try_collect().await.map_err(|error| listing(site, error))
+}
+
+/// Returns the archive of a camera-day.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if it cannot be listed.
+pub async fn archive(site: &Site, camera: &str, date: NaiveDate) -> Result<DayArchive, HoldingsError> {
+    let prefix = format!("{}{date}.", site.layout.archive_prefix(camera));
+    Ok(archives_below(site, &prefix).await?.remove(&date).unwrap_or_default())
+}
+
+/// Returns the archive of a camera, by day.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if it cannot be listed.
+pub async fn archives(site: &Site, camera: &str) -> Result<BTreeMap<NaiveDate, DayArchive>, HoldingsError> {
+    archives_below(site, &site.layout.archive_prefix(camera)).await
+}
+
+async fn archives_below(site: &Site, prefix: &str) -> Result<BTreeMap<NaiveDate, DayArchive>, HoldingsError> {
+    let mut objects = std::pin::pin!(site.bucket.objects(prefix));
+    let mut archives = BTreeMap::<NaiveDate, DayArchive>::new();
+    while let Some(object) = objects.try_next().await.map_err(|error| listing(site, error))? {
+        if let Some(archived) = site.layout.parse_archive(&object.key) {
+            archives.entry(archived.part.date).or_default().insert(archived, object);
+        }
+    }
+    Ok(archives)
+}
+
+/// Lists a camera as a whole, once. `see` gets the loose captures of each day; where days are folders, it gets a day as
+/// soon as that is complete, so that memory holds one day.
+///
+/// # Errors
+/// [`HoldingsError::Refused`] if the camera cannot be listed to its end.
+pub async fn list_camera(
+    site: &Site,
+    camera: &str,
+    mut see: impl FnMut(NaiveDate, Vec<Object>),
+) -> Result<CameraListing, HoldingsError> {
+    let (prefix, in_order) = (site.layout.camera_prefix(camera), site.layout.has_date_folders());
+    let mut objects = std::pin::pin!(site.bucket.objects(&prefix));
+    let (mut days, mut listed) = (BTreeMap::<NaiveDate, Vec<Object>>::new(), CameraListing::default());
+    while let Some(object) = objects.try_next().await.map_err(|error| listing(site, error))? {
+        listed.objects += 1;
+        if let Some(parts) = site.layout.parse(&object.key).filter(|parts| parts.camera == camera) {
+            if in_order && days.keys().next_back().is_some_and(|last| *last != parts.date) {
+                std::mem::take(&mut days).into_iter().for_each(|(date, loose)| see(date, loose));
+            }
+            days.entry(parts.date).or_default().push(object);
+        } else if let Some(archived) = site.layout.parse_archive(&object.key) {
+            listed.archives.entry(archived.part.date).or_default().insert(archived, object);
+        }
+    }
+    days.into_iter().for_each(|(date, loose)| see(date, loose));
+    Ok(listed)
+}
+
+/// Returns the error of a listing, with the bucket that it is about.
+pub(super) fn listing(site: &Site, refusal: Refusal) -> HoldingsError {
+    HoldingsError::from(refusal).about(site.bucket.describe())
+}

@@ -1,0 +1,267 @@
+//! Captures in the bucket, loose ones and those in bundles, day by day in the order in which they were taken.
+
+use std::collections::{BTreeMap, HashSet};
+use std::pin::Pin;
+
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime};
+use futures_util::stream::{Stream, TryStreamExt};
+use serde::Serialize;
+
+use super::contents::{Contents, OpenedBundle, open_bundles};
+use super::day::{self, DayArchive, listing};
+use super::{HoldingsError, IndexError, ObjectIdentity, file_of, last_segment, leave_out_superseded};
+use crate::bucket::{Object, Refusal};
+use crate::bundle::Member;
+use crate::capture;
+use crate::key::{self, Parts, Variant};
+use crate::site::Site;
+
+/// Which captures to list.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// The camera's segment.
+    pub camera: String,
+    /// The day, at the camera; `None`: every day.
+    pub date: Option<NaiveDate>,
+    /// The event word; `None`: any, and none.
+    pub event: Option<String>,
+    /// Only captures taken at or after this, at the camera.
+    pub from: Option<NaiveDateTime>,
+    /// Only captures taken before this, at the camera.
+    pub to: Option<NaiveDateTime>,
+}
+
+/// A capture in the bucket, or a bundle whose members nobody can tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Holding {
+    /// The key that it has, or had before it went into a bundle.
+    pub key: String,
+    /// The last segment of the key.
+    pub file: String,
+    /// The camera's segment.
+    pub camera: String,
+    /// The day, at the camera.
+    pub date: NaiveDate,
+    /// When it was taken, if that is known.
+    pub taken_at: Option<DateTime<FixedOffset>>,
+    /// The event word.
+    pub event: Option<String>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The storage class of the object, or of the bundle.
+    pub storage_class: String,
+    /// Whether it is what came of a capture that was cut off.
+    pub partial: bool,
+    /// The bundle that it is in; its own key for a bundle without an index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+}
+
+/// What was found of one day.
+#[derive(Debug, Default)]
+pub struct ListedDay {
+    /// The captures, in the order in which they were taken.
+    pub captures: Vec<Holding>,
+    /// Keys of bundles without an index.
+    pub without_index: Vec<String>,
+    /// Bundles whose members are not listed, because their index cannot be used.
+    pub unread: Vec<UnreadBundle>,
+}
+
+/// A bundle whose index cannot be used.
+#[derive(Debug)]
+pub struct UnreadBundle {
+    /// The key of the bundle.
+    pub key: String,
+    /// Why.
+    pub error: IndexError,
+}
+
+/// A listing under way; it gives one day after the other. Where days are folders, it holds one day in memory.
+pub struct Listing<'a> {
+    site: &'a Site,
+    selection: Selection,
+    objects: Pin<Box<dyn Stream<Item = Result<Object, Refusal>> + Send>>,
+    ended: bool,
+    /// The archive, of which only the days that are selected.
+    archives: BTreeMap<NaiveDate, DayArchive>,
+    /// What was found loose and not given out yet.
+    loose: BTreeMap<NaiveDate, Vec<LooseCapture>>,
+    /// The day of the last capture that came by, where days are folders: those before it are complete.
+    frontier: Option<NaiveDate>,
+}
+
+/// A loose capture, and what tells whether a bundle has the same.
+struct LooseCapture {
+    holding: Holding,
+    identity: ObjectIdentity,
+}
+
+impl std::fmt::Debug for Listing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listing").field("selection", &self.selection).finish_non_exhaustive()
+    }
+}
+
+impl Selection {
+    fn takes(&self, holding: &Holding) -> bool {
+        let taken = holding.taken_at.map_or_else(|| holding.date.and_time(NaiveTime::MIN), |taken| taken.naive_local());
+        holding.camera == self.camera
+            && self.date.is_none_or(|date| date == holding.date)
+            && (self.event.is_none() || self.event == holding.event)
+            && self.from.is_none_or(|from| taken >= from)
+            && self.to.is_none_or(|to| taken < to)
+    }
+
+    /// Returns whether captures of a day can be among those that are selected.
+    fn may_take(&self, date: NaiveDate) -> bool {
+        self.date.is_none_or(|selected| selected == date)
+            && self.from.is_none_or(|from| date >= from.date())
+            && self.to.is_none_or(|to| date.and_time(NaiveTime::MIN) < to)
+    }
+}
+
+impl<'a> Listing<'a> {
+    /// Begins a listing: looks at the archive, and at the loose captures as they are asked for.
+    ///
+    /// # Errors
+    /// [`HoldingsError::Refused`] if the archive cannot be listed.
+    pub async fn begin(site: &'a Site, selection: Selection) -> Result<Self, HoldingsError> {
+        let mut archives = match selection.date {
+            Some(date) => BTreeMap::from([(date, day::archive(site, &selection.camera, date).await?)]),
+            None => day::archives(site, &selection.camera).await?,
+        };
+        archives.retain(|date, archive| selection.may_take(*date) && archive.has_bundle());
+        let prefix = match selection.date {
+            Some(date) => site.layout.day_prefix(&selection.camera, date),
+            None => site.layout.camera_prefix(&selection.camera),
+        };
+        let objects = Box::pin(site.bucket.objects(&prefix));
+        Ok(Self { site, selection, objects, ended: false, archives, loose: BTreeMap::new(), frontier: None })
+    }
+
+    /// Returns the next day on which there is something; `None` after the last one.
+    ///
+    /// # Errors
+    /// [`HoldingsError::Refused`] if the loose captures cannot be listed further: the listing is not complete then.
+    pub async fn next_day(&mut self) -> Result<Option<ListedDay>, HoldingsError> {
+        loop {
+            if let Some(date) = self.complete_day() {
+                let loose = self.loose.remove(&date).unwrap_or_default();
+                let archive = self.archives.remove(&date).unwrap_or_default();
+                return Ok(Some(self.merge(date, loose, archive).await));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match self.objects.try_next().await.map_err(|error| listing(self.site, error))? {
+                Some(object) => self.see(object),
+                None => self.ended = true,
+            }
+        }
+    }
+
+    /// Returns the first day that nothing can be added to any more.
+    fn complete_day(&self) -> Option<NaiveDate> {
+        let first = self.loose.keys().next().into_iter().chain(self.archives.keys().next()).min().copied()?;
+        (self.ended || self.frontier.is_some_and(|frontier| first < frontier)).then_some(first)
+    }
+
+    /// Takes a loose capture.
+    fn see(&mut self, object: Object) {
+        let Some(parts) = self.site.layout.parse(&object.key) else { return };
+        if self.site.layout.has_date_folders() {
+            self.frontier = Some(parts.date);
+        }
+        let identity = ObjectIdentity::of(&object);
+        let holding = of_object(self.site, parts, object);
+        let is_of_camera = holding.camera == self.selection.camera;
+        // Even if it is not selected itself, it stands for the same capture in a bundle.
+        if is_of_camera && self.archives.contains_key(&holding.date) || self.selection.takes(&holding) {
+            self.loose.entry(holding.date).or_default().push(LooseCapture { holding, identity });
+        }
+    }
+
+    /// Returns what is selected of a day, each capture once.
+    async fn merge(&self, date: NaiveDate, loose: Vec<LooseCapture>, archive: DayArchive) -> ListedDay {
+        let mut seen: HashSet<ObjectIdentity> = loose.iter().map(|loose| loose.identity.clone()).collect();
+        let mut day = ListedDay::default();
+        day.captures.extend(loose.into_iter().map(|loose| loose.holding));
+        for OpenedBundle { bundle, contents } in open_bundles(self.site, archive).await {
+            let bundle = bundle.object;
+            match contents {
+                Contents::Indexed(index) => {
+                    let new =
+                        index.members.into_iter().filter(|member| seen.insert(ObjectIdentity::of_note(&member.note)));
+                    day.captures
+                        .extend(new.map(|member| of_member(self.site, &index.part.camera, date, member, &bundle)));
+                }
+                Contents::NoIndex => {
+                    day.without_index.push(bundle.key.clone());
+                    if self.selection.event.is_none() {
+                        day.captures.push(of_bundle(&self.selection.camera, date, bundle));
+                    }
+                }
+                Contents::Unread(error) => day.unread.push(UnreadBundle { key: bundle.key, error }),
+            }
+        }
+        // The day of a bundle without an index was selected before; when its members were taken nobody knows.
+        day.captures.retain(|holding| holding.bundle.as_ref() == Some(&holding.key) || self.selection.takes(holding));
+        leave_out_superseded(&mut day.captures, |holding| &holding.key);
+        // The names of some vendors sort by device first.
+        day.captures.sort_by(|a, b| (a.taken_at, &a.key).cmp(&(b.taken_at, &b.key)));
+        day
+    }
+}
+
+fn is_partial(key: &str) -> bool {
+    matches!(key::read_variant(key), Some((_, Variant::Partial)))
+}
+
+fn of_object(site: &Site, parts: Parts, object: Object) -> Holding {
+    let named = capture::read_stored(&parts.camera, &parts.file, &site.config);
+    Holding {
+        partial: is_partial(&object.key),
+        key: object.key,
+        file: parts.file,
+        camera: parts.camera,
+        date: parts.date,
+        taken_at: named.taken,
+        event: named.event,
+        size: object.size,
+        storage_class: object.storage_class,
+        bundle: None,
+    }
+}
+
+fn of_member(site: &Site, camera: &str, date: NaiveDate, member: Member, bundle: &Object) -> Holding {
+    let key = member.note.key;
+    Holding {
+        partial: is_partial(&key),
+        file: file_of(site, &key),
+        key,
+        camera: camera.to_owned(),
+        date,
+        taken_at: member.note.taken_at,
+        event: member.note.event,
+        size: member.note.size,
+        storage_class: bundle.storage_class.clone(),
+        bundle: Some(bundle.key.clone()),
+    }
+}
+
+/// A bundle as a whole, where nobody can tell what is in it.
+fn of_bundle(camera: &str, date: NaiveDate, bundle: Object) -> Holding {
+    Holding {
+        file: last_segment(&bundle.key).to_owned(),
+        bundle: Some(bundle.key.clone()),
+        key: bundle.key,
+        camera: camera.to_owned(),
+        date,
+        taken_at: None,
+        event: None,
+        size: bundle.size,
+        storage_class: bundle.storage_class,
+        partial: false,
+    }
+}
