@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::bucket::{Copied, Head, Object, PROBE, Refusal, Restore, Verdict, is_cold};
 use crate::capture;
-use crate::key::{Fields, ObjectKey};
+use crate::key::{KeyFields, ObjectKey};
 use crate::site::Site;
 
 /// Copies at the same time: the store does the work, and each waits for it.
@@ -193,7 +193,7 @@ async fn plan(site: &Site, camera: &str, object: &Object) -> Result<ObjectKey, S
 /// The key of a file below a camera by the time of its name, else by what was written `beside` it.
 fn place(site: &Site, camera: &str, file: &str, beside: Option<DateTime<FixedOffset>>) -> Option<ObjectKey> {
     let named = capture::read_stored(camera, file, &site.config);
-    let fields = Fields {
+    let fields = KeyFields {
         camera,
         taken: named.taken.or(beside)?,
         event: named.event.as_deref(),

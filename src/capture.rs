@@ -22,8 +22,8 @@ use chrono::{Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use crate::config::{Camera, Config};
-use crate::key::{self, Fields};
+use crate::config::{CameraSettings, Config};
+use crate::key::{self, KeyFields};
 
 pub mod content;
 mod folders;
@@ -56,7 +56,7 @@ pub struct Sighting<'a> {
     /// What [`Sighting::camera`] was read from.
     pub camera_from: CameraFrom,
     /// What the path says.
-    pub reading: naming::Reading,
+    pub reading: naming::PathReading,
     /// What the file's name promises.
     pub media: Media,
     /// The camera's zone.
@@ -144,11 +144,11 @@ pub fn sight<'a>(path: &'a Path, config: &Config) -> Sighting<'a> {
 }
 
 /// The configured camera whose `match` fits.
-pub fn configured<'a>(path: &Path, config: &'a Config) -> Option<&'a Camera> {
+pub fn configured<'a>(path: &Path, config: &'a Config) -> Option<&'a CameraSettings> {
     config.cameras.iter().find(|camera| camera.matches.is_match(path))
 }
 
-fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) -> Sighting<'a> {
+fn sight_of<'a>(path: &'a Path, configured: Option<&CameraSettings>, config: &Config) -> Sighting<'a> {
     let own = configured.and_then(|camera| naming::read_own(path, camera.pattern.as_ref()?.regex()));
     let (reading, own_camera) =
         own.unwrap_or_else(|| (naming::read(path, configured.map_or("auto", |camera| &camera.vendor)), None));
@@ -193,7 +193,7 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) ->
 }
 
 /// The first folder that somebody gave its name: not one of a vendor's own tree, nor one named like the event.
-fn given_folder(below: &[&[u8]], folders: &[Folder], reading: &naming::Reading) -> Option<usize> {
+fn given_folder(below: &[&[u8]], folders: &[Folder], reading: &naming::PathReading) -> Option<usize> {
     let mut at = 0;
     (0..folders.len()).find(|&place| {
         let (name, begins) = (below[place], at);
@@ -304,8 +304,8 @@ pub fn classify(path: &Path, arrival: DateTime<Utc>, config: &Config) -> Capture
 
 impl Capture {
     /// What a key needs of this capture.
-    pub fn fields(&self) -> Fields<'_> {
-        Fields {
+    pub fn fields(&self) -> KeyFields<'_> {
+        KeyFields {
             camera: &self.camera,
             taken: self.taken,
             event: self.event.as_deref(),

@@ -32,9 +32,9 @@ pub struct Config {
     #[serde(skip)]
     pub source: PathBuf,
     /// Where the cameras' files arrive.
-    pub drop_folder: DropFolder,
+    pub drop_folder: DropFolderSettings,
     /// Cameras with settings of their own; the first whose glob matches a file wins.
-    pub cameras: Vec<Camera>,
+    pub cameras: Vec<CameraSettings>,
     /// The zone of every camera that has none of its own.
     #[serde(serialize_with = "serialize_zone")]
     pub timezone: chrono_tz::Tz,
@@ -42,21 +42,21 @@ pub struct Config {
     #[serde(serialize_with = "notation::serialize_optional_duration")]
     pub max_clock_skew: Option<Duration>,
     /// The bucket and how objects are stored in it.
-    pub s3: S3,
+    pub s3: S3Settings,
     /// How much is sent at once.
-    pub upload: Upload,
+    pub upload: UploadSettings,
     /// Local copies after upload.
-    pub keep: Keep,
+    pub keep: KeepSettings,
     /// What becomes of old captures in the bucket.
-    pub rotate: Rotate,
+    pub rotate: RotateSettings,
     /// Who is told of a change of state.
-    pub alerts: Alerts,
+    pub alerts: AlertsSettings,
     /// An object that proves from outside that the box lives; `None`: none is written.
-    pub heartbeat: Option<Heartbeat>,
+    pub heartbeat: Option<HeartbeatSettings>,
     /// Figures for Prometheus.
-    pub metrics: Metrics,
+    pub metrics: MetricsSettings,
     /// The journal.
-    pub log: Log,
+    pub log: LogSettings,
     /// Where local copies, the ledger, what was set aside and the schedule lie.
     pub state_dir: PathBuf,
     /// Where the status and the lock lie.
@@ -65,7 +65,7 @@ pub struct Config {
 
 /// Where the cameras' files arrive, and when one is whole.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DropFolder {
+pub struct DropFolderSettings {
     /// The folder the FTP server writes into.
     pub path: PathBuf,
     /// The time between two full looks, whatever inotify says.
@@ -83,7 +83,7 @@ pub struct DropFolder {
 
 /// One camera's own settings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Camera {
+pub struct CameraSettings {
     /// The camera's name in the bucket: one component of a key.
     pub name: String,
     /// Which files below the drop folder are this camera's.
@@ -121,7 +121,7 @@ pub const VENDORS: [&str; 14] = [
 
 /// The bucket, how it is reached, and how objects are stored in it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct S3 {
+pub struct S3Settings {
     /// The bucket's name.
     pub bucket: String,
     /// The region; `None`: the standard AWS chain (environment, profile, instance).
@@ -203,14 +203,14 @@ pub enum Sse {
 
 /// How much is sent at once.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Upload {
+pub struct UploadSettings {
     /// Uploads at the same time.
     pub concurrency: usize,
     /// The limit for all uploads together; `None`: what the line gives.
     pub bandwidth: Option<Bandwidth>,
 }
 
-impl Upload {
+impl UploadSettings {
     /// Every fourth turn goes to what has waited longest, all others to the newest capture: of files in the queue, and of
     /// bytes where `bandwidth` limits them. So a backlog always makes some progress.
     pub const BACKLOG_TURN: u32 = 4;
@@ -236,7 +236,7 @@ pub struct BandwidthChange {
 
 /// Local copies after upload.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Keep {
+pub struct KeepSettings {
     /// Where they lie, as `CAMERA/DATE/file`.
     pub path: PathBuf,
     /// How many days they stay; 0: deleted once the bucket has them.
@@ -251,15 +251,15 @@ pub struct Keep {
 
 /// What becomes of old captures in the bucket, and when that is looked at.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Rotate {
+pub struct RotateSettings {
     /// When the rotation runs, in the system's zone.
     pub schedule: Schedule,
     /// Bundles of camera-days; `None`: off. Never together with `transition`.
-    pub archive: Option<Archive>,
+    pub archive: Option<ArchiveSettings>,
     /// Each object on its own into a colder class; `None`: off.
-    pub transition: Option<Transition>,
+    pub transition: Option<TransitionSettings>,
     /// When captures go for good; `None`: never.
-    pub expire: Option<Expire>,
+    pub expire: Option<ExpireSettings>,
 }
 
 /// A cron expression of five fields.
@@ -283,7 +283,7 @@ impl Schedule {
 
 /// How camera-days are bundled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Archive {
+pub struct ArchiveSettings {
     /// A day is bundled once it is this old.
     #[serde(serialize_with = "notation::serialize_duration")]
     pub after: Duration,
@@ -300,7 +300,7 @@ pub struct Archive {
 
 /// How objects move to a colder class in place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Transition {
+pub struct TransitionSettings {
     /// An object moves once it is this old.
     #[serde(serialize_with = "notation::serialize_duration")]
     pub after: Duration,
@@ -313,7 +313,7 @@ pub struct Transition {
 
 /// When captures go for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Expire {
+pub struct ExpireSettings {
     /// Counted from the capture or from when it was stored, whichever is later.
     #[serde(serialize_with = "notation::serialize_duration")]
     pub after: Duration,
@@ -321,7 +321,7 @@ pub struct Expire {
 
 /// Who is told of a change of state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Alerts {
+pub struct AlertsSettings {
     /// A URL that gets JSON by POST.
     pub webhook: Option<Webhook>,
     /// A program and its arguments that gets the same JSON on stdin; at least one word.
@@ -355,7 +355,7 @@ impl std::fmt::Debug for Webhook {
 
 /// An object that proves from outside that the box lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Heartbeat {
+pub struct HeartbeatSettings {
     /// The time between two of them.
     #[serde(serialize_with = "notation::serialize_duration")]
     pub every: Duration,
@@ -363,14 +363,14 @@ pub struct Heartbeat {
 
 /// Figures for Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Metrics {
+pub struct MetricsSettings {
     /// The address of `/metrics` and `/healthz`; `None`: nothing listens.
     pub listen: Option<SocketAddr>,
 }
 
 /// The journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Log {
+pub struct LogSettings {
     /// Where lines go.
     pub target: LogTarget,
     /// The least important lines that are written.

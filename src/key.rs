@@ -161,7 +161,7 @@ pub struct Layout {
 
 /// What a key says of its object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parts {
+pub struct KeyParts {
     /// The camera's segment.
     pub camera: String,
     /// The capture's own date at the camera.
@@ -172,7 +172,7 @@ pub struct Parts {
 
 /// What [`Layout::render`] needs of a capture; its words are [`escape`]d already.
 #[derive(Debug, Clone, Copy)]
-pub struct Fields<'a> {
+pub struct KeyFields<'a> {
     /// The camera's segment.
     pub camera: &'a str,
     /// When the capture was taken, at the camera's own offset.
@@ -197,7 +197,7 @@ impl Layout {
     }
 
     /// The key of a capture; at most [`MAX_KEY_BYTES`] long, with room left for a variant.
-    pub fn render(&self, fields: &Fields<'_>) -> ObjectKey {
+    pub fn render(&self, fields: &KeyFields<'_>) -> ObjectKey {
         let mut text = self.prefix.clone();
         for piece in &self.template.pieces {
             match piece {
@@ -216,7 +216,7 @@ impl Layout {
     }
 
     /// Reads a key back; `None` for an object that is not laid out this way (an archive, a stranger's file).
-    pub fn parse(&self, key: &str) -> Option<Parts> {
+    pub fn parse(&self, key: &str) -> Option<KeyParts> {
         let key = key.strip_prefix(&self.prefix)?;
         let found = self.template.pattern.captures(key)?;
         // What lies in a camera's archive is no capture, whatever the template.
@@ -228,7 +228,7 @@ impl Layout {
             Some(date) => date.as_str().parse().ok()?,
             None => NaiveDate::from_ymd_opt(i32::try_from(number("year")?).ok()?, number("month")?, number("day")?)?,
         };
-        Some(Parts { camera: found["camera"].to_owned(), date, file: found["file"].to_owned() })
+        Some(KeyParts { camera: found["camera"].to_owned(), date, file: found["file"].to_owned() })
     }
 
     /// What every key of `camera` starts with.
@@ -448,9 +448,9 @@ mod tests {
         Layout::new(prefix, template.parse().unwrap())
     }
 
-    fn fields<'a>(camera: &'a str, file: &'a [u8]) -> Fields<'a> {
+    fn fields<'a>(camera: &'a str, file: &'a [u8]) -> KeyFields<'a> {
         let taken = DateTime::parse_from_rfc3339("2022-02-24T05:06:07+02:00").unwrap();
-        Fields { camera, taken, event: Some("MOTION_DETECTION"), channel: None, file }
+        KeyFields { camera, taken, event: Some("MOTION_DETECTION"), channel: None, file }
     }
 
     #[test]
@@ -499,7 +499,7 @@ mod tests {
             (format!("{}/", "p".repeat(512)), camera_segment(&[0xE9; 300]), "\u{e9}".repeat(600));
         let taken = DateTime::parse_from_rfc3339("2022-02-24T05:06:07+02:00").unwrap();
         let file = format!("{word}.{}", "e".repeat(15));
-        let key = layout(&prefix, &template).render(&Fields {
+        let key = layout(&prefix, &template).render(&KeyFields {
             camera: &camera,
             taken,
             event: Some(&word),

@@ -1,6 +1,6 @@
 //! Retention: what of the bucket is due to be bundled, moved to a colder class or deleted, and what that costs.
 //!
-//! Everything here is pure: a listing, a [`Policy`] and a date go in, [`Step`]s come out, for a person to read or for
+//! Everything here is pure: a listing, a [`RetentionPolicy`] and a date go in, [`RotationStep`]s come out, for a person to read or for
 //! the rotation to carry out. A camera-day is the unit, because a bundle holds one; [`plan_day`] knows of nothing else,
 //! so that a bucket of any size is gone through with the memory of one day, and [`Summary`] and [`Oldest`] fold.
 //!
@@ -88,19 +88,19 @@ pub enum Kind {
 
 /// What is to become of old captures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Policy {
+pub struct RetentionPolicy {
     /// Bundles of camera-days.
-    pub archive: Option<config::Archive>,
+    pub archive: Option<config::ArchiveSettings>,
     /// Each object on its own into a colder class; not looked at where there are bundles.
-    pub transition: Option<config::Transition>,
+    pub transition: Option<config::TransitionSettings>,
     /// Deletion; `None`: never.
-    pub expire: Option<config::Expire>,
+    pub expire: Option<config::ExpireSettings>,
 }
 
-impl Policy {
+impl RetentionPolicy {
     /// The policy of a configuration.
     pub fn of(config: &Config) -> Self {
-        let config::Rotate { archive, transition, expire, .. } = config.rotate.clone();
+        let config::RotateSettings { archive, transition, expire, .. } = config.rotate.clone();
         Self { archive, transition, expire }
     }
 
@@ -133,7 +133,7 @@ pub enum Action {
 
 /// What is done with objects of one camera-day.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Step {
+pub struct RotationStep {
     /// What is done.
     pub action: Action,
     /// Whose objects they are.
@@ -200,7 +200,7 @@ pub enum Doubt {
 ///
 /// # Errors
 /// Where the newest of them says that the clock is far off.
-pub fn plan(objects: &[Candidate], policy: &Policy, today: NaiveDate) -> Result<Vec<Step>, Doubt> {
+pub fn plan(objects: &[Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Result<Vec<RotationStep>, Doubt> {
     believed(today, newest(objects))?;
     let mut days: BTreeMap<(NaiveDate, &str), Vec<&Candidate>> = BTreeMap::new();
     for object in objects {
@@ -211,20 +211,20 @@ pub fn plan(objects: &[Candidate], policy: &Policy, today: NaiveDate) -> Result<
 
 /// Decides what is due by `today`, which the caller has [`believed`], of all `objects` of one camera-day: at most one
 /// step for each action.
-pub fn plan_day(objects: &[Candidate], policy: &Policy, today: NaiveDate) -> Vec<Step> {
+pub fn plan_day(objects: &[Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Vec<RotationStep> {
     steps(&objects.iter().collect::<Vec<_>>(), policy, today)
 }
 
-fn steps(objects: &[&Candidate], policy: &Policy, today: NaiveDate) -> Vec<Step> {
+fn steps(objects: &[&Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Vec<RotationStep> {
     let Some(first) = objects.first() else { return Vec::new() };
     debug_assert!(objects.iter().all(|object| (&object.camera, object.date) == (&first.camera, first.date)));
     let mut due: BTreeMap<Action, Vec<&Candidate>> = BTreeMap::new();
     let mut left = Vec::new();
     for &object in objects {
         match fate(object, objects, policy, today) {
-            Fate::NotDue => {}
-            Fate::Due(action) => due.entry(action).or_default().push(object),
-            Fate::Left(why) => {
+            Decision::NotDue => {}
+            Decision::Due(action) => due.entry(action).or_default().push(object),
+            Decision::Left(why) => {
                 due.entry(Action::Leave).or_default().push(object);
                 left.push(Warning::about(why, object.size));
             }
@@ -278,19 +278,19 @@ pub fn newest(objects: &[Candidate]) -> Option<NaiveDate> {
     objects.iter().filter(|object| object.kind != Kind::Index).map(proved).max()
 }
 
-enum Fate {
+enum Decision {
     NotDue,
     Due(Action),
     Left(Why),
 }
 
-fn fate(object: &Candidate, day: &[&Candidate], policy: &Policy, today: NaiveDate) -> Fate {
+fn fate(object: &Candidate, day: &[&Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Decision {
     if object.kind == Kind::Index {
         let goes = goes_with_its_bundles(object, day, policy, today);
-        return if goes { Fate::Due(Action::Expire) } else { Fate::NotDue };
+        return if goes { Decision::Due(Action::Expire) } else { Decision::NotDue };
     }
     if expires(object, policy, today) {
-        return Fate::Due(Action::Expire);
+        return Decision::Due(Action::Expire);
     }
     let why = match (&policy.archive, &policy.transition) {
         (Some(archive), _) if object.kind == Kind::Capture && is_due(object.date, archive.after, today) => {
@@ -300,14 +300,14 @@ fn fate(object: &Candidate, day: &[&Candidate], policy: &Policy, today: NaiveDat
             if object.class != transition.class && is_due(object.date, transition.after, today) =>
         {
             match (warmth(&object.class), warmth(&transition.class)) {
-                (Some(from), Some(to)) if from >= to => return Fate::NotDue,
+                (Some(from), Some(to)) if from >= to => return Decision::NotDue,
                 (Some(_), Some(_)) => why_not_transition(object, transition).map_or(Ok(Action::Transition), Err),
                 _ => Err(Why::UnknownClass { class: object.class.clone(), target: transition.class.clone() }),
             }
         }
-        _ => return Fate::NotDue,
+        _ => return Decision::NotDue,
     };
-    why.map_or_else(Fate::Left, Fate::Due)
+    why.map_or_else(Decision::Left, Decision::Due)
 }
 
 /// Whether an age of whole days is reached, counted from `date`; what is over a day counts as the next whole one.
@@ -320,13 +320,13 @@ fn days(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(DAY.as_nanos())).unwrap_or(u64::MAX)
 }
 
-fn expires(object: &Candidate, policy: &Policy, today: NaiveDate) -> bool {
+fn expires(object: &Candidate, policy: &RetentionPolicy, today: NaiveDate) -> bool {
     let since = object.date.max(object.stored_at.date_naive());
     policy.expire.is_some_and(|expire| is_due(since, expire.after, today))
 }
 
 /// An index without a bundle stays: its bundle may be on the way.
-fn goes_with_its_bundles(index: &Candidate, day: &[&Candidate], policy: &Policy, today: NaiveDate) -> bool {
+fn goes_with_its_bundles(index: &Candidate, day: &[&Candidate], policy: &RetentionPolicy, today: NaiveDate) -> bool {
     let Some(stem) = index.key.strip_suffix(".index.json") else { return false };
     let is_its =
         |key: &str| key.strip_prefix(stem).is_some_and(|ending| ["", ".tar", ".tar.gz", ".tar.zst"].contains(&ending));
@@ -341,7 +341,7 @@ fn why_not_bundle(object: &Candidate) -> Option<Why> {
     (object.size > LARGEST_MEMBER_BYTES).then_some(Why::TooLarge { most: LARGEST_MEMBER_BYTES })
 }
 
-fn why_not_transition(object: &Candidate, transition: &config::Transition) -> Option<Why> {
+fn why_not_transition(object: &Candidate, transition: &config::TransitionSettings) -> Option<Why> {
     if object.size < transition.min_size {
         return Some(Why::TooSmall { least: transition.min_size });
     }
@@ -363,7 +363,7 @@ fn step(
     class: Option<String>,
     cost: Cost,
     warnings: Vec<Warning>,
-) -> Step {
+) -> RotationStep {
     let mut from: BTreeMap<String, Amount> = BTreeMap::new();
     let mut all = Amount::default();
     for object in objects {
@@ -372,5 +372,5 @@ fn step(
         all.add(amount);
     }
     let keys = objects.iter().map(|object| object.key.clone()).collect();
-    Step { action, camera: camera.clone(), date: *date, keys, bytes: all.bytes, from, class, cost, warnings }
+    RotationStep { action, camera: camera.clone(), date: *date, keys, bytes: all.bytes, from, class, cost, warnings }
 }

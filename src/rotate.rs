@@ -16,9 +16,9 @@ use crate::archive::{self, Shelf};
 use crate::bucket::{Object, Refusal, Verdict};
 use crate::config::Access;
 use crate::kept::Given;
-use crate::key::Parts;
+use crate::key::KeyParts;
 use crate::lock;
-use crate::retention::{self, Action, Candidate, Kind, Oldest, Policy, Requests, Step, Summary};
+use crate::retention::{self, Action, Candidate, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary};
 use crate::schedule::Ended;
 use crate::site::Site;
 
@@ -103,7 +103,12 @@ pub fn today(site: &Site) -> NaiveDate {
 ///
 /// # Errors
 /// Where the bucket cannot be listed, the box may only write, or the clock is not believed.
-pub async fn plan(site: &Site, policy: &Policy, camera: Option<&str>, dates: &[NaiveDate]) -> anyhow::Result<Plan> {
+pub async fn plan(
+    site: &Site,
+    policy: &RetentionPolicy,
+    camera: Option<&str>,
+    dates: &[NaiveDate],
+) -> anyhow::Result<Plan> {
     if site.config.s3.access == Access::WriteOnly {
         bail!("{WRITE_ONLY}");
     }
@@ -160,7 +165,7 @@ pub async fn cameras(site: &Site) -> anyhow::Result<Vec<String>> {
 /// A look at the bucket.
 struct Survey<'a> {
     site: &'a Site,
-    policy: &'a Policy,
+    policy: &'a RetentionPolicy,
     dates: &'a [NaiveDate],
     today: NaiveDate,
     newest: Option<NaiveDate>,
@@ -221,7 +226,7 @@ impl Survey<'_> {
 
 impl Plan {
     /// Which objects they are is looked up again when it is done.
-    fn add(&mut self, step: &Step) {
+    fn add(&mut self, step: &RotationStep) {
         self.summary.add(step);
         if step.action != Action::Leave {
             self.steps.push(Todo { action: step.action, camera: step.camera.clone(), date: step.date });
@@ -269,7 +274,7 @@ const HIDDEN: &str = "the bucket keeps versions: what is deleted is hidden, and 
 
 impl Download {
     /// Adds what a day's bundle needs beyond the local copies, as far as a look at their sizes tells.
-    fn count(&mut self, site: &Site, step: &Step) {
+    fn count(&mut self, site: &Site, step: &RotationStep) {
         let here = site.kept.bytes_of(&step.camera, step.date);
         let missing = step.bytes.saturating_sub(here);
         self.bytes += missing;
@@ -281,7 +286,7 @@ impl Download {
     }
 }
 
-fn held(parts: Parts, object: Object) -> Candidate {
+fn held(parts: KeyParts, object: Object) -> Candidate {
     Candidate {
         key: object.key,
         camera: parts.camera,
@@ -297,7 +302,7 @@ fn held(parts: Parts, object: Object) -> Candidate {
 /// The bundles of a day as the plan sees them; their members' age is looked up where it decides.
 async fn held_of(
     site: &Site,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     camera: &str,
     date: NaiveDate,
     shelf: &Shelf,
@@ -368,7 +373,7 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
     };
     let mut outcome = Outcome::default();
     let run = async {
-        let policy = Policy::of(&site.config);
+        let policy = RetentionPolicy::of(&site.config);
         let plan = plan(&site, &policy, None, &[]).await?;
         for warning in plan.summary.warnings() {
             tracing::warn!("rotation: {warning}");

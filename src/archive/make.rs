@@ -11,7 +11,7 @@ use super::index::{Index, Note};
 use super::local::{Copies, Fetched};
 use super::read::{Shelf, load_index, shelf};
 use crate::bucket::{About, Content, Object, Patience, Put, Source, When};
-use crate::config::Archive;
+use crate::config::ArchiveSettings;
 use crate::key::{ArchiveFormat, ArchiveObject, BundleId, ObjectKey};
 use crate::ledger;
 use crate::retention::LARGEST_MEMBER_BYTES;
@@ -40,7 +40,7 @@ pub struct Made {
 /// A day at work.
 struct Work<'a> {
     site: &'a Site,
-    archive: &'a Archive,
+    archive: &'a ArchiveSettings,
     camera: &'a str,
     date: NaiveDate,
     copies: Copies<'a>,
@@ -61,7 +61,12 @@ struct Wanted {
 ///
 /// # Errors
 /// Where it cannot be finished now; nothing is lost then, and the next call goes on.
-pub async fn archive_day(site: &Site, archive: &Archive, camera: &str, date: NaiveDate) -> anyhow::Result<Made> {
+pub async fn archive_day(
+    site: &Site,
+    archive: &ArchiveSettings,
+    camera: &str,
+    date: NaiveDate,
+) -> anyhow::Result<Made> {
     let loose = list_day(site, camera, date).await?;
     if loose.is_empty() {
         return Ok(Made::default());

@@ -13,7 +13,7 @@ use std::io;
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, TimeDelta};
 
-use super::media::{Format, Walk, boxes, packets};
+use super::media::{MediaFormat, Walk, boxes, packets};
 
 mod exif;
 
@@ -41,14 +41,14 @@ pub enum ContentTime {
 /// # Errors
 /// Where it cannot be read; not where it is cut off or makes no sense, which is `None`.
 pub fn taken(file: &mut File) -> io::Result<Option<ContentTime>> {
-    let format = Format::of(file)?;
+    let format = MediaFormat::of(file)?;
     let mut walk = Walk::over(file)?;
     let told = match format {
-        Format::Jpeg => walk.read_most(JPEG_HEAD_BYTES).map(|head| jpeg(&head)),
-        Format::Boxes => movie(&mut walk),
-        Format::Dhav { start } => packets::dhav_date(&mut walk, start).map(|date| date.and_then(packed)),
-        Format::Xiongmai => packets::xiongmai_date(&mut walk).map(packed),
-        Format::Png | Format::Ebml | Format::Avi | Format::Other => Ok(None),
+        MediaFormat::Jpeg => walk.read_most(JPEG_HEAD_BYTES).map(|head| jpeg(&head)),
+        MediaFormat::Boxes => movie(&mut walk),
+        MediaFormat::Dhav { start } => packets::dhav_date(&mut walk, start).map(|date| date.and_then(packed)),
+        MediaFormat::Xiongmai => packets::xiongmai_date(&mut walk).map(packed),
+        MediaFormat::Png | MediaFormat::Ebml | MediaFormat::Avi | MediaFormat::Other => Ok(None),
     };
     match told {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),

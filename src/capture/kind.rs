@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::naming::Reading;
+use super::naming::PathReading;
 
 /// What kind of file it is, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -25,7 +25,7 @@ pub enum Media {
 }
 
 /// What the parts of a path, and what they read as, promise.
-pub(super) fn of(path: &[&[u8]], reading: &Reading) -> Media {
+pub(super) fn of(path: &[&[u8]], reading: &PathReading) -> Media {
     let name = path.last().copied().unwrap_or_default();
     if name == b"DVRWorkDirectory" {
         return Media::Lock;

@@ -25,7 +25,7 @@ pub(in crate::capture) use walk::Walk;
 /// What a file's content says of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum End {
+pub enum FileEnd {
     /// It is there.
     Whole,
     /// It is missing: the file was cut off.
@@ -36,7 +36,7 @@ pub enum End {
 
 /// What a file is by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::capture) enum Format {
+pub(in crate::capture) enum MediaFormat {
     Jpeg,
     Png,
     /// MP4, MOV and their kin.
@@ -54,7 +54,7 @@ pub(in crate::capture) enum Format {
     Other,
 }
 
-impl Format {
+impl MediaFormat {
     pub(in crate::capture) fn of(file: &mut File) -> io::Result<Self> {
         file.seek(SeekFrom::Start(0))?;
         let mut head = Vec::with_capacity(12);
@@ -77,21 +77,21 @@ impl Format {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn end_of(file: &mut File) -> io::Result<End> {
-    let format = Format::of(file)?;
+pub fn end_of(file: &mut File) -> io::Result<FileEnd> {
+    let format = MediaFormat::of(file)?;
     let mut walk = Walk::over(file)?;
     let end = match format {
-        Format::Jpeg => jpeg::end(&mut walk),
-        Format::Png => chunks::png(&mut walk),
-        Format::Boxes => boxes::end(&mut walk),
-        Format::Ebml => ebml::end(&mut walk),
-        Format::Avi => chunks::avi(&mut walk),
-        Format::Dhav { start } => packets::dhav(&mut walk, start),
-        Format::Xiongmai => packets::xiongmai(&mut walk),
-        Format::Other => Ok(End::Unknown),
+        MediaFormat::Jpeg => jpeg::end(&mut walk),
+        MediaFormat::Png => chunks::png(&mut walk),
+        MediaFormat::Boxes => boxes::end(&mut walk),
+        MediaFormat::Ebml => ebml::end(&mut walk),
+        MediaFormat::Avi => chunks::avi(&mut walk),
+        MediaFormat::Dhav { start } => packets::dhav(&mut walk, start),
+        MediaFormat::Xiongmai => packets::xiongmai(&mut walk),
+        MediaFormat::Other => Ok(FileEnd::Unknown),
     };
     match end {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(End::Cut),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(FileEnd::Cut),
         end => end,
     }
 }
@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    pub(super) fn end(bytes: &[u8]) -> End {
+    pub(super) fn end(bytes: &[u8]) -> FileEnd {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         end_of(&mut file).unwrap()
@@ -114,7 +114,7 @@ mod tests {
     pub(super) fn assert_cut_before_end(whole: &[u8], known: usize, boundaries: &[usize]) {
         for length in 0..whole.len() {
             let expected = known <= length && !boundaries.contains(&length);
-            assert_eq!(end(&whole[..length]) == End::Cut, expected, "{length} of {} bytes", whole.len());
+            assert_eq!(end(&whole[..length]) == FileEnd::Cut, expected, "{length} of {} bytes", whole.len());
         }
     }
 
@@ -122,7 +122,7 @@ mod tests {
     fn other_content_does_not_tell() {
         for content in [&b""[..], b"x", b"some text", b"RIFF\x04\0\0\0WAVE", b"IMKH", b"\0\0\0\x01\x67\x42\0\0\x01\x68"]
         {
-            assert_eq!(end(content), End::Unknown);
+            assert_eq!(end(content), FileEnd::Unknown);
         }
     }
 
@@ -137,7 +137,7 @@ mod tests {
             b"\0\0\x01\xFC",
             &[0, 0, 1, 0xFD, 9, 9, 0, 0],
         ] {
-            assert_eq!(end(content), End::Unknown, "{content:?}");
+            assert_eq!(end(content), FileEnd::Unknown, "{content:?}");
         }
     }
 

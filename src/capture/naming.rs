@@ -29,13 +29,13 @@ const GROUPS: [&str; 7] = ["device", "channel", "stamp", "date", "time", "event"
 
 /// Where in a path the whole match lies, and each of [`GROUPS`].
 #[derive(Debug, Default)]
-struct Found {
+struct NamingMatch {
     begins: usize,
     groups: [Option<(usize, usize)>; GROUPS.len()],
 }
 
 /// A row's pattern, ready to search.
-struct Reader {
+struct RowMatcher {
     /// The pattern without [`BEGIN`].
     pattern: meta::Regex,
     /// Whether it is a pattern of the file's name alone.
@@ -50,7 +50,7 @@ const BEGIN: &str = "(?:^|/)";
 /// Room for the whole match and the groups of any row.
 const MOST_SLOTS: usize = 2 * (GROUPS.len() + 1);
 
-impl Reader {
+impl RowMatcher {
     fn new(row: &Naming) -> Option<Self> {
         // A row is asked where it matches: a DFA, which only rules that out, would run in vain.
         let config = meta::Config::new().hybrid(false).dfa(false);
@@ -60,7 +60,7 @@ impl Reader {
         (info.slot_len() <= MOST_SLOTS).then(|| Self { places, of_name: row.pattern.starts_with("{name}"), pattern })
     }
 
-    fn find(&self, path: &[u8], name_at: usize) -> Option<Found> {
+    fn find(&self, path: &[u8], name_at: usize) -> Option<NamingMatch> {
         if self.of_name {
             return self.find_at(path, name_at);
         }
@@ -68,17 +68,17 @@ impl Reader {
         (0..=name_at).filter(begins).find_map(|at| self.find_at(path, at))
     }
 
-    fn find_at(&self, path: &[u8], begins: usize) -> Option<Found> {
+    fn find_at(&self, path: &[u8], begins: usize) -> Option<NamingMatch> {
         let input = Input::new(path).range(begins..).anchored(Anchored::Yes);
         let mut slots = [None; MOST_SLOTS];
         self.pattern.search_slots(&input, &mut slots)?;
         let place = |group: usize| Some((slots[2 * group]?.get(), slots[2 * group + 1]?.get()));
-        Some(Found { begins, groups: self.places.map(|group| place(group?)) })
+        Some(NamingMatch { begins, groups: self.places.map(|group| place(group?)) })
     }
 }
 
 struct Table {
-    readers: Vec<Reader>,
+    readers: Vec<RowMatcher>,
     /// All rows as alternatives from the path's begin: a DFA finds the first of them that matches.
     first: meta::Regex,
 }
@@ -87,7 +87,7 @@ static TABLE: LazyLock<Option<Table>> = LazyLock::new(|| {
     // A row that does not compile would be found by `every_row_compiles`.
     let patterns: Vec<String> = NAMINGS.iter().map(|row| format!("^(?s:.)*?{}", expand(row.pattern))).collect();
     let first = build(meta::Config::new(), &patterns)?;
-    Some(Table { readers: NAMINGS.iter().map(Reader::new).collect::<Option<_>>()?, first })
+    Some(Table { readers: NAMINGS.iter().map(RowMatcher::new).collect::<Option<_>>()?, first })
 });
 
 fn build(config: meta::Config, patterns: &[impl AsRef<str>]) -> Option<meta::Regex> {
@@ -97,7 +97,7 @@ fn build(config: meta::Config, patterns: &[impl AsRef<str>]) -> Option<meta::Reg
 
 /// What a path says of its capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct PathReading {
     /// The vendor whose row matched.
     pub vendor: Option<&'static str>,
     /// What the device calls itself, as a key segment.
@@ -105,14 +105,14 @@ pub struct Reading {
     /// The channel, as written.
     pub channel: Option<String>,
     /// The camera's wall clock.
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<PathTime>,
     /// The event word, raw.
     pub event: Option<String>,
     /// Where in the path the vendor's own tree begins; the length of the path where nothing was read.
     pub tree_at: usize,
 }
 
-impl Reading {
+impl PathReading {
     fn nothing(path: &[u8]) -> Self {
         Self { vendor: None, device: None, channel: None, stamp: None, event: None, tree_at: path.len() }
     }
@@ -120,7 +120,7 @@ impl Reading {
 
 /// A wall clock that a path tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+pub struct PathTime {
     /// The camera's clock, without a zone.
     pub wall: NaiveDateTime,
     /// [`TakenFrom::Name`] where the file's own name tells all of it, else [`TakenFrom::Folder`].
@@ -131,7 +131,7 @@ pub struct Stamp {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trial {
     /// It reads it.
-    Reads(Reading),
+    Reads(PathReading),
     /// The path has another shape.
     OtherShape,
     /// The digits in the place of the stamp are no time.
@@ -143,14 +143,14 @@ pub enum Trial {
 }
 
 /// Reads a path below the drop folder; `vendor` is `auto` or leaves only that vendor's rows and anybody's.
-pub fn read(path: &Path, vendor: &str) -> Reading {
+pub fn read(path: &Path, vendor: &str) -> PathReading {
     let bytes = path.as_os_str().as_encoded_bytes();
-    let Some(table) = &*TABLE else { return Reading::nothing(bytes) };
+    let Some(table) = &*TABLE else { return PathReading::nothing(bytes) };
     let first = table.first.search_half(&Input::new(bytes)).map_or(NAMINGS.len(), |found| found.pattern().as_usize());
     (NAMINGS[first..].iter().zip(&table.readers[first..]))
         .filter(|(row, _)| is_asked(row, vendor))
         .find_map(|(row, reader)| read_row(row, reader, bytes).ok())
-        .unwrap_or_else(|| Reading::nothing(bytes))
+        .unwrap_or_else(|| PathReading::nothing(bytes))
 }
 
 /// Tries every row: its vendor, its shape, and what came of it.
@@ -158,7 +158,7 @@ pub fn explain(path: &Path, vendor: &str) -> Vec<(Option<&'static str>, &'static
     let bytes = path.as_os_str().as_encoded_bytes();
     let readers = TABLE.as_ref().map_or(&[][..], |table| &table.readers);
     let mut read = false;
-    let trial = |(row, reader): (&'static Naming, &Reader)| {
+    let trial = |(row, reader): (&'static Naming, &RowMatcher)| {
         let trial = match () {
             () if !is_asked(row, vendor) => Trial::OtherVendor,
             () => match read_row(row, reader, bytes) {
@@ -179,7 +179,7 @@ fn is_asked(row: &Naming, vendor: &str) -> bool {
     vendor == "auto" || row.vendor.is_none_or(|name| name == vendor)
 }
 
-fn read_row(row: &Naming, reader: &Reader, path: &[u8]) -> Result<Reading, Trial> {
+fn read_row(row: &Naming, reader: &RowMatcher, path: &[u8]) -> Result<PathReading, Trial> {
     let found = reader.find(path, name_at(path)).ok_or(Trial::OtherShape)?;
     let reading = reading(&found, row.vendor, path, row.year);
     let clock = found.clock();
@@ -191,19 +191,19 @@ fn read_row(row: &Naming, reader: &Reader, path: &[u8]) -> Result<Reading, Trial
 }
 
 /// Reads a path with the pattern of a camera's own configuration (groups `camera`, `taken`, `event`, `channel`).
-pub fn read_own(path: &Path, pattern: &Regex) -> Option<(Reading, Option<String>)> {
+pub fn read_own(path: &Path, pattern: &Regex) -> Option<(PathReading, Option<String>)> {
     let path = path.as_os_str().as_encoded_bytes();
     let captures = pattern.captures(path)?;
     let camera = captures.name("camera").map(|found| key::camera_segment(found.as_bytes()));
     let groups = GROUPS.map(|group| captures.name(group).map(|found| (found.start(), found.end())));
-    Some((reading(&Found { begins: name_at(path), groups }, None, path, Four), camera))
+    Some((reading(&NamingMatch { begins: name_at(path), groups }, None, path, Four), camera))
 }
 
 fn name_at(path: &[u8]) -> usize {
     path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1)
 }
 
-impl Found {
+impl NamingMatch {
     /// The parts of the stamp.
     fn clock(&self) -> impl Iterator<Item = (usize, usize)> + Clone {
         let [_, _, stamp, date, time, _, taken] = self.groups;
@@ -211,17 +211,17 @@ impl Found {
     }
 }
 
-fn reading(found: &Found, vendor: Option<&'static str>, path: &[u8], year: Year) -> Reading {
+fn reading(found: &NamingMatch, vendor: Option<&'static str>, path: &[u8], year: Year) -> PathReading {
     let name_at = name_at(path);
     let [device, channel, .., event, _] = found.groups.map(|group| group.map(|(from, to)| &path[from..to]));
     let from = if found.clock().all(|(from, _)| from >= name_at) { TakenFrom::Name } else { TakenFrom::Folder };
     let wall = read_stamp(found.clock().map(|(from, to)| &path[from..to]), year);
-    Reading {
+    PathReading {
         vendor,
         // Where the stamp of a name is none, its digits would make every picture a camera.
         device: device.filter(|device| !has_long_number(device)).map(key::camera_segment),
         channel: channel.map(key::escape),
-        stamp: wall.map(|wall| Stamp { wall, from }),
+        stamp: wall.map(|wall| PathTime { wall, from }),
         event: event.map(key::escape),
         tree_at: found.begins,
     }
@@ -274,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    fn reading(path: &str) -> Reading {
+    fn reading(path: &str) -> PathReading {
         read(Path::new(path), "auto")
     }
 
@@ -424,7 +424,7 @@ mod tests {
         ) {
             let (table, path) = (TABLE.as_ref().unwrap(), path.as_bytes());
             let first = table.first.search_half(&Input::new(path)).map(|found| found.pattern().as_usize());
-            let matches = |reader: &Reader| reader.find(path, name_at(path)).is_some();
+            let matches = |reader: &RowMatcher| reader.find(path, name_at(path)).is_some();
             prop_assert_eq!(first, table.readers.iter().position(matches));
         }
     }

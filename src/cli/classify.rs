@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::{Out, Partly, tell};
-use crate::capture::media::{self, End};
-use crate::capture::naming::{self, Reading, Trial};
+use crate::capture::media::{self, FileEnd};
+use crate::capture::naming::{self, PathReading, Trial};
 use crate::capture::{self, CameraFrom, Media, Sighting, TakenFrom};
 use crate::config::Config;
 use crate::daemon;
@@ -32,7 +32,7 @@ struct Classified {
     /// What the camera's clock says, where that is not believed.
     camera_time: Option<String>,
     /// Whether the content has its end, where there is a file.
-    end: Option<End>,
+    end: Option<FileEnd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Explanation>,
 }
@@ -130,7 +130,7 @@ fn explanation(path: &Path, sighting: &Sighting<'_>, config: &Config) -> Explana
     Explanation { camera_from: sighting.camera_from, zone: sighting.zone.to_string(), rules }
 }
 
-fn describe(reading: &Reading) -> String {
+fn describe(reading: &PathReading) -> String {
     let stamp = reading.stamp.map(|stamp| format!("{} from the {}", stamp.wall, stamp.from.as_str()));
     let parts =
         [("time", &stamp), ("device", &reading.device), ("channel", &reading.channel), ("event", &reading.event)];
@@ -192,7 +192,7 @@ impl Display for Classified {
         if let Some(told) = &self.camera_time {
             writeln!(f, "  {:<8} says {told}, which cannot be: filed by arrival", "clock")?;
         }
-        if self.end == Some(End::Cut) {
+        if self.end == Some(FileEnd::Cut) {
             writeln!(f, "  {:<8} missing: stored as a partial, beside the key", "end")?;
         }
         match &self.ignored {

@@ -17,7 +17,7 @@ use super::{Day, Out, Partly, parse_date, plain, size, tell};
 use crate::archive::{self, Index, Shelf};
 use crate::bucket::Object;
 use crate::key::ArchiveFormat;
-use crate::key::{self, ARCHIVE, BundleId, Parts, Variant};
+use crate::key::{self, ARCHIVE, BundleId, KeyParts, Variant};
 use crate::rotate;
 use crate::site::Site;
 
@@ -106,7 +106,7 @@ impl<'a> Captures<'a> {
         Self { site, prefix, from: None, ended: false }
     }
 
-    async fn next(&mut self) -> anyhow::Result<Option<Vec<(Parts, Object)>>> {
+    async fn next(&mut self) -> anyhow::Result<Option<Vec<(KeyParts, Object)>>> {
         if self.ended {
             return Ok(None);
         }

@@ -243,7 +243,7 @@ impl Restore {
         }
         for (class, wanted) in classes {
             let bytes = wanted.iter().map(|wanted| wanted.size).sum();
-            let Some(prices::Restore { price: dollars, time }) =
+            let Some(prices::RestorePrice { price: dollars, time }) =
                 prices::restore(class, self.tier, wanted.len() as u64, bytes)
             else {
                 bail!(

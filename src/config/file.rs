@@ -17,37 +17,37 @@ const DEPTH: usize = 32;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct YamlNode {
     pub(super) line: usize,
-    pub(super) content: Content,
+    pub(super) content: YamlContent,
     /// Its YAML tag, such as `!!str`, which no setting has a use for.
     pub(super) tag: Option<String>,
 }
 
 /// What a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum YamlContent {
     /// `plain`: written without quotes, so that `null` means null.
     Scalar {
         text: String,
         plain: bool,
     },
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<YamlNode>),
+    Map(Vec<YamlEntry>),
 }
 
 /// A key and its value. Keys may be there twice: who reads the map says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct YamlEntry {
     pub(super) line: usize,
     pub(super) key: String,
-    pub(super) value: Node,
+    pub(super) value: YamlNode,
 }
 
-impl Node {
+impl YamlNode {
     /// Whether this is the null value, written as nothing, `~` or `null`.
     pub(super) fn is_null(&self) -> bool {
-        matches!(&self.content, Content::Scalar { text, plain: true } if is_null(text))
+        matches!(&self.content, YamlContent::Scalar { text, plain: true } if is_null(text))
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) fn open(path: &Path) -> Result<String, Problem> {
 }
 
 /// Reads the text of a file; `None` where it holds no value at all, as an empty file or one of comments.
-pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
+pub(super) fn read(text: &str) -> Result<Option<YamlNode>, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut tree = Tree::default();
     for event in Parser::new_from_str(text) {
@@ -115,7 +115,7 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
 /// A tree that grows by events.
 #[derive(Default)]
 struct Tree<'input> {
-    root: Option<Node>,
+    root: Option<YamlNode>,
     open: Vec<Open>,
     /// Values that have an anchor, for aliases of them.
     anchors: std::collections::HashMap<usize, (std::borrow::Cow<'input, str>, bool)>,
@@ -123,7 +123,7 @@ struct Tree<'input> {
 
 /// A list or map whose end was not seen yet.
 struct Open {
-    node: Node,
+    node: YamlNode,
     /// In a map: the key whose value comes next.
     key: Option<(usize, String)>,
 }
@@ -143,7 +143,7 @@ impl<'input> Tree<'input> {
                     self.anchors.insert(anchor, (text.clone(), plain));
                 }
                 let tag = tag.map(|tag| tag.to_string());
-                self.add(Node { line, content: Content::Scalar { text: text.into_owned(), plain }, tag });
+                self.add(YamlNode { line, content: YamlContent::Scalar { text: text.into_owned(), plain }, tag });
                 Ok(())
             }
             Event::Alias(anchor) => {
@@ -154,11 +154,15 @@ impl<'input> Tree<'input> {
                         "write out what it stands for: here an alias can stand for one value alone",
                     ));
                 };
-                self.add(Node { line, content: Content::Scalar { text: text.into_owned(), plain }, tag: None });
+                self.add(YamlNode { line, content: YamlContent::Scalar { text: text.into_owned(), plain }, tag: None });
                 Ok(())
             }
-            Event::SequenceStart(_, tag) => self.open(line, Content::List(Vec::new()), tag.map(|tag| tag.to_string())),
-            Event::MappingStart(_, tag) => self.open(line, Content::Map(Vec::new()), tag.map(|tag| tag.to_string())),
+            Event::SequenceStart(_, tag) => {
+                self.open(line, YamlContent::List(Vec::new()), tag.map(|tag| tag.to_string()))
+            }
+            Event::MappingStart(_, tag) => {
+                self.open(line, YamlContent::Map(Vec::new()), tag.map(|tag| tag.to_string()))
+            }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.open.pop() {
                     self.add(open.node);
@@ -169,9 +173,9 @@ impl<'input> Tree<'input> {
         }
     }
 
-    fn open(&mut self, line: usize, content: Content, tag: Option<String>) -> Result<(), Problem> {
+    fn open(&mut self, line: usize, content: YamlContent, tag: Option<String>) -> Result<(), Problem> {
         let as_key =
-            self.open.last().is_some_and(|open| matches!(open.node.content, Content::Map(_)) && open.key.is_none());
+            self.open.last().is_some_and(|open| matches!(open.node.content, YamlContent::Map(_)) && open.key.is_none());
         if as_key {
             return Err(refuse(
                 line,
@@ -186,20 +190,20 @@ impl<'input> Tree<'input> {
                 "no setting lies so deep: remove this",
             ));
         }
-        self.open.push(Open { node: Node { line, content, tag }, key: None });
+        self.open.push(Open { node: YamlNode { line, content, tag }, key: None });
         Ok(())
     }
 
-    fn add(&mut self, node: Node) {
+    fn add(&mut self, node: YamlNode) {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
             return;
         };
         match (&mut open.node.content, open.key.take(), node) {
-            (Content::List(items), _, node) => items.push(node),
-            (Content::Map(entries), Some((line, key)), value) => entries.push(Entry { line, key, value }),
+            (YamlContent::List(items), _, node) => items.push(node),
+            (YamlContent::Map(entries), Some((line, key)), value) => entries.push(YamlEntry { line, key, value }),
             // `open` lets nothing but scalars be keys.
-            (Content::Map(_), None, Node { line, content: Content::Scalar { text, .. }, .. }) => {
+            (YamlContent::Map(_), None, YamlNode { line, content: YamlContent::Scalar { text, .. }, .. }) => {
                 open.key = Some((line, text));
             }
             _ => {}
@@ -215,12 +219,12 @@ fn refuse(line: usize, wrong: &str, mend: &str) -> Problem {
 mod tests {
     use super::*;
 
-    fn resolve(node: &Node) -> serde_yaml::Value {
+    fn resolve(node: &YamlNode) -> serde_yaml::Value {
         match &node.content {
-            Content::Scalar { text, plain: false } => text.as_str().into(),
-            Content::Scalar { text, plain: true } => serde_yaml::from_str(text).unwrap(),
-            Content::List(items) => items.iter().map(resolve).collect(),
-            Content::Map(entries) => entries
+            YamlContent::Scalar { text, plain: false } => text.as_str().into(),
+            YamlContent::Scalar { text, plain: true } => serde_yaml::from_str(text).unwrap(),
+            YamlContent::List(items) => items.iter().map(resolve).collect(),
+            YamlContent::Map(entries) => entries
                 .iter()
                 .map(|entry| (serde_yaml::from_str::<serde_yaml::Value>(&entry.key).unwrap(), resolve(&entry.value)))
                 .collect::<serde_yaml::Mapping>()
@@ -244,11 +248,11 @@ mod tests {
         }
     }
 
-    fn list_lines(node: &Node, lines: &mut Vec<(String, usize)>) {
+    fn list_lines(node: &YamlNode, lines: &mut Vec<(String, usize)>) {
         match &node.content {
-            Content::Scalar { .. } => {}
-            Content::List(items) => items.iter().for_each(|item| list_lines(item, lines)),
-            Content::Map(entries) => {
+            YamlContent::Scalar { .. } => {}
+            YamlContent::List(items) => items.iter().for_each(|item| list_lines(item, lines)),
+            YamlContent::Map(entries) => {
                 for entry in entries {
                     lines.push((entry.key.clone(), entry.line));
                     list_lines(&entry.value, lines);

@@ -3,21 +3,21 @@
 use std::cell::RefCell;
 
 use super::check::mask;
-use super::file::{Content, Entry, Node, is_null};
+use super::file::{YamlContent, YamlEntry, YamlNode, is_null};
 use super::problem::{Fault, Problem, nearest, quote};
 
 /// The environment by name.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// One reading of one file: the environment its values draw on, and what was found wrong so far.
-pub(super) struct Reading<'a> {
+pub(super) struct SettingsReader<'a> {
     env: Env<'a>,
     problems: RefCell<Vec<Problem>>,
 }
 
 /// Where a value stands.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct KeyPlace {
     pub(super) line: Option<usize>,
     pub(super) key: String,
 }
@@ -31,7 +31,7 @@ pub(super) struct Leaf {
 }
 
 /// A key's value, by what the file says about it.
-pub(super) enum Given<T> {
+pub(super) enum GivenValue<T> {
     /// The key is not there.
     Absent,
     /// It is there as null.
@@ -44,16 +44,16 @@ pub(super) enum Given<T> {
 
 /// A map of the file, or what stands for it where it is absent: then every key has its default.
 pub(super) struct Section<'a> {
-    reading: &'a Reading<'a>,
-    place: Place,
-    entries: &'a [Entry],
+    reading: &'a SettingsReader<'a>,
+    place: KeyPlace,
+    entries: &'a [YamlEntry],
     /// Whether it, or what it lies in, is there in a wrong shape, so that what it lacks is not worth a word.
     wrong: bool,
     /// The keys that were asked for: what is known here.
     known: RefCell<Vec<&'static str>>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> SettingsReader<'a> {
     pub(super) fn new(env: Env<'a>) -> Self {
         Self { env, problems: RefCell::default() }
     }
@@ -62,7 +62,7 @@ impl<'a> Reading<'a> {
         (self.env)(name)
     }
 
-    pub(super) fn refuse(&self, place: &Place, value: Option<String>, fault: Fault) {
+    pub(super) fn refuse(&self, place: &KeyPlace, value: Option<String>, fault: Fault) {
         let Fault { wrong, mend } = fault;
         self.problems.borrow_mut().push(Problem { line: place.line, key: place.key.clone(), wrong, value, mend });
     }
@@ -74,15 +74,15 @@ impl<'a> Reading<'a> {
     /// Reads a map with `read`, then refuses the keys it did not ask for.
     pub(super) fn section<T>(
         &'a self,
-        place: Place,
-        node: Option<&'a Node>,
+        place: KeyPlace,
+        node: Option<&'a YamlNode>,
         mend: &str,
         read: impl FnOnce(&Section<'a>) -> T,
     ) -> T {
-        let (entries, wrong): (&[Entry], bool) = match node {
+        let (entries, wrong): (&[YamlEntry], bool) = match node {
             None => (&[], false),
             Some(node) if node.is_null() => (&[], false),
-            Some(Node { content: Content::Map(entries), tag, .. }) => {
+            Some(YamlNode { content: YamlContent::Map(entries), tag, .. }) => {
                 self.refuse_tag(&place, tag.as_deref());
                 (entries, false)
             }
@@ -94,7 +94,13 @@ impl<'a> Reading<'a> {
         self.read(place, entries, wrong, read)
     }
 
-    fn read<T>(&'a self, place: Place, entries: &'a [Entry], wrong: bool, read: impl FnOnce(&Section<'a>) -> T) -> T {
+    fn read<T>(
+        &'a self,
+        place: KeyPlace,
+        entries: &'a [YamlEntry],
+        wrong: bool,
+        read: impl FnOnce(&Section<'a>) -> T,
+    ) -> T {
         let section = Section { reading: self, place, entries, wrong, known: RefCell::default() };
         let read = read(&section);
         section.refuse_the_rest();
@@ -102,21 +108,26 @@ impl<'a> Reading<'a> {
     }
 
     /// The items of a list.
-    pub(super) fn items(&self, place: &Place, node: &'a Node, mend: &str) -> Option<Vec<(Place, &'a Node)>> {
-        let Content::List(items) = &node.content else {
+    pub(super) fn items(
+        &self,
+        place: &KeyPlace,
+        node: &'a YamlNode,
+        mend: &str,
+    ) -> Option<Vec<(KeyPlace, &'a YamlNode)>> {
+        let YamlContent::List(items) = &node.content else {
             self.refuse_shape(place, node, "a list", mend);
             return None;
         };
         self.refuse_tag(place, node.tag.as_deref());
-        let place_of = |(at, item): (usize, &'a Node)| {
-            (Place { line: Some(item.line), key: format!("{}[{at}]", place.key) }, item)
+        let place_of = |(at, item): (usize, &'a YamlNode)| {
+            (KeyPlace { line: Some(item.line), key: format!("{}[{at}]", place.key) }, item)
         };
         Some(items.iter().enumerate().map(place_of).collect())
     }
 
     /// A single value.
-    pub(super) fn leaf(&self, place: &Place, node: &Node) -> Option<Leaf> {
-        let Content::Scalar { text: written, plain } = &node.content else {
+    pub(super) fn leaf(&self, place: &KeyPlace, node: &YamlNode) -> Option<Leaf> {
+        let YamlContent::Scalar { text: written, plain } = &node.content else {
             let mend = "write one value, with quotes around it where it starts with { or [";
             self.refuse_shape(place, node, "one value", mend);
             return None;
@@ -133,14 +144,14 @@ impl<'a> Reading<'a> {
     /// A single value as `parse` understands it.
     pub(super) fn parse<T>(
         &self,
-        place: &Place,
+        place: &KeyPlace,
         leaf: &Leaf,
         parse: impl FnOnce(&str) -> Result<T, Fault>,
     ) -> Option<T> {
         parse(&leaf.text).map_err(|fault| self.refuse(place, Some(leaf.quoted()), fault)).ok()
     }
 
-    fn substitute(&self, place: &Place, written: &str) -> Option<String> {
+    fn substitute(&self, place: &KeyPlace, written: &str) -> Option<String> {
         let (mut text, mut rest, mut whole) = (String::new(), written, true);
         while let Some((before, after)) = rest.split_once("${") {
             text.push_str(before);
@@ -163,16 +174,16 @@ impl<'a> Reading<'a> {
         whole.then_some(text)
     }
 
-    fn refuse_shape(&self, place: &Place, node: &Node, wanted: &str, mend: &str) {
+    fn refuse_shape(&self, place: &KeyPlace, node: &YamlNode, wanted: &str, mend: &str) {
         let (is, value) = match &node.content {
-            Content::Scalar { text, .. } => ("one value", Some(quote(text))),
-            Content::List(_) => ("a list", None),
-            Content::Map(_) => ("a map", None),
+            YamlContent::Scalar { text, .. } => ("one value", Some(quote(text))),
+            YamlContent::List(_) => ("a list", None),
+            YamlContent::Map(_) => ("a map", None),
         };
         self.refuse(place, value, Fault::new(format!("{is} stands where {wanted} is wanted"), mend));
     }
 
-    fn refuse_tag(&self, place: &Place, tag: Option<&str>) -> bool {
+    fn refuse_tag(&self, place: &KeyPlace, tag: Option<&str>) -> bool {
         if let Some(tag) = tag {
             self.refuse(
                 place,
@@ -198,12 +209,12 @@ impl Leaf {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn reading(&self) -> &'a Reading<'a> {
+    pub(super) fn reading(&self) -> &'a SettingsReader<'a> {
         self.reading
     }
 
     /// The node below `key`, which becomes known here.
-    pub(super) fn node(&self, key: &'static str) -> Option<&'a Node> {
+    pub(super) fn node(&self, key: &'static str) -> Option<&'a YamlNode> {
         if !self.known.borrow().contains(&key) {
             self.known.borrow_mut().push(key);
         }
@@ -211,10 +222,10 @@ impl<'a> Section<'a> {
     }
 
     /// Where `key` stands, or would stand.
-    pub(super) fn place(&self, key: &str) -> Place {
+    pub(super) fn place(&self, key: &str) -> KeyPlace {
         let entry = self.entries.iter().find(|entry| entry.key == key);
         let path = if self.place.key.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place.key) };
-        Place { line: entry.map_or(self.place.line, |entry| Some(entry.line)), key: path }
+        KeyPlace { line: entry.map_or(self.place.line, |entry| Some(entry.line)), key: path }
     }
 
     /// Refuses the value of `key`.
@@ -223,22 +234,22 @@ impl<'a> Section<'a> {
     }
 
     /// The value of `key`, told apart by how it is given.
-    pub(super) fn given<T>(&self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, Fault>) -> Given<T> {
-        let Some(node) = self.node(key) else { return Given::Absent };
+    pub(super) fn given<T>(&self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, Fault>) -> GivenValue<T> {
+        let Some(node) = self.node(key) else { return GivenValue::Absent };
         let place = self.place(key);
         match self.reading.leaf(&place, node) {
-            None => Given::Wrong,
-            Some(leaf) if leaf.is_null => Given::Null,
-            Some(leaf) => self.reading.parse(&place, &leaf, parse).map_or(Given::Wrong, Given::Here),
+            None => GivenValue::Wrong,
+            Some(leaf) if leaf.is_null => GivenValue::Null,
+            Some(leaf) => self.reading.parse(&place, &leaf, parse).map_or(GivenValue::Wrong, GivenValue::Here),
         }
     }
 
     /// The value of `key`, or its default; null is refused. What is wrong has its default too, so that the reading can go on.
     pub(super) fn value<T>(&self, key: &'static str, default: T, parse: impl FnOnce(&str) -> Result<T, Fault>) -> T {
         match self.given(key, parse) {
-            Given::Here(value) => value,
-            Given::Absent | Given::Wrong => default,
-            Given::Null => {
+            GivenValue::Here(value) => value,
+            GivenValue::Absent | GivenValue::Wrong => default,
+            GivenValue::Null => {
                 self.refuse_null(key, "write one, or leave the key out to have its default");
                 default
             }
@@ -253,10 +264,10 @@ impl<'a> Section<'a> {
         parse: impl Fn(&str) -> Result<T, Fault>,
     ) -> Option<T> {
         match self.given(key, &parse) {
-            Given::Here(value) => Some(value),
-            Given::Wrong => None,
-            Given::Absent => parse(default).map_err(|fault| self.refuse(key, Some(quote(default)), fault)).ok(),
-            Given::Null => {
+            GivenValue::Here(value) => Some(value),
+            GivenValue::Wrong => None,
+            GivenValue::Absent => parse(default).map_err(|fault| self.refuse(key, Some(quote(default)), fault)).ok(),
+            GivenValue::Null => {
                 self.refuse_null(key, &format!("write one, or leave the key out to have {default:?}"));
                 None
             }
@@ -276,9 +287,9 @@ impl<'a> Section<'a> {
         parse: impl FnOnce(&str) -> Result<T, Fault>,
     ) -> Option<T> {
         match self.given(key, parse) {
-            Given::Absent => default,
-            Given::Here(value) => Some(value),
-            Given::Null | Given::Wrong => None,
+            GivenValue::Absent => default,
+            GivenValue::Here(value) => Some(value),
+            GivenValue::Null | GivenValue::Wrong => None,
         }
     }
 
@@ -290,9 +301,9 @@ impl<'a> Section<'a> {
         parse: impl FnOnce(&str) -> Result<T, Fault>,
     ) -> Option<T> {
         match self.given(key, parse) {
-            Given::Here(value) => Some(value),
-            Given::Wrong => None,
-            Given::Absent | Given::Null => {
+            GivenValue::Here(value) => Some(value),
+            GivenValue::Wrong => None,
+            GivenValue::Absent | GivenValue::Null => {
                 if !self.wrong {
                     self.refuse(key, None, Fault::new("is missing", mend));
                 }
@@ -327,14 +338,14 @@ impl<'a> Section<'a> {
     }
 
     /// The items of the list below `key`; `example` is how to write it.
-    pub(super) fn list(&self, key: &'static str, example: &str) -> Given<Vec<(Place, &'a Node)>> {
+    pub(super) fn list(&self, key: &'static str, example: &str) -> GivenValue<Vec<(KeyPlace, &'a YamlNode)>> {
         match self.node(key) {
-            None => Given::Absent,
-            Some(node) if node.is_null() => Given::Null,
+            None => GivenValue::Absent,
+            Some(node) if node.is_null() => GivenValue::Null,
             Some(node) => self
                 .reading
                 .items(&self.place(key), node, &format!("write {example}"))
-                .map_or(Given::Wrong, Given::Here),
+                .map_or(GivenValue::Wrong, GivenValue::Here),
         }
     }
 
@@ -344,24 +355,24 @@ impl<'a> Section<'a> {
         key: &'static str,
         example: &str,
         parse: impl Fn(usize, &str) -> Result<T, Fault>,
-    ) -> Given<Vec<T>> {
+    ) -> GivenValue<Vec<T>> {
         let items = match self.list(key, example) {
-            Given::Here(items) => items,
-            Given::Absent => return Given::Absent,
-            Given::Null => return Given::Null,
-            Given::Wrong => return Given::Wrong,
+            GivenValue::Here(items) => items,
+            GivenValue::Absent => return GivenValue::Absent,
+            GivenValue::Null => return GivenValue::Null,
+            GivenValue::Wrong => return GivenValue::Wrong,
         };
-        let text_of = |(at, (place, node)): (usize, (Place, &Node))| {
+        let text_of = |(at, (place, node)): (usize, (KeyPlace, &YamlNode))| {
             let leaf = self.reading.leaf(&place, node)?;
             self.reading.parse(&place, &leaf, |text| parse(at, text))
         };
-        Given::Here(items.into_iter().enumerate().filter_map(text_of).collect())
+        GivenValue::Here(items.into_iter().enumerate().filter_map(text_of).collect())
     }
 
     fn refuse_the_rest(&self) {
         let known = self.known.borrow();
         for (at, entry) in self.entries.iter().enumerate() {
-            let place = Place { line: Some(entry.line), ..self.place(&entry.key) };
+            let place = KeyPlace { line: Some(entry.line), ..self.place(&entry.key) };
             if let Some(first) = self.entries[..at].iter().find(|first| first.key == entry.key) {
                 let wrong = format!("is there twice, first in line {}", first.line);
                 self.reading.refuse(&place, None, Fault::new(wrong, "keep one of them"));

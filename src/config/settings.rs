@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{Content, Node};
+use super::file::{YamlContent, YamlNode};
 use super::problem::{Fault, Problem, Problems, quote};
-use super::section::{Env, Given, Place, Reading, Section};
+use super::section::{Env, GivenValue, KeyPlace, Section, SettingsReader};
 use super::{
-    Access, Alerts, Archive, Camera, Checksum, Config, DropFolder, Expire, Heartbeat, Ignore, Keep, LockMode, Log,
-    LogTarget, Metrics, ObjectLock, Rotate, S3, Sse, Transition, Upload, VENDORS, check, notation,
+    Access, AlertsSettings, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings,
+    HeartbeatSettings, Ignore, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock,
+    RotateSettings, S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, check, notation,
 };
 use crate::key::{self, ArchiveFormat};
 
@@ -38,12 +39,12 @@ pub(super) const KEEP_DAYS: u32 = 35;
 pub(super) const KEEP_MAX_SIZE: u64 = 50 * GIB;
 pub(super) const KEEP_MIN_FREE: u64 = 2 * GIB;
 pub(super) const SCHEDULE: &str = "30 3 * * *";
-pub(super) const EXPIRE: Expire = Expire { after: Duration::from_hours(24 * 365) };
-pub(super) const HEARTBEAT: Heartbeat = Heartbeat { every: Duration::from_mins(5) };
+pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from_hours(24 * 365) };
+pub(super) const HEARTBEAT: HeartbeatSettings = HeartbeatSettings { every: Duration::from_mins(5) };
 pub(super) const STATE_DIR: &str = "/var/lib/hk-aws";
 pub(super) const RUNTIME_DIR: &str = "/run/hk-aws";
 
-impl Default for Archive {
+impl Default for ArchiveSettings {
     fn default() -> Self {
         Self {
             after: 30 * DAY,
@@ -55,7 +56,7 @@ impl Default for Archive {
     }
 }
 
-impl Default for Transition {
+impl Default for TransitionSettings {
     fn default() -> Self {
         Self { after: 30 * DAY, class: "GLACIER_IR".to_owned(), min_size: 128 << 10 }
     }
@@ -79,7 +80,7 @@ pub(super) fn parse(source: &Path, text: &str, env: Env<'_>) -> Result<Config, P
         }
         Err(problem) => return refuse(vec![problem]),
     };
-    let reading = Reading::new(env);
+    let reading = SettingsReader::new(env);
     let config = read_root(&reading, source, &root);
     let problems = reading.into_problems();
     match config {
@@ -89,8 +90,8 @@ pub(super) fn parse(source: &Path, text: &str, env: Env<'_>) -> Result<Config, P
 }
 
 /// `None` only where something was refused.
-fn read_root<'a>(reading: &'a Reading<'a>, source: &Path, root: &'a Node) -> Option<Config> {
-    let place = Place { line: Some(1), key: String::new() };
+fn read_root<'a>(reading: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNode) -> Option<Config> {
+    let place = KeyPlace { line: Some(1), key: String::new() };
     reading.section(
         place,
         Some(root),
@@ -125,11 +126,12 @@ fn read_root<'a>(reading: &'a Reading<'a>, source: &Path, root: &'a Node) -> Opt
             }
             let rotate = top.section("rotate", |section| rotate(section, other_store));
             let alerts = top.section("alerts", alerts);
-            let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", |section| Heartbeat {
+            let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", |section| HeartbeatSettings {
                 every: section.value("every", HEARTBEAT.every, notation::duration_in(SECOND..=30 * DAY)),
             });
-            let metrics =
-                top.section("metrics", |section| Metrics { listen: section.optional("listen", None, check::listen) });
+            let metrics = top.section("metrics", |section| MetricsSettings {
+                listen: section.optional("listen", None, check::listen),
+            });
             let log = top.section("log", log);
             Some(Config {
                 source: source.to_owned(),
@@ -152,7 +154,7 @@ fn read_root<'a>(reading: &'a Reading<'a>, source: &Path, root: &'a Node) -> Opt
     )
 }
 
-fn drop_folder(section: &Section<'_>) -> Option<DropFolder> {
+fn drop_folder(section: &Section<'_>) -> Option<DropFolderSettings> {
     let path = section.required(
         "path",
         "write the folder the cameras' FTP server writes into, such as /var/lib/cctv/storage",
@@ -163,9 +165,9 @@ fn drop_folder(section: &Section<'_>) -> Option<DropFolder> {
     let partial_after = section.value("partial_after", PARTIAL_AFTER, notation::duration_in(Duration::ZERO..=30 * DAY));
     let example = "a list of globs such as [\"*.tmp\", \".*\"], or [] for none";
     let patterns = match section.texts("ignore", example, |_, text| check::ignore_glob(text)) {
-        Given::Here(patterns) => patterns,
-        Given::Absent | Given::Wrong => IGNORE.map(str::to_owned).into(),
-        Given::Null => {
+        GivenValue::Here(patterns) => patterns,
+        GivenValue::Absent | GivenValue::Wrong => IGNORE.map(str::to_owned).into(),
+        GivenValue::Null => {
             section.refuse_null("ignore", &format!("write {example}"));
             Vec::new()
         }
@@ -177,14 +179,14 @@ fn drop_folder(section: &Section<'_>) -> Option<DropFolder> {
             Fault::new(format!("cannot be compiled: {error}"), "write fewer or simpler globs"),
         );
     });
-    Some(DropFolder { path: path?, rescan, settle, partial_after, ignore: ignore.ok()? })
+    Some(DropFolderSettings { path: path?, rescan, settle, partial_after, ignore: ignore.ok()? })
 }
 
-fn cameras(top: &Section<'_>) -> Vec<Camera> {
-    let Given::Here(items) = top.list("cameras", "a list, each item with a dash: - name: CAM-EXT-001") else {
+fn cameras(top: &Section<'_>) -> Vec<CameraSettings> {
+    let GivenValue::Here(items) = top.list("cameras", "a list, each item with a dash: - name: CAM-EXT-001") else {
         return Vec::new();
     };
-    let mut cameras: Vec<Camera> = Vec::new();
+    let mut cameras: Vec<CameraSettings> = Vec::new();
     for (place, item) in items {
         let camera = top.reading().section(place, Some(item), "write its keys: - name: CAM-EXT-001", |section| {
             let camera = camera(section)?;
@@ -199,7 +201,7 @@ fn cameras(top: &Section<'_>) -> Vec<Camera> {
     cameras
 }
 
-fn camera(section: &Section<'_>) -> Option<Camera> {
+fn camera(section: &Section<'_>) -> Option<CameraSettings> {
     let name =
         section.required("name", "write the camera's name in the bucket, such as CAM-EXT-001", check::camera_name);
     let matches = match section.optional("match", None, check::camera_glob) {
@@ -211,7 +213,7 @@ fn camera(section: &Section<'_>) -> Option<Camera> {
     let timezone = section.optional("timezone", None, check::zone);
     let pattern = section.optional("pattern", None, check::capture_pattern);
     let silent_after = section.value("silent_after", SILENT_AFTER, notation::duration_in(SECOND..=CENTURY));
-    Some(Camera { name: name?, matches: matches?, vendor, timezone, pattern, silent_after })
+    Some(CameraSettings { name: name?, matches: matches?, vendor, timezone, pattern, silent_after })
 }
 
 fn timezone(top: &Section<'_>) -> Option<chrono_tz::Tz> {
@@ -223,13 +225,13 @@ fn timezone(top: &Section<'_>) -> Option<chrono_tz::Tz> {
 }
 
 /// The section, and whether it names another store than AWS: such have names of their own for regions and classes.
-fn s3(section: &Section<'_>) -> (Option<S3>, bool) {
+fn s3(section: &Section<'_>) -> (Option<S3Settings>, bool) {
     let bucket =
         section.required("bucket", "write the name of the bucket, such as my-video-surveillance", check::bucket);
     let (endpoint_url, other_store) = match section.given("endpoint_url", check::endpoint) {
-        Given::Here(url) => (Some(url), true),
-        Given::Wrong => (None, true),
-        Given::Absent | Given::Null => (None, false),
+        GivenValue::Here(url) => (Some(url), true),
+        GivenValue::Wrong => (None, true),
+        GivenValue::Absent | GivenValue::Null => (None, false),
     };
     let region = section.optional("region", None, |text| check::region(text, other_store));
     let profile = section.optional("profile", None, check::text);
@@ -253,7 +255,7 @@ fn s3(section: &Section<'_>) -> (Option<S3>, bool) {
         }
     });
     let sse = sse(section);
-    let s3 = bucket.zip(key).map(|(bucket, key)| S3 {
+    let s3 = bucket.zip(key).map(|(bucket, key)| S3Settings {
         bucket,
         region,
         profile,
@@ -273,7 +275,7 @@ fn s3(section: &Section<'_>) -> (Option<S3>, bool) {
 
 fn sse(section: &Section<'_>) -> Option<Sse> {
     let example = "AES256, aws:kms or {kms_key_id: alias/captures}";
-    let is_single = section.node("sse").is_none_or(|node| matches!(node.content, Content::Scalar { .. }));
+    let is_single = section.node("sse").is_none_or(|node| matches!(node.content, YamlContent::Scalar { .. }));
     if is_single {
         let parse = |text: &str| match text {
             "AES256" => Ok(Sse::Aes256),
@@ -290,18 +292,18 @@ fn sse(section: &Section<'_>) -> Option<Sse> {
         .map(Sse::KmsKey)
 }
 
-fn upload(section: &Section<'_>) -> Upload {
+fn upload(section: &Section<'_>) -> UploadSettings {
     let concurrency = section.value("concurrency", CONCURRENCY, notation::number_in(1..=256));
     let bandwidth = section.optional("bandwidth", None, notation::bandwidth);
-    Upload { concurrency: usize::try_from(concurrency).unwrap_or(1), bandwidth }
+    UploadSettings { concurrency: usize::try_from(concurrency).unwrap_or(1), bandwidth }
 }
 
 /// A directory of ours: from the file, else from what systemd made (a list by colons where it made several), else the default.
 fn directory(top: &Section<'_>, key: &'static str, variable: &str, default: &str) -> Option<PathBuf> {
     match top.given(key, check::absolute_path) {
-        Given::Here(path) => Some(path),
-        Given::Wrong => None,
-        Given::Absent | Given::Null => {
+        GivenValue::Here(path) => Some(path),
+        GivenValue::Wrong => None,
+        GivenValue::Absent | GivenValue::Null => {
             let Some(list) = top.reading().env(variable).filter(|list| !list.is_empty()) else {
                 return Some(PathBuf::from(default));
             };
@@ -316,16 +318,16 @@ fn directory(top: &Section<'_>, key: &'static str, variable: &str, default: &str
     }
 }
 
-fn keep(section: &Section<'_>, state_dir: Option<&Path>) -> Option<Keep> {
+fn keep(section: &Section<'_>, state_dir: Option<&Path>) -> Option<KeepSettings> {
     let path = match section.given("path", check::absolute_path) {
-        Given::Here(path) => Some(path),
-        Given::Wrong => None,
-        Given::Absent | Given::Null => state_dir.map(|state_dir| state_dir.join("kept")),
+        GivenValue::Here(path) => Some(path),
+        GivenValue::Wrong => None,
+        GivenValue::Absent | GivenValue::Null => state_dir.map(|state_dir| state_dir.join("kept")),
     };
     let days = section.value("days", KEEP_DAYS, notation::number_in(0..=CENTURY_DAYS));
     let max_size = section.optional("max_size", Some(KEEP_MAX_SIZE), notation::size_in(MIB..=u64::MAX));
     let min_free = section.value("min_free", KEEP_MIN_FREE, notation::size);
-    Some(Keep { path: path?, days, max_size, min_free })
+    Some(KeepSettings { path: path?, days, max_size, min_free })
 }
 
 /// Refuses a place for local copies in which they would be uploaded again, or in which clearing them away would take what is not theirs.
@@ -342,23 +344,23 @@ fn keep_apart(section: &Section<'_>, kept: &Path, drop_folder: &Path, state_dir:
         return;
     };
     // Where the place is a default, the same is said of the state directory it follows.
-    if matches!(section.given("path", |_| Ok(())), Given::Here(())) || !kept.starts_with(drop_folder) {
+    if matches!(section.given("path", |_| Ok(())), GivenValue::Here(())) || !kept.starts_with(drop_folder) {
         section.refuse("path", Some(quote(&kept.to_string_lossy())), Fault::new(wrong, mend));
     }
 }
 
-fn rotate(section: &Section<'_>, other_store: bool) -> Option<Rotate> {
+fn rotate(section: &Section<'_>, other_store: bool) -> Option<RotateSettings> {
     let schedule = section.parsed("schedule", SCHEDULE, check::schedule);
     let transition = section.optional_section("transition", None, "{after: 30d, class: GLACIER_IR}", |section| {
-        let default = Transition::default();
-        Transition {
+        let default = TransitionSettings::default();
+        TransitionSettings {
             after: section.value("after", default.after, notation::duration_in(Duration::ZERO..=CENTURY)),
             class: section.value("class", default.class, check::storage_class(other_store)),
             min_size: section.value("min_size", default.min_size, notation::size_in(0..=OBJECT_BYTES)),
         }
     });
     // A transition stands instead of the bundles, so it turns off those that nobody asked for.
-    let default = if transition.is_none() { Some(Archive::default()) } else { None };
+    let default = if transition.is_none() { Some(ArchiveSettings::default()) } else { None };
     let is_asked_for = section.node("archive").is_some_and(|node| !node.is_null());
     let archive = section
         .optional_section("archive", default, "{after: 30d, class: GLACIER}", |section| archive(section, other_store));
@@ -366,16 +368,16 @@ fn rotate(section: &Section<'_>, other_store: bool) -> Option<Rotate> {
         let mend = "set one of them to null: an object is bundled or moves on its own, not both";
         section.refuse("transition", None, Fault::new("stands beside rotate.archive", mend));
     }
-    let expire = section.optional_section("expire", Some(EXPIRE), "{after: 365d}", |section| Expire {
+    let expire = section.optional_section("expire", Some(EXPIRE), "{after: 365d}", |section| ExpireSettings {
         after: section.value("after", EXPIRE.after, notation::duration_in(DAY..=CENTURY)),
     });
-    Some(Rotate { schedule: schedule?, archive, transition, expire })
+    Some(RotateSettings { schedule: schedule?, archive, transition, expire })
 }
 
-fn archive(section: &Section<'_>, other_store: bool) -> Archive {
-    let default = Archive::default();
+fn archive(section: &Section<'_>, other_store: bool) -> ArchiveSettings {
+    let default = ArchiveSettings::default();
     let formats = [("tar", ArchiveFormat::Tar), ("tar.gz", ArchiveFormat::TarGz), ("tar.zst", ArchiveFormat::TarZst)];
-    Archive {
+    ArchiveSettings {
         // A day is whole only once it is over, wherever its camera stands.
         after: section.value("after", default.after, notation::duration_in(DAY..=CENTURY)),
         class: section.value("class", default.class, check::storage_class(other_store)),
@@ -389,20 +391,20 @@ fn archive(section: &Section<'_>, other_store: bool) -> Archive {
     }
 }
 
-fn alerts(section: &Section<'_>) -> Alerts {
+fn alerts(section: &Section<'_>) -> AlertsSettings {
     let command = match section.texts(
         "command",
         "a list such as [\"/usr/local/bin/notify\", \"--now\"], or null",
         check::command_word,
     ) {
-        Given::Here(words) if words.is_empty() => {
+        GivenValue::Here(words) if words.is_empty() => {
             section.refuse("command", None, Fault::new("an empty list", "write a program and its arguments, or null"));
             None
         }
-        Given::Here(words) => Some(words),
-        Given::Absent | Given::Null | Given::Wrong => None,
+        GivenValue::Here(words) => Some(words),
+        GivenValue::Absent | GivenValue::Null | GivenValue::Wrong => None,
     };
-    Alerts { webhook: webhook(section), command }
+    AlertsSettings { webhook: webhook(section), command }
 }
 
 /// Not read as other values are: what is wrong with it must be said without its password.
@@ -417,7 +419,7 @@ fn webhook(section: &Section<'_>) -> Option<super::Webhook> {
     check::webhook(&leaf.text, &leaf.written).map_err(refuse).ok()
 }
 
-fn log(section: &Section<'_>) -> Log {
+fn log(section: &Section<'_>) -> LogSettings {
     let targets = [("auto", LogTarget::Auto), ("journald", LogTarget::Journald), ("stderr", LogTarget::Stderr)];
     let levels = [
         ("error", tracing::Level::ERROR),
@@ -426,7 +428,7 @@ fn log(section: &Section<'_>) -> Log {
         ("debug", tracing::Level::DEBUG),
         ("trace", tracing::Level::TRACE),
     ];
-    Log {
+    LogSettings {
         target: section.value("target", LogTarget::Auto, check::choice(&targets)),
         level: section.value("level", tracing::Level::INFO, check::choice(&levels)),
     }

@@ -30,7 +30,7 @@ fn two_keys_are_enough() {
     assert_eq!(config.timezone, chrono_tz::Europe::Kyiv);
     assert_eq!(config.keep.path, Path::new("/var/lib/hk-aws/kept"));
     assert_eq!(config.runtime_dir, Path::new("/run/hk-aws"));
-    assert_eq!(config.rotate.archive, Some(Archive::default()));
+    assert_eq!(config.rotate.archive, Some(ArchiveSettings::default()));
     assert_eq!(config.cameras, []);
 }
 
@@ -110,13 +110,13 @@ fn everything_means_what_it_says() {
     assert_eq!((config.s3.bucket.as_str(), config.s3.profile.as_deref()), ("0123", Some("null")));
     assert_eq!(config.s3.prefix, "site-1/");
     assert_eq!(config.s3.sse, Some(Sse::KmsKey("alias/captures".to_owned())));
-    assert_eq!(config.keep, Keep { path: "/srv/kept".into(), days: 0, max_size: None, min_free: 1 });
+    assert_eq!(config.keep, KeepSettings { path: "/srv/kept".into(), days: 0, max_size: None, min_free: 1 });
     assert_eq!(config.heartbeat, Some(settings::HEARTBEAT));
     let webhook = config.alerts.webhook.unwrap();
     assert_eq!(webhook.url(), "https://user:hunter2@hooks.example.org/a@b?c=d");
     assert_eq!(webhook.shown(), "https://user:${PASSWORD}@hooks.example.org/a@b?c=d");
     assert_eq!(config.alerts.command.unwrap(), ["notify", "-x", "5"]);
-    assert_eq!(config.log, Log { target: LogTarget::Stderr, level: tracing::Level::TRACE });
+    assert_eq!(config.log, LogSettings { target: LogTarget::Stderr, level: tracing::Level::TRACE });
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn directories_come_from_the_file_else_from_systemd_else_from_the_defaults() {
 #[test]
 fn a_transition_stands_instead_of_the_bundles() {
     let config = parsed("rotate: {transition: {}}\n");
-    assert_eq!((config.rotate.archive, config.rotate.transition), (None, Some(Transition::default())));
+    assert_eq!((config.rotate.archive, config.rotate.transition), (None, Some(TransitionSettings::default())));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn variables_stand_for_any_value() {
     assert_eq!((config.s3.bucket.as_str(), config.s3.tags, config.upload.concurrency), ("cctv-cctv", true, 16));
     assert_eq!(config.cameras[0].name, "C: 1 #");
     assert!(config.cameras[0].pattern.is_none());
-    assert_eq!(config.heartbeat, Some(Heartbeat { every: Duration::from_mins(16) }));
+    assert_eq!(config.heartbeat, Some(HeartbeatSettings { every: Duration::from_mins(16) }));
 }
 
 #[test]

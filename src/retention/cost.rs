@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 use chrono::NaiveDate;
 use serde::Serialize;
 
-use super::prices::{self, Request, STANDARD};
+use super::prices::{self, RequestKind, STANDARD};
 use super::warning::{Warning, Why, merge};
 use super::{Candidate, config};
 
@@ -78,11 +78,12 @@ impl Requests {
     /// Dollars for all of them.
     pub fn price(&self) -> f64 {
         let price = |kind, class: &str, count: u64| prices::request(kind, class) * prices::real(count);
-        let by_class = [(Request::Put, &self.put), (Request::Head, &self.head), (Request::Copy, &self.copy)];
+        let by_class =
+            [(RequestKind::Put, &self.put), (RequestKind::Head, &self.head), (RequestKind::Copy, &self.copy)];
         let by_class =
             by_class.iter().flat_map(|(kind, classes)| classes.iter().map(|(class, n)| price(*kind, class, *n)));
-        price(Request::List, STANDARD, self.list)
-            + price(Request::Delete, STANDARD, self.delete)
+        price(RequestKind::List, STANDARD, self.list)
+            + price(RequestKind::Delete, STANDARD, self.delete)
             + by_class.sum::<f64>()
     }
 }
@@ -100,7 +101,11 @@ impl AddAssign<&Self> for Requests {
 }
 
 /// A camera-day is listed, its parts are put and looked at, it is listed again and its members are deleted.
-pub(super) fn of_bundle(members: &[&Candidate], archive: &config::Archive, today: NaiveDate) -> (Cost, Vec<Warning>) {
+pub(super) fn of_bundle(
+    members: &[&Candidate],
+    archive: &config::ArchiveSettings,
+    today: NaiveDate,
+) -> (Cost, Vec<Warning>) {
     let bytes: u64 = members.iter().map(|member| member.size).sum();
     let parts = bytes.div_ceil(archive.part_size.max(1)).max(1);
     let pages = pages(members);
@@ -122,8 +127,9 @@ pub(super) fn of_bundle(members: &[&Candidate], archive: &config::Archive, today
     let index: u64 = members.iter().map(|member| index_bytes(member)).sum::<u64>() + parts * INDEX_HEAD_BYTES;
     let stored = prices::real(parts) * prices::storage_month(&archive.class, tar.div_ceil(parts))
         + prices::storage_month(STANDARD, index);
-    let get =
-        |member: &&Candidate| prices::request(Request::Get, &member.class) + prices::read(&member.class, member.size);
+    let get = |member: &&Candidate| {
+        prices::request(RequestKind::Get, &member.class) + prices::read(&member.class, member.size)
+    };
     let download = members.iter().map(get).sum::<f64>() + prices::egress(bytes);
     let (early, warnings) = going(members, Some(&archive.class), today);
     let now = requests.price() + early;

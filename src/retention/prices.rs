@@ -127,7 +127,7 @@ static CLASSES: [Class; 8] = [
 
 /// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum RequestKind {
     /// A page of a listing.
     List,
     /// An upload into the class.
@@ -144,7 +144,7 @@ pub enum Request {
 
 /// What it takes to read archived objects again.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Restore {
+pub struct RestorePrice {
     /// Dollars.
     pub price: f64,
     /// How long it takes, for people.
@@ -166,13 +166,13 @@ pub fn storage_month(class: &str, size: u64) -> f64 {
 }
 
 /// Dollars for one request to an object of `class`; what is read costs [`read`] on top.
-pub fn request(kind: Request, class: &str) -> f64 {
+pub fn request(kind: RequestKind, class: &str) -> f64 {
     let Some(class) = find(class) else { return 0.0 };
     match kind {
-        Request::List => PLAIN.put_1000 / 1000.0,
-        Request::Put | Request::Copy => class.put_1000 / 1000.0,
-        Request::Get | Request::Head => class.get_1000 / 1000.0,
-        Request::Delete => 0.0,
+        RequestKind::List => PLAIN.put_1000 / 1000.0,
+        RequestKind::Put | RequestKind::Copy => class.put_1000 / 1000.0,
+        RequestKind::Get | RequestKind::Head => class.get_1000 / 1000.0,
+        RequestKind::Delete => 0.0,
     }
 }
 
@@ -187,9 +187,9 @@ pub fn egress(bytes: u64) -> f64 {
 }
 
 /// What it takes to restore `objects` of `bytes` together; `None` where the class needs none or has no such tier.
-pub fn restore(class: &str, tier: Tier, objects: u64, bytes: u64) -> Option<Restore> {
+pub fn restore(class: &str, tier: Tier, objects: u64, bytes: u64) -> Option<RestorePrice> {
     let (_, fee) = find(class)?.restores.iter().find(|(offered, _)| *offered == tier)?;
-    Some(Restore { price: gigabytes(bytes) * fee.gb + real(objects) / 1000.0 * fee.thousand, time: fee.time })
+    Some(RestorePrice { price: gigabytes(bytes) * fee.gb + real(objects) / 1000.0 * fee.thousand, time: fee.time })
 }
 
 /// Days that an object of the class is charged for in any case.
@@ -279,15 +279,15 @@ mod tests {
     #[test]
     fn requests_cost_what_their_class_asks() {
         for (kind, class, thousand) in [
-            (Request::List, "GLACIER", 0.005),
-            (Request::Put, "STANDARD", 0.005),
-            (Request::Put, "GLACIER", 0.03),
-            (Request::Copy, "GLACIER_IR", 0.02),
-            (Request::Copy, "DEEP_ARCHIVE", 0.05),
-            (Request::Head, "GLACIER", 0.0004),
-            (Request::Get, "STANDARD", 0.0004),
-            (Request::Delete, "GLACIER", 0.0),
-            (Request::Put, "COLD-STORE", 0.0),
+            (RequestKind::List, "GLACIER", 0.005),
+            (RequestKind::Put, "STANDARD", 0.005),
+            (RequestKind::Put, "GLACIER", 0.03),
+            (RequestKind::Copy, "GLACIER_IR", 0.02),
+            (RequestKind::Copy, "DEEP_ARCHIVE", 0.05),
+            (RequestKind::Head, "GLACIER", 0.0004),
+            (RequestKind::Get, "STANDARD", 0.0004),
+            (RequestKind::Delete, "GLACIER", 0.0),
+            (RequestKind::Put, "COLD-STORE", 0.0),
         ] {
             near(request(kind, class) * 1000.0, thousand);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use serde::{Serialize, Serializer};
 
-use super::{Action, Amount, Cost, Step, Warning, Why};
+use super::{Action, Amount, Cost, RotationStep, Warning, Why};
 
 /// What a plan comes to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -53,7 +53,7 @@ pub struct Later {
 
 impl Summary {
     /// Adds one step.
-    pub fn add(&mut self, step: &Step) {
+    pub fn add(&mut self, step: &RotationStep) {
         let row = self.rows.entry((step.action, step.camera.clone(), step.class.clone())).or_insert_with(|| Row {
             action: step.action,
             camera: step.camera.clone(),
@@ -103,8 +103,8 @@ impl Summary {
     }
 }
 
-impl<'a> FromIterator<&'a Step> for Summary {
-    fn from_iter<I: IntoIterator<Item = &'a Step>>(steps: I) -> Self {
+impl<'a> FromIterator<&'a RotationStep> for Summary {
+    fn from_iter<I: IntoIterator<Item = &'a RotationStep>>(steps: I) -> Self {
         let mut summary = Self::default();
         steps.into_iter().for_each(|step| summary.add(step));
         summary
@@ -116,7 +116,7 @@ impl<'a> FromIterator<&'a Step> for Summary {
 pub struct Oldest {
     most: usize,
     // The number tells equal ones apart: nothing that is offered is lost.
-    kept: BTreeMap<(NaiveDate, String, u64), Step>,
+    kept: BTreeMap<(NaiveDate, String, u64), RotationStep>,
     offered: u64,
     later: Later,
 }
@@ -129,7 +129,7 @@ impl Oldest {
     }
 
     /// Takes a bundle on, in place of the newest one where there are enough.
-    pub fn offer(&mut self, step: Step) {
+    pub fn offer(&mut self, step: RotationStep) {
         self.offered += 1;
         self.kept.insert((step.date, step.camera.clone(), self.offered), step);
         if self.kept.len() > self.most
@@ -141,13 +141,13 @@ impl Oldest {
     }
 
     /// What was kept, the oldest first, and what is left.
-    pub fn finish(self) -> (Vec<Step>, Later) {
+    pub fn finish(self) -> (Vec<RotationStep>, Later) {
         (self.kept.into_values().collect(), self.later)
     }
 }
 
 /// Keeps the bundles of `max_days_per_run` camera-days, the oldest first, after all other steps; and says what is left.
-pub fn limit(steps: impl IntoIterator<Item = Step>, max_days_per_run: u32) -> (Vec<Step>, Later) {
+pub fn limit(steps: impl IntoIterator<Item = RotationStep>, max_days_per_run: u32) -> (Vec<RotationStep>, Later) {
     let mut oldest = Oldest::new(max_days_per_run);
     let mut kept = Vec::new();
     for step in steps {
@@ -162,7 +162,7 @@ pub fn limit(steps: impl IntoIterator<Item = Step>, max_days_per_run: u32) -> (V
     (kept, later)
 }
 
-impl Step {
+impl RotationStep {
     /// How much it is about.
     pub fn amount(&self) -> Amount {
         Amount { objects: u64::try_from(self.keys.len()).unwrap_or(u64::MAX), bytes: self.bytes }

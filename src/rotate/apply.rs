@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Outcome, Plan, Todo, VERSIONED, held, held_of, today};
 use crate::archive::{self, archive_day};
 use crate::bucket::{Copied, Object, Refusal, Verdict};
-use crate::key::Parts;
+use crate::key::KeyParts;
 use crate::ledger;
-use crate::retention::{self, Action, Candidate, Policy};
+use crate::retention::{self, Action, Candidate, RetentionPolicy};
 use crate::site::Site;
 
 /// How many objects change their class at the same time.
@@ -24,7 +24,7 @@ const COPIES_AT_ONCE: usize = 8;
 /// Where nothing more can be done now; what was done is in `outcome`.
 pub async fn apply(
     site: &Site,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     plan: &Plan,
     outcome: &mut Outcome,
     stop: &CancellationToken,
@@ -70,7 +70,7 @@ pub fn verdict(error: &anyhow::Error) -> Option<Verdict> {
 
 async fn bundle(
     site: &Site,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     camera: &str,
     date: NaiveDate,
     outcome: &mut Outcome,
@@ -106,13 +106,13 @@ async fn bundle(
 /// What is due now of a day's loose captures, as they are now.
 async fn due(
     site: &Site,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     action: Action,
     camera: &str,
     date: NaiveDate,
 ) -> anyhow::Result<Vec<Object>> {
     let there = archive::list_day(site, camera, date).await?;
-    let parts = |object: &Object| Parts { camera: camera.to_owned(), date, file: object.key.clone() };
+    let parts = |object: &Object| KeyParts { camera: camera.to_owned(), date, file: object.key.clone() };
     let all: Vec<Candidate> = there.iter().map(|object| held(parts(object), object.clone())).collect();
     let steps = retention::plan_day(&all, policy, today(site));
     let keys: BTreeSet<String> =
@@ -122,7 +122,7 @@ async fn due(
 
 async fn transition(
     site: &Site,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     camera: &str,
     date: NaiveDate,
     outcome: &mut Outcome,
@@ -155,7 +155,7 @@ async fn transition(
 
 async fn expire(
     site: &Site,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     locks: bool,
     camera: &str,
     date: NaiveDate,

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::{End, Walk};
+use super::{FileEnd, Walk};
 
 /// Kinds that a box must have for its length to be believed where it goes beyond the end: anything else may be a
 /// maker's own trailing bytes.
@@ -13,12 +13,12 @@ const BEHIND: [&[u8; 4]; 14] = [
     b"emsg", b"prft",
 ];
 
-pub(super) fn end(walk: &mut Walk) -> io::Result<End> {
+pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     let (mut index, mut data, mut items) = (false, false, false);
     // Less than a header is padding behind a whole clip, or the cut.
     while walk.left() >= 8 {
         let Some((kind, length)) = header(walk)? else {
-            return Ok(if index && data { End::Whole } else { End::Unknown });
+            return Ok(if index && data { FileEnd::Whole } else { FileEnd::Unknown });
         };
         if length > walk.left() && !BEHIND.contains(&&kind) {
             break;
@@ -29,9 +29,9 @@ pub(super) fn end(walk: &mut Walk) -> io::Result<End> {
         items |= &kind == b"meta";
     }
     Ok(match (index && data, items) {
-        (true, _) => End::Whole,
-        (false, true) => End::Unknown,
-        (false, false) => End::Cut,
+        (true, _) => FileEnd::Whole,
+        (false, true) => FileEnd::Unknown,
+        (false, false) => FileEnd::Cut,
     })
 }
 
@@ -68,14 +68,14 @@ mod tests {
 
     #[test]
     fn a_clip_is_whole_with_index_and_data_and_cut_anywhere_before() {
-        assert_eq!(end(&clip()), End::Whole);
+        assert_eq!(end(&clip()), FileEnd::Whole);
         assert_cut_before_end(&clip(), 8, &[]);
         // A large box's length has 64 bits; one of length 0 goes on to the end.
         let head = [mp4_box(*b"ftyp", b"isom"), mp4_box(*b"moov", b"x")].concat();
         let long = [&head, &[0, 0, 0, 1][..], b"mdat", &24u64.to_be_bytes(), &[7; 8]].concat();
-        assert_eq!(end(&long), End::Whole);
+        assert_eq!(end(&long), FileEnd::Whole);
         assert_cut_before_end(&long, 8, &[]);
-        assert_eq!(end(&[&head, &[0, 0, 0, 0][..], b"mdat", &[7; 99]].concat()), End::Whole);
+        assert_eq!(end(&[&head, &[0, 0, 0, 0][..], b"mdat", &[7; 99]].concat()), FileEnd::Whole);
     }
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
         let head = [mp4_box(*b"ftyp", b"iso5"), mp4_box(*b"moov", &[1; 40])].concat();
         let fragment = [mp4_box(*b"moof", &[2; 30]), mp4_box(*b"mdat", &[3; 50])].concat();
         let clip = [&head[..], &fragment, &fragment].concat();
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         // From the first fragment's end a box's end is as good as the clip's, and less than a header is no box.
         let one = head.len() + fragment.len();
         let boundaries: Vec<usize> = (one..one + 8).chain(one + 38..one + 46).collect();
@@ -93,16 +93,16 @@ mod tests {
     #[test]
     fn what_follows_a_clip_does_no_harm() {
         for tail in [&[0; 3][..], &[0; 64], b"abcdefgh", b"maker's own", &[0xFF; 32]] {
-            assert_eq!(end(&[&clip(), tail].concat()), End::Whole, "{tail:?}");
+            assert_eq!(end(&[&clip(), tail].concat()), FileEnd::Whole, "{tail:?}");
         }
     }
 
     #[test]
     fn a_picture_of_boxes_is_never_taken_for_a_clip_without_index() {
         let picture = [mp4_box(*b"ftyp", b"heic"), mp4_box(*b"meta", &[1; 30]), mp4_box(*b"mdat", &[2; 30])].concat();
-        assert_eq!(end(&picture), End::Unknown);
-        assert_eq!(end(&[&picture, &b"maker's own"[..]].concat()), End::Unknown);
-        assert_eq!(end(&picture[..picture.len() - 1]), End::Cut);
+        assert_eq!(end(&picture), FileEnd::Unknown);
+        assert_eq!(end(&[&picture, &b"maker's own"[..]].concat()), FileEnd::Unknown);
+        assert_eq!(end(&picture[..picture.len() - 1]), FileEnd::Cut);
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::{End, Walk};
+use super::{FileEnd, Walk};
 
 const SEGMENT: u64 = 0x1853_8067;
 const CLUSTER: u64 = 0x1F43_B675;
@@ -32,23 +32,23 @@ const ELEMENTS: [u64; 17] = [
     0xAF,
 ];
 
-pub(super) fn end(walk: &mut Walk) -> io::Result<End> {
+pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     let mut inside = false;
     while walk.left() > 0 || !inside {
-        let Some((identifier, _)) = number(walk, 4)? else { return Ok(End::Unknown) };
+        let Some((identifier, _)) = number(walk, 4)? else { return Ok(FileEnd::Unknown) };
         if ![SEGMENT, CLUSTER].contains(&identifier) && !ELEMENTS.contains(&identifier) {
-            return Ok(End::Unknown);
+            return Ok(FileEnd::Unknown);
         }
-        let Some((marked, bits)) = number(walk, 8)? else { return Ok(End::Unknown) };
+        let Some((marked, bits)) = number(walk, 8)? else { return Ok(FileEnd::Unknown) };
         let most = (1 << bits) - 1;
         match (identifier, marked & most) {
             (SEGMENT | CLUSTER, length) if length == most => inside = true,
-            (_, length) if length == most => return Ok(End::Unknown),
-            (SEGMENT, length) => return walk.skip(length).map(|()| End::Whole),
+            (_, length) if length == most => return Ok(FileEnd::Unknown),
+            (SEGMENT, length) => return walk.skip(length).map(|()| FileEnd::Whole),
             (_, length) => walk.skip(length)?,
         }
     }
-    Ok(End::Unknown)
+    Ok(FileEnd::Unknown)
 }
 
 /// A number of variable size with the marker of its size, and how many bits it has below that; `None` where it has more
@@ -92,15 +92,15 @@ mod tests {
 
     #[test]
     fn a_clip_of_known_length_is_whole_or_cut() {
-        assert_eq!(end(&segment(true)), End::Whole);
-        assert_eq!(end(&[&segment(true), &b"maker's own"[..]].concat()), End::Whole);
+        assert_eq!(end(&segment(true)), FileEnd::Whole);
+        assert_eq!(end(&[&segment(true), &b"maker's own"[..]].concat()), FileEnd::Whole);
         assert_cut_before_end(&segment(true), 4, &[]);
     }
 
     #[test]
     fn a_clip_of_unknown_length_is_cut_inside_an_element_and_does_not_tell_between_two() {
         let clip = segment(false);
-        assert_eq!(end(&clip), End::Unknown);
+        assert_eq!(end(&clip), FileEnd::Unknown);
         // Behind the Segment's header and each element; each data's length, and their order, are as above.
         let mut boundaries = vec![HEADER.len() + 12];
         for step in [12 + 20, 12, 9 + 1, 9 + 30, 12, 9 + 1, 9 + 30] {
@@ -108,14 +108,14 @@ mod tests {
         }
         assert_cut_before_end(&clip, 4, &boundaries);
         for tail in [&[0; 9][..], b"maker's own"] {
-            assert_eq!(end(&[&clip, tail].concat()), End::Unknown, "{tail:?}");
+            assert_eq!(end(&[&clip, tail].concat()), FileEnd::Unknown, "{tail:?}");
         }
     }
 
     #[test]
     fn foreign_syntax_does_not_tell() {
         for foreign in [&b"\x00"[..], b"\x08\x01\x02\x03\x04", b"\xEC\x00", b"\xEC\xFF", b"\x99\x81?"] {
-            assert_eq!(end(&[HEADER, foreign].concat()), End::Unknown, "{foreign:?}");
+            assert_eq!(end(&[HEADER, foreign].concat()), FileEnd::Unknown, "{foreign:?}");
         }
     }
 

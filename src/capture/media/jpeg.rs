@@ -3,21 +3,21 @@
 
 use std::io;
 
-use super::{End, Walk};
+use super::{FileEnd, Walk};
 
 const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
 
-pub(super) fn end(walk: &mut Walk) -> io::Result<End> {
+pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     walk.skip(2)?;
     if reaches_end(walk)? {
-        return Ok(End::Whole);
+        return Ok(FileEnd::Whole);
     }
     // Not the syntax of a JPEG: some cameras' are not. Without any end in what follows it is cut all the same.
     while marker(walk)? != END_OF_IMAGE {
         walk.skip_until(0xFF)?;
     }
-    Ok(End::Unknown)
+    Ok(FileEnd::Unknown)
 }
 
 /// Goes from marker to marker up to the last; `false` where there is none that should be one.
@@ -87,31 +87,31 @@ mod tests {
 
     #[test]
     fn a_picture_is_whole_with_its_end_and_cut_anywhere_before() {
-        assert_eq!(end(&picture()), End::Whole);
+        assert_eq!(end(&picture()), FileEnd::Whole);
         assert_cut_before_end(&picture(), 3, &[]);
     }
 
     #[test]
     fn what_follows_the_end_does_no_harm() {
         for tail in [&b"\0\0\0\0"[..], b"maker's own", b"\xFF\xFF\xFF", b"\xFF\xD8\xFF\xE0\x00\x10half of another"] {
-            assert_eq!(end(&[&picture(), tail].concat()), End::Whole, "{tail:?}");
+            assert_eq!(end(&[&picture(), tail].concat()), FileEnd::Whole, "{tail:?}");
         }
-        assert_eq!(end(&[picture(), picture()].concat()), End::Whole);
+        assert_eq!(end(&[picture(), picture()].concat()), FileEnd::Whole);
     }
 
     #[test]
     fn foreign_syntax_is_cut_only_without_any_end() {
-        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything"), End::Cut);
-        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything\xFF\xD9"), End::Unknown);
-        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything\xFF\xD9maker's own"), End::Unknown);
-        assert_eq!(end(b"\xFF\xD8\xFF\xDA\x00\x02scan\xFF\x17more\xFF\xD9"), End::Unknown);
-        assert_eq!(end(b"\xFF\xD8\xFF\xDA\x00\x02scan\xFF\x17more"), End::Cut);
+        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything"), FileEnd::Cut);
+        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything\xFF\xD9"), FileEnd::Unknown);
+        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything\xFF\xD9maker's own"), FileEnd::Unknown);
+        assert_eq!(end(b"\xFF\xD8\xFF\xDA\x00\x02scan\xFF\x17more\xFF\xD9"), FileEnd::Unknown);
+        assert_eq!(end(b"\xFF\xD8\xFF\xDA\x00\x02scan\xFF\x17more"), FileEnd::Cut);
     }
 
     proptest! {
         #[test]
         fn a_whole_picture_stays_whole_whatever_follows(tail: Vec<u8>) {
-            prop_assert_eq!(end(&[picture(), tail].concat()), End::Whole);
+            prop_assert_eq!(end(&[picture(), tail].concat()), FileEnd::Whole);
         }
     }
 }

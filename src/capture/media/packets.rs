@@ -12,7 +12,7 @@
 
 use std::io;
 
-use super::{End, Walk};
+use super::{FileEnd, Walk};
 
 /// A DHAV packet's kinds: sound, data, a part of a picture, a whole one.
 pub(super) const DHAV_KINDS: [u8; 4] = [0xF0, 0xF1, 0xFC, 0xFD];
@@ -24,24 +24,24 @@ pub(super) const DAHUA_HEADER: u64 = 0x400;
 const DHAV_FRAME: u32 = 16 + 8;
 
 /// The end of a DAV whose packets start at `start`.
-pub(super) fn dhav(walk: &mut Walk, start: u64) -> io::Result<End> {
+pub(super) fn dhav(walk: &mut Walk, start: u64) -> io::Result<FileEnd> {
     if walk.left() < start {
-        return Ok(End::Unknown);
+        return Ok(FileEnd::Unknown);
     }
     walk.skip(start)?;
     let mut closed = false;
     while walk.left() > 0 {
         if !walk.starts(b"DHAV")? {
-            return Ok(End::Unknown);
+            return Ok(FileEnd::Unknown);
         }
         walk.skip(8)?;
         let length = walk.read()?;
-        let Some(rest) = u32::from_le_bytes(length).checked_sub(DHAV_FRAME) else { return Ok(End::Unknown) };
+        let Some(rest) = u32::from_le_bytes(length).checked_sub(DHAV_FRAME) else { return Ok(FileEnd::Unknown) };
         walk.skip(u64::from(rest))?;
         let trailer: [u8; 8] = walk.read()?;
         closed = trailer.starts_with(b"dhav") && trailer.ends_with(&length);
     }
-    Ok(if closed { End::Whole } else { End::Unknown })
+    Ok(if closed { FileEnd::Whole } else { FileEnd::Unknown })
 }
 
 /// The packed date of a DAV's first packet.
@@ -54,12 +54,12 @@ pub(in crate::capture) fn dhav_date(walk: &mut Walk, start: u64) -> io::Result<O
     Ok(Some(u32::from_le_bytes(walk.read()?)))
 }
 
-pub(super) fn xiongmai(walk: &mut Walk) -> io::Result<End> {
+pub(super) fn xiongmai(walk: &mut Walk) -> io::Result<FileEnd> {
     while walk.left() >= 4 {
-        let Some(length) = header(walk)? else { return Ok(End::Unknown) };
+        let Some(length) = header(walk)? else { return Ok(FileEnd::Unknown) };
         walk.skip(u64::from(length))?;
     }
-    Ok(if walk.left() == 0 { End::Whole } else { End::Unknown })
+    Ok(if walk.left() == 0 { FileEnd::Whole } else { FileEnd::Unknown })
 }
 
 /// The packed date of the picture that a clip starts with.
@@ -122,12 +122,12 @@ mod tests {
     fn a_dav_is_cut_inside_a_packet_and_looks_whole_between_two() {
         let packets = [dhav_packet(0xFD, &[7; 90]), dhav_packet(0xF0, b""), dhav_packet(0xFC, b"DHAV")];
         let clip = packets.concat();
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         let boundaries = [packets[0].len(), packets[0].len() + packets[1].len()];
         assert_cut_before_end(&clip, 5, &boundaries);
-        assert!(boundaries.iter().all(|at| end(&clip[..*at]) == End::Whole));
+        assert!(boundaries.iter().all(|at| end(&clip[..*at]) == FileEnd::Whole));
         for tail in [&b"\0"[..], b"maker's own", b"DAV"] {
-            assert_eq!(end(&[&clip, tail].concat()), End::Unknown, "{tail:?}");
+            assert_eq!(end(&[&clip, tail].concat()), FileEnd::Unknown, "{tail:?}");
         }
     }
 
@@ -135,23 +135,23 @@ mod tests {
     fn a_dav_may_have_a_header_of_its_own() {
         let header = [b"DAHUA", &[0; 0x3FB][..]].concat();
         let clip = [&header[..], &dhav_packet(0xFD, &[7; 90])].concat();
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         // The word alone might be anybody's text.
-        assert!((0..=header.len()).all(|length| end(&clip[..length]) == End::Unknown));
+        assert!((0..=header.len()).all(|length| end(&clip[..length]) == FileEnd::Unknown));
         assert_cut_before_end(&clip, header.len() + 1, &[]);
     }
 
     #[test]
     fn a_dav_of_foreign_syntax_does_not_tell() {
-        assert_eq!(end(b"DHAV1234"), End::Unknown);
+        assert_eq!(end(b"DHAV1234"), FileEnd::Unknown);
         for length in [0u32, 1, 23] {
             let packet = [b"DHAV\xFD\0\0\0numb", &length.to_le_bytes()[..], &[7; 50]].concat();
-            assert_eq!(end(&packet), End::Unknown);
+            assert_eq!(end(&packet), FileEnd::Unknown);
         }
         let open = [b"DHAV\xFD\0\0\0numb", &50u32.to_le_bytes()[..], &[7; 34]].concat();
-        assert_eq!(end(&open), End::Unknown);
+        assert_eq!(end(&open), FileEnd::Unknown);
         let far = [b"DHAV\xFD\0\0\0numb", &u32::MAX.to_le_bytes()[..], &[7; 50]].concat();
-        assert_eq!(end(&far), End::Cut);
+        assert_eq!(end(&far), FileEnd::Cut);
     }
 
     #[test]
@@ -159,12 +159,12 @@ mod tests {
         let packets = [(0xFC, 60), (0xFA, 20), (0xFD, 33), (0xF9, 0), (0xFE, 9)];
         let packets = packets.map(|(kind, length)| xiongmai_packet(kind, length));
         let clip = packets.concat();
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         // Less than a start code might be padding.
         let boundaries = (1..5).map(|count| packets[..count].concat().len()).flat_map(|at| at..at + 4);
         assert_cut_before_end(&clip, 12, &boundaries.collect::<Vec<_>>());
         for tail in [&[0; 2][..], &[0; 9], b"maker's own", b"\0\0\x01\x67an H.264 unit"] {
-            assert_eq!(end(&[&clip, tail].concat()), End::Unknown, "{tail:?}");
+            assert_eq!(end(&[&clip, tail].concat()), FileEnd::Unknown, "{tail:?}");
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::archive::{self, Index, Member, Shelf};
 use crate::bucket::Object;
 use crate::capture;
-use crate::key::{self, Parts, Variant};
+use crate::key::{self, KeyParts, Variant};
 use crate::site::Site;
 
 #[derive(Debug, Args)]
@@ -113,7 +113,7 @@ impl List {
 
 impl Listing<'_> {
     /// Takes a loose capture.
-    async fn see(&mut self, parts: Parts, object: Object) -> anyhow::Result<()> {
+    async fn see(&mut self, parts: KeyParts, object: Object) -> anyhow::Result<()> {
         // Keys come day by day: no more than a day is held, however many years the bucket has.
         if self.site.layout.has_date_folders() {
             self.print_days(Some(parts.date)).await?;
@@ -222,7 +222,7 @@ fn is_partial(key: &str) -> bool {
     matches!(key::read_variant(key), Some((_, Variant::Partial)))
 }
 
-fn loose(site: &Site, parts: Parts, object: Object) -> Holding {
+fn loose(site: &Site, parts: KeyParts, object: Object) -> Holding {
     let named = capture::read_stored(&parts.camera, &parts.file, &site.config);
     Holding {
         partial: is_partial(&object.key),

@@ -3,7 +3,7 @@
 use aws_smithy_types::base64;
 use chrono::NaiveDate;
 use hk_aws::archive::{Made, archive_day};
-use hk_aws::config::Archive;
+use hk_aws::config::ArchiveSettings;
 use hk_aws::key::ArchiveFormat;
 use hk_aws::ledger::{self, Removed};
 use md5::Md5;
@@ -48,7 +48,7 @@ impl Site {
     }
 
     async fn try_bundle(&self, format: ArchiveFormat, class: &str) -> anyhow::Result<Made> {
-        let archive = Archive { format, class: class.into(), ..Archive::default() };
+        let archive = ArchiveSettings { format, class: class.into(), ..ArchiveSettings::default() };
         archive_day(&self.context().await, &archive, "CAM", date()).await
     }
 
