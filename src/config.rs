@@ -119,6 +119,19 @@ pub const VENDORS: [&str; 14] = [
     "mobotix",
 ];
 
+/// The storage classes that `storage_class` and `class` may name in AWS's own buckets (S3 API Reference, `PutObject`,
+/// `x-amz-storage-class`), except those of Outposts and of directory buckets.
+pub const STORAGE_CLASSES: [&str; 8] = [
+    "STANDARD",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER_IR",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "REDUCED_REDUNDANCY",
+];
+
 /// The bucket, how it is reached, and how objects are stored in it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct S3Settings {

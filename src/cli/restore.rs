@@ -19,6 +19,7 @@ use super::holdings::{Order, Tally, check_room, count, fetch};
 use super::{Dates, Out, Partly, is_silent, plain, size, tell};
 use crate::archive;
 use crate::bucket::{self, Head, Object, Refusal, RestoreAsked, Tier, Verdict, is_cold, poll_interval};
+use crate::retention::Amount;
 use crate::retention::prices::{self, STANDARD};
 use crate::site::Site;
 
@@ -244,7 +245,7 @@ impl Restore {
         for (class, wanted) in classes {
             let bytes = wanted.iter().map(|wanted| wanted.size).sum();
             let Some(prices::RestorePrice { price: dollars, time }) =
-                prices::restore(class, self.tier, wanted.len() as u64, bytes)
+                prices::restore(class, self.tier, Amount { objects: wanted.len() as u64, bytes })
             else {
                 bail!(
                     "S3 offers no expedited restore from {class}: take --tier standard (12 hours) or --tier bulk (48 hours)"
@@ -356,7 +357,7 @@ impl Restore {
     }
 
     fn line(&self, wanted: &Wanted<'_>) -> String {
-        let price = prices::restore(&wanted.class, self.tier, 1, wanted.size);
+        let price = prices::restore(&wanted.class, self.tier, Amount { objects: 1, bytes: wanted.size });
         let state = match (wanted.state, wanted.until) {
             (State::Cold, _) => "not asked for".to_owned(),
             (State::Begun, _) => {

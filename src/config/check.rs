@@ -8,7 +8,7 @@ use globset::escape;
 
 use super::pattern::{CapturePattern, FolderGlob};
 use super::problem::{Fault, nearest};
-use super::{Schedule, Webhook};
+use super::{STORAGE_CLASSES, Schedule, Webhook};
 
 /// What a password in a URL is shown as.
 const MASK: &str = "***";
@@ -18,18 +18,6 @@ const FILE_NAME_BYTES: usize = 255;
 
 /// The longest prefix, in bytes: of the 1,024 of a key (S3 User Guide, "Naming Amazon S3 objects") half stay for the rest.
 const PREFIX_BYTES: usize = 512;
-
-/// The classes an object can be put into (S3 API Reference, `PutObject`, `x-amz-storage-class`), outposts and Express apart.
-const STORAGE_CLASSES: [&str; 8] = [
-    "STANDARD",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER_IR",
-    "GLACIER",
-    "DEEP_ARCHIVE",
-    "REDUCED_REDUNDANCY",
-];
 
 /// Any text that is not empty and has no control characters.
 pub(super) fn text(text: &str) -> Result<String, Fault> {

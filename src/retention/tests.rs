@@ -8,7 +8,7 @@ mod properties;
 const DAY: Duration = Duration::from_hours(24);
 const GIB: u64 = 1 << 30;
 
-/// Dates count from one that is far from both ends.
+/// The date `day` days after one that is far from both ends of the calendar.
 fn date(day: u64) -> NaiveDate {
     NaiveDate::from_ymd_opt(2022, 2, 1).unwrap() + Days::new(day)
 }
@@ -60,7 +60,27 @@ fn expiry(days: u32) -> RetentionPolicy {
     RetentionPolicy { expire: Some(ExpireSettings { after: DAY * days }), ..RetentionPolicy::default() }
 }
 
-/// What becomes of each object of a camera-day, by its key's end.
+/// Plans all camera-days of a bucket, the oldest date first, as the rotation does.
+fn plan(objects: &[Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Result<Vec<RotationStep>, Doubt> {
+    believed(today, newest(objects))?;
+    let mut days: BTreeMap<(NaiveDate, &str), Vec<Candidate>> = BTreeMap::new();
+    for object in objects {
+        days.entry((object.date, &object.camera)).or_default().push(object.clone());
+    }
+    Ok(days.values().flat_map(|day| plan_day(day, policy, today)).collect())
+}
+
+/// Keeps the bundles of one run, after all other steps, as the rotation does.
+fn limit(steps: Vec<RotationStep>, max_days_per_run: u32) -> (Vec<RotationStep>, Later) {
+    let (bundles, mut kept): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.action == Action::Archive);
+    let mut oldest = Oldest::new(max_days_per_run);
+    bundles.into_iter().for_each(|bundle| oldest.offer(bundle));
+    let (bundles, later) = oldest.finish();
+    kept.extend(bundles);
+    (kept, later)
+}
+
+/// The actions on a camera-day, with the last segments of the keys.
 fn fates(objects: &[Candidate], policy: &RetentionPolicy, today: u64) -> Vec<(Action, Vec<String>)> {
     let name = |key: &String| key.rsplit('/').next().unwrap_or_default().to_owned();
     plan_day(objects, policy, date(today))
@@ -366,7 +386,7 @@ fn a_bundle_asks_for_what_it_takes_to_make_one() {
     assert!(step.cost.monthly > 0.0, "headers and an index come on top");
 }
 
-/// "Worked" in the facts about S3: a million pictures of 200 KB, here a thousand camera-days of a thousand.
+/// A million pictures of 200 KB, as a thousand camera-days of a thousand each.
 #[test]
 fn a_million_pictures_cost_what_was_worked_out_by_hand() {
     let day: Vec<Candidate> = (0..1000)
@@ -406,7 +426,8 @@ fn a_summary_folds_days_into_rows_and_warnings_into_kinds() {
     sorted.sort_unstable();
     assert_eq!(order, sorted, "the oldest first");
 
-    let summary: Summary = steps.iter().collect();
+    let mut summary = Summary::default();
+    steps.iter().for_each(|step| summary.add(step));
     let rows: Vec<_> = summary
         .rows()
         .map(|row| {
