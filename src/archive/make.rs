@@ -276,7 +276,7 @@ impl Work<'_> {
             ArchiveFormat::TarGz => "application/gzip",
             ArchiveFormat::TarZst => "application/zstd",
         };
-        let key = ObjectKey::from(index.bundle.key.clone());
+        let key = ObjectKey::verbatim(index.bundle.key.clone());
         let put = put_one(site, &key, &source, about(index, &source, kind, &self.archive.class));
         put.await.with_context(|| format!("failed to put bundle {key}"))?;
 
@@ -375,7 +375,7 @@ pub async fn store_index(site: &Site, index: &Index) -> anyhow::Result<()> {
 
 async fn put_index(site: &Site, index: &Index) -> anyhow::Result<StoredIndex> {
     let text: Arc<[u8]> = index.to_json()?.into();
-    let key = ObjectKey::from(site.layout.archive_key(&index.part, ArchiveObject::Index));
+    let key = ObjectKey::verbatim(site.layout.archive_key(&index.part, ArchiveObject::Index));
     let (size, sha256) = (text.len() as u64, sha256(&text));
     let source = stream_of(size, sha256, move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&text)))));
     let put = put_one(site, &key, &source, about(index, &source, "application/json", INDEX_CLASS));
