@@ -1,8 +1,8 @@
-//! The file as it is written: YAML as a tree in which every key and value knows its line.
+//! The YAML of the file, as a tree in which every key and value knows its line.
 //!
-//! Read from parser events, once. Deserialising into a struct stops at the first mistake and forgets the lines; reading the text a second
-//! time for the lines alone would leave two parsers to disagree about what it says. Types are not resolved here: a value is its text, and
-//! what it must be is known where its key is known.
+//! The tree is built from parser events. Deserialising into structs was rejected because it stops at the first mistake and
+//! forgets the lines; a second parser for the lines alone could disagree with the first. A value is kept as text: its type
+//! depends on its key, which this file does not know.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -12,31 +12,31 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::problem::{Problem, quote};
 
-/// How deep lists and maps may lie in one another; the settings need five.
+/// The deepest nesting of lists and maps; the settings need five.
 const DEPTH: usize = 32;
 
-/// A value.
+/// A value of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct YamlNode {
     pub(super) line: usize,
     pub(super) content: YamlContent,
-    /// Its YAML tag, such as `!!str`, which no setting has a use for.
+    /// Its YAML tag, such as `!!str`; no setting allows one.
     pub(super) tag: Option<String>,
 }
 
-/// What a value is.
+/// The three shapes of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum YamlContent {
-    /// `plain`: written without quotes, so that `null` means null.
     Scalar {
         text: String,
+        /// Whether it is written without quotes, so that `null` means null.
         plain: bool,
     },
     List(Vec<YamlNode>),
     Map(Vec<YamlEntry>),
 }
 
-/// A key and its value. Keys may be there twice: who reads the map says so.
+/// A key with its value. A map may have a key twice; the reader of the map reports that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct YamlEntry {
     pub(super) line: usize,
@@ -45,21 +45,21 @@ pub(super) struct YamlEntry {
 }
 
 impl YamlNode {
-    /// Whether this is the null value, written as nothing, `~` or `null`.
+    /// Returns whether this is the null value, written as nothing, `~` or `null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.content, YamlContent::Scalar { text, plain: true } if is_null(text))
     }
 }
 
-/// Whether a scalar without quotes is the null value (YAML 1.2.2, "Core Schema").
+/// Returns whether a scalar without quotes is the null value (YAML 1.2.2, "Core Schema").
 pub(super) fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// The largest file that is read, in bytes: a thousand cameras take a quarter of it.
+/// The largest file that is read, in bytes; one with a thousand cameras has a quarter of it.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// Reads a file to its text.
+/// Reads the text of a file.
 pub(super) fn open(path: &Path) -> Result<String, Problem> {
     let problem = |wrong: String, mend: &str| Problem {
         line: None,
@@ -75,7 +75,7 @@ pub(super) fn open(path: &Path) -> Result<String, Problem> {
             ErrorKind::NotFound => "create it, or name another file with --config or HK_AWS_CONFIG",
             ErrorKind::PermissionDenied => "let the user that hk-aws runs as read it and enter the folders above it",
             ErrorKind::IsADirectory => "name the file itself, such as config.yaml in it",
-            _ => "see that the file can be read, for instance with cat",
+            _ => "check that the file can be read, for instance with cat",
         };
         problem(format!("failed to read the file: {error}"), mend)
     })?;
@@ -89,7 +89,7 @@ pub(super) fn open(path: &Path) -> Result<String, Problem> {
     })
 }
 
-/// Reads the text of a file; `None` where it holds no value at all, as an empty file or one of comments.
+/// Parses the text of a file; `None` if it holds no value, because it is empty or has only comments.
 pub(super) fn read(text: &str) -> Result<Option<YamlNode>, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut tree = Tree::default();
@@ -112,30 +112,32 @@ pub(super) fn read(text: &str) -> Result<Option<YamlNode>, Problem> {
     Ok(tree.root)
 }
 
-/// A tree that grows by events.
+/// A tree that is built from parser events.
 #[derive(Default)]
 struct Tree<'input> {
     root: Option<YamlNode>,
+    /// The lists and maps around the next value, the innermost last.
     open: Vec<Open>,
-    /// Values that have an anchor, for aliases of them.
+    /// The text of each scalar with an anchor and whether it is plain, for its aliases.
     anchors: std::collections::HashMap<usize, (std::borrow::Cow<'input, str>, bool)>,
 }
 
-/// A list or map whose end was not seen yet.
+/// A list or map that has not ended yet.
 struct Open {
     node: YamlNode,
-    /// In a map: the key whose value comes next.
+    /// In a map, the line and text of the key whose value comes next.
     key: Option<(usize, String)>,
 }
 
 impl<'input> Tree<'input> {
+    /// Adds what one event says.
     fn take(&mut self, event: Event<'input>, span: Span) -> Result<(), Problem> {
         let line = span.start.line();
         match event {
             Event::DocumentStart(_) if self.root.is_some() => Err(refuse(
                 line,
                 "a second document starts here",
-                "keep one document in the file: remove the line \"---\" and what does not belong",
+                "keep one document in the file: remove the line \"---\" and the other document",
             )),
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
@@ -151,7 +153,7 @@ impl<'input> Tree<'input> {
                     return Err(refuse(
                         line,
                         "an alias stands for a list or a map",
-                        "write out what it stands for: here an alias can stand for one value alone",
+                        "write out the list or map: an alias can only stand for one value here",
                     ));
                 };
                 self.add(YamlNode { line, content: YamlContent::Scalar { text: text.into_owned(), plain }, tag: None });
@@ -173,6 +175,7 @@ impl<'input> Tree<'input> {
         }
     }
 
+    /// Begins a list or a map.
     fn open(&mut self, line: usize, content: YamlContent, tag: Option<String>) -> Result<(), Problem> {
         let as_key =
             self.open.last().is_some_and(|open| matches!(open.node.content, YamlContent::Map(_)) && open.key.is_none());
@@ -186,14 +189,15 @@ impl<'input> Tree<'input> {
         if self.open.len() == DEPTH {
             return Err(refuse(
                 line,
-                "lists and maps lie too deep in one another",
-                "no setting lies so deep: remove this",
+                "lists and maps are nested too deep",
+                "remove this: no setting has that many levels",
             ));
         }
         self.open.push(Open { node: YamlNode { line, content, tag }, key: None });
         Ok(())
     }
 
+    /// Adds a value that is complete to the list or map around it.
     fn add(&mut self, node: YamlNode) {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
@@ -202,7 +206,7 @@ impl<'input> Tree<'input> {
         match (&mut open.node.content, open.key.take(), node) {
             (YamlContent::List(items), _, node) => items.push(node),
             (YamlContent::Map(entries), Some((line, key)), value) => entries.push(YamlEntry { line, key, value }),
-            // `open` lets nothing but scalars be keys.
+            // `open` refuses lists and maps as keys.
             (YamlContent::Map(_), None, YamlNode { line, content: YamlContent::Scalar { text, .. }, .. }) => {
                 open.key = Some((line, text));
             }
@@ -211,6 +215,7 @@ impl<'input> Tree<'input> {
     }
 }
 
+/// Returns a problem with the YAML of a line.
 fn refuse(line: usize, wrong: &str, mend: &str) -> Problem {
     Problem { line: Some(line), key: String::new(), wrong: wrong.to_owned(), value: None, mend: mend.to_owned() }
 }

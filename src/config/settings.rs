@@ -1,32 +1,34 @@
-//! Every key of the file with its default and its check: the one place that knows them all.
+//! The one place that knows every key of the file, with its default and its check.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{YamlContent, YamlNode};
-use super::problem::{Fault, Problem, Problems, quote};
-use super::section::{Env, GivenValue, KeyPlace, Section, SettingsReader};
-use super::{
+use super::pattern::{FolderGlob, Ignore};
+use super::problem::{Fault, Problem, Problems, mask, quote};
+use super::reader::{Env, GivenValue, KeyPlace, Section, SettingsReader};
+use super::sections::{
     Access, AlertsSettings, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings,
-    HeartbeatSettings, Ignore, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock,
-    RotateSettings, S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, check, notation,
+    HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings,
+    S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
 };
+use super::{bandwidth, check, notation};
 use crate::key::{self, ArchiveFormat};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
-/// Longer than anything is kept, and short enough for every calendar.
+/// Longer than anything is kept, and short enough for any calendar.
 const CENTURY_DAYS: u32 = 36_500;
 const CENTURY: Duration = Duration::from_hours(24 * CENTURY_DAYS as u64);
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// The largest object (S3 User Guide, "Amazon S3 multipart upload limits").
+/// The size of the largest object (S3 User Guide, "Amazon S3 multipart upload limits").
 const OBJECT_BYTES: u64 = 5 << 40;
 
 pub(super) const RESCAN: Duration = Duration::from_mins(1);
 pub(super) const SETTLE: Duration = Duration::from_secs(3);
 pub(super) const PARTIAL_AFTER: Duration = Duration::from_mins(10);
-/// What cameras and FTP servers leave lying beside captures.
+/// Files that cameras and FTP servers leave beside captures.
 pub(super) const IGNORE: [&str; 5] = ["DVRWorkDirectory", "*.idx", "*.tmp", "*_", ".*"];
 pub(super) const VENDOR: &str = VENDORS[0];
 pub(super) const SILENT_AFTER: Duration = DAY;
@@ -41,8 +43,8 @@ pub(super) const KEEP_MIN_FREE: u64 = 2 * GIB;
 pub(super) const SCHEDULE: &str = "30 3 * * *";
 pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from_hours(24 * 365) };
 pub(super) const HEARTBEAT: HeartbeatSettings = HeartbeatSettings { every: Duration::from_mins(5) };
-pub(super) const STATE_DIR: &str = "/var/lib/hk-aws";
-pub(super) const RUNTIME_DIR: &str = "/run/hk-aws";
+const STATE_DIR: Directory = Directory { key: "state_dir", variable: "STATE_DIRECTORY", default: "/var/lib/hk-aws" };
+const RUNTIME_DIR: Directory = Directory { key: "runtime_dir", variable: "RUNTIME_DIRECTORY", default: "/run/hk-aws" };
 
 impl Default for ArchiveSettings {
     fn default() -> Self {
@@ -62,7 +64,7 @@ impl Default for TransitionSettings {
     }
 }
 
-/// Checks what `text` says and fills in the defaults; `source` is named in messages.
+/// Reads and checks `text`, and fills in the defaults. Messages call the file `source`.
 pub(super) fn parse(source: &Path, text: &str, env: Env<'_>) -> Result<Config, Problems> {
     let refuse = |problems| Err(Problems::new(source, problems));
     let root = match super::file::read(text) {
@@ -80,78 +82,62 @@ pub(super) fn parse(source: &Path, text: &str, env: Env<'_>) -> Result<Config, P
         }
         Err(problem) => return refuse(vec![problem]),
     };
-    let reading = SettingsReader::new(env);
-    let config = read_root(&reading, source, &root);
-    let problems = reading.into_problems();
+    let reader = SettingsReader::new(env);
+    let config = read_root(&reader, source, &root);
+    let problems = reader.into_problems();
     match config {
         Some(config) if problems.is_empty() => Ok(config),
         _ => refuse(problems),
     }
 }
 
-/// `None` only where something was refused.
-fn read_root<'a>(reading: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNode) -> Option<Config> {
+/// Reads the map of the whole file; `None` only if a problem was recorded.
+fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNode) -> Option<Config> {
     let place = KeyPlace { line: Some(1), key: String::new() };
-    reading.section(
-        place,
-        Some(root),
-        "write drop_folder:, s3: and so on, each with its keys indented below it",
-        |top| {
-            let drop_folder = top.section("drop_folder", drop_folder);
-            let cameras = cameras(top);
-            let timezone = timezone(top);
-            let max_clock_skew =
-                top.optional("max_clock_skew", Some(MAX_CLOCK_SKEW), notation::duration_in(SECOND..=CENTURY));
-            let (s3, other_store) = top.section("s3", s3);
-            let upload = top.section("upload", upload);
-            let (state_dir, runtime_dir) = (
-                directory(top, "state_dir", "STATE_DIRECTORY", STATE_DIR),
-                directory(top, "runtime_dir", "RUNTIME_DIRECTORY", RUNTIME_DIR),
-            );
-            let keep = top.section("keep", |section| {
-                let keep = keep(section, state_dir.as_deref());
-                if let (Some(keep), Some(folder)) = (&keep, &drop_folder) {
-                    keep_apart(section, &keep.path, &folder.path, state_dir.as_deref());
-                }
-                keep
-            });
-            for (key, directory) in [("state_dir", &state_dir), ("runtime_dir", &runtime_dir)] {
-                if let (Some(directory), Some(folder)) = (directory, &drop_folder)
-                    && directory.starts_with(&folder.path)
-                {
-                    let wrong = format!("lies inside drop_folder.path {}", quote(&folder.path.to_string_lossy()));
-                    let mend = "write a directory outside it: what lies there would be uploaded";
-                    top.refuse(key, Some(quote(&directory.to_string_lossy())), Fault::new(wrong, mend));
-                }
+    let mend = "write drop_folder:, s3: and so on, each with its keys indented below it";
+    reader.section(place, Some(root), mend, |top| {
+        let drop_folder = top.section("drop_folder", drop_folder);
+        let cameras = cameras(top);
+        let timezone = timezone(top);
+        let max_clock_skew =
+            top.optional("max_clock_skew", Some(MAX_CLOCK_SKEW), notation::duration_in(SECOND..=CENTURY));
+        let (s3, other_store) = top.section("s3", s3);
+        let upload = top.section("upload", upload);
+        let state_dir = directory(top, &STATE_DIR, drop_folder.as_ref());
+        let runtime_dir = directory(top, &RUNTIME_DIR, drop_folder.as_ref());
+        let keep = top.section("keep", |section| {
+            let keep = keep(section, state_dir.as_deref());
+            if let (Some(keep), Some(drop_folder)) = (&keep, &drop_folder) {
+                keep_apart(section, keep, drop_folder, state_dir.as_deref());
             }
-            let rotate = top.section("rotate", |section| rotate(section, other_store));
-            let alerts = top.section("alerts", alerts);
-            let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", |section| HeartbeatSettings {
-                every: section.value("every", HEARTBEAT.every, notation::duration_in(SECOND..=30 * DAY)),
-            });
-            let metrics = top.section("metrics", |section| MetricsSettings {
-                listen: section.optional("listen", None, check::listen),
-            });
-            let log = top.section("log", log);
-            Some(Config {
-                source: source.to_owned(),
-                drop_folder: drop_folder?,
-                cameras,
-                timezone: timezone?,
-                max_clock_skew,
-                s3: s3?,
-                upload,
-                keep: keep?,
-                rotate: rotate?,
-                alerts,
-                heartbeat,
-                metrics,
-                log,
-                state_dir: state_dir?,
-                runtime_dir: runtime_dir?,
-            })
-        },
-    )
+            keep
+        });
+        let rotate = top.section("rotate", |section| rotate(section, other_store));
+        let alerts = top.section("alerts", alerts);
+        let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", |section| HeartbeatSettings {
+            every: section.value("every", HEARTBEAT.every, notation::duration_in(SECOND..=30 * DAY)),
+        });
+        let metrics = top
+            .section("metrics", |section| MetricsSettings { listen: section.optional("listen", None, check::listen) });
+        let log = top.section("log", log);
+        Some(Config {
+            source: source.to_owned(),
+            drop_folder: drop_folder?,
+            cameras,
+            timezone: timezone?,
+            max_clock_skew,
+            s3: s3?,
+            upload,
+            keep: keep?,
+            rotate: rotate?,
+            alerts,
+            heartbeat,
+            metrics,
+            log,
+            state_dir: state_dir?,
+            runtime_dir: runtime_dir?,
+        })
+    })
 }
 
 fn drop_folder(section: &Section<'_>) -> Option<DropFolderSettings> {
@@ -176,7 +162,7 @@ fn drop_folder(section: &Section<'_>) -> Option<DropFolderSettings> {
         section.refuse(
             "ignore",
             None,
-            Fault::new(format!("cannot be compiled: {error}"), "write fewer or simpler globs"),
+            Fault::new(format!("cannot be compiled: {error}"), "write fewer globs or simpler ones"),
         );
     });
     Some(DropFolderSettings { path: path?, rescan, settle, partial_after, ignore: ignore.ok()? })
@@ -188,7 +174,7 @@ fn cameras(top: &Section<'_>) -> Vec<CameraSettings> {
     };
     let mut cameras: Vec<CameraSettings> = Vec::new();
     for (place, item) in items {
-        let camera = top.reading().section(place, Some(item), "write its keys: - name: CAM-EXT-001", |section| {
+        let camera = top.reader().section(place, Some(item), "write its keys: - name: CAM-EXT-001", |section| {
             let camera = camera(section)?;
             if cameras.iter().any(|other| other.name == camera.name) {
                 let fault = Fault::new("is the name of another camera too", "give each camera a name of its own");
@@ -206,7 +192,7 @@ fn camera(section: &Section<'_>) -> Option<CameraSettings> {
         section.required("name", "write the camera's name in the bucket, such as CAM-EXT-001", check::camera_name);
     let matches = match section.optional("match", None, check::camera_glob) {
         Some(glob) => Some(glob),
-        None => name.as_ref().and_then(|name| super::FolderGlob::new(&check::camera_folder(name)).ok()),
+        None => name.as_ref().and_then(|name| FolderGlob::new(&check::camera_folder(name)).ok()),
     };
     let vendors = VENDORS.map(|vendor| (vendor, vendor));
     let vendor = section.value("vendor", VENDOR, check::choice(&vendors)).to_owned();
@@ -217,14 +203,14 @@ fn camera(section: &Section<'_>) -> Option<CameraSettings> {
 }
 
 fn timezone(top: &Section<'_>) -> Option<chrono_tz::Tz> {
-    let tz = top.reading().env("TZ");
+    let tz = top.reader().env("TZ");
     top.parsed("timezone", "system", |text| match text {
         "system" => check::system_zone(tz.as_deref()),
         text => check::zone(text),
     })
 }
 
-/// The section, and whether it names another store than AWS: such have names of their own for regions and classes.
+/// Returns the settings, and whether they name another store than AWS, which may name its regions and classes freely.
 fn s3(section: &Section<'_>) -> (Option<S3Settings>, bool) {
     let bucket =
         section.required("bucket", "write the name of the bucket, such as my-video-surveillance", check::bucket);
@@ -294,28 +280,49 @@ fn sse(section: &Section<'_>) -> Option<Sse> {
 
 fn upload(section: &Section<'_>) -> UploadSettings {
     let concurrency = section.value("concurrency", CONCURRENCY, notation::number_in(1..=256));
-    let bandwidth = section.optional("bandwidth", None, notation::bandwidth);
+    let bandwidth = section.optional("bandwidth", None, bandwidth::read);
     UploadSettings { concurrency: usize::try_from(concurrency).unwrap_or(1), bandwidth }
 }
 
-/// A directory of ours: from the file, else from what systemd made (a list by colons where it made several), else the default.
-fn directory(top: &Section<'_>, key: &'static str, variable: &str, default: &str) -> Option<PathBuf> {
-    match top.given(key, check::absolute_path) {
-        GivenValue::Here(path) => Some(path),
-        GivenValue::Wrong => None,
-        GivenValue::Absent | GivenValue::Null => {
-            let Some(list) = top.reading().env(variable).filter(|list| !list.is_empty()) else {
-                return Some(PathBuf::from(default));
-            };
-            let first = list.split(':').next().unwrap_or_default();
-            let refuse = |fault: Fault| {
-                let mend = format!("set {key} in the file, or {variable} to an absolute path");
-                let wrong = format!("the environment variable {variable}: {}", fault.wrong);
-                top.refuse(key, Some(quote(&list)), Fault::new(wrong, mend));
-            };
-            check::absolute_path(first).map_err(refuse).ok()
-        }
+/// A directory of the daemon's own.
+struct Directory {
+    key: &'static str,
+    /// The environment variable in which systemd names the directory that it made; several are separated by colons.
+    variable: &'static str,
+    default: &'static str,
+}
+
+/// Returns the directory that the file names, otherwise the one that systemd made, otherwise the default. Refuses one inside
+/// the drop folder.
+fn directory(
+    top: &Section<'_>,
+    Directory { key, variable, default }: &Directory,
+    drop_folder: Option<&DropFolderSettings>,
+) -> Option<PathBuf> {
+    let directory = match top.given(key, check::absolute_path) {
+        GivenValue::Here(path) => path,
+        GivenValue::Wrong => return None,
+        GivenValue::Absent | GivenValue::Null => match top.reader().env(variable).filter(|list| !list.is_empty()) {
+            None => PathBuf::from(default),
+            Some(list) => {
+                let first = list.split(':').next().unwrap_or_default();
+                let refuse = |fault: Fault| {
+                    let mend = format!("set {key} in the file, or {variable} to an absolute path");
+                    let wrong = format!("the environment variable {variable}: {}", fault.wrong);
+                    top.refuse(key, Some(quote(&list)), Fault::new(wrong, mend));
+                };
+                check::absolute_path(first).map_err(refuse).ok()?
+            }
+        },
+    };
+    if let Some(folder) = drop_folder
+        && directory.starts_with(&folder.path)
+    {
+        let wrong = format!("lies inside drop_folder.path {}", quote(&folder.path.to_string_lossy()));
+        let mend = "write a directory outside it: what lies there would be uploaded";
+        top.refuse(key, Some(quote(&directory.to_string_lossy())), Fault::new(wrong, mend));
     }
+    Some(directory)
 }
 
 fn keep(section: &Section<'_>, state_dir: Option<&Path>) -> Option<KeepSettings> {
@@ -330,21 +337,24 @@ fn keep(section: &Section<'_>, state_dir: Option<&Path>) -> Option<KeepSettings>
     Some(KeepSettings { path: path?, days, max_size, min_free })
 }
 
-/// Refuses a place for local copies in which they would be uploaded again, or in which clearing them away would take what is not theirs.
-fn keep_apart(section: &Section<'_>, kept: &Path, drop_folder: &Path, state_dir: Option<&Path>) {
+/// Refuses a folder for local copies in which they would be uploaded again, or in which clearing up would delete other
+/// files.
+fn keep_apart(section: &Section<'_>, keep: &KeepSettings, drop_folder: &DropFolderSettings, state_dir: Option<&Path>) {
+    let (kept, incoming) = (&keep.path, &drop_folder.path);
     let outside = "write a directory outside it, or leave it out for kept below state_dir";
-    let folder = quote(&drop_folder.to_string_lossy());
-    let (wrong, mend) = if kept.starts_with(drop_folder) {
+    let folder = quote(&incoming.to_string_lossy());
+    let (wrong, mend) = if kept.starts_with(incoming) {
         (format!("lies inside drop_folder.path {folder}: copies would be uploaded again"), outside)
-    } else if drop_folder.starts_with(kept) {
+    } else if incoming.starts_with(kept) {
         (format!("holds drop_folder.path {folder}: what waits there is no copy"), "write a directory for copies alone")
     } else if state_dir.is_some_and(|state_dir| state_dir.starts_with(kept)) {
         ("holds state_dir".to_owned(), "write a directory for copies alone")
     } else {
         return;
     };
-    // Where the place is a default, the same is said of the state directory it follows.
-    if matches!(section.given("path", |_| Ok(())), GivenValue::Here(())) || !kept.starts_with(drop_folder) {
+    // A default inside the drop folder follows a state directory that was refused already.
+    let is_written = matches!(section.given("path", |_| Ok(())), GivenValue::Here(()));
+    if is_written || !kept.starts_with(incoming) {
         section.refuse("path", Some(quote(&kept.to_string_lossy())), Fault::new(wrong, mend));
     }
 }
@@ -359,7 +369,7 @@ fn rotate(section: &Section<'_>, other_store: bool) -> Option<RotateSettings> {
             min_size: section.value("min_size", default.min_size, notation::size_in(0..=OBJECT_BYTES)),
         }
     });
-    // A transition stands instead of the bundles, so it turns off those that nobody asked for.
+    // A transition replaces the default bundles.
     let default = if transition.is_none() { Some(ArchiveSettings::default()) } else { None };
     let is_asked_for = section.node("archive").is_some_and(|node| !node.is_null());
     let archive = section
@@ -378,7 +388,7 @@ fn archive(section: &Section<'_>, other_store: bool) -> ArchiveSettings {
     let default = ArchiveSettings::default();
     let formats = [("tar", ArchiveFormat::Tar), ("tar.gz", ArchiveFormat::TarGz), ("tar.zst", ArchiveFormat::TarZst)];
     ArchiveSettings {
-        // A day is whole only once it is over, wherever its camera stands.
+        // A day must be over in every time zone before it is bundled.
         after: section.value("after", default.after, notation::duration_in(DAY..=CENTURY)),
         class: section.value("class", default.class, check::storage_class(other_store)),
         format: section.value("format", default.format, check::choice(&formats)),
@@ -407,16 +417,16 @@ fn alerts(section: &Section<'_>) -> AlertsSettings {
     AlertsSettings { webhook: webhook(section), command }
 }
 
-/// Not read as other values are: what is wrong with it must be said without its password.
-fn webhook(section: &Section<'_>) -> Option<super::Webhook> {
+/// Reads the webhook, which no message may show with its password.
+fn webhook(section: &Section<'_>) -> Option<Webhook> {
     let node = section.node("webhook")?;
     let place = section.place("webhook");
-    let leaf = section.reading().leaf(&place, node)?;
+    let leaf = section.reader().leaf(&place, node)?;
     if leaf.is_null {
         return None;
     }
-    let refuse = |fault| section.reading().refuse(&place, Some(quote(&check::mask(&leaf.written))), fault);
-    check::webhook(&leaf.text, &leaf.written).map_err(refuse).ok()
+    let refuse = |fault| section.reader().refuse(&place, Some(quote(&mask(&leaf.written))), fault);
+    check::webhook(&leaf).map_err(refuse).ok()
 }
 
 fn log(section: &Section<'_>) -> LogSettings {

@@ -1,77 +1,82 @@
-//! Maps of the file, read key by key: what is wrong is written down with its place and the reading goes on.
+//! Reads the maps of the file key by key. A problem is recorded with its place, and the reading goes on.
 
 use std::cell::RefCell;
 
-use super::check::mask;
 use super::file::{YamlContent, YamlEntry, YamlNode, is_null};
-use super::problem::{Fault, Problem, nearest, quote};
+use super::problem::{Fault, Problem, mask, nearest, quote};
 
-/// The environment by name.
+/// Returns the value of an environment variable, if it is set.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// One reading of one file: the environment its values draw on, and what was found wrong so far.
+/// Reads one file: holds the environment for its `${ENV}`, and collects the problems.
 pub(super) struct SettingsReader<'a> {
     env: Env<'a>,
     problems: RefCell<Vec<Problem>>,
 }
 
-/// Where a value stands.
+/// Where the value of a key is, or would be.
 #[derive(Debug, Clone)]
 pub(super) struct KeyPlace {
     pub(super) line: Option<usize>,
+    /// The path of the key, such as `cameras[0].timezone`.
     pub(super) key: String,
 }
 
-/// A single value with its `${ENV}` substituted.
+/// A single value.
 pub(super) struct Leaf {
+    /// The value with its `${ENV}` substituted.
     pub(super) text: String,
-    /// As it stands in the file.
+    /// The value as it is in the file.
     pub(super) written: String,
     pub(super) is_null: bool,
 }
 
-/// A key's value, by what the file says about it.
+/// What the file says about a key.
 pub(super) enum GivenValue<T> {
-    /// The key is not there.
+    /// The file does not have the key.
     Absent,
-    /// It is there as null.
+    /// The value is null.
     Null,
-    /// It is there.
+    /// The value.
     Here(T),
-    /// It is there and wrong, which was written down.
+    /// The value is wrong, and the problem is recorded.
     Wrong,
 }
 
-/// A map of the file, or what stands for it where it is absent: then every key has its default.
+/// A map of the file. An absent map is one without keys, so that every key has its default.
 pub(super) struct Section<'a> {
-    reading: &'a SettingsReader<'a>,
+    reader: &'a SettingsReader<'a>,
     place: KeyPlace,
     entries: &'a [YamlEntry],
-    /// Whether it, or what it lies in, is there in a wrong shape, so that what it lacks is not worth a word.
+    /// Whether the map or one around it is something else than a map, so that missing keys are not reported.
     wrong: bool,
-    /// The keys that were asked for: what is known here.
+    /// The keys that were asked for, which are all the keys that the map may have.
     known: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> SettingsReader<'a> {
+    /// Returns a reader without problems.
     pub(super) fn new(env: Env<'a>) -> Self {
         Self { env, problems: RefCell::default() }
     }
 
+    /// Returns the value of an environment variable.
     pub(super) fn env(&self, name: &str) -> Option<String> {
         (self.env)(name)
     }
 
+    /// Records a problem; `value` is the quoted value.
     pub(super) fn refuse(&self, place: &KeyPlace, value: Option<String>, fault: Fault) {
         let Fault { wrong, mend } = fault;
         self.problems.borrow_mut().push(Problem { line: place.line, key: place.key.clone(), wrong, value, mend });
     }
 
+    /// Returns the problems that were recorded.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
 
-    /// Reads a map with `read`, then refuses the keys it did not ask for.
+    /// Reads a map with `read`, then refuses the keys that `read` did not ask for. `mend` is the remedy for another shape.
     pub(super) fn section<T>(
         &'a self,
         place: KeyPlace,
@@ -101,13 +106,13 @@ impl<'a> SettingsReader<'a> {
         wrong: bool,
         read: impl FnOnce(&Section<'a>) -> T,
     ) -> T {
-        let section = Section { reading: self, place, entries, wrong, known: RefCell::default() };
+        let section = Section { reader: self, place, entries, wrong, known: RefCell::default() };
         let read = read(&section);
         section.refuse_the_rest();
         read
     }
 
-    /// The items of a list.
+    /// Returns the items of a list; `None` if it is not a list, which is recorded.
     pub(super) fn items(
         &self,
         place: &KeyPlace,
@@ -125,7 +130,7 @@ impl<'a> SettingsReader<'a> {
         Some(items.iter().enumerate().map(place_of).collect())
     }
 
-    /// A single value.
+    /// Returns a single value; `None` if it is not one, which is recorded.
     pub(super) fn leaf(&self, place: &KeyPlace, node: &YamlNode) -> Option<Leaf> {
         let YamlContent::Scalar { text: written, plain } = &node.content else {
             let mend = "write one value, with quotes around it where it starts with { or [";
@@ -136,12 +141,12 @@ impl<'a> SettingsReader<'a> {
             return None;
         }
         let text = self.substitute(place, written)?;
-        // A variable that is set but empty is not taken for null: it is more likely to be a mistake.
+        // A variable that is set to nothing is more likely a mistake than null.
         let is_null = *plain && is_null(&text) && (!text.is_empty() || written.is_empty());
         Some(Leaf { text, written: written.clone(), is_null })
     }
 
-    /// A single value as `parse` understands it.
+    /// Returns what `parse` makes of a single value; `None` if it refuses it, which is recorded.
     pub(super) fn parse<T>(
         &self,
         place: &KeyPlace,
@@ -151,8 +156,9 @@ impl<'a> SettingsReader<'a> {
         parse(&leaf.text).map_err(|fault| self.refuse(place, Some(leaf.quoted()), fault)).ok()
     }
 
+    /// Substitutes the `${ENV}` of a value; `None` if one is wrong or not set, which is recorded.
     fn substitute(&self, place: &KeyPlace, written: &str) -> Option<String> {
-        let (mut text, mut rest, mut whole) = (String::new(), written, true);
+        let (mut text, mut rest, mut complete) = (String::new(), written, true);
         while let Some((before, after)) = rest.split_once("${") {
             text.push_str(before);
             let Some((name, after)) = after.split_once('}') else {
@@ -166,14 +172,15 @@ impl<'a> SettingsReader<'a> {
                 let mend = format!("set {name} in the environment of the service, or write the value itself");
                 let fault = Fault::new(format!("the environment variable {name} is not set"), mend);
                 self.refuse(place, Some(quote(&mask(written))), fault);
-                whole = false;
+                complete = false;
             }
             rest = after;
         }
         text.push_str(rest);
-        whole.then_some(text)
+        complete.then_some(text)
     }
 
+    /// Refuses a value of another shape than `wanted`.
     fn refuse_shape(&self, place: &KeyPlace, node: &YamlNode, wanted: &str, mend: &str) {
         let (is, value) = match &node.content {
             YamlContent::Scalar { text, .. } => ("one value", Some(quote(text))),
@@ -183,6 +190,7 @@ impl<'a> SettingsReader<'a> {
         self.refuse(place, value, Fault::new(format!("{is} stands where {wanted} is wanted"), mend));
     }
 
+    /// Returns whether there is no tag; refuses one.
     fn refuse_tag(&self, place: &KeyPlace, tag: Option<&str>) -> bool {
         if let Some(tag) = tag {
             self.refuse(
@@ -196,9 +204,9 @@ impl<'a> SettingsReader<'a> {
 }
 
 impl Leaf {
-    /// For a message: as written, and what became of it.
+    /// Quotes the value for a message: as it was written and, if that differs, with its variables substituted.
     fn quoted(&self) -> String {
-        // Where a URL is wrong because it has a password, the message does not spread it.
+        // A URL may be refused because it has a password, which the message must not show.
         let show = |text: &str| if text.contains("://") { quote(&mask(text)) } else { quote(text) };
         if self.text == self.written {
             show(&self.text)
@@ -209,11 +217,12 @@ impl Leaf {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn reading(&self) -> &'a SettingsReader<'a> {
-        self.reading
+    /// Returns the reader of the whole file.
+    pub(super) fn reader(&self) -> &'a SettingsReader<'a> {
+        self.reader
     }
 
-    /// The node below `key`, which becomes known here.
+    /// Returns the value of `key`, as YAML; the map may have this key from now on.
     pub(super) fn node(&self, key: &'static str) -> Option<&'a YamlNode> {
         if !self.known.borrow().contains(&key) {
             self.known.borrow_mut().push(key);
@@ -221,7 +230,7 @@ impl<'a> Section<'a> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
-    /// Where `key` stands, or would stand.
+    /// Returns the place of `key`: its line, or that of the map if the key is absent.
     pub(super) fn place(&self, key: &str) -> KeyPlace {
         let entry = self.entries.iter().find(|entry| entry.key == key);
         let path = if self.place.key.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place.key) };
@@ -230,21 +239,22 @@ impl<'a> Section<'a> {
 
     /// Refuses the value of `key`.
     pub(super) fn refuse(&self, key: &str, value: Option<String>, fault: Fault) {
-        self.reading.refuse(&self.place(key), value, fault);
+        self.reader.refuse(&self.place(key), value, fault);
     }
 
-    /// The value of `key`, told apart by how it is given.
+    /// Returns what the file says about `key`.
     pub(super) fn given<T>(&self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, Fault>) -> GivenValue<T> {
         let Some(node) = self.node(key) else { return GivenValue::Absent };
         let place = self.place(key);
-        match self.reading.leaf(&place, node) {
+        match self.reader.leaf(&place, node) {
             None => GivenValue::Wrong,
             Some(leaf) if leaf.is_null => GivenValue::Null,
-            Some(leaf) => self.reading.parse(&place, &leaf, parse).map_or(GivenValue::Wrong, GivenValue::Here),
+            Some(leaf) => self.reader.parse(&place, &leaf, parse).map_or(GivenValue::Wrong, GivenValue::Here),
         }
     }
 
-    /// The value of `key`, or its default; null is refused. What is wrong has its default too, so that the reading can go on.
+    /// Returns the value of `key`, or its default; refuses null. A wrong value is replaced by the default too, so that the
+    /// reading can go on.
     pub(super) fn value<T>(&self, key: &'static str, default: T, parse: impl FnOnce(&str) -> Result<T, Fault>) -> T {
         match self.given(key, parse) {
             GivenValue::Here(value) => value,
@@ -256,7 +266,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The value of `key`, or of its default as it would be written; null is refused. `None` where it is wrong.
+    /// Returns the value of `key`, or of its default, which is parsed as if it were in the file; refuses null. `None` if the
+    /// value is wrong, which is recorded.
     pub(super) fn parsed<T>(
         &self,
         key: &'static str,
@@ -274,12 +285,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Refuses that `key` stands there without a value.
+    /// Refuses `key` without a value.
     pub(super) fn refuse_null(&self, key: &str, mend: &str) {
         self.refuse(key, None, Fault::new("has no value", mend));
     }
 
-    /// The value of `key`, `None` for null, or its default.
+    /// Returns the value of `key`, `None` for null, or its default if it is absent.
     pub(super) fn optional<T>(
         &self,
         key: &'static str,
@@ -293,7 +304,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The value of a `key` that has no default.
+    /// Returns the value of a `key` without a default; `None` if it is missing or wrong, which is recorded.
     pub(super) fn required<T>(
         &self,
         key: &'static str,
@@ -312,17 +323,17 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The section below `key`; absent and null are a section without keys.
+    /// Reads the map below `key`; absent and null are a map without keys.
     pub(super) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Section<'a>) -> T) -> T {
         match self.node(key) {
-            None => self.reading.read(self.place(key), &[], self.wrong, read),
+            None => self.reader.read(self.place(key), &[], self.wrong, read),
             node => {
-                self.reading.section(self.place(key), node, "write its keys indented below it, or leave it out", read)
+                self.reader.section(self.place(key), node, "write its keys indented below it, or leave it out", read)
             }
         }
     }
 
-    /// The section below `key` where that may be null; `example` is how to write it.
+    /// Reads the map below `key`; returns `None` for null, and `default` if it is absent. `example` shows how to write it.
     pub(super) fn optional_section<T>(
         &self,
         key: &'static str,
@@ -333,23 +344,23 @@ impl<'a> Section<'a> {
         match self.node(key) {
             None => default,
             Some(node) if node.is_null() => None,
-            node => Some(self.reading.section(self.place(key), node, &format!("write {example}, or null"), read)),
+            node => Some(self.reader.section(self.place(key), node, &format!("write {example}, or null"), read)),
         }
     }
 
-    /// The items of the list below `key`; `example` is how to write it.
+    /// Returns the items of the list below `key`; `example` shows how to write it.
     pub(super) fn list(&self, key: &'static str, example: &str) -> GivenValue<Vec<(KeyPlace, &'a YamlNode)>> {
         match self.node(key) {
             None => GivenValue::Absent,
             Some(node) if node.is_null() => GivenValue::Null,
             Some(node) => self
-                .reading
+                .reader
                 .items(&self.place(key), node, &format!("write {example}"))
                 .map_or(GivenValue::Wrong, GivenValue::Here),
         }
     }
 
-    /// The texts of the list below `key`, each as `parse` understands it; those that are wrong are left out.
+    /// Returns the values of the list below `key`, each as `parse` reads it; wrong ones are recorded and left out.
     pub(super) fn texts<T>(
         &self,
         key: &'static str,
@@ -363,25 +374,26 @@ impl<'a> Section<'a> {
             GivenValue::Wrong => return GivenValue::Wrong,
         };
         let text_of = |(at, (place, node)): (usize, (KeyPlace, &YamlNode))| {
-            let leaf = self.reading.leaf(&place, node)?;
-            self.reading.parse(&place, &leaf, |text| parse(at, text))
+            let leaf = self.reader.leaf(&place, node)?;
+            self.reader.parse(&place, &leaf, |text| parse(at, text))
         };
         GivenValue::Here(items.into_iter().enumerate().filter_map(text_of).collect())
     }
 
+    /// Refuses the keys that nobody asked for, and keys that are there twice.
     fn refuse_the_rest(&self) {
         let known = self.known.borrow();
         for (at, entry) in self.entries.iter().enumerate() {
             let place = KeyPlace { line: Some(entry.line), ..self.place(&entry.key) };
             if let Some(first) = self.entries[..at].iter().find(|first| first.key == entry.key) {
                 let wrong = format!("is there twice, first in line {}", first.line);
-                self.reading.refuse(&place, None, Fault::new(wrong, "keep one of them"));
+                self.reader.refuse(&place, None, Fault::new(wrong, "keep one of them"));
             } else if !known.contains(&entry.key.as_str()) {
                 let mend = match nearest(&entry.key, known.iter().copied()) {
                     Some(meant) => format!("did you mean {meant}?"),
                     None => format!("known here: {}", known.join(", ")),
                 };
-                self.reading.refuse(&place, None, Fault::new("unknown key", mend));
+                self.reader.refuse(&place, None, Fault::new("unknown key", mend));
             }
         }
     }
