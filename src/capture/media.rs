@@ -1,12 +1,13 @@
-//! Is a recording whole? Told by its content, not by its name: FTP has no length, and a camera that lost its connection
-//! half-way looks like one that has finished.
+//! Tells from a file's content whether it is whole or was cut off.
 //!
-//! When in doubt, a file is whole: it is then stored under its own key, and nothing is lost by the mistake. "Cut" is
-//! said only where the format itself says that bytes are missing: what it announced does not fit into the file, or the
-//! end that it must have is not there. Bytes behind the end, such as a maker's own, do no harm.
+//! FTP sends no length, so a camera that lost its connection looks like one that has finished.
 //!
-//! Every walk goes forward only, from header to header, whatever lengths they claim: it reads no more than the file has
-//! and keeps no more than one header.
+//! In doubt, a file counts as whole: it is stored under its own key, and nothing is lost if that is wrong. It counts as cut
+//! only if the format proves that bytes are missing: a length goes beyond the end of the file, or an end mark that must be
+//! there is missing. Extra bytes after the end, such as a vendor's own, do no harm.
+//!
+//! Every reader goes forward only, from header to header: whatever lengths they claim, it reads each byte of the file at
+//! most once and keeps no more than one header.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -22,39 +23,41 @@ mod walk;
 
 pub(in crate::capture) use walk::Walk;
 
-/// What a file's content says of its end.
+/// Whether a file has its end, by its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileEnd {
-    /// It is there.
+    /// The end is there.
     Whole,
-    /// It is missing: the file was cut off.
+    /// The end is missing: the file was cut off.
     Cut,
-    /// The format is not known, or does not tell.
+    /// The format is unknown, or does not tell.
     Unknown,
 }
 
-/// What a file is by its first bytes.
+/// The format of a file, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::capture) enum MediaFormat {
     Jpeg,
     Png,
-    /// MP4, MOV and their kin.
+    /// MP4, MOV and other formats of boxes.
     Boxes,
     /// Matroska or `WebM`.
     Ebml,
     Avi,
-    /// Dahua's, with its packets from `start`.
+    /// Dahua's .dav.
     Dhav {
+        /// Where its first packet begins.
         start: u64,
     },
     /// Xiongmai's .h264.
     Xiongmai,
-    /// Also plain H.264 and H.265, whose streams end wherever they end (ITU-T H.264 and H.265, annex B).
+    /// Any other format, and plain H.264 and H.265, whose streams have no end mark (ITU-T H.264 and H.265, annex B).
     Other,
 }
 
 impl MediaFormat {
+    /// Returns the format of a file.
     pub(in crate::capture) fn of(file: &mut File) -> io::Result<Self> {
         file.seek(SeekFrom::Start(0))?;
         let mut head = Vec::with_capacity(12);
@@ -73,10 +76,10 @@ impl MediaFormat {
     }
 }
 
-/// Reads a file from its start and says whether it is whole.
+/// Returns whether a file is whole, reading it from its start.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// The file cannot be read.
 pub fn end_of(file: &mut File) -> io::Result<FileEnd> {
     let format = MediaFormat::of(file)?;
     let mut walk = Walk::over(file)?;
@@ -110,7 +113,8 @@ mod tests {
         end_of(&mut file).unwrap()
     }
 
-    /// Cut at every length from `known` on, where the format can be told, but not at the `boundaries`.
+    /// Asserts that the file is cut at every length from `known` on, at which its format is recognised, except the
+    /// `boundaries`.
     pub(super) fn assert_cut_before_end(whole: &[u8], known: usize, boundaries: &[usize]) {
         for length in 0..whole.len() {
             let expected = known <= length && !boundaries.contains(&length);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Out, Partly, tell};
 use crate::capture::media::{self, FileEnd};
 use crate::capture::naming::{self, PathReading, Trial};
-use crate::capture::{self, CameraFrom, Media, Sighting, TakenFrom};
+use crate::capture::{self, Arrival, CameraFrom, Media, Sighting, TakenFrom};
 use crate::config::Config;
 use crate::daemon;
 use crate::drop_folder::{DropFolder, Sight};
@@ -82,7 +82,9 @@ fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String
         (end, content) = (Some(found), told);
     }
     let capture = match arrival {
-        Some(arrival) => Some(sighting.clone().settle(content, capture::arrival(arrival), now.into())),
+        Some(arrival) => {
+            Some(sighting.clone().settle(content, Arrival { at: capture::arrival(arrival), now: now.into() }))
+        }
         None => sighting.clone().settle_by_path(),
     };
     let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());

@@ -1,26 +1,27 @@
-//! MP4, MOV and their kin: a row of boxes (ISO/IEC 14496-12, 4.2). A clip can be played only with `moov` and some
-//! `mdat`, wherever they stand; a fragmented one has pairs of `moof` and `mdat` after it. Pictures (HEIC, AVIF) have a
-//! `meta` instead, and need not have a `mdat`.
+//! MP4, MOV and other formats that are a row of boxes (ISO/IEC 14496-12, 4.2).
+//!
+//! A clip can be played only if it has `moov` and a `mdat`, in any order; in a fragmented one, pairs of `moof` and `mdat`
+//! follow. Pictures (HEIC, AVIF) have a `meta` instead, and need no `mdat`.
 
 use std::io;
 
 use super::{FileEnd, Walk};
 
-/// Kinds that a box must have for its length to be believed where it goes beyond the end: anything else may be a
-/// maker's own trailing bytes.
-const BEHIND: [&[u8; 4]; 14] = [
+/// The kinds of boxes whose length is believed even if it goes beyond the end of the file. Other bytes there may be a
+/// vendor's own, after the end of the clip.
+const BELIEVED: [&[u8; 4]; 14] = [
     b"moov", b"mdat", b"moof", b"mfra", b"free", b"skip", b"wide", b"udta", b"uuid", b"meta", b"sidx", b"styp",
     b"emsg", b"prft",
 ];
 
 pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     let (mut index, mut data, mut items) = (false, false, false);
-    // Less than a header is padding behind a whole clip, or the cut.
+    // Fewer bytes than a header are padding after the clip, or the cut.
     while walk.left() >= 8 {
         let Some((kind, length)) = header(walk)? else {
             return Ok(if index && data { FileEnd::Whole } else { FileEnd::Unknown });
         };
-        if length > walk.left() && !BEHIND.contains(&&kind) {
+        if length > walk.left() && !BELIEVED.contains(&&kind) {
             break;
         }
         walk.skip(length)?;
@@ -35,7 +36,7 @@ pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     })
 }
 
-/// The kind of the box that starts here, and the length of what follows its header; `None` where no box can start.
+/// Reads the header of a box: returns its kind and the length of its content; `None` if no box starts here.
 pub(in crate::capture) fn header(walk: &mut Walk) -> io::Result<Option<([u8; 4], u64)>> {
     let short = u32::from_be_bytes(walk.read()?);
     let kind: [u8; 4] = walk.read()?;
@@ -43,7 +44,7 @@ pub(in crate::capture) fn header(walk: &mut Walk) -> io::Result<Option<([u8; 4],
         return Ok(None);
     }
     let length = match short {
-        // It goes on to the end.
+        // The box goes on to the end of the file.
         0 => Some(walk.left()),
         1 => u64::from_be_bytes(walk.read()?).checked_sub(16),
         length => u64::from(length).checked_sub(8),

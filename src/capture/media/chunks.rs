@@ -1,11 +1,11 @@
-//! Formats of chunks: PNG (W3C "PNG Specification", 5.3 and 11.2) and AVI (Microsoft, "AVI RIFF File Reference"; for a
-//! clip that goes on in further RIFF chunks of the form AVIX, `OpenDML` "AVI File Format Extensions", 1996).
+//! The formats that are a row of chunks: PNG (W3C "PNG Specification", 5.3 and 11.2) and AVI (Microsoft, "AVI RIFF File
+//! Reference"; `OpenDML` "AVI File Format Extensions", 1996, for clips with further RIFF chunks of the form AVIX).
 
 use std::io;
 
 use super::{FileEnd, Walk};
 
-/// A PNG ends with the chunk IEND.
+/// Returns whether a PNG is whole: it ends with the chunk IEND.
 pub(super) fn png(walk: &mut Walk) -> io::Result<FileEnd> {
     walk.skip(8)?;
     loop {
@@ -14,7 +14,7 @@ pub(super) fn png(walk: &mut Walk) -> io::Result<FileEnd> {
         if length > i32::MAX.cast_unsigned() || !kind.iter().all(u8::is_ascii_alphabetic) {
             return Ok(FileEnd::Unknown);
         }
-        // The data and their CRC.
+        // The data and its CRC.
         walk.skip(u64::from(length) + 4)?;
         if &kind == b"IEND" {
             return Ok(FileEnd::Whole);
@@ -22,7 +22,7 @@ pub(super) fn png(walk: &mut Walk) -> io::Result<FileEnd> {
     }
 }
 
-/// An AVI is a RIFF chunk, or several; that it ends between two of them, it does not tell.
+/// Returns whether an AVI is whole: it is one RIFF chunk or several. A cut between two of them cannot be seen.
 pub(super) fn avi(walk: &mut Walk) -> io::Result<FileEnd> {
     let mut first = true;
     while first || walk.left() >= 4 {
@@ -35,15 +35,15 @@ pub(super) fn avi(walk: &mut Walk) -> io::Result<FileEnd> {
             break;
         }
         match length {
-            // Recorders write it when they have finished.
+            // A recorder writes the length when it has finished.
             0 => return Ok(FileEnd::Cut),
-            // What FFmpeg writes where it cannot come back to it, as into a pipe.
+            // FFmpeg writes this where it cannot come back to write the length, as into a pipe.
             u32::MAX => return Ok(FileEnd::Unknown),
             _ => {}
         }
         let Some(rest) = length.checked_sub(4) else { return Ok(FileEnd::Unknown) };
         walk.skip(u64::from(rest))?;
-        // Chunks start at even places.
+        // Chunks start at even offsets.
         walk.skip(u64::from(length % 2).min(walk.left()))?;
         first = false;
     }

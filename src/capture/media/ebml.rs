@@ -1,6 +1,7 @@
-//! Matroska and `WebM`: EBML elements of identifier, length and data (RFC 8794, 4 to 6). All but the header lies in one
-//! Segment (RFC 9559, 4.5). A recorder that cannot go back leaves the length of the Segment, and perhaps of each
-//! Cluster, unknown: such a clip can be cut between two elements without telling.
+//! Matroska and `WebM`: EBML elements of identifier, length and data (RFC 8794, 4 to 6).
+//!
+//! Everything except the header is in one Segment (RFC 9559, 4.5). A recorder that cannot go back in its file leaves the
+//! length of the Segment unknown, and maybe that of each Cluster: a cut between two elements of such a clip cannot be seen.
 
 use std::io;
 
@@ -9,7 +10,7 @@ use super::{FileEnd, Walk};
 const SEGMENT: u64 = 0x1853_8067;
 const CLUSTER: u64 = 0x1F43_B675;
 
-/// What may stand beside or directly in a Segment or a Cluster (RFC 9559, 5.1): EBML, Void, CRC-32; `SeekHead`, Info,
+/// The elements that may be beside a Segment, or directly in a Segment or a Cluster (RFC 9559, 5.1): EBML, Void, CRC-32; `SeekHead`, Info,
 /// Tracks, Cues, Chapters, Tags, Attachments; Timestamp, `SilentTracks`, Position, `PrevSize`, `SimpleBlock`,
 /// `BlockGroup`, `EncryptedBlock`.
 const ELEMENTS: [u64; 17] = [
@@ -51,8 +52,8 @@ pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     Ok(FileEnd::Unknown)
 }
 
-/// A number of variable size with the marker of its size, and how many bits it has below that; `None` where it has more
-/// than `most` bytes.
+/// Reads a number of variable size: returns it with the marker of its size, and the number of bits below that marker;
+/// `None` if it has more than `most` bytes.
 fn number(walk: &mut Walk, most: u32) -> io::Result<Option<(u64, u32)>> {
     let first = walk.byte()?;
     let size = first.leading_zeros() + 1;
@@ -75,7 +76,7 @@ mod tests {
 
     const HEADER: &[u8] = b"\x1A\x45\xDF\xA3\x84webm";
 
-    /// `None` for the length leaves it unknown.
+    /// An element, with its length or with the mark for an unknown one.
     fn element(identifier: u64, known: bool, data: &[u8]) -> Vec<u8> {
         let size = identifier.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
         let length = if known { 1 << 56 | data.len() as u64 } else { (1 << 57) - 1 };

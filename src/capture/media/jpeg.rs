@@ -1,5 +1,7 @@
-//! JPEG: segments up to the marker EOI (ITU-T T.81, B.1.1). An EOI inside a segment, such as a thumbnail's, does not
-//! count; whatever follows the picture's own, be it more pictures (CIPA DC-007, "Multi-Picture Format"), does no harm.
+//! JPEG: segments up to the marker EOI, the end of the image (ITU-T T.81, B.1.1).
+//!
+//! An EOI inside a segment, such as a thumbnail's, does not count. Anything may follow the picture's own EOI, such as more
+//! pictures (CIPA DC-007, "Multi-Picture Format").
 
 use std::io;
 
@@ -13,18 +15,18 @@ pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     if reaches_end(walk)? {
         return Ok(FileEnd::Whole);
     }
-    // Not the syntax of a JPEG: some cameras' are not. Without any end in what follows it is cut all the same.
+    // Some cameras do not keep to the syntax. Such a picture is cut if no EOI follows at all.
     while marker(walk)? != END_OF_IMAGE {
         walk.skip_until(0xFF)?;
     }
     Ok(FileEnd::Unknown)
 }
 
-/// Goes from marker to marker up to the last; `false` where there is none that should be one.
+/// Goes from marker to marker up to the EOI; returns `false` where a marker should be and is not.
 fn reaches_end(walk: &mut Walk) -> io::Result<bool> {
-    let mut behind_scan = None;
+    let mut after_scan = None;
     loop {
-        let marker = match behind_scan.take() {
+        let marker = match after_scan.take() {
             Some(marker) => marker,
             None if walk.byte()? != 0xFF => return Ok(false),
             None => marker(walk)?,
@@ -39,12 +41,12 @@ fn reaches_end(walk: &mut Walk) -> io::Result<bool> {
         let Some(rest) = u16::from_be_bytes(walk.read()?).checked_sub(2) else { return Ok(false) };
         walk.skip(u64::from(rest))?;
         if marker == START_OF_SCAN {
-            behind_scan = Some(skip_scan(walk)?);
+            after_scan = Some(skip_scan(walk)?);
         }
     }
 }
 
-/// Skips the coded data after a start of scan, and the marker behind it.
+/// Skips the coded data of a scan and returns the marker after it.
 fn skip_scan(walk: &mut Walk) -> io::Result<u8> {
     loop {
         walk.skip_until(0xFF)?;
@@ -56,7 +58,7 @@ fn skip_scan(walk: &mut Walk) -> io::Result<u8> {
     }
 }
 
-/// The second byte of a marker, behind any fill bytes (B.1.1.2).
+/// Returns the second byte of a marker, after any fill bytes (B.1.1.2).
 fn marker(walk: &mut Walk) -> io::Result<u8> {
     loop {
         match walk.byte()? {
