@@ -1,4 +1,4 @@
-//! What is refused and how that is said, and what the defaults are.
+//! The defaults, the values that are refused, and the messages about them.
 
 mod refused;
 
@@ -34,7 +34,7 @@ fn two_keys_are_enough() {
     assert_eq!(config.cameras, []);
 }
 
-/// Everything that can be set, set to something else than its default.
+/// Every key, with another value than its default.
 const EVERYTHING: &str = r#"
 drop_folder:
   path: /srv/ftp/
@@ -83,7 +83,11 @@ runtime_dir: /srv/run
 #[test]
 fn the_effective_settings_can_be_fed_back() {
     let variables = [("PASSWORD", "hunter2"), ("STATE_DIRECTORY", "/var/lib/private/hk-aws:/x")];
-    let sse = |sse: &str| EVERYTHING.replace("{kms_key_id: alias/captures}", sse);
+    let sse = |sse: &str| {
+        let mut everything: serde_yaml::Value = serde_yaml::from_str(EVERYTHING).unwrap();
+        everything["s3"]["sse"] = sse.into();
+        serde_yaml::to_string(&everything).unwrap()
+    };
     let archive =
         "rotate: {archive: {after: 45d, class: DEEP_ARCHIVE, format: tar.zst, max_days_per_run: 2, part_size: 1GiB}}\n";
     let other = format!("{MINIMAL}{archive}upload: {{bandwidth: 3MiB/s}}\nheartbeat: {{every: 90s}}\n");
@@ -268,10 +272,9 @@ fn a_literal_password_is_shown_nowhere() {
     for (url, shown) in [
         ("https://u:hunter2@example.org/x", "https://u:***@example.org/x"),
         ("https://hunter2@example.org", "https://***@example.org"),
-        ("https://u:hunter2${TZ}@example.org", "https://u:***@example.org"),
+        ("https://u:hunter2x@example.org", "https://u:***@example.org"),
         ("https://example.org/a:b@c", "https://example.org/a:b@c"),
     ] {
-        let url = url.replace("${TZ}", "x");
         let config = parsed(&format!("alerts: {{webhook: '{url}'}}\n"));
         assert_eq!(config.alerts.webhook.as_ref().unwrap().shown(), shown);
         assert!(!format!("{config:?}{}", config.effective()).contains("hunter2"));
