@@ -108,7 +108,7 @@ pub enum CameraFrom {
     Folder,
     /// The device's name for itself, in the file's name.
     Device,
-    /// None: the camera is unknown.
+    /// Nothing tells the camera.
     Nothing,
 }
 
@@ -175,7 +175,7 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&CameraSettings>, config: &Co
     let is_end = own_folders.start == 0;
     below.drain(own_folders.clone());
     folders.drain(own_folders);
-    // If all of the vendor's tree is in what is left, that reads as the whole path does.
+    // If `below` contains the vendor's whole tree, it reads like the whole path.
     let from_folder = reading.stamp.is_some_and(|stamp| stamp.from == TakenFrom::Folder);
     let left = below.iter().map(|name| name.len() + 1).sum::<usize>();
     let is_tree = configured.is_none() && is_end && from_folder && reading.tree_at + left > bytes.len();
@@ -439,7 +439,7 @@ mod tests {
             assert_eq!(settle(name, arrival, now), told(TakenFrom::Name), "{arrival}");
             assert_eq!(settle("CAM/2026-02-24/a.jpg", arrival, now), told(TakenFrom::Folder), "{arrival}");
         }
-        // The clock has not been set since: what arrived before it was lost lies ahead.
+        // The box's clock was reset and not set since: earlier arrivals are in its future.
         let unset = at("1970-01-01T01:00:00Z");
         assert_eq!(settle(name, "2026-02-24T10:00:02Z", unset), told(TakenFrom::Name));
         assert_eq!(settle(name, "2015-01-02T00:00:00Z", now), ("2015-01-02".into(), TakenFrom::Arrival, true));

@@ -228,8 +228,15 @@ pub(super) fn bucket(name: &str) -> Result<String, Fault> {
     Err(Fault::new(wrong, mend))
 }
 
-/// Accepts a region of AWS; with `other_store`, any word, because other stores name their regions freely.
-pub(super) fn region(text: &str, other_store: bool) -> Result<String, Fault> {
+/// Whose store has the bucket. Other stores than AWS name their regions and storage classes freely.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StoreKind {
+    Aws,
+    Other,
+}
+
+/// Accepts a region: one of AWS, or any word for another store.
+pub(super) fn region(text: &str, store: StoreKind) -> Result<String, Fault> {
     let (parts, last) = text.rsplit_once('-').unwrap_or((text, ""));
     let words: Vec<&str> = parts.split('-').collect();
     let lower = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -239,10 +246,13 @@ pub(super) fn region(text: &str, other_store: bool) -> Result<String, Fault> {
         && last.bytes().all(|byte| byte.is_ascii_digit());
     let named =
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    if aws || (other_store && named) {
+    if aws || (store == StoreKind::Other && named) {
         return Ok(text.to_owned());
     }
-    if text.strip_suffix(|last: char| last.is_ascii_lowercase()).is_some_and(|zone| region(zone, false).is_ok()) {
+    if text
+        .strip_suffix(|last: char| last.is_ascii_lowercase())
+        .is_some_and(|zone| region(zone, StoreKind::Aws).is_ok())
+    {
         let mend = format!("write the region: {}", &text[..text.len() - 1]);
         return Err(Fault::new("an availability zone", mend));
     }
@@ -250,11 +260,11 @@ pub(super) fn region(text: &str, other_store: bool) -> Result<String, Fault> {
     Err(Fault::new("no region", mend))
 }
 
-/// Returns a check that accepts a storage class of AWS; with `other_store`, any word in capitals.
-pub(super) fn storage_class(other_store: bool) -> impl Fn(&str) -> Result<String, Fault> {
+/// Returns a check that accepts a storage class: one of AWS, or any word in capitals for another store.
+pub(super) fn storage_class(store: StoreKind) -> impl Fn(&str) -> Result<String, Fault> {
     move |text| {
         let word = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-        if other_store && text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(word) {
+        if store == StoreKind::Other && text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(word) {
             return Ok(text.to_owned());
         }
         choice(&STORAGE_CLASSES.map(|class| (class, class)))(text).map(str::to_owned)
@@ -331,7 +341,7 @@ struct Url<'a> {
 
 impl<'a> Url<'a> {
     fn parse(text: &'a str) -> Result<Self, Fault> {
-        let mend = "write http:// or https://, a host, and a port where it is not the usual one, such as https://s3.example.org:9000";
+        let mend = "write http:// or https://, a host, and a port if it is not the usual one, such as https://s3.example.org:9000";
         let wrong = |wrong: &str| Err(Fault::new(wrong, mend));
         let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
             return wrong("does not begin with http:// or https://");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::check::StoreKind;
 use super::file::{YamlContent, YamlNode};
 use super::pattern::{FolderGlob, Ignore};
 use super::problem::{Fault, Problem, Problems, mask, quote};
@@ -101,7 +102,7 @@ fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNo
         let timezone = timezone(top);
         let max_clock_skew =
             top.optional("max_clock_skew", Some(MAX_CLOCK_SKEW), notation::duration_in(SECOND..=CENTURY));
-        let (s3, other_store) = top.section("s3", s3);
+        let (s3, store) = top.section("s3", s3);
         let upload = top.section("upload", upload);
         let state_dir = directory(top, &STATE_DIR, drop_folder.as_ref());
         let runtime_dir = directory(top, &RUNTIME_DIR, drop_folder.as_ref());
@@ -112,7 +113,7 @@ fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNo
             }
             keep
         });
-        let rotate = top.section("rotate", |section| rotate(section, other_store));
+        let rotate = top.section("rotate", |section| rotate(section, store));
         let alerts = top.section("alerts", alerts);
         let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", |section| HeartbeatSettings {
             every: section.value("every", HEARTBEAT.every, notation::duration_in(SECOND..=30 * DAY)),
@@ -210,16 +211,16 @@ fn timezone(top: &Section<'_>) -> Option<chrono_tz::Tz> {
     })
 }
 
-/// Returns the settings, and whether they name another store than AWS, which may name its regions and classes freely.
-fn s3(section: &Section<'_>) -> (Option<S3Settings>, bool) {
+/// Returns the settings, and whose store they name.
+fn s3(section: &Section<'_>) -> (Option<S3Settings>, StoreKind) {
     let bucket =
         section.required("bucket", "write the name of the bucket, such as my-video-surveillance", check::bucket);
-    let (endpoint_url, other_store) = match section.given("endpoint_url", check::endpoint) {
-        GivenValue::Here(url) => (Some(url), true),
-        GivenValue::Wrong => (None, true),
-        GivenValue::Absent | GivenValue::Null => (None, false),
+    let (endpoint_url, store) = match section.given("endpoint_url", check::endpoint) {
+        GivenValue::Here(url) => (Some(url), StoreKind::Other),
+        GivenValue::Wrong => (None, StoreKind::Other),
+        GivenValue::Absent | GivenValue::Null => (None, StoreKind::Aws),
     };
-    let region = section.optional("region", None, |text| check::region(text, other_store));
+    let region = section.optional("region", None, |text| check::region(text, store));
     let profile = section.optional("profile", None, check::text);
     let path_style = section.value("path_style", false, check::truth);
     let prefix = section.value("prefix", String::new(), check::prefix);
@@ -227,7 +228,7 @@ fn s3(section: &Section<'_>) -> (Option<S3Settings>, bool) {
         text.parse::<key::Template>().map_err(|error| Fault::new(error, format!("the default is {KEY:?}")))
     };
     let key = section.parsed("key", KEY, template);
-    let storage_class = section.value("storage_class", STORAGE_CLASS.to_owned(), check::storage_class(other_store));
+    let storage_class = section.value("storage_class", STORAGE_CLASS.to_owned(), check::storage_class(store));
     let accesses = [("read-write", Access::ReadWrite), ("write-only", Access::WriteOnly)];
     let access = section.value("access", Access::ReadWrite, check::choice(&accesses));
     let checksums = [("always", Checksum::Always), ("when_required", Checksum::WhenRequired)];
@@ -256,7 +257,7 @@ fn s3(section: &Section<'_>) -> (Option<S3Settings>, bool) {
         object_lock,
         sse,
     });
-    (s3, other_store)
+    (s3, store)
 }
 
 fn sse(section: &Section<'_>) -> Option<Sse> {
@@ -341,7 +342,7 @@ fn keep(section: &Section<'_>, state_dir: Option<&Path>) -> Option<KeepSettings>
 /// files.
 fn keep_apart(section: &Section<'_>, keep: &KeepSettings, drop_folder: &DropFolderSettings, state_dir: Option<&Path>) {
     let (kept, incoming) = (&keep.path, &drop_folder.path);
-    let outside = "write a directory outside it, or leave it out for kept below state_dir";
+    let outside = "write a directory outside it, or leave the key out to have the folder kept in state_dir";
     let folder = quote(&incoming.to_string_lossy());
     let (wrong, mend) = if kept.starts_with(incoming) {
         (format!("lies inside drop_folder.path {folder}: copies would be uploaded again"), outside)
@@ -359,21 +360,21 @@ fn keep_apart(section: &Section<'_>, keep: &KeepSettings, drop_folder: &DropFold
     }
 }
 
-fn rotate(section: &Section<'_>, other_store: bool) -> Option<RotateSettings> {
+fn rotate(section: &Section<'_>, store: StoreKind) -> Option<RotateSettings> {
     let schedule = section.parsed("schedule", SCHEDULE, check::schedule);
     let transition = section.optional_section("transition", None, "{after: 30d, class: GLACIER_IR}", |section| {
         let default = TransitionSettings::default();
         TransitionSettings {
             after: section.value("after", default.after, notation::duration_in(Duration::ZERO..=CENTURY)),
-            class: section.value("class", default.class, check::storage_class(other_store)),
+            class: section.value("class", default.class, check::storage_class(store)),
             min_size: section.value("min_size", default.min_size, notation::size_in(0..=OBJECT_BYTES)),
         }
     });
     // A transition replaces the default bundles.
     let default = if transition.is_none() { Some(ArchiveSettings::default()) } else { None };
     let is_asked_for = section.node("archive").is_some_and(|node| !node.is_null());
-    let archive = section
-        .optional_section("archive", default, "{after: 30d, class: GLACIER}", |section| archive(section, other_store));
+    let archive =
+        section.optional_section("archive", default, "{after: 30d, class: GLACIER}", |section| archive(section, store));
     if is_asked_for && transition.is_some() {
         let mend = "set one of them to null: an object is bundled or moves on its own, not both";
         section.refuse("transition", None, Fault::new("stands beside rotate.archive", mend));
@@ -384,13 +385,13 @@ fn rotate(section: &Section<'_>, other_store: bool) -> Option<RotateSettings> {
     Some(RotateSettings { schedule: schedule?, archive, transition, expire })
 }
 
-fn archive(section: &Section<'_>, other_store: bool) -> ArchiveSettings {
+fn archive(section: &Section<'_>, store: StoreKind) -> ArchiveSettings {
     let default = ArchiveSettings::default();
     let formats = [("tar", ArchiveFormat::Tar), ("tar.gz", ArchiveFormat::TarGz), ("tar.zst", ArchiveFormat::TarZst)];
     ArchiveSettings {
         // A day must be over in every time zone before it is bundled.
         after: section.value("after", default.after, notation::duration_in(DAY..=CENTURY)),
-        class: section.value("class", default.class, check::storage_class(other_store)),
+        class: section.value("class", default.class, check::storage_class(store)),
         format: section.value("format", default.format, check::choice(&formats)),
         max_days_per_run: section.value(
             "max_days_per_run",

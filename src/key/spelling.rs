@@ -15,10 +15,14 @@ pub fn camera_segment(raw: &[u8]) -> String {
 
 /// Spells any bytes as one safe segment of a key; two different inputs never have the same spelling.
 ///
-/// Text stays as it is, except these, each byte of which becomes `%XX` in upper case: bytes that are not UTF-8, control
-/// characters, characters that change the direction of writing, `/`, the two code points that XML cannot carry (they would
-/// break a listing), and a `%` before two digits of such an escape. A name of dots alone is spelt with `%2E`, because HTTP
-/// clients resolve `..` in a path. The empty name becomes `%`.
+/// Most text stays as it is. These bytes become `%XX`, with hexadecimal digits in upper case:
+/// * bytes that are not UTF-8, and `/`;
+/// * characters that a terminal might obey, see [`plays_tricks`];
+/// * the two code points that XML cannot carry, because they would break a listing;
+/// * a `%` before two such digits, and a `%` that is the whole name;
+/// * the dots of a name that has only dots, because HTTP clients resolve `..` in a path.
+///
+/// The empty name becomes `%`.
 pub fn escape(raw: &[u8]) -> String {
     let plain = |byte: &u8| matches!(byte, b' '..=b'$' | b'&'..=b'-' | b'0'..=b'~');
     match str::from_utf8(raw) {

@@ -166,7 +166,7 @@ fn pages(objects: &[&Candidate]) -> u64 {
     u64::try_from(objects.len()).unwrap_or(u64::MAX).div_ceil(KEYS_A_REQUEST).max(1)
 }
 
-/// Returns what the objects cost a month where they are.
+/// Returns what storing the objects costs a month, in their present classes.
 fn storage(objects: &[&Candidate]) -> f64 {
     objects.iter().map(|object| prices::storage_month(&object.class, object.size)).sum()
 }

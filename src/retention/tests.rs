@@ -74,7 +74,9 @@ fn plan(objects: &[Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Re
 fn limit(steps: Vec<RotationStep>, max_days_per_run: u32) -> (Vec<RotationStep>, Later) {
     let (bundles, mut kept): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.action == Action::Archive);
     let mut oldest = Oldest::new(max_days_per_run);
-    bundles.into_iter().for_each(|bundle| oldest.offer(bundle));
+    for bundle in bundles {
+        oldest.offer(bundle);
+    }
     let (bundles, later) = oldest.finish();
     kept.extend(bundles);
     (kept, later)
@@ -427,7 +429,9 @@ fn a_summary_folds_days_into_rows_and_warnings_into_kinds() {
     assert_eq!(order, sorted, "the oldest first");
 
     let mut summary = Summary::default();
-    steps.iter().for_each(|step| summary.add(step));
+    for step in &steps {
+        summary.add(step);
+    }
     let rows: Vec<_> = summary
         .rows()
         .map(|row| {
