@@ -116,7 +116,7 @@ pub struct About {
 #[derive(Debug, Clone)]
 pub struct Bucket {
     client: Client,
-    config: config::S3,
+    config: config::S3Settings,
     pace: Pace,
     /// Known from the beginning of AWS.
     known: Arc<Known>,
@@ -129,7 +129,7 @@ type Failed<E> = SdkError<E, HttpResponse>;
 impl Bucket {
     /// Prepares requests, signed with `credentials`, else by the configured profile or the standard chain; asks nothing
     /// of S3 yet. Uploads go at `pace`.
-    pub async fn connect(config: &config::S3, credentials: Option<Credentials>, pace: Pace) -> Self {
+    pub async fn connect(config: &config::S3Settings, credentials: Option<Credentials>, pace: Pace) -> Self {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())

@@ -156,7 +156,7 @@ impl Stamp {
 
 impl DropFolder {
     /// The folder at `path`.
-    pub fn new(config: &config::DropFolder) -> Self {
+    pub fn new(config: &config::DropFolderSettings) -> Self {
         Self { path: config.path.clone(), ignore: config.ignore.clone(), prunes: true }
     }
 

@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bucket::read_through;
 use crate::clock::Now;
-use crate::config::{Access, Config, Keep};
+use crate::config::{Access, Config, KeepSettings};
 use crate::disk::Room;
 use crate::drop_folder::ASIDE;
 use crate::{key, ledger, retention};
@@ -58,7 +58,7 @@ const UNCOUNTED: u64 = u64::MAX;
 /// The folder of local copies, and how it gives way.
 #[derive(Debug)]
 pub struct Kept {
-    keep: Keep,
+    keep: KeepSettings,
     zone: chrono_tz::Tz,
     ledger: PathBuf,
     /// From which age on a day should have its bundle, where this box makes bundles.
@@ -180,7 +180,7 @@ impl Kept {
             );
         }
         turn.said_clock = believed.is_none() && !days.is_empty();
-        let Keep { days: keep_days, max_size, min_free, .. } = self.keep;
+        let KeepSettings { days: keep_days, max_size, min_free, .. } = self.keep;
         // Counted on from here: a file system may take its time to hand freed blocks out.
         let free = Room::at(&self.keep.path).map_or(u64::MAX, |room| room.free);
         loop {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::{Now, backoff};
-use crate::config::Upload;
+use crate::config::UploadSettings;
 use crate::drop_folder::{Found, Stamp};
 use crate::stored::Stored;
 
@@ -300,7 +300,7 @@ impl Queue {
     pub fn next(&mut self, wanted: Wanted, now: Now) -> Option<Due> {
         self.wake(now);
         self.turn = self.turn.wrapping_add(1);
-        let backlog = self.turn.is_multiple_of(Upload::BACKLOG_TURN);
+        let backlog = self.turn.is_multiple_of(UploadSettings::BACKLOG_TURN);
         let name = self.queued.pop(backlog, wanted == Wanted::Small)?;
         let item = self.items.get_mut(&name)?;
         item.state = State::Uploading;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::lifecycle::{self, Rule};
 use super::{indent, policy, quote};
-use crate::config::{Config, LockMode, S3, Sse};
+use crate::config::{Config, LockMode, S3Settings, Sse};
 
 pub(super) fn render(config: &Config, rules: &[Rule]) -> String {
     let s3 = &config.s3;
@@ -71,7 +71,7 @@ Resources:
     )
 }
 
-fn encryption(s3: &S3) -> String {
+fn encryption(s3: &S3Settings) -> String {
     let (algorithm, key) = match &s3.sse {
         None | Some(Sse::Aes256) => return "- ServerSideEncryptionByDefault:\n    SSEAlgorithm: AES256".to_owned(),
         Some(Sse::Kms) => ("aws:kms", String::new()),
@@ -81,7 +81,7 @@ fn encryption(s3: &S3) -> String {
     format!("- BucketKeyEnabled: true\n  ServerSideEncryptionByDefault:\n    SSEAlgorithm: {algorithm}{key}")
 }
 
-fn lock(s3: &S3) -> String {
+fn lock(s3: &S3Settings) -> String {
     let Some(lock) = s3.object_lock else { return String::new() };
     let mode = match lock.mode {
         LockMode::Governance => "GOVERNANCE",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Access, Config, Problem, S3, Transition};
+use crate::config::{Access, Config, Problem, S3Settings, TransitionSettings};
 
 /// Long enough for a clip on the slowest line, and for an outage in the midst of one.
 const ABANDONED_AFTER_DAYS: u64 = 7;
@@ -41,7 +41,7 @@ impl Rule {
 }
 
 /// What a reader of the template should know of its rules, as lines of a comment.
-pub(super) fn comment(s3: &S3) -> String {
+pub(super) fn comment(s3: &S3Settings) -> String {
     let mut lines = match s3.access {
         Access::ReadWrite => vec![
             "# No rule deletes or moves captures by their age: hk-aws rotates them itself (rotate in its configuration).",
@@ -102,7 +102,7 @@ pub(super) fn rules(config: &Config) -> Result<Vec<Rule>, Vec<Problem>> {
     if problems.is_empty() { Ok(rules) } else { Err(problems) }
 }
 
-fn refuse_transition(transition: &Transition, from: &str) -> Option<Problem> {
+fn refuse_transition(transition: &TransitionSettings, from: &str) -> Option<Problem> {
     let place = |class: &str| WATERFALL.iter().position(|known| *known == class);
     let class = &transition.class;
     if place(class).is_none_or(|to| to <= place(from).unwrap_or(0)) {

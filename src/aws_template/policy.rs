@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::config::{Access, Config, S3, Sse};
+use crate::config::{Access, Config, S3Settings, Sse};
 
 /// What lies in these classes must be restored before it can be read.
 const COLD_CLASSES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
@@ -108,7 +108,7 @@ fn on_objects(config: &Config) -> Vec<&'static str> {
 /// together, so that a box that only writes needs that right too (AWS Knowledge Center, "Why do I need permission to
 /// decrypt the AWS KMS key when I run Amazon S3 multipart uploads"). With it alone nothing can be read: it holds through
 /// S3 only, and S3 hands out no object.
-fn on_key(sse: &Sse, s3: &S3) -> Option<Statement> {
+fn on_key(sse: &Sse, s3: &S3Settings) -> Option<Statement> {
     let key = match sse {
         Sse::Aes256 => return None,
         Sse::Kms => "alias/aws/s3",
@@ -132,7 +132,7 @@ fn on_key(sse: &Sse, s3: &S3) -> Option<Statement> {
 }
 
 /// What nobody may do with the bucket: speak to it without TLS.
-pub(super) fn of_bucket(s3: &S3) -> Policy {
+pub(super) fn of_bucket(s3: &S3Settings) -> Policy {
     let bucket = bucket_arn(s3);
     let secure = BTreeMap::from([("aws:SecureTransport", "false".to_owned())]);
     Policy::new(vec![Statement {
@@ -145,12 +145,12 @@ pub(super) fn of_bucket(s3: &S3) -> Policy {
     }])
 }
 
-fn bucket_arn(s3: &S3) -> String {
+fn bucket_arn(s3: &S3Settings) -> String {
     format!("arn:{}:s3:::{}", partition(s3), s3.bucket)
 }
 
 /// The part of AWS that a region is in (AWS General Reference, "Amazon Resource Names").
-fn partition(s3: &S3) -> &'static str {
+fn partition(s3: &S3Settings) -> &'static str {
     let region = s3.region.as_deref().unwrap_or_default();
     let is_in = |start: &str| region.starts_with(start);
     match () {

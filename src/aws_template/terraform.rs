@@ -2,7 +2,7 @@
 
 use super::lifecycle::{self, Rule};
 use super::{indent, policy, quote};
-use crate::config::{Config, LockMode, S3, Sse};
+use crate::config::{Config, LockMode, S3Settings, Sse};
 
 pub(super) fn render(config: &Config, rules: &[Rule]) -> String {
     let s3 = &config.s3;
@@ -103,7 +103,7 @@ resource "aws_iam_user_policy" "captures" {{
     )
 }
 
-fn encryption(s3: &S3) -> String {
+fn encryption(s3: &S3Settings) -> String {
     let (algorithm, key) = match &s3.sse {
         None | Some(Sse::Aes256) => {
             return "apply_server_side_encryption_by_default {\n  sse_algorithm = \"AES256\"\n}".to_owned();
@@ -117,7 +117,7 @@ fn encryption(s3: &S3) -> String {
     format!("bucket_key_enabled = true\n\napply_server_side_encryption_by_default {{\n  {algorithm}{key}\n}}")
 }
 
-fn lock(s3: &S3) -> String {
+fn lock(s3: &S3Settings) -> String {
     let Some(lock) = s3.object_lock else { return String::new() };
     let mode = match lock.mode {
         LockMode::Governance => "GOVERNANCE",

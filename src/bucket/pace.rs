@@ -23,7 +23,7 @@ use chrono::{DateTime, Local, NaiveTime, TimeZone};
 use tokio::time::Sleep;
 
 use crate::clock::Now;
-use crate::config::{Bandwidth, Upload};
+use crate::config::{Bandwidth, UploadSettings};
 
 /// The most bytes of one grant: at 512 KiB/s an eighth of a second.
 const MOST_PIECE_BYTES: u64 = 64 * 1024;
@@ -259,7 +259,7 @@ impl Line {
 
     /// Whose turn it is, and how many bytes they get.
     fn next(&self) -> Option<(Rank, u64)> {
-        let backlog = (self.turn + 1).is_multiple_of(u64::from(Upload::BACKLOG_TURN));
+        let backlog = (self.turn + 1).is_multiple_of(u64::from(UploadSettings::BACKLOG_TURN));
         let longest = || self.waiting.iter().min_by_key(|(_, waiting)| waiting.since);
         let (rank, waiting) = if backlog { longest() } else { self.waiting.last_key_value() }?;
         let pieces = u64::try_from(self.waiting.len().max(PIECES_A_SECOND)).unwrap_or(u64::MAX);

@@ -14,6 +14,7 @@ use super::AT_ONCE;
 use super::day::Day;
 use super::error::HoldingsError;
 use crate::bucket::{Head, Object, Refusal, Restore, RestoreAsked, Tier, Verdict, is_cold, poll_interval};
+use crate::retention::Amount;
 use crate::retention::prices::{self, STANDARD};
 use crate::site::Site;
 
@@ -191,7 +192,8 @@ impl Restoration {
         }
         let price = |(class, objects): (&str, Vec<&Restorable>)| {
             let bytes = objects.iter().map(|object| object.size).sum();
-            let Some(price) = prices::restore(class, terms.tier, objects.len() as u64, bytes) else {
+            let Some(price) = prices::restore(class, terms.tier, Amount { objects: objects.len() as u64, bytes })
+            else {
                 return Err(NoSuchTier { class: class.to_owned() });
             };
             let bundles = objects.iter().filter(|object| object.is_bundle).count();

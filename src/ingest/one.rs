@@ -19,7 +19,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::bucket::{About, Content, Patience, Put, Refusal, Source, When, read_through};
-use crate::capture::media::{self, End};
+use crate::capture::media::{self, FileEnd};
 use crate::capture::{Capture, Media};
 use crate::clock::Now;
 use crate::disk;
@@ -188,7 +188,7 @@ async fn open(site: &Arc<Site>, path: &Path, rest: Option<(Stamp, Duration)>) ->
             return Err(Outcome::Empty(age(&stamp, rest, (site.clock)())));
         }
         let read = opened.reader().and_then(|mut file| {
-            let partial = media::end_of(&mut file)? == End::Cut;
+            let partial = media::end_of(&mut file)? == FileEnd::Cut;
             let (capture, first_key) = site.classify(&path, &mut file, stamp.modified)?;
             let sha256 = hash(&file, stamp.size)?;
             let source = Source {
