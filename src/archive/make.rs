@@ -10,7 +10,7 @@ use super::bundle::{self, Input};
 use super::index::{Index, Note};
 use super::local::{Copies, Fetched};
 use super::read::{Shelf, load_index, shelf};
-use crate::bucket::{About, Content, Object, Patience, Put, Source, When};
+use crate::bucket::{About, Content, Object, Patience, Precedence, Put, Source, When};
 use crate::config::Archive;
 use crate::key::{ArchiveFormat, ArchiveObject, BundleId, ObjectKey};
 use crate::ledger;
@@ -422,7 +422,7 @@ fn stream_of(
     sha256: [u8; 32],
     open: impl Fn() -> std::io::Result<crate::bucket::Reader> + Send + Sync + 'static,
 ) -> Source {
-    Source { content: Content::Stream(Arc::new(open)), size, modified: None, sha256 }
+    Source { content: Content::Stream(Arc::new(open)), size, precedence: Precedence::Job, sha256 }
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
