@@ -12,7 +12,7 @@ use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::aws_template::Format;
+use crate::aws_template::TemplateFormat;
 use crate::bucket::Pace;
 use crate::config::{Access, Config, Problems};
 use crate::rotate::WRITE_ONLY;
@@ -117,8 +117,8 @@ enum Command {
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
     AwsTemplate {
         /// What reads it
-        #[arg(long, value_enum, default_value_t = Format::Cloudformation)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t = TemplateFormat::Cloudformation)]
+        format: TemplateFormat,
     },
 }
 
