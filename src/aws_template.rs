@@ -1,12 +1,13 @@
-//! Templates of what a configuration needs in AWS: a bucket, a user with the daemon's rights and no others, rules for old
-//! captures, and a lock. AWS's own tools apply them.
+//! Templates of what a configuration needs in AWS: a bucket, a user with the daemon's rights and no others, rules for
+//! old captures, and a lock. AWS's own tools apply them.
 //!
-//! Nothing is asked of AWS, so a template can be written, read and reviewed before there is an account or a key. If the box
-//! may read and delete, it rotates its captures itself, and no rule of the bucket moves or deletes them by age: after a
-//! theft nobody bundles them any more, and such a rule would delete the burglary. The bucket has such rules only if the box
-//! may neither read nor delete, and never for captures that still wait for a bundle.
+//! Nothing is asked of AWS, so a template can be written, read and reviewed before there is an account or a key. If the
+//! box may read and delete, it rotates its captures itself, and no rule of the bucket moves or deletes them by age:
+//! after a theft nobody bundles them any more, and such a rule would delete the burglary. The bucket has such rules
+//! only if the box may neither read nor delete, and never for captures that still wait for a bundle.
 //!
-//! Making the bucket from here with the SDK was rejected: keys with that power do not belong on a box that can be stolen.
+//! Making the bucket from here with the SDK was rejected: keys with that power do not belong on a box that can be
+//! stolen.
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -45,7 +46,7 @@ pub fn render(config: &Config, format: TemplateFormat) -> Result<String, Problem
 
 /// The first lines of every template that has comments.
 const INTRO: &str = "\
-# A bucket for captures, and a user with the rights that hk-aws needs there and no others. Made by `hk-aws aws-template`:
+# A bucket for captures, and a user with only the rights that hk-aws needs there. Made by `hk-aws aws-template`:
 # make it again after a change of s3 or rotate in the configuration. Apply it with:
 ";
 

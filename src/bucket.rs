@@ -1,13 +1,13 @@
-//! The bucket: new objects are put, existing ones are listed, read, copied, restored and deleted. The only room that names
-//! the SDK.
+//! The bucket: new objects are put, existing ones are listed, read, copied, restored and deleted. The only room that
+//! names the SDK.
 //!
 //! An object is never overwritten with other bytes. A put carries `If-None-Match: *`, and S3 answers 412 if the key is
 //! taken; [`Condition`] is about stores that do not. A 412 alone does not tell whose object it is, because a put whose
-//! reply was lost meets its own object when it is tried again: the checksums decide. An ordinary capture costs one request
-//! and needs only `s3:PutObject`.
+//! reply was lost meets its own object when it is tried again: the checksums decide. An ordinary capture costs one
+//! request and needs only `s3:PutObject`.
 //!
-//! The SDK's own retries are off: a failure is judged here, as a [`Verdict`], and the queue tries again. Only the parts of
-//! an upload in parts are sent again here, because a lost part must not cost the whole clip.
+//! The SDK's own retries are off: a failure is judged here, as a [`Verdict`], and the queue tries again. Only the parts
+//! of an upload in parts are sent again here, because a lost part must not cost the whole clip.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -114,7 +114,7 @@ pub struct Bucket {
     config: config::S3,
     pace: Pace,
     known: Arc<KnownConditions>,
-    /// The credentials to sign with; absent, they are those of the AWS files or the environment.
+    /// The credentials to sign with; `None` means those of the AWS files or the environment.
     credentials: Option<Credentials>,
 }
 

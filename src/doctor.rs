@@ -1,7 +1,7 @@
 //! The doctor: every part of the installation is tried for real, and each check says what to do.
 //!
-//! The findings hold for the user, rights and credentials that the doctor runs with, so it should run with the daemon's. It
-//! leaves nothing behind, except one small object in the bucket if it may not delete that.
+//! The findings hold for the user, rights and credentials that the doctor runs with, so it should run with the
+//! daemon's. It leaves nothing behind, except one small object in the bucket if it may not delete that.
 
 use std::path::Path;
 

@@ -19,15 +19,15 @@ const WATERFALL: [&str; 7] =
 
 const DAY_SECONDS: u64 = 24 * 3600;
 
-/// A rule for all objects below the prefix; `days` count from the event that the variant names, or from the upload.
+/// A rule for all objects below the prefix; `days` count from the upload unless the variant says otherwise.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LifecycleRule {
     /// Aborts uploads in parts that were begun `days` ago: they cost money, and no listing of objects shows them.
     AbortUploads { days: u64 },
     /// Removes old versions `days` after the object was deleted or overwritten, and delete markers without a version.
     RemoveVersions { days: u64 },
-    /// Moves objects of more than `larger_than` bytes to another class. Without a size, S3 would move none below 128 KB, and
-    /// most pictures are smaller.
+    /// Moves objects of more than `larger_than` bytes to another class. Without a size, S3 would move none below 128
+    /// KB, and most pictures are smaller.
     Move { days: u64, class: String, larger_than: u64 },
     /// Deletes objects.
     Expire { days: u64 },

@@ -107,8 +107,8 @@ fn on_objects(config: &Config) -> Vec<&'static str> {
 /// Returns the user's rights to the KMS key, if one is used.
 ///
 /// A write-only box needs the right to decrypt, too: a large file goes up in parts, which S3 decrypts to join them (AWS
-/// Knowledge Center, "Why do I need permission to decrypt the AWS KMS key when I run Amazon S3 multipart uploads"). That
-/// right does not let it read: it holds only for requests through S3, and S3 does not let the box read any object.
+/// Knowledge Center, "Why do I need permission to decrypt the AWS KMS key when I run Amazon S3 multipart uploads").
+/// That right does not let it read: it holds only for requests through S3, and S3 does not let the box read any object.
 fn on_key(sse: &Sse, s3: &S3) -> Option<Statement> {
     let key = match sse {
         Sse::Aes256 => return None,

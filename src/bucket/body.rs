@@ -1,5 +1,5 @@
-//! What an upload reads and sends: the bytes are read as they are sent, at the shared pace, so that memory does not grow
-//! with the size of a clip.
+//! What an upload reads and sends: the bytes are read as they are sent, at the shared pace, so that memory does not
+//! grow with the size of a clip.
 
 use std::fmt;
 use std::fs::File;
@@ -145,10 +145,10 @@ impl Body for Slice {
                 return Poll::Pending;
             };
             this.phase.send_replace(Phase::Sending);
-            let (content, begun, at) = (this.content.clone(), this.reader.take(), this.rest.start);
+            let (bytes, begun, at) = (this.content.clone(), this.reader.take(), this.rest.start);
             let task = tokio::task::spawn_blocking(move || match begun {
                 Some(reader) => read_chunk(reader, length),
-                None => read_chunk(content.open(at)?, length),
+                None => read_chunk(bytes.open(at)?, length),
             });
             this.chunk.insert(ChunkRead { length, task })
         };

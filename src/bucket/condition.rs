@@ -8,7 +8,7 @@
 //! Another process can still write in between; nothing prevents that. A box that may not read stores everything under
 //! keys that carry the hash of the bytes, so that an overwrite puts the same bytes.
 //!
-//! Telling by the kind of store (`Server: Garage`) was rejected: versions differ, and proxies stand in front of them.
+//! Deciding by the kind of store (`Server: Garage`) was rejected: versions differ, and proxies stand in front of them.
 
 use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
@@ -142,7 +142,8 @@ impl Bucket {
     /// Returns how the store treats `If-None-Match: *` in a PUT; the first call tries it, and a shortcoming is logged.
     ///
     /// # Errors
-    /// A [`Refusal`] if the store refuses the trial or does not answer: nothing is known, and the next call tries again.
+    /// A [`Refusal`] if the store refuses the trial or does not answer: nothing is known, and the next call tries
+    /// again.
     pub async fn put_condition(&self) -> Result<Condition, Refusal> {
         let ask = || async {
             let put = self.try_put_condition().await?;
@@ -153,8 +154,8 @@ impl Bucket {
         self.known.put.get_or_try_init(ask).await.copied()
     }
 
-    /// Returns how the store treats `If-None-Match: *` when an upload in parts is completed; the first such upload tries
-    /// it, and a shortcoming is logged.
+    /// Returns how the store treats `If-None-Match: *` when an upload in parts is completed; the first such upload
+    /// tries it, and a shortcoming is logged.
     ///
     /// # Errors
     /// A [`Refusal`], as [`Bucket::put_condition`] describes.
@@ -183,7 +184,8 @@ impl Bucket {
         Ok(Conditions { put, parts })
     }
 
-    /// Deletes the probe if that is allowed. One that stays does no harm: the next trial overwrites it with the same bytes.
+    /// Deletes the probe if that is allowed. One that stays does no harm: the next trial overwrites it with the same
+    /// bytes.
     async fn delete_probe(&self) {
         if self.config.access == Access::ReadWrite {
             let _left = self.delete(&self.probe_key()).await;
@@ -208,8 +210,8 @@ impl Bucket {
     /// Tries an upload in parts over the probe, which must be in the bucket.
     async fn try_parts_condition(&self) -> Result<Condition, Refusal> {
         match self.complete_over_probe().await {
-            // The store may not know uploads in parts. Then the upload of the clip itself fails and says why; until then
-            // the header is not relied on.
+            // The store may not know uploads in parts. Then the upload of the clip itself fails and says why; until
+            // then the header is not relied on.
             Err(refusal) if refusal.verdict != Verdict::TryLater => {
                 tracing::debug!("an upload in parts cannot be tried: {refusal}");
                 Ok(Condition::Ignored)
@@ -371,9 +373,9 @@ impl Bucket {
 
     /// Returns whether a put may be sent to `key`.
     ///
-    /// It always may if the store itself refuses to overwrite. Otherwise the key must be free. If the box may not look, a
-    /// key counts as free only if it carries the hash of the bytes; any other counts as taken, so that the caller uses
-    /// one that does.
+    /// It always may if the store itself refuses to overwrite. Otherwise the key must be free. If the box may not look,
+    /// a key counts as free only if it carries the hash of the bytes; any other counts as taken, so that the caller
+    /// uses one that does.
     ///
     /// # Errors
     /// A [`Refusal`] if the store refuses to say or does not answer: nothing was put.

@@ -1,8 +1,9 @@
 //! Connections to the store: the SDK's own HTTP client, with two settings that it does not offer.
 //!
-//! The kernel gives up a connection on which nothing is acknowledged for a while (`TCP_USER_TIMEOUT`, tcp(7)). By default
-//! that takes a quarter of an hour, and a time-out above the kernel cannot tell a slow line from a dead one. And each
-//! upload has an HTTP/1.1 connection of its own: on a shared HTTP/2 connection a clip would hold up the pictures behind it.
+//! The kernel gives up a connection on which nothing is acknowledged for a while (`TCP_USER_TIMEOUT`, tcp(7)). By
+//! default that takes a quarter of an hour, and a time-out above the kernel cannot tell a slow line from a dead one.
+//! And each upload has an HTTP/1.1 connection of its own: on a shared HTTP/2 connection a clip would hold up the
+//! pictures behind it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long sent bytes may stay unacknowledged. The slowest lines queue some seconds of data.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long an idle connection is kept. A router may forget it in an outage, which must not cost the first requests after.
+/// How long an idle connection is kept. A router may forget it in an outage, which must not cost the first requests
+/// after.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The certificates that a client trusts.

@@ -10,15 +10,15 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::wire::full_checksum;
 use super::{Bucket, Refusal};
 
-/// The result of a download: how many bytes came, and which.
+/// The result of a download: the bytes that came, and what they should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Download {
     /// The number of bytes that came.
     pub size: u64,
     /// The SHA-256 of the bytes that came, in hexadecimal.
     pub sha256: String,
-    /// The SHA-256 that the bucket has for the whole object, in hexadecimal: one for each place where it says so, and
-    /// empty for a range.
+    /// The SHA-256 of the whole object in hexadecimal, from the store's checksum, from the metadata, or both. Empty for
+    /// a range.
     pub expected: Vec<String>,
 }
 

@@ -1,4 +1,5 @@
-//! Listings: the objects or folders below a prefix, as a stream. One page of at most 1,000 names is in memory at a time.
+//! Listings: the objects or folders below a prefix, as a stream. One page of at most 1,000 names is in memory at a
+//! time.
 
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use futures_util::stream::{self, Stream, TryStreamExt};
@@ -34,8 +35,8 @@ impl Bucket {
     /// Streams all objects whose key starts with `prefix`, in the order of their keys.
     ///
     /// # Errors
-    /// The stream ends with a [`Refusal`] if the store refuses (kind [`Refused`]) or does not answer ([`NoAnswer`]): the
-    /// objects so far exist, the rest is not known.
+    /// The stream ends with a [`Refusal`] if the store refuses (kind [`Refused`]) or does not answer ([`NoAnswer`]):
+    /// the objects so far exist, the rest is not known.
     ///
     /// [`Refused`]: super::RefusalKind::Refused
     /// [`NoAnswer`]: super::RefusalKind::NoAnswer
@@ -46,7 +47,7 @@ impl Bucket {
     /// Streams the objects directly in a folder, in the order of their keys; `prefix` ends with `/`, or is empty.
     ///
     /// # Errors
-    /// As for [`Bucket::objects`].
+    /// The stream ends with a [`Refusal`] as that of [`Bucket::objects`] does.
     pub fn objects_in_folder(&self, prefix: &str) -> impl Stream<Item = Result<Object, Refusal>> {
         objects_of(self.pages(prefix, Depth::OneFolder))
     }
@@ -54,7 +55,8 @@ impl Bucket {
     /// Streams the folders directly below `prefix`, in order, as prefixes of keys that end with `/`.
     ///
     /// # Errors
-    /// As for [`Bucket::objects`]: the folders so far exist, the rest is not known.
+    /// The stream ends with a [`Refusal`] as that of [`Bucket::objects`] does: the folders so far exist, the rest is
+    /// not known.
     pub fn folders(&self, prefix: &str) -> impl Stream<Item = Result<String, Refusal>> {
         self.pages(prefix, Depth::OneFolder)
             .map_ok(|page| {

@@ -33,11 +33,11 @@ pub struct Head {
     pub etag: String,
     /// When it was stored, by the store's clock.
     pub stored_at: DateTime<Utc>,
-    /// The SHA-256 that the store computed, in hexadecimal; absent if it computed none, or only those of the parts.
+    /// The SHA-256 that the store computed, in hexadecimal; `None` if it computed none, or only those of the parts.
     pub checksum: Option<String>,
-    /// The SHA-256 that was uploaded with it as metadata, in hexadecimal.
+    /// The SHA-256 in the metadata that was uploaded with the object, in hexadecimal.
     pub sha256: Option<String>,
-    /// When the capture was taken, as it was uploaded with it as metadata.
+    /// When the capture was taken, from the metadata that was uploaded with the object.
     pub taken_at: Option<String>,
     /// Whether it can be read.
     pub restore: RestoreState,
@@ -48,7 +48,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Returns whether the object's SHA-256 is `sha256`, in hexadecimal; absent if the store has none for it.
+    /// Returns whether the object's SHA-256 is `sha256`, in hexadecimal; `None` if the store has none for it.
     pub fn is(&self, sha256: &str) -> Option<bool> {
         self.checksum.as_deref().or(self.sha256.as_deref()).map(|told| told == sha256)
     }
@@ -114,11 +114,11 @@ pub enum Copied {
 }
 
 impl Bucket {
-    /// Returns what the store knows about an object; absent if there is no such object.
+    /// Returns what the store knows about an object; `None` if there is no such object.
     ///
     /// # Errors
-    /// A [`Refusal`] if the store refuses or does not answer: it is not known whether the object exists. The answer to a
-    /// HEAD has no error code, so the kind is always [`NoAnswer`](super::RefusalKind::NoAnswer); go by the verdict.
+    /// A [`Refusal`] if the store refuses or does not answer: it is not known whether the object exists. The answer to
+    /// a HEAD has no error code, so the kind is always [`NoAnswer`](super::RefusalKind::NoAnswer); go by the verdict.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Refusal> {
         let head = self.client.head_object().bucket(&self.config.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
         match head.send().await {
@@ -156,8 +156,8 @@ impl Bucket {
     /// Copies an object to another key, or onto itself to move it to another class.
     ///
     /// # Errors
-    /// A [`Refusal`] with the kind [`Cold`](super::RefusalKind::Cold) if the source must be restored first. With any other
-    /// kind the store refused or did not answer, and the copy may have been made all the same.
+    /// A [`Refusal`] with the kind [`Cold`](super::RefusalKind::Cold) if the source must be restored first. With any
+    /// other kind the store refused or did not answer, and the copy may have been made all the same.
     pub async fn copy(&self, CopyRequest { source, target, class }: CopyRequest<'_>) -> Result<Copied, Refusal> {
         let Object { key, size, etag, .. } = source;
         if *size > MOST_COPIED {
@@ -194,8 +194,8 @@ impl Bucket {
     /// Asks the store to restore an object from a cold class, and to keep it readable for `days`.
     ///
     /// # Errors
-    /// A [`Refusal`] with the kind [`NoSuchKey`](super::RefusalKind::NoSuchKey) if there is no such object. With any other
-    /// kind the store refused, or did not answer and may restore the object all the same.
+    /// A [`Refusal`] with the kind [`NoSuchKey`](super::RefusalKind::NoSuchKey) if there is no such object. With any
+    /// other kind the store refused, or did not answer and may restore the object all the same.
     pub async fn restore(&self, key: &str, tier: Tier, days: u32) -> Result<RestoreAsked, Refusal> {
         let tier = match tier {
             Tier::Bulk => aws_sdk_s3::types::Tier::Bulk,
@@ -208,7 +208,8 @@ impl Bucket {
             RestoreRequest::builder().days(i32::try_from(days).unwrap_or(i32::MAX)).glacier_job_parameters(job);
         let asked = self.client.restore_object().bucket(&self.config.bucket).key(key).restore_request(wanted.build());
         match asked.send().await {
-            // S3 answers 202 if the restore begins, and 200 if a restored copy only stays for longer. The SDK hides which.
+            // S3 answers 202 if the restore begins, and 200 if a restored copy only stays for longer. The SDK hides
+            // which.
             Ok(_) => Ok(RestoreAsked::Begun),
             Err(error) if code(&error) == Some("RestoreAlreadyInProgress") => Ok(RestoreAsked::Ongoing),
             Err(error) if code(&error) == Some("InvalidObjectState") => Ok(RestoreAsked::NotCold),
@@ -217,8 +218,8 @@ impl Bucket {
         }
     }
 
-    /// Returns whether the bucket keeps versions, so that a deletion only hides an object; absent if these credentials may
-    /// not ask.
+    /// Returns whether the bucket keeps versions, so that a deletion only hides an object; `None` if these credentials
+    /// may not ask.
     ///
     /// # Errors
     /// A [`Refusal`] if the store fails or does not answer: nothing is known.
@@ -233,7 +234,7 @@ impl Bucket {
         if_told("get bucket versioning", asked.map(|answer| answer.status() == Some(&BucketVersioningStatus::Enabled)))
     }
 
-    /// Returns whether the bucket can lock objects; absent if these credentials may not ask.
+    /// Returns whether the bucket can lock objects; `None` if these credentials may not ask.
     ///
     /// # Errors
     /// A [`Refusal`] if the store fails or does not answer: nothing is known.
@@ -250,7 +251,7 @@ impl Bucket {
     }
 }
 
-/// Returns the store's answer to a question about the bucket; absent if these credentials may not ask, and false if the
+/// Returns the store's answer to a question about the bucket; `None` if these credentials may not ask, and false if the
 /// store does not know the question.
 fn if_told<E>(what: &str, answer: Result<bool, Failed<E>>) -> Result<Option<bool>, Refusal>
 where
@@ -267,8 +268,8 @@ where
 fn read(head: &HeadObjectOutput) -> Head {
     let metadata = |name: &str| head.metadata().and_then(|metadata| metadata.get(name)).cloned();
     let storage_class = head.storage_class().map_or("STANDARD", StorageClass::as_str).to_owned();
-    // An object that was uploaded in parts has a checksum of the parts' checksums. Not every store marks it with a dash,
-    // but the ETag of such an object has one.
+    // An object that was uploaded in parts has a checksum of the parts' checksums. Not every store marks it with a
+    // dash, but the ETag of such an object has one.
     let etag = unquoted(head.e_tag());
     let in_parts = etag.contains('-');
     let checksum = head.checksum_sha256().filter(|checksum| !in_parts && !checksum.contains('-'));
@@ -298,7 +299,7 @@ pub fn is_cold(class: &str) -> bool {
     matches!(class, "GLACIER" | "DEEP_ARCHIVE")
 }
 
-/// Returns the state that a class and an `x-amz-restore` header tell; the header is like
+/// Returns whether an object can be read, by its class and its `x-amz-restore` header, which looks like
 /// `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
 fn readable(class: &str, restore: Option<&str>) -> RestoreState {
     match restore {
@@ -313,7 +314,8 @@ fn readable(class: &str, restore: Option<&str>) -> RestoreState {
     }
 }
 
-/// Returns how long to wait before the next look at a restore that was asked for `since` ago; S3 takes minutes at least.
+/// Returns how long to wait before the next look at a restore that was asked for `since` ago; S3 takes minutes at
+/// least.
 pub fn poll_interval(since: Duration) -> Duration {
     (since / 20).clamp(Duration::from_secs(5), Duration::from_mins(5))
 }

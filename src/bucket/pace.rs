@@ -1,17 +1,17 @@
 //! The pace of uploads: `upload.bandwidth`, shared by all request bodies, retries included.
 //!
 //! A token bucket grants small pieces: three of four to the newest capture, the fourth to the body that has waited
-//! longest. So a fresh picture overtakes a clip in the middle of its upload, and every clip still makes progress: S3 hangs
-//! up on a request that sends nothing for some 20 s (`RequestTimeout`). The limit counts the bytes of bodies; headers and
-//! TLS come on top. The times of a timetable are the system's local time. When the clock is set back, the limits of the
-//! repeated hour apply twice.
+//! longest. So a fresh picture overtakes a clip in the middle of its upload, and every clip still makes progress: S3
+//! hangs up on a request that sends nothing for some 20 s (`RequestTimeout`). The limit counts the bytes of bodies;
+//! headers and TLS come on top. The times of a timetable are the system's local time. When the clock is set back, the
+//! limits of the repeated hour apply twice.
 //!
-//! The body of a job, such as a bundle, waits while any capture goes up, with or without a limit. It only sends a trickle,
-//! so that S3 does not hang up.
+//! The body of a job, such as a bundle, waits while any capture goes up, with or without a limit. It only sends a
+//! trickle, so that S3 does not hang up.
 //!
-//! A limit for each upload was rejected: eight uploads know nothing of each other. So was a task that grants the pieces:
-//! its failure would stop all uploads. Instead, each waiting body is woken by a timer of its own and serves whoever is
-//! first.
+//! A limit for each upload was rejected: eight uploads know nothing of each other. So was a task that grants the
+//! pieces: its failure would stop all uploads. Instead, each waiting body is woken by a timer of its own and serves
+//! whoever is first.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -48,8 +48,8 @@ pub enum Precedence {
 
 /// The state that all uploads of a process share: how fast they may send together, and which names they work on.
 ///
-/// Clones share it. Each [`Bucket`](super::Bucket) gets a clone, so that a reload of the configuration, which makes a new
-/// bucket, leaves the uploads of the old one in place.
+/// Clones share the state, and each [`Bucket`](super::Bucket) holds a clone. A reload of the configuration makes a new
+/// bucket; the uploads of the old one keep their places and their names.
 #[derive(Debug, Clone)]
 pub struct Pace {
     state: Arc<Mutex<PaceState>>,
@@ -176,7 +176,7 @@ impl Drop for BodyTurn {
     }
 }
 
-/// Returns the limit at a moment, in bytes per second; absent, there is none.
+/// Returns the limit at a moment, in bytes per second; `None` means no limit.
 fn limit_at<Z: TimeZone>(bandwidth: &Bandwidth, zone: &Z, wall: SystemTime) -> Option<u64> {
     match bandwidth {
         Bandwidth::Always(limit) => Some(*limit),

@@ -137,7 +137,8 @@ impl Bucket {
             .await;
         match completed {
             Ok(answer) => {
-                // The checksum of an upload in parts is not that of its bytes; each part's was checked when it was sent.
+                // The checksum of an upload in parts is not that of its bytes; each part's was checked when it was
+                // sent.
                 let receipt = Receipt { etag: answer.e_tag(), sent: None, repeated: None };
                 receipt.check("complete multipart upload")?;
                 Ok(WriteOutcome::Stored)
@@ -232,7 +233,8 @@ impl Bucket {
         Ok(answer.e_tag)
     }
 
-    /// Aborts the uploads in parts that earlier attempts at this capture left behind, such as a crash in the middle of one.
+    /// Aborts the uploads in parts that earlier attempts at this capture left behind, such as a crash in the middle of
+    /// one.
     ///
     /// The capture may have been cut off then and be whole now, so all keys of its name count. None of these uploads is
     /// in work: whoever works on the capture holds its [`NameTurn`](super::turn::NameTurn).

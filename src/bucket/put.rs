@@ -23,8 +23,8 @@ impl Bucket {
     ///
     /// # Errors
     /// A [`Refusal`] whose verdict says what to do with the file: put it again ([`TryLater`]), set it aside because S3
-    /// never accepts it ([`GiveUpOnThisFile`]), or stop and wait for the operator ([`NeedsOperator`]). The object may be
-    /// stored in spite of it, because the reply may have been lost.
+    /// never accepts it ([`GiveUpOnThisFile`]), or stop and wait for the operator ([`NeedsOperator`]). The object may
+    /// be stored in spite of it, because the reply may have been lost.
     ///
     /// [`TryLater`]: super::Verdict::TryLater
     /// [`GiveUpOnThisFile`]: super::Verdict::GiveUpOnThisFile
@@ -36,7 +36,8 @@ impl Bucket {
         }
     }
 
-    /// Stores an object under a key that carries the hash of its bytes, so that an object under that key is the same one.
+    /// Stores an object under a key that carries the hash of its bytes, so that an object under that key is the same
+    /// one.
     ///
     /// # Errors
     /// A [`Refusal`], as [`Bucket::put_new`] describes.
@@ -64,6 +65,8 @@ impl Bucket {
         let in_one_request = source.size < MULTIPART_FROM || matches!(source.content, Content::Stream(_));
         let condition = if in_one_request { self.put_condition().await? } else { self.parts_condition().await? };
         let terms = PutTerms { condition, form };
+        // Where a HEAD decides whether the key is free, or parts can be aborted, no other upload of the name may
+        // interfere.
         let _turn = if in_one_request && condition == Condition::Honoured {
             None
         } else {

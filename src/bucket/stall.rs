@@ -5,8 +5,8 @@
 //! `upload.bandwidth` counts as progress.
 //!
 //! The SDK's stalled stream protection is off for uploads. It gives up a body that is not polled for 20 s
-//! (`aws-smithy-runtime`, `UploadThroughputCheckFuture`), but `hyper` polls only after it has flushed what it holds, some
-//! 400 KiB: on a line of 10 kB/s that takes 40 s, so a healthy upload would be given up.
+//! (`aws-smithy-runtime`, `UploadThroughputCheckFuture`), but `hyper` polls only after it has flushed what it holds,
+//! some 400 KiB: on a line of 10 kB/s that takes 40 s, so a healthy upload would be given up.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::Refusal;
 /// The bytes of a body that are read and handed over together: most pictures are one chunk.
 pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
 
-/// The time for name lookup, connection and TLS together; a single address has less.
+/// The time for name lookup, connection and TLS together; an address that does not answer is given up sooner.
 const START: Duration = Duration::from_secs(30);
 
 /// The most bytes of a body that the kernel holds unacknowledged (the last value of `tcp_wmem`, see tcp(7)).
@@ -60,7 +60,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// Returns how long a request with a body of `size` bytes may stay in this phase; absent, there is no limit.
+    /// Returns how long a request with a body of `size` bytes may stay in this phase; `None` means no limit.
     fn limit(self, size: u64, patience: Patience) -> Option<Duration> {
         let (answer, slowest) = patience.limits();
         let line = |bytes: u64| Duration::from_secs(bytes / slowest);

@@ -39,7 +39,8 @@ impl Bucket {
     /// # Errors
     /// A [`Refusal`] if the store does not answer, or its answer has no date: the clocks cannot be compared.
     pub async fn time(&self) -> Result<SystemTime, Refusal> {
-        // The SDK gives the headers of an answer only if it is an error, so this asks for an object that does not exist.
+        // The SDK gives the headers of an answer only if it is an error, so this asks for an object that does not
+        // exist.
         let absent = format!("{}absent{PROBE}", self.config.prefix);
         let head = self.client.head_object().bucket(&self.config.bucket).key(absent);
         let Err(error) = head.send().await else {
@@ -78,7 +79,8 @@ impl Bucket {
         }
         match self.send_probe(IfNoneMatch::Omitted, sha256_base64(b"something else")).await {
             Ok(_) => Ok(WrongChecksum::Accepted),
-            // The codes differ from store to store, but the same object is known to be accepted with the right checksum.
+            // The codes differ from store to store, but the same object is known to be accepted with the right
+            // checksum.
             Err(error) if matches!(status(&error), Some(400..=402 | 404..=499)) => Ok(WrongChecksum::Refused),
             Err(error) => Err(Refusal::of("put object", &error)),
         }

@@ -1,7 +1,8 @@
 //! Turns: uploads of one name go one after the other where they could get in each other's way.
 //!
-//! An upload holds the turn of its capture's name if a HEAD precedes its put, or if it goes up in parts. No other upload of
-//! the process then comes between the HEAD and the put, or aborts parts in the belief that nobody works on them.
+//! An upload holds the turn of its capture's name if a HEAD precedes its put, or if it goes up in parts. No other
+//! upload of the process then comes between the HEAD and the put, or aborts parts in the belief that nobody works on
+//! them.
 
 use std::collections::HashSet;
 use std::pin::pin;

@@ -1,7 +1,7 @@
 //! Refusals: what a failed request means, and what to do about it.
 //!
-//! Codes are those of the S3 API Reference, "Error responses". An unknown answer is left to the operator: a file is given
-//! up only if the answer is about that file.
+//! Codes are those of the S3 API Reference, "Error responses". An unknown answer is left to the operator: a file is
+//! given up only if the answer is about that file.
 
 use std::error::Error;
 use std::fmt;
@@ -30,18 +30,18 @@ pub enum RefusalKind {
     NoSuchKey,
     /// The object is in a cold class, and must be restored before it can be read.
     Cold,
-    /// The store gave another reason.
+    /// The store refused for another reason.
     Refused,
 }
 
-/// The error of a request to the store that failed.
+/// Why a request to the store failed, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What to do about it.
     pub verdict: Verdict,
     /// The store's error code, if the store gave one.
     pub code: Option<String>,
-    /// What happened, such as "failed to put object: HTTP 503 SlowDown: reduce your request rate".
+    /// What happened, such as "failed to put object: HTTP 503 `SlowDown`: reduce your request rate".
     pub reason: String,
     /// What the operator should do; empty if there is nothing to do.
     pub advice: String,
@@ -67,7 +67,7 @@ const BY_CODE: &[(&str, Verdict, &str)] = &[
     (
         "InvalidAccessKeyId",
         Verdict::NeedsOperator,
-        "the access key does not exist, or no longer: renew the credentials",
+        "the access key does not exist or was deleted: renew the credentials",
     ),
     (
         "SignatureDoesNotMatch",
@@ -140,7 +140,8 @@ impl Refusal {
         code.starts_with("KMS") || BY_CODE.iter().any(|(known, ..)| *known == code)
     }
 
-    /// Returns this refusal with advice for a request that needs another right than to put, such as `s3:GetObject`.
+    /// Returns this refusal with advice for a request that needs a right other than `s3:PutObject`, such as
+    /// `s3:GetObject`.
     pub(super) fn needing(self, permission: &str) -> Self {
         let advice = match self.code.as_deref() {
             Some("AccessDenied") => format!("allow {permission} on the bucket to these credentials"),
@@ -251,7 +252,7 @@ fn by_message(message: &str) -> Option<String> {
     wants_checksum.then(|| "the bucket demands checksums (Object Lock does): set s3.checksum to always".to_owned())
 }
 
-/// Returns the text of an XML element of an answer; absent if it is empty or longer than any that is expected.
+/// Returns the text of an XML element of an answer; `None` if it is missing, empty, or longer than expected.
 pub(super) fn element<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
     let (_, rest) = str::from_utf8(body).ok()?.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once("</")?;

@@ -44,10 +44,11 @@ impl Receipt<'_> {
     }
 }
 
-/// Returns the checksum that the store has for an object of `size` bytes, if it is the checksum of the bytes themselves.
+/// Returns the checksum that the store has for an object of `size` bytes, if it is the checksum of the bytes
+/// themselves.
 ///
-/// An object that was uploaded in parts has a checksum of its parts' checksums. Most stores mark it with a dash, but some
-/// do not, so the size decides too.
+/// An object that was uploaded in parts has a checksum of its parts' checksums. Most stores mark it with a dash, but
+/// some do not, so the size decides too.
 pub(super) fn full_checksum(checksum: Option<&str>, size: u64) -> Option<&str> {
     checksum.filter(|checksum| size < MULTIPART_FROM && !checksum.contains('-'))
 }

@@ -8,11 +8,11 @@ use crate::bucket::{Conditions, Refusal, Right, WrongChecksum};
 use crate::config::Access;
 use crate::site::Site;
 
-/// The difference to the store's clock that is no fault: an answer takes time on its way, and its date is rounded.
+/// The largest difference to the store's clock that counts as right: an answer takes time, and its date is rounded.
 const CLOCK_IS_RIGHT: Duration = Duration::from_secs(30);
 
-/// The difference from which the clock fails. S3 refuses requests that are 15 minutes off (`RequestTimeTooSkewed`), and a
-/// clock that runs wrong gets there.
+/// The difference above which the check fails. S3 refuses requests that are 15 minutes off (`RequestTimeTooSkewed`),
+/// and a clock that drifts gets there.
 const CLOCK_FAILS: Duration = Duration::from_mins(5);
 
 /// A right, other than to put, that the daemon can use.
@@ -77,7 +77,7 @@ pub(super) async fn examine(site: &Site) -> Vec<Check> {
     checks
 }
 
-/// Compares this box's clock with the store's, which was read some time `during` the given range.
+/// Compares this box's clock with the store's time, which was asked for between the ends of `during`.
 fn clock(time: Result<SystemTime, Refusal>, during: RangeInclusive<SystemTime>) -> Check {
     let time = match time {
         Ok(time) => time,

@@ -1,4 +1,4 @@
-//! Checks of this box: the user, the folders of the daemon's own, and the room on their disks.
+//! Checks of this box: the user, the daemon's own folders, and the room on their disks.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ const LEAST_BYTES: u64 = 64 << 20;
 /// The least room for captures, in files: a few minutes of them.
 const LEAST_INODES: u64 = 1000;
 
-/// How the name of the file begins that is written for a trial, and removed again.
+/// How the name of a trial file begins; the file is removed again.
 const TRIAL: &str = ".hk-aws-doctor-";
 
 /// A folder that the daemon writes to.
@@ -29,9 +29,9 @@ pub(super) struct OwnFolder<'a> {
 
 /// The room on a disk.
 #[derive(Debug, Clone, Copy)]
-struct Room {
+struct FreeRoom {
     bytes: u64,
-    /// Free inodes; absent for a file system that has no fixed number of them.
+    /// Free inodes; `None` for a file system that has no fixed number of them.
     inodes: Option<u64>,
 }
 
@@ -83,10 +83,10 @@ pub(super) fn room(name: &'static str, folder: &Path, wanted: u64) -> Check {
     };
     // Some file systems create inodes as they need them, and report a total of 0.
     let inodes = (stat.f_files > 0).then_some(stat.f_favail);
-    judge_room(name, Room { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes }, wanted)
+    judge_room(name, FreeRoom { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes }, wanted)
 }
 
-fn judge_room(name: &'static str, room: Room, wanted: u64) -> Check {
+fn judge_room(name: &'static str, room: FreeRoom, wanted: u64) -> Check {
     let files = room.inodes.map(|inodes| format!(", room for {inodes} files")).unwrap_or_default();
     let says = format!("{} free{files}", HumanBytes(room.bytes));
     let mend = "make room: local copies of stored captures may be deleted, the oldest first";
@@ -119,7 +119,7 @@ mod tests {
             (1 << 20, Some(5000), Fail),
             (3 * gib, Some(10), Fail),
         ] {
-            let check = judge_room("disk", Room { bytes, inodes }, 2 * gib);
+            let check = judge_room("disk", FreeRoom { bytes, inodes }, 2 * gib);
             assert_eq!(check.outcome, expected, "{bytes} {inodes:?}");
             assert_eq!(check.mend.is_empty(), expected == Ok);
         }

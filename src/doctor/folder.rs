@@ -157,7 +157,7 @@ fn watch(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Checks whether the kernel tells if somebody still writes a file; absent if the file cannot be opened any more.
+/// Checks whether the kernel tells if somebody still writes a file; `None` if the file cannot be opened any more.
 fn writers(site: &Site, file: &Path) -> Option<Check> {
     Some(match site.folder.open(file).ok()?.writer() {
         Writer::Unknown => Check::warn(

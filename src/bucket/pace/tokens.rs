@@ -31,7 +31,7 @@ pub(super) struct BodyRank {
 /// Credit that grows at a rate, and the bodies that wait for it.
 #[derive(Debug)]
 pub(super) struct TokenBucket {
-    /// Bytes per second; absent, there is no limit.
+    /// Bytes per second; `None` means no limit.
     rate: Option<u64>,
     /// What may be sent now, in billionths of a byte.
     credit: u128,
@@ -57,7 +57,7 @@ impl TokenBucket {
         Self { rate: None, credit: 0, at: now, waiting: BTreeMap::new(), granted: HashMap::new(), grants: 0 }
     }
 
-    /// Sets the bytes per second from `now` on; absent, there is no limit.
+    /// Sets the bytes per second from `now` on; `None` means no limit.
     pub(super) fn set_rate(&mut self, rate: Option<u64>, now: Instant) {
         self.fill(now);
         if self.rate != rate {
