@@ -98,7 +98,7 @@ async fn run_with(
     // An outage is a status: nothing waits for the answer but the first capture, which asks again.
     let asked = site.bucket.clone();
     let _asking = AbortOnDropHandle::new(tokio::spawn(async move {
-        if let Err(refusal) = asked.condition_at_once().await {
+        if let Err(refusal) = asked.put_condition().await {
             tracing::warn!("{} cannot be tried yet: {refusal}", asked.describe());
         }
     }));

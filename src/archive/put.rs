@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Content, Patience, Put, Reader, Source, When};
+use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Source, When};
 use crate::bundle::{self, Index, Input};
 use crate::config::ArchiveSettings;
 use crate::holdings::HoldingsError;
@@ -158,5 +158,5 @@ fn about(index: &Index, source: &Source, PutAs { content_type, class }: PutAs<'_
 }
 
 fn stream_of(size: u64, sha256: [u8; 32], open: impl Fn() -> io::Result<Reader> + Send + Sync + 'static) -> Source {
-    Source { content: Content::Stream(Arc::new(open)), size, modified: None, sha256 }
+    Source { content: Content::Stream(Arc::new(open)), size, precedence: Precedence::Job, sha256 }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Content, Patience, Put, Refusal, Source, When, read_through};
+use crate::bucket::{About, Content, Patience, Precedence, Put, Refusal, Source, When, read_through};
 use crate::capture::media::{self, FileEnd};
 use crate::capture::{Capture, Media};
 use crate::clock::Now;
@@ -194,7 +194,7 @@ async fn open(site: &Arc<Site>, path: &Path, rest: Option<(Stamp, Duration)>) ->
             let source = Source {
                 content: Content::File(Arc::new(file)),
                 size: stamp.size,
-                modified: Some(stamp.modified),
+                precedence: Precedence::Capture(stamp.modified),
                 sha256,
             };
             Ok((source, partial, capture, first_key))
