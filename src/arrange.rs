@@ -13,7 +13,7 @@ use chrono::{DateTime, FixedOffset};
 use futures_util::stream::{StreamExt, TryChunksError, TryStreamExt};
 use serde::Serialize;
 
-use crate::bucket::{Copied, CopyRequest, Head, Object, PROBE, Refusal, Restore, is_cold};
+use crate::bucket::{Copied, CopyRequest, Head, Object, PROBE, Refusal, RestoreState, is_cold};
 use crate::capture;
 use crate::holdings::HoldingsError;
 use crate::key::{KeyFields, ObjectKey};
@@ -290,7 +290,7 @@ async fn copy_to(site: &Site, object: &Object, target: &ObjectKey) -> Result<(),
     }
     if is_cold(&object.storage_class) {
         let head = site.bucket.head(&object.key).await?;
-        if !head.is_some_and(|head| matches!(head.restore, Restore::Done(_))) {
+        if !head.is_some_and(|head| matches!(head.restore, RestoreState::Done(_))) {
             let class = &object.storage_class;
             let why = format!("it lies in {class}, which cannot be copied; restore it, then arrange again");
             return Err(Stays::Because(ArrangeOutcome::Cold, why));

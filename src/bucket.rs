@@ -45,7 +45,6 @@ pub use condition::{Condition, Conditions, PROBE};
 pub use download::{Altered, Download};
 pub use listing::Object;
 // The old name, for callers that are about to change.
-pub use objects::RestoreState as Restore;
 pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, RestoreAsked, RestoreState, Tier, is_cold, poll_interval};
 pub use pace::{Pace, Precedence};
 pub use parts::part_bytes;
