@@ -13,10 +13,10 @@ use chrono::{DateTime, FixedOffset};
 use futures_util::stream::{StreamExt, TryChunksError, TryStreamExt};
 use serde::Serialize;
 
-use crate::bucket::{Copied, CopyRequest, Head, Object, PROBE, Refusal, Restore, is_cold};
+use crate::bucket::{Copied, CopyRequest, Head, Object, PROBE, Refusal, RestoreState, is_cold};
 use crate::capture;
 use crate::holdings::HoldingsError;
-use crate::key::{Fields, ObjectKey};
+use crate::key::{KeyFields, ObjectKey};
 use crate::site::Site;
 
 /// Copies at the same time: the store does the work, and each waits for it.
@@ -253,7 +253,7 @@ async fn plan(site: &Site, camera: &str, object: &Object) -> Result<ObjectKey, S
 /// Returns the key of a file below a camera, by the time of its name, otherwise by the time in its metadata.
 fn place(site: &Site, camera: &str, file: &str, written: Option<DateTime<FixedOffset>>) -> Option<ObjectKey> {
     let named = capture::read_stored(camera, file, &site.config);
-    let fields = Fields {
+    let fields = KeyFields {
         camera,
         taken: named.taken.or(written)?,
         event: named.event.as_deref(),
@@ -290,7 +290,7 @@ async fn copy_to(site: &Site, object: &Object, target: &ObjectKey) -> Result<(),
     }
     if is_cold(&object.storage_class) {
         let head = site.bucket.head(&object.key).await?;
-        if !head.is_some_and(|head| matches!(head.restore, Restore::Done(_))) {
+        if !head.is_some_and(|head| matches!(head.restore, RestoreState::Done(_))) {
             let class = &object.storage_class;
             let why = format!("it lies in {class}, which cannot be copied; restore it, then arrange again");
             return Err(Stays::Because(ArrangeOutcome::Cold, why));

@@ -1,15 +1,16 @@
-//! What a file in the drop folder is: which camera took it, when, and why.
+//! Classifies the files in the drop folder: which camera took a file, when, and because of what event.
 //!
-//! Classification is pure: it takes the path below the drop folder, what the content tells of its time, and the time of
-//! arrival, and touches nothing. The camera is the configured one whose `match` fits, else the first folder that is not
-//! of a vendor's own tree, else what the device calls itself in the name, else `unknown`. The time is the name's, else
-//! the folders', else the content's, else the arrival's; one that cannot be, seen from the arrival, is not believed,
-//! unless the arrival itself cannot be, because the box's clock was not set.
+//! Classification is pure: it takes the path below the drop folder, the time that the content tells, and the time of
+//! arrival. It uses the first of these that is known:
+//! * for the camera: the configured one whose `match` fits, the first folder outside a vendor's own tree, the device's name
+//!   for itself in the file name, `unknown`;
+//! * for the time: the file's name, its folders, its content, its arrival. A time that is impossible given the arrival is
+//!   not believed, unless the arrival itself is impossible because the box's clock was not set.
 //!
-//! A camera's clock says no zone. Three rules, each tested:
-//! * a time that exists once in the camera's zone is that time;
-//! * in the hour that autumn repeats, it is the one of the two that lies nearer to the arrival, else the first;
-//! * a time that spring leaves out comes from a camera without DST: it is read with the offset of before the change.
+//! A camera's clock does not tell its zone. Three rules, each tested, find the instant in the camera's zone:
+//! * a time that exists once is that instant;
+//! * in the hour that autumn repeats, it is the instant nearer to the arrival, or the first one if there is no arrival;
+//! * a time that spring skips comes from a camera without DST: it is read with the offset before the change.
 
 use std::fs::File;
 use std::io;
@@ -22,8 +23,8 @@ use chrono::{Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use crate::config::{Camera, Config};
-use crate::key::{self, Fields};
+use crate::config::{CameraSettings, Config};
+use crate::key::{self, KeyFields};
 
 pub mod content;
 mod folders;
@@ -38,38 +39,37 @@ use folders::Folder;
 pub use kind::Media;
 pub use stored_name::{StoredName, read_stored};
 
-/// The camera of a file that names none.
+/// The camera of a file that tells no camera.
 const UNKNOWN: &str = "unknown";
 
-/// Before this year no camera pushed anything that is still of use: a clock that was reset, the camera's or the box's,
-/// starts again in 1970, 2000.
+/// An earlier year comes from a clock that was reset, the camera's or the box's: they start again in 1970 or 2000.
 const FIRST_YEAR: i32 = 2010;
 
-/// How far a camera's clock, or its zone, may be ahead.
+/// How far a camera's clock may be ahead, because it is wrong or set to another zone.
 const MAX_AHEAD: TimeDelta = TimeDelta::days(1);
 
-/// What was read of one path before its time is settled.
+/// What a path tells, before its time is settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting<'a> {
     /// The camera, as a segment of a key.
     pub camera: String,
-    /// What [`Sighting::camera`] was read from.
+    /// The source of [`Sighting::camera`].
     pub camera_from: CameraFrom,
-    /// What the path says.
-    pub reading: naming::Reading,
-    /// What the file's name promises.
+    /// What the table of names, or the camera's own pattern, reads in the path.
+    pub reading: naming::PathReading,
+    /// The kind of file, by its name.
     pub media: Media,
     /// The camera's zone.
     pub zone: Tz,
-    /// The day that a folder names.
+    /// The day that a folder names, if one does.
     day: Option<NaiveDate>,
-    /// Past stamps farther from the arrival are not believed.
+    /// A time that is longer than this before the arrival is not believed; `None`: any time before is.
     max_clock_skew: Option<Duration>,
-    /// The path but for the camera's own folder.
+    /// The parts of the path without the camera's own folder.
     below: Vec<&'a [u8]>,
-    /// What the folders among these are.
+    /// The meaning of each folder in `below`.
     folders: Vec<Folder>,
-    /// Whether these are known to tell the time by themselves, whatever stood before them.
+    /// Whether `below` is known to tell the time without the folders that were before it.
     is_tree: bool,
 }
 
@@ -80,23 +80,23 @@ pub struct Capture {
     pub camera: String,
     /// When it was taken, at the camera's own offset.
     pub taken: DateTime<FixedOffset>,
-    /// What [`Capture::taken`] was read from.
+    /// The source of [`Capture::taken`].
     pub taken_from: TakenFrom,
-    /// What the camera says instead, where that is not believed.
+    /// The camera's own time, if that is not believed.
     pub camera_time: Option<DateTime<FixedOffset>>,
-    /// The event word, raw.
+    /// The event word, as a part of a key.
     pub event: Option<String>,
     /// The channel, as written.
     pub channel: Option<String>,
-    /// The vendor whose naming it follows.
+    /// The vendor whose names have this shape.
     pub vendor: Option<&'static str>,
-    /// What kind of file it is.
+    /// The kind of file.
     pub media: Media,
-    /// The source's name for the key: its own where that carries the full time, else time and path.
+    /// The name for the key, not escaped yet: the file's own if that tells the full time, otherwise time and path.
     pub file: Vec<u8>,
 }
 
-/// Where the name of a capture's camera comes from.
+/// The sources of a capture's camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CameraFrom {
@@ -104,21 +104,21 @@ pub enum CameraFrom {
     Pattern,
     /// The configured camera whose `match` fits.
     Match,
-    /// The first folder that is not of a vendor's own tree.
+    /// The first folder outside a vendor's own tree.
     Folder,
-    /// What the device calls itself in the file's name.
+    /// The device's name for itself, in the file's name.
     Device,
-    /// Nothing tells it.
+    /// Nothing tells the camera.
     Nothing,
 }
 
-/// Where a capture's time comes from.
+/// The sources of a capture's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TakenFrom {
     /// The file's own name.
     Name,
-    /// Its folders, alone or with its name.
+    /// Its folders, with or without its name.
     Folder,
     /// Its content.
     Content,
@@ -127,7 +127,7 @@ pub enum TakenFrom {
 }
 
 impl TakenFrom {
-    /// The word used in metadata and by `classify`.
+    /// Returns the word for metadata and for `classify`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -138,17 +138,18 @@ impl TakenFrom {
     }
 }
 
-/// Reads what `path` (below the drop folder) says by itself.
+/// Reads what a path below the drop folder tells.
 pub fn sight<'a>(path: &'a Path, config: &Config) -> Sighting<'a> {
     sight_of(path, configured(path, config), config)
 }
 
-/// The configured camera whose `match` fits.
-pub fn configured<'a>(path: &Path, config: &'a Config) -> Option<&'a Camera> {
+/// Returns the configured camera whose `match` fits a path below the drop folder.
+pub fn configured<'a>(path: &Path, config: &'a Config) -> Option<&'a CameraSettings> {
     config.cameras.iter().find(|camera| camera.matches.is_match(path))
 }
 
-fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) -> Sighting<'a> {
+/// Reads what a path tells, as a file of the `configured` camera.
+fn sight_of<'a>(path: &'a Path, configured: Option<&CameraSettings>, config: &Config) -> Sighting<'a> {
     let own = configured.and_then(|camera| naming::read_own(path, camera.pattern.as_ref()?.regex()));
     let (reading, own_camera) =
         own.unwrap_or_else(|| (naming::read(path, configured.map_or("auto", |camera| &camera.vendor)), None));
@@ -166,7 +167,7 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) ->
         _ => (UNKNOWN.to_owned(), CameraFrom::Nothing),
     };
     let media = kind::of(&below, &reading);
-    // The camera's folders need not be repeated: the one of its name, else those that its `match` spells out.
+    // The key begins with the camera, so `below` leaves out the folder with its name, or those that its `match` spells out.
     let is_camera = |place: &usize| key::camera_segment(below[*place]) == camera;
     let named = if camera_from == CameraFrom::Folder { given } else { (0..folders.len()).find(is_camera) };
     let spelt = configured.map_or(0, |camera| camera.matches.literal_folders(path).min(folders.len()));
@@ -174,7 +175,7 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) ->
     let is_end = own_folders.start == 0;
     below.drain(own_folders.clone());
     folders.drain(own_folders);
-    // Where the tree lies in what is left, any vendor's reading of that is the one of the whole path.
+    // If `below` contains the vendor's whole tree, it reads like the whole path.
     let from_folder = reading.stamp.is_some_and(|stamp| stamp.from == TakenFrom::Folder);
     let left = below.iter().map(|name| name.len() + 1).sum::<usize>();
     let is_tree = configured.is_none() && is_end && from_folder && reading.tree_at + left > bytes.len();
@@ -192,8 +193,8 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&Camera>, config: &Config) ->
     }
 }
 
-/// The first folder that somebody gave its name: not one of a vendor's own tree, nor one named like the event.
-fn given_folder(below: &[&[u8]], folders: &[Folder], reading: &naming::Reading) -> Option<usize> {
+/// Returns the index of the first folder that a person named: one outside a vendor's own tree, and not named like the event.
+fn given_folder(below: &[&[u8]], folders: &[Folder], reading: &naming::PathReading) -> Option<usize> {
     let mut at = 0;
     (0..folders.len()).find(|&place| {
         let (name, begins) = (below[place], at);
@@ -204,19 +205,19 @@ fn given_folder(below: &[&[u8]], folders: &[Folder], reading: &naming::Reading) 
 }
 
 impl Sighting<'_> {
-    /// Asks the content for the time, where the path does not tell it.
+    /// Returns the time that the content tells; `None` if it tells none, or if it was not read because the path tells the time.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// The file cannot be read.
     pub fn ask(&self, file: &mut File) -> io::Result<Option<ContentTime>> {
         if self.reading.stamp.is_some() { Ok(None) } else { content::taken(file) }
     }
 
-    /// The capture of a file that arrived at `arrival`, where it is `now`.
+    /// Returns the capture of a file with this `content` and this arrival.
     ///
-    /// An arrival that cannot be comes from a box whose own clock was not set, and disproves nothing: what the camera
-    /// says is then believed as it is. Where the camera says nothing, there is no other time to go by.
-    pub fn settle(self, content: Option<ContentTime>, arrival: DateTime<Utc>, now: DateTime<Utc>) -> Capture {
+    /// An impossible arrival comes from a box whose own clock was not set and disproves nothing, so the camera's time is
+    /// believed as it is. If the camera tells no time, the arrival is used all the same.
+    pub fn settle(self, content: Option<ContentTime>, Arrival { at: arrival, now }: Arrival) -> Capture {
         let is_sound = arrival.year() >= FIRST_YEAR && arrival.signed_duration_since(now) <= MAX_AHEAD;
         let evidence = is_sound.then_some(arrival);
         match self.told(content, evidence) {
@@ -230,13 +231,13 @@ impl Sighting<'_> {
         }
     }
 
-    /// The capture by what the path says alone; `None` where it does not tell the time.
+    /// Returns the capture by its path alone; `None` if the path does not tell the time.
     pub fn settle_by_path(self) -> Option<Capture> {
         let (taken, from) = self.told(None, None)?;
         Some(self.capture(taken, from, None))
     }
 
-    /// What path and content say of the time.
+    /// Returns the time that path and content tell, with its source; `None` if they tell none.
     fn told(
         &self,
         content: Option<ContentTime>,
@@ -248,13 +249,13 @@ impl Sighting<'_> {
         if let Some(content) = content {
             return Some((resolve_content(content, self.zone, arrival), TakenFrom::Content));
         }
-        // The day alone. On that day itself the arrival knows better.
+        // Only a folder tells the day. If the file arrived on that day, its arrival is more precise.
         let day = self.day?;
         let arrived_then = arrival.is_some_and(|arrival| arrival.with_timezone(&self.zone).date_naive() == day);
         (!arrived_then).then(|| (resolve(day.and_time(NaiveTime::MIN), self.zone, arrival), TakenFrom::Folder))
     }
 
-    /// Whether a camera's clock can have said `taken` rightly of what arrived at `arrival`.
+    /// Returns whether a capture that arrived at `arrival` can have been taken at `taken`.
     fn believes(&self, taken: DateTime<FixedOffset>, arrival: DateTime<Utc>) -> bool {
         let ahead = taken.to_utc().signed_duration_since(arrival);
         let past = self.max_clock_skew.is_none_or(|most| {
@@ -263,6 +264,7 @@ impl Sighting<'_> {
         past && ahead <= MAX_AHEAD
     }
 
+    /// Puts the capture together.
     fn capture(
         self,
         taken: DateTime<FixedOffset>,
@@ -283,9 +285,18 @@ impl Sighting<'_> {
     }
 }
 
-/// The arrival of a file that was last changed at `modified`, within the years that are written with four digits.
+/// When a file arrived, seen from the time when it is classified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// When it arrived, see [`arrival`].
+    pub at: DateTime<Utc>,
+    /// The time now.
+    pub now: DateTime<Utc>,
+}
+
+/// Returns the arrival of a file that was last changed at `modified`, moved into the years with four digits.
 pub fn arrival(modified: SystemTime) -> DateTime<Utc> {
-    // A day short of the ends, for every zone's sake: 0001-01-02 and 9999-12-30.
+    // 0001-01-02 and 9999-12-30: a day is left at either end, so that every zone has the date.
     let range = -62_135_510_400..=253_402_128_000;
     let seconds = match modified.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
@@ -297,15 +308,15 @@ pub fn arrival(modified: SystemTime) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds.clamp(*range.start(), *range.end()), 0).unwrap_or_default()
 }
 
-/// Classifies a file that arrived at `arrival`, without a look into it.
+/// Classifies a file that arrived at `arrival`, without reading its content.
 pub fn classify(path: &Path, arrival: DateTime<Utc>, config: &Config) -> Capture {
-    sight(path, config).settle(None, arrival, arrival)
+    sight(path, config).settle(None, Arrival { at: arrival, now: arrival })
 }
 
 impl Capture {
-    /// What a key needs of this capture.
-    pub fn fields(&self) -> Fields<'_> {
-        Fields {
+    /// Returns the facts that make the key of this capture.
+    pub fn fields(&self) -> KeyFields<'_> {
+        KeyFields {
             camera: &self.camera,
             taken: self.taken,
             event: self.event.as_deref(),
@@ -315,13 +326,13 @@ impl Capture {
     }
 }
 
-/// The instant that a file's content means.
+/// Returns the instant of a time in a file's content.
 fn resolve_content(content: ContentTime, zone: Tz, arrival: Option<DateTime<Utc>>) -> DateTime<FixedOffset> {
     match content {
         ContentTime::At(taken) => taken,
         ContentTime::Wall(wall) => resolve(wall, zone, arrival),
         ContentTime::UtcOrWall(time) => {
-            // The standard says UTC, many cameras write their wall clock: the arrival tells which, if there is one.
+            // The standard says UTC, but many cameras write their wall clock: the one nearer to the arrival is taken.
             let (utc, wall) = (time.and_utc().with_timezone(&zone).fixed_offset(), resolve(time, zone, arrival));
             let distance = |taken: DateTime<FixedOffset>| arrival.map(|arrival| (arrival - taken.to_utc()).abs());
             if distance(wall) < distance(utc) { wall } else { utc }
@@ -329,7 +340,7 @@ fn resolve_content(content: ContentTime, zone: Tz, arrival: Option<DateTime<Utc>
     }
 }
 
-/// The instant that a camera's wall clock means, by the rules in the module's text.
+/// Returns the instant of a camera's wall clock in its zone; `arrival` decides in the hour that autumn repeats.
 fn resolve(stamp: NaiveDateTime, zone: Tz, arrival: Option<DateTime<Utc>>) -> DateTime<FixedOffset> {
     match zone.from_local_datetime(&stamp) {
         MappedLocalTime::Single(taken) => taken.fixed_offset(),
@@ -341,7 +352,7 @@ fn resolve(stamp: NaiveDateTime, zone: Tz, arrival: Option<DateTime<Utc>>) -> Da
             }
         }
         MappedLocalTime::None => {
-            // No zone skips more than a day (Samoa, 2011), so a day and a bit earlier the old offset was in force.
+            // No zone skips more than a day (Samoa, 2011), so 26 hours earlier the old offset was in force.
             let before = zone.offset_from_utc_datetime(&(stamp - TimeDelta::hours(26))).fix();
             before.from_local_datetime(&stamp).single().unwrap_or_else(|| stamp.and_utc().fixed_offset())
         }
@@ -419,7 +430,7 @@ mod tests {
         let config = config("max_clock_skew: 400d");
         let now = at("2026-11-22T00:00:00Z");
         let settle = |path: &str, arrival: &str, now| {
-            let capture = sight(Path::new(path), &config).settle(None, at(arrival), now);
+            let capture = sight(Path::new(path), &config).settle(None, Arrival { at: at(arrival), now });
             (capture.taken.date_naive().to_string(), capture.taken_from, capture.camera_time.is_some())
         };
         let told = |from| ("2026-02-24".to_owned(), from, false);
@@ -428,7 +439,7 @@ mod tests {
             assert_eq!(settle(name, arrival, now), told(TakenFrom::Name), "{arrival}");
             assert_eq!(settle("CAM/2026-02-24/a.jpg", arrival, now), told(TakenFrom::Folder), "{arrival}");
         }
-        // The clock has not been set since: what arrived before it was lost lies ahead.
+        // The box's clock was reset and not set since: earlier arrivals are in its future.
         let unset = at("1970-01-01T01:00:00Z");
         assert_eq!(settle(name, "2026-02-24T10:00:02Z", unset), told(TakenFrom::Name));
         assert_eq!(settle(name, "2015-01-02T00:00:00Z", now), ("2015-01-02".into(), TakenFrom::Arrival, true));

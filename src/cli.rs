@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
 
-use crate::aws_template::Format;
+use crate::aws_template::TemplateFormat;
 use crate::bucket::Pace;
 use crate::config::Config;
 use crate::site::Site;
@@ -122,8 +122,8 @@ enum Command {
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
     AwsTemplate {
         /// What reads it
-        #[arg(long, value_enum, default_value_t = Format::Cloudformation)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t = TemplateFormat::Cloudformation)]
+        format: TemplateFormat,
     },
 }
 

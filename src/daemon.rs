@@ -143,7 +143,7 @@ fn prepare(config: &Config) -> anyhow::Result<File> {
 
 /// Tries what the store can do. Nothing waits for the answer except the first capture, which asks again if this fails.
 async fn try_bucket(bucket: Bucket) {
-    if let Err(refusal) = bucket.condition_at_once().await {
+    if let Err(refusal) = bucket.put_condition().await {
         tracing::warn!("{} cannot be tried yet: {refusal}", bucket.describe());
     }
 }

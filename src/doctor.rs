@@ -1,7 +1,7 @@
-//! The doctor: tries everything for real and says of each what to do about it.
+//! The doctor: every part of the installation is tried for real, and each check says what to do.
 //!
-//! What it finds holds for who runs it: the same user, rights and credentials as the daemon's make it worth most. It
-//! leaves nothing behind but, where it may not delete, the one small object that it puts.
+//! The findings hold for the user, rights and credentials that the doctor runs with, so it should run with the
+//! daemon's. It leaves nothing behind, except one small object in the bucket if it may not delete that.
 
 use std::path::Path;
 
@@ -14,64 +14,75 @@ mod bucket;
 mod disk;
 mod folder;
 
-/// What one check found.
+use disk::OwnFolder;
+
+/// One check and its finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// What was checked.
     pub name: &'static str,
-    /// How it is.
-    pub outcome: Outcome,
-    /// What was found.
+    /// How good the finding is.
+    pub outcome: CheckOutcome,
+    /// The finding.
     pub says: String,
-    /// What to do; empty where nothing.
+    /// What to do about it; empty if there is nothing to do.
     pub mend: String,
 }
 
-/// How something is.
+/// How good a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// As it should be.
+pub enum CheckOutcome {
+    /// All is well.
     Ok,
-    /// It works, but not as well as it could.
+    /// Captures are stored, but something could be better.
     Warn,
-    /// Captures are not stored, or not for long.
+    /// Captures are not stored, or will soon not be.
     Fail,
 }
 
 impl Check {
     fn ok(name: &'static str, says: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Ok, says: says.into(), mend: String::new() }
+        Self { name, outcome: CheckOutcome::Ok, says: says.into(), mend: String::new() }
     }
 
-    fn warn(name: &'static str, says: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Warn, says: says.into(), mend: mend.into() }
+    /// Returns a check that warns, to be completed by [`Check::mend`].
+    fn warn(name: &'static str, says: impl Into<String>) -> Self {
+        Self { outcome: CheckOutcome::Warn, ..Self::ok(name, says) }
     }
 
-    fn fail(name: &'static str, says: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Fail, says: says.into(), mend: mend.into() }
+    /// Returns a check that failed, to be completed by [`Check::mend`].
+    fn fail(name: &'static str, says: impl Into<String>) -> Self {
+        Self { outcome: CheckOutcome::Fail, ..Self::ok(name, says) }
+    }
+
+    fn mend(self, mend: impl Into<String>) -> Self {
+        Self { mend: mend.into(), ..self }
     }
 }
 
-/// Looks at everything that is on this box. Reads the whole drop folder.
+/// Checks everything on this box. It reads the whole drop folder.
 pub fn examine_box(site: &Site) -> Vec<Check> {
     let config = &site.config;
+    let state = OwnFolder { name: "state", key: "state_dir", path: &config.state_dir };
+    let kept = OwnFolder { name: "local copies", key: "keep.path", path: &config.keep.path };
+    let keeps = config.keep.days > 0;
     let mut checks = vec![disk::user(&config.state_dir)];
     checks.extend(folder::examine(site));
-    checks.push(disk::writable("state", "state_dir", &config.state_dir));
-    if config.keep.days > 0 {
-        checks.push(disk::writable("local copies", "keep.path", &config.keep.path));
+    checks.push(disk::writable(&state));
+    if keeps {
+        checks.push(disk::writable(&kept));
     }
     checks.push(disk::room("disk of the drop folder", &config.drop_folder.path, config.keep.min_free));
-    checks.push(disk::room("disk of the state", &config.state_dir, config.keep.min_free));
-    if config.keep.days > 0 {
-        checks.push(disk::room("disk of the local copies", &config.keep.path, config.keep.min_free));
+    checks.push(disk::room("disk of the state", state.path, config.keep.min_free));
+    if keeps {
+        checks.push(disk::room("disk of the local copies", kept.path, config.keep.min_free));
     }
     checks.push(zone(site));
     checks
 }
 
-/// Tries the bucket, with the credentials of who runs this.
+/// Checks the bucket with the credentials of this process.
 pub async fn examine_bucket(site: &Site) -> Vec<Check> {
     bucket::examine(site).await
 }
@@ -81,13 +92,13 @@ fn zone(site: &Site) -> Check {
     let there = chrono::DateTime::<chrono::Utc>::from((site.clock)().wall).with_timezone(&zone);
     let system = iana_time_zone::get_timezone().unwrap_or_else(|_| "not known".to_owned());
     let says = format!(
-        "captures are dated by {zone}, where it is {} now; the zone of this box is {system}",
+        "captures are dated in {zone}, where it is {} now; the time zone of this box is {system}",
         there.format("%F %T %:z")
     );
     Check::ok("zone", says)
 }
 
-/// A path as text that cannot play tricks on a terminal.
+/// Returns a path as text, with control characters escaped so that it is safe to print on a terminal.
 fn show(path: &Path) -> String {
     let text = escape_path(path.strip_prefix("/").unwrap_or(path));
     if path.is_absolute() { format!("/{text}") } else { text }

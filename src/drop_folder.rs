@@ -137,7 +137,7 @@ impl Stamp {
 
 impl DropFolder {
     /// Returns the drop folder of a configuration; nothing is opened yet.
-    pub fn new(config: &config::DropFolder) -> Self {
+    pub fn new(config: &config::DropFolderSettings) -> Self {
         Self { path: config.path.clone(), ignore: config.ignore.clone(), prunes: true }
     }
 

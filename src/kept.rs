@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bucket::read_through;
 use crate::clock::Now;
-use crate::config::{Access, Config, Keep};
+use crate::config::{Access, Config, KeepSettings};
 use crate::disk::Room;
 use crate::drop_folder::{ASIDE, NAME_MAX};
 use crate::{key, ledger, retention};
@@ -57,7 +57,7 @@ const UNCOUNTED: u64 = u64::MAX;
 /// The folder of local copies.
 #[derive(Debug)]
 pub struct Kept {
-    keep: Keep,
+    keep: KeepSettings,
     zone: chrono_tz::Tz,
     ledger: PathBuf,
     /// The age at which a day should have its bundle; `None` if this box makes no bundles.
@@ -201,7 +201,7 @@ impl Kept {
             );
         }
         memory.reported_clock = believed.is_none() && !days.is_empty();
-        let Keep { days: keep_days, max_size, min_free, .. } = self.keep;
+        let KeepSettings { days: keep_days, max_size, min_free, .. } = self.keep;
         // The file system may take its time to free blocks, so what is given up is added to this.
         let free = Room::at(&self.keep.path).map_or(u64::MAX, |room| room.free);
         loop {

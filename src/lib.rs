@@ -31,8 +31,8 @@
 //!   than AWS are tried once at the start, and those that overwrite are looked at before each put.
 //!
 //! # Map
-//! A line for each room, in reading order. No import goes in a circle. Only [`cli`] prints; only [`daemon`] and [`cli`] read
-//! the clock.
+//! A line for each room, in reading order. No import goes in a circle. Only [`cli`] prints; only
+//! [`daemon::now`] reads the clock.
 //!
 //! * [`config`]: the file, read and checked: every problem together, each with its line and a hint
 //! * [`clock`]: the two clocks of a box, and the wait after a failure

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::{Now, backoff};
-use crate::config::Upload;
+use crate::config::UploadSettings;
 use crate::drop_folder::{FoundFile, Stamp};
 use crate::stored::Stored;
 
@@ -173,7 +173,7 @@ impl Queue {
     pub fn next(&mut self, eligible: Eligible, now: Now) -> Option<Due> {
         self.wake(now);
         self.turns = self.turns.wrapping_add(1);
-        let is_backlog_turn = self.turns.is_multiple_of(Upload::BACKLOG_TURN);
+        let is_backlog_turn = self.turns.is_multiple_of(UploadSettings::BACKLOG_TURN);
         let first = if is_backlog_turn { First::Oldest } else { First::Newest };
         let name = self.ready.pop(first, eligible)?;
         self.give_out(&name)

@@ -1,18 +1,18 @@
-//! Retention: what of the bucket is due to be bundled, moved to a colder class or deleted, and what that costs.
+//! Decides which objects of the bucket are due to be bundled, moved to a colder class or deleted, and what that costs.
 //!
-//! Everything here is pure: a listing, a [`Policy`] and a date go in, [`Step`]s come out, for a person to read or for
-//! the rotation to carry out. A camera-day is the unit, because a bundle holds one; [`plan_day`] knows of nothing else,
-//! so that a bucket of any size is gone through with the memory of one day, and [`Summary`] and [`Oldest`] fold.
+//! Everything here is pure: [`plan_day`] takes the objects of one camera-day, a [`RetentionPolicy`] and a date, and returns
+//! [`RotationStep`]s for a person to read or for the rotation to carry out. One camera-day is enough, because a bundle
+//! holds one, so a bucket of any size is planned with the memory of one day; [`Summary`] and [`Oldest`] add the days up.
 //!
-//! * Nothing is touched before its age, to the day, and nothing stands in two steps.
-//! * What is due stays due as time goes on; only that what would be bundled or moved is deleted in the end.
-//! * A deletion counts from the capture or from when it was stored, whichever is later: neither a camera's wrong clock
-//!   nor a late import deletes anything early.
-//! * A clock that is far off plans nothing: [`believed`].
-//! * Money is shown and decides nothing.
+//! * Nothing is touched before it has the configured age in whole days, and no object is in two steps.
+//! * An object that is due stays due as time passes. A due bundle or transition can only turn into an expiry.
+//! * Expiry counts from the later of two dates: when the capture was taken and when it was stored. Neither a camera's
+//!   wrong clock nor a late import deletes anything early.
+//! * A clock that is far off plans nothing, see [`believed`].
+//! * Prices are shown and decide nothing.
 //!
-//! S3's own lifecycle rules would need no plan, but they cannot bundle, count from the upload alone, and pay for each
-//! picture what a bundle pays for a day.
+//! S3's own lifecycle rules were rejected: they cannot bundle, they count from the upload alone, and they charge for each
+//! picture what a bundle is charged for a whole day.
 
 mod cost;
 pub mod prices;
@@ -31,80 +31,71 @@ use crate::bucket::{MOST_COPIED, is_cold};
 use crate::config::{self, Config};
 
 pub use cost::{Cost, Requests};
-pub use summary::{Later, Oldest, Row, Summary, limit};
+pub use summary::{Later, Oldest, Row, Summary};
 pub use warning::{Warning, Why};
 
-/// The largest object that is bundled: what one PUT takes (S3 User Guide, "Uploading objects"), less room for headers.
+/// The largest object that is bundled: the most that one PUT takes (S3 User Guide, "Uploading objects"), less room for the
+/// headers of the tar.
 pub const LARGEST_MEMBER_BYTES: u64 = (5 << 30) - (1 << 20);
 
-/// A clock so long after the newest capture is not believed: no camera is silent for two years and still watched.
+/// A clock this long after the newest capture is not believed: nobody watches a camera that is silent for two years.
 const SILENCE_DAYS: u64 = 730;
 
-/// Zones are up to a day apart.
+/// Two time zones are at most a day apart.
 const ZONES: Days = Days::new(1);
 
-/// Classes from the warmest to the coldest; of two in one group neither is colder.
-const COLDER: [&[&str]; 7] = [
-    &["STANDARD"],
-    &["INTELLIGENT_TIERING", "REDUCED_REDUNDANCY"],
-    &["STANDARD_IA"],
-    &["ONEZONE_IA"],
-    &["GLACIER_IR"],
-    &["GLACIER"],
-    &["DEEP_ARCHIVE"],
-];
-
-/// An object of the bucket as a listing tells of it.
+/// An object of the bucket, as a listing describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// Its key.
     pub key: String,
-    /// Whose it is.
+    /// The camera's segment of the key.
     pub camera: String,
-    /// The date, at the camera.
+    /// The date of the captures, at the camera.
     pub date: NaiveDate,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// The storage class, as the store spells it.
+    /// Its storage class, as the store spells it.
     pub class: String,
-    /// When the capture was stored; of a bundle: its newest member, and not the bundle itself.
+    /// When the capture was stored; for a bundle, when its newest member was stored, which is before the bundle was made.
     pub stored_at: DateTime<Utc>,
-    /// When the object itself was written, from which its class's minimum counts; of a capture mostly `stored_at`.
+    /// When the object itself was written. The minimum storage duration of its class counts from then. For a capture this
+    /// is `stored_at`, unless the object was copied since.
     pub written_at: DateTime<Utc>,
-    /// What it is.
+    /// Whether it is a capture, a bundle or an index.
     pub kind: Kind,
 }
 
-/// What an object is.
+/// The kinds of objects that a plan tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// What a camera sent.
+    /// One file of a camera.
     Capture,
     /// The captures of a camera-day, or a part of them: `CAMERA/archive/DATE[.partN].tar[.gz|.zst]`.
     Bundle,
-    /// What is in a bundle: its key, with or without the ending of its format, and `.index.json`.
+    /// The list of a bundle's members: the bundle's key, with or without `.tar[.gz|.zst]`, and `.index.json`.
     Index,
 }
 
-/// What is to become of old captures.
+/// The settings that decide what happens to old captures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// Bundles of camera-days.
-    pub archive: Option<config::Archive>,
-    /// Each object on its own into a colder class; not looked at where there are bundles.
-    pub transition: Option<config::Transition>,
-    /// Deletion; `None`: never.
-    pub expire: Option<config::Expire>,
+pub struct RetentionPolicy {
+    /// Bundles of camera-days; `None`: no bundles.
+    pub archive: Option<config::ArchiveSettings>,
+    /// Each object on its own into a colder class; `None`: no transitions. Ignored if `archive` is set.
+    pub transition: Option<config::TransitionSettings>,
+    /// Deletion; `None`: nothing is deleted.
+    pub expire: Option<config::ExpireSettings>,
 }
 
-impl Policy {
-    /// The policy of a configuration.
+impl RetentionPolicy {
+    /// Returns the policy of a configuration.
     pub fn of(config: &Config) -> Self {
-        let config::Rotate { archive, transition, expire, .. } = config.rotate.clone();
+        let config::RotateSettings { archive, transition, expire, .. } = config.rotate.clone();
         Self { archive, transition, expire }
     }
 
-    /// What is amiss with the policy itself, whatever is in the bucket.
+    /// Returns the warnings about the policy itself, which hold for any bucket.
     pub fn warnings(&self) -> Vec<Warning> {
         let (Some(archive), Some(expire)) = (&self.archive, &self.expire) else { return Vec::new() };
         let days = days(expire.after).saturating_sub(days(archive.after));
@@ -116,48 +107,48 @@ impl Policy {
     }
 }
 
-/// What is done in a step.
+/// What a step does with its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Deleted for good.
+    /// Deletes them for good.
     Expire,
-    /// Put into a bundle, confirmed there and deleted; called "bundle" where people read it.
+    /// Puts them into a bundle, confirms the bundle and deletes them; people read it as "bundle".
     #[serde(rename = "bundle")]
     Archive,
-    /// Copied onto itself in a colder class.
+    /// Copies each onto itself in a colder class.
     Transition,
-    /// Nothing: it is due, but cannot or should not be touched. The warnings say why.
+    /// Leaves them although they are due: they cannot or should not be touched, and the step's warnings say why.
     Leave,
 }
 
-/// What is done with objects of one camera-day.
+/// One action on objects of one camera-day.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Step {
-    /// What is done.
+pub struct RotationStep {
+    /// The action.
     pub action: Action,
-    /// Whose objects they are.
+    /// The camera's segment of their keys.
     pub camera: String,
     /// Their date, at the camera.
     pub date: NaiveDate,
-    /// Their keys in order, but for a deletion bundles and their indexes first, so that one request takes both.
+    /// Their keys, sorted. A deletion has bundles and their indexes first, so that one request deletes both.
     pub keys: Vec<String>,
     /// Bytes of all of them.
     pub bytes: u64,
-    /// How many and how large they are, by the class they are in.
+    /// Their number and size, by the class they are in.
     pub from: BTreeMap<String, Amount>,
-    /// The class they go to.
+    /// The class they go to; `None`: the action has no target class.
     pub class: Option<String>,
-    /// What it costs and saves.
+    /// What the step costs and saves.
     pub cost: Cost,
-    /// What the operator should know of it.
+    /// What the operator should know about the step.
     pub warnings: Vec<Warning>,
 }
 
-/// How much of something there is.
+/// A number of objects and their size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Amount {
-    /// How many objects.
+    /// The number of objects.
     pub objects: u64,
     /// Bytes of all of them.
     pub bytes: u64,
@@ -170,90 +161,102 @@ impl Amount {
     }
 }
 
-/// Why no date is believed, and what to do about it.
+/// Why the box's clock is not believed, with the remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
-    /// Something was stored in the future.
+    /// The clock is before the newest capture.
     #[error(
         "this box's clock says {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the clock"
     )]
     Behind {
-        /// What the clock says.
+        /// The date of the clock.
         today: NaiveDate,
-        /// The newest capture.
+        /// The date of the newest capture.
         newest: NaiveDate,
     },
-    /// Nothing was stored for longer than is likely.
+    /// The clock is further after the newest capture than any camera is silent.
     #[error(
         "this box's clock says {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the \
          clock; if it is right and no capture came for two years, the next capture settles it"
     )]
     Ahead {
-        /// What the clock says.
+        /// The date of the clock.
         today: NaiveDate,
-        /// The newest capture.
+        /// The date of the newest capture.
         newest: NaiveDate,
     },
 }
 
-/// Decides what is due by `today` of all `objects`, the oldest date first, and by camera within a date.
+/// Returns what is due by `today` among `objects`, which are all objects of one camera-day: at most one step for each
+/// action, in the order of [`Action`].
 ///
-/// # Errors
-/// Where the newest of them says that the clock is far off.
-pub fn plan(objects: &[Candidate], policy: &Policy, today: NaiveDate) -> Result<Vec<Step>, Doubt> {
-    believed(today, newest(objects))?;
-    let mut days: BTreeMap<(NaiveDate, &str), Vec<&Candidate>> = BTreeMap::new();
-    for object in objects {
-        days.entry((object.date, &object.camera)).or_default().push(object);
-    }
-    Ok(days.values().flat_map(|day| steps(day, policy, today)).collect())
-}
-
-/// Decides what is due by `today`, which the caller has [`believed`], of all `objects` of one camera-day: at most one
-/// step for each action.
-pub fn plan_day(objects: &[Candidate], policy: &Policy, today: NaiveDate) -> Vec<Step> {
-    steps(&objects.iter().collect::<Vec<_>>(), policy, today)
-}
-
-fn steps(objects: &[&Candidate], policy: &Policy, today: NaiveDate) -> Vec<Step> {
+/// `today` must have passed [`believed`].
+pub fn plan_day(objects: &[Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Vec<RotationStep> {
     let Some(first) = objects.first() else { return Vec::new() };
     debug_assert!(objects.iter().all(|object| (&object.camera, object.date) == (&first.camera, first.date)));
     let mut due: BTreeMap<Action, Vec<&Candidate>> = BTreeMap::new();
     let mut left = Vec::new();
-    for &object in objects {
-        match fate(object, objects, policy, today) {
-            Fate::NotDue => {}
-            Fate::Due(action) => due.entry(action).or_default().push(object),
-            Fate::Left(why) => {
+    for object in objects {
+        match decide(object, objects, policy, today) {
+            Decision::NotDue => {}
+            Decision::Due(action) => due.entry(action).or_default().push(object),
+            Decision::Left(why) => {
                 due.entry(Action::Leave).or_default().push(object);
                 left.push(Warning::about(why, object.size));
             }
         }
     }
+    let left = warning::merge(left);
     due.into_iter()
         .map(|(action, mut objects)| {
             objects.sort_by_key(|object| (action == Action::Expire && object.kind == Kind::Capture, &object.key));
-            let (class, (cost, warnings)) = match (action, &policy.archive, &policy.transition) {
-                (Action::Expire, ..) => (None, cost::of_expiry(&objects, today)),
+            let class = policy.target_class(action);
+            let (cost, warnings) = match (action, &policy.archive, &class) {
+                (Action::Expire, ..) => cost::of_expiry(&objects, today),
                 (Action::Archive, Some(archive), _) => {
                     let (cost, mut warnings) = cost::of_bundle(&objects, archive, today);
                     warnings.extend(policy.warnings());
-                    (Some(archive.class.clone()), (cost, warnings))
+                    (cost, warnings)
                 }
-                (Action::Transition, _, Some(transition)) => {
-                    (Some(transition.class.clone()), cost::of_transition(&objects, &transition.class, today))
-                }
-                _ => (None, (Cost::default(), warning::merge(std::mem::take(&mut left)))),
+                (Action::Transition, _, Some(class)) => cost::of_transition(&objects, class, today),
+                _ => (Cost::default(), left.clone()),
             };
-            step(action, &objects, first, class, cost, warnings)
+            let Candidate { camera, date, .. } = first.clone();
+            let (from, bytes) = add_up(&objects);
+            let keys = objects.iter().map(|object| object.key.clone()).collect();
+            RotationStep { action, camera, date, keys, bytes, from, class, cost, warnings }
         })
         .collect()
 }
 
-/// Whether `today` can be, where the newest capture in the bucket is of `newest`.
+impl RetentionPolicy {
+    /// Returns the class that an action moves objects to; `None`: it moves them nowhere.
+    fn target_class(&self, action: Action) -> Option<String> {
+        match action {
+            Action::Archive => self.archive.as_ref().map(|archive| archive.class.clone()),
+            Action::Transition => self.transition.as_ref().map(|transition| transition.class.clone()),
+            Action::Expire | Action::Leave => None,
+        }
+    }
+}
+
+/// Returns the objects' number and size by class, and their size together.
+fn add_up(objects: &[&Candidate]) -> (BTreeMap<String, Amount>, u64) {
+    let mut by_class: BTreeMap<String, Amount> = BTreeMap::new();
+    let mut all = Amount::default();
+    for object in objects {
+        let amount = Amount { objects: 1, bytes: object.size };
+        by_class.entry(object.class.clone()).or_default().add(amount);
+        all.add(amount);
+    }
+    (by_class, all.bytes)
+}
+
+/// Checks that `today` is possible, given the date of the newest capture in the bucket (see [`newest`]).
 ///
 /// # Errors
-/// Where it cannot: nothing may be planned then, because a clock years ahead would delete all there is.
+/// [`Doubt`] if the clock is before the newest capture or more than two years after it. Nothing may be planned then: a
+/// clock that is years ahead would delete everything.
 pub fn believed(today: NaiveDate, newest: Option<NaiveDate>) -> Result<(), Doubt> {
     let Some(newest) = newest else { return Ok(()) };
     if today.checked_add_days(ZONES).is_some_and(|today| today < newest) {
@@ -265,10 +268,11 @@ pub fn believed(today: NaiveDate, newest: Option<NaiveDate>) -> Result<(), Doubt
     Ok(())
 }
 
-/// The latest date that captures or bundles of captures prove, by their own dates and by the store's clock.
+/// Returns the latest date that the captures and bundles prove, by their own dates and by the store's clock; `None`: there
+/// are none.
 ///
-/// A capture of a date after it was stored has that from a camera's wrong clock; when it was stored counts all the same.
-/// An index proves nothing: it may be written years after the last capture.
+/// A capture dated after it was stored has its date from a camera's wrong clock: only the day it was stored counts. An
+/// index proves nothing, because it may be written years after the last capture.
 pub fn newest(objects: &[Candidate]) -> Option<NaiveDate> {
     let proved = |object: &Candidate| {
         let stored = object.stored_at.date_naive();
@@ -278,55 +282,67 @@ pub fn newest(objects: &[Candidate]) -> Option<NaiveDate> {
     objects.iter().filter(|object| object.kind != Kind::Index).map(proved).max()
 }
 
-enum Fate {
+/// What becomes of one object.
+enum Decision {
     NotDue,
     Due(Action),
+    /// It is due, but is not touched.
     Left(Why),
 }
 
-fn fate(object: &Candidate, day: &[&Candidate], policy: &Policy, today: NaiveDate) -> Fate {
+/// Decides about `object`, which is one of the `day`'s.
+fn decide(object: &Candidate, day: &[Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Decision {
     if object.kind == Kind::Index {
         let goes = goes_with_its_bundles(object, day, policy, today);
-        return if goes { Fate::Due(Action::Expire) } else { Fate::NotDue };
+        return if goes { Decision::Due(Action::Expire) } else { Decision::NotDue };
     }
     if expires(object, policy, today) {
-        return Fate::Due(Action::Expire);
+        return Decision::Due(Action::Expire);
     }
-    let why = match (&policy.archive, &policy.transition) {
+    match (&policy.archive, &policy.transition) {
         (Some(archive), _) if object.kind == Kind::Capture && is_due(object.date, archive.after, today) => {
-            why_not_bundle(object).map_or(Ok(Action::Archive), Err)
+            why_not_bundle(object).map_or(Decision::Due(Action::Archive), Decision::Left)
         }
-        (None, Some(transition))
-            if object.class != transition.class && is_due(object.date, transition.after, today) =>
-        {
-            match (warmth(&object.class), warmth(&transition.class)) {
-                (Some(from), Some(to)) if from >= to => return Fate::NotDue,
-                (Some(_), Some(_)) => why_not_transition(object, transition).map_or(Ok(Action::Transition), Err),
-                _ => Err(Why::UnknownClass { class: object.class.clone(), target: transition.class.clone() }),
-            }
+        (None, Some(transition)) if is_due(object.date, transition.after, today) => {
+            decide_transition(object, transition)
         }
-        _ => return Fate::NotDue,
-    };
-    why.map_or_else(Fate::Left, Fate::Due)
+        _ => Decision::NotDue,
+    }
 }
 
-/// Whether an age of whole days is reached, counted from `date`; what is over a day counts as the next whole one.
+/// Decides about an object that is old enough to move.
+fn decide_transition(object: &Candidate, transition: &config::TransitionSettings) -> Decision {
+    if object.class == transition.class {
+        return Decision::NotDue;
+    }
+    match (prices::coldness(&object.class), prices::coldness(&transition.class)) {
+        (Some(from), Some(to)) if from >= to => Decision::NotDue,
+        (Some(_), Some(_)) => {
+            why_not_transition(object, transition).map_or(Decision::Due(Action::Transition), Decision::Left)
+        }
+        _ => Decision::Left(Why::UnknownClass { class: object.class.clone(), target: transition.class.clone() }),
+    }
+}
+
+/// Returns whether `after` has passed since `date`; a part of a day counts as a whole one.
 pub fn is_due(date: NaiveDate, after: Duration, today: NaiveDate) -> bool {
     date.checked_add_days(Days::new(days(after))).is_some_and(|due| due <= today)
 }
 
+/// Returns the days of a duration, rounded up.
 fn days(duration: Duration) -> u64 {
     const DAY: Duration = Duration::from_hours(24);
     u64::try_from(duration.as_nanos().div_ceil(DAY.as_nanos())).unwrap_or(u64::MAX)
 }
 
-fn expires(object: &Candidate, policy: &Policy, today: NaiveDate) -> bool {
+fn expires(object: &Candidate, policy: &RetentionPolicy, today: NaiveDate) -> bool {
     let since = object.date.max(object.stored_at.date_naive());
     policy.expire.is_some_and(|expire| is_due(since, expire.after, today))
 }
 
-/// An index without a bundle stays: its bundle may be on the way.
-fn goes_with_its_bundles(index: &Candidate, day: &[&Candidate], policy: &Policy, today: NaiveDate) -> bool {
+/// Returns whether all bundles that an index describes expire. An index without a bundle stays: its bundle may be on the
+/// way.
+fn goes_with_its_bundles(index: &Candidate, day: &[Candidate], policy: &RetentionPolicy, today: NaiveDate) -> bool {
     let Some(stem) = index.key.strip_suffix(".index.json") else { return false };
     let is_its =
         |key: &str| key.strip_prefix(stem).is_some_and(|ending| ["", ".tar", ".tar.gz", ".tar.zst"].contains(&ending));
@@ -334,6 +350,7 @@ fn goes_with_its_bundles(index: &Candidate, day: &[&Candidate], policy: &Policy,
     bundles.peek().is_some() && bundles.all(|bundle| expires(bundle, policy, today))
 }
 
+/// Returns what keeps an object out of a bundle.
 fn why_not_bundle(object: &Candidate) -> Option<Why> {
     if is_cold(&object.class) {
         return Some(Why::Unreadable { class: object.class.clone() });
@@ -341,7 +358,8 @@ fn why_not_bundle(object: &Candidate) -> Option<Why> {
     (object.size > LARGEST_MEMBER_BYTES).then_some(Why::TooLarge { most: LARGEST_MEMBER_BYTES })
 }
 
-fn why_not_transition(object: &Candidate, transition: &config::Transition) -> Option<Why> {
+/// Returns what keeps an object in its class.
+fn why_not_transition(object: &Candidate, transition: &config::TransitionSettings) -> Option<Why> {
     if object.size < transition.min_size {
         return Some(Why::TooSmall { least: transition.min_size });
     }
@@ -349,28 +367,4 @@ fn why_not_transition(object: &Candidate, transition: &config::Transition) -> Op
         return Some(Why::Unreadable { class: object.class.clone() });
     }
     (object.size > MOST_COPIED).then_some(Why::TooLarge { most: MOST_COPIED })
-}
-
-/// The place of a class in [`COLDER`]; `None` for another store's class.
-fn warmth(class: &str) -> Option<usize> {
-    COLDER.iter().position(|group| group.contains(&class))
-}
-
-fn step(
-    action: Action,
-    objects: &[&Candidate],
-    Candidate { camera, date, .. }: &Candidate,
-    class: Option<String>,
-    cost: Cost,
-    warnings: Vec<Warning>,
-) -> Step {
-    let mut from: BTreeMap<String, Amount> = BTreeMap::new();
-    let mut all = Amount::default();
-    for object in objects {
-        let amount = Amount { objects: 1, bytes: object.size };
-        from.entry(object.class.clone()).or_default().add(amount);
-        all.add(amount);
-    }
-    let keys = objects.iter().map(|object| object.key.clone()).collect();
-    Step { action, camera: camera.clone(), date: *date, keys, bytes: all.bytes, from, class, cost, warnings }
 }

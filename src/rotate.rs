@@ -16,7 +16,9 @@ use crate::config::Access;
 use crate::holdings::{self, DayArchive, HoldingsError, load_index};
 use crate::kept::GivenUp;
 use crate::lock;
-use crate::retention::{self, Action, Candidate, Doubt, Kind, Oldest, Policy, Requests, Step, Summary};
+use crate::retention::{
+    self, Action, Candidate, Doubt, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary,
+};
 use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
 
@@ -133,7 +135,7 @@ pub struct Scope<'a> {
 ///
 /// # Errors
 /// [`RotateError::Holdings`] if the bucket cannot be listed, and the other kinds if nothing may be rotated at all.
-pub async fn plan(site: &Site, policy: &Policy, scope: Scope<'_>) -> Result<Plan, RotateError> {
+pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Result<Plan, RotateError> {
     if site.config.s3.access == Access::WriteOnly {
         return Err(RotateError::WriteOnly);
     }
@@ -173,7 +175,7 @@ pub const WRITE_ONLY: &str = "s3.access is write-only: this box can neither list
 /// A look at the bucket.
 struct BucketSurvey<'a> {
     site: &'a Site,
-    policy: &'a Policy,
+    policy: &'a RetentionPolicy,
     dates: &'a [NaiveDate],
     today: NaiveDate,
     newest: Option<NaiveDate>,
@@ -213,7 +215,7 @@ impl BucketSurvey<'_> {
 
 impl Plan {
     /// Adds one step. Which objects it is about is looked up again when it is carried out.
-    fn add(&mut self, step: &Step) {
+    fn add(&mut self, step: &RotationStep) {
         self.summary.add(step);
         if step.action != Action::Leave {
             self.steps.push(DayStep { action: step.action, camera: step.camera.clone(), date: step.date });
@@ -261,7 +263,7 @@ const HIDDEN: &str = "the bucket keeps versions: what is deleted is hidden, and 
 
 impl PlannedDownload {
     /// Adds what a day's bundle needs beyond the local copies, as far as a look at their sizes tells.
-    fn count(&mut self, site: &Site, step: &Step) {
+    fn count(&mut self, site: &Site, step: &RotationStep) {
         let here = site.kept.bytes_of(&step.camera, step.date);
         let missing = step.bytes.saturating_sub(here);
         self.bytes += missing;
@@ -290,7 +292,7 @@ fn capture(camera: &str, date: NaiveDate, object: Object) -> Candidate {
 /// decides.
 async fn bundles(
     site: &Site,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     archive: &DayArchive,
     today: NaiveDate,
 ) -> Result<Vec<Candidate>, HoldingsError> {
@@ -365,7 +367,7 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
 
 /// Plans and acts; returns how many days wait for later runs.
 async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) -> Result<u64, RotateError> {
-    let policy = Policy::of(&site.config);
+    let policy = RetentionPolicy::of(&site.config);
     let plan = plan(site, &policy, Scope::default()).await?;
     for warning in plan.summary.warnings() {
         tracing::warn!("rotation: {warning}");

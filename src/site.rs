@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::bucket::{Bucket, Credentials, Pace};
-use crate::capture::{self, Capture};
+use crate::capture::{self, Arrival, Capture};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::disk::Room;
@@ -86,7 +86,8 @@ impl Site {
         let sent_as = drop_folder::sent_as(path);
         let sighting = capture::sight(&sent_as, &self.config);
         let content = sighting.ask(file)?;
-        let capture = sighting.settle(content, capture::arrival(modified), (self.clock)().wall.into());
+        let capture =
+            sighting.settle(content, Arrival { at: capture::arrival(modified), now: (self.clock)().wall.into() });
         let key = self.layout.render(&capture.fields());
         Ok((capture, key))
     }

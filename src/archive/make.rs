@@ -9,7 +9,7 @@ use super::copies::{Downloads, LocalCopies};
 use super::put::{PutAt, confirm_bundle, confirm_index, put_bundle, put_index};
 use crate::bucket::Object;
 use crate::bundle::{self, Index, Input, Note};
-use crate::config::Archive;
+use crate::config::ArchiveSettings;
 use crate::holdings::{self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, load_index};
 use crate::key::{ArchiveFormat, ArchiveObject, BundleId};
 use crate::ledger;
@@ -39,7 +39,7 @@ pub struct Made {
 /// A day at work.
 struct DayWork<'a> {
     site: &'a Site,
-    archive: &'a Archive,
+    archive: &'a ArchiveSettings,
     camera: &'a str,
     date: NaiveDate,
     copies: LocalCopies<'a>,
@@ -60,7 +60,12 @@ struct MemberToBe {
 ///
 /// # Errors
 /// [`HoldingsError`] if it cannot be finished now; nothing is lost then, and the next call goes on.
-pub async fn archive_day(site: &Site, archive: &Archive, camera: &str, date: NaiveDate) -> Result<Made, HoldingsError> {
+pub async fn archive_day(
+    site: &Site,
+    archive: &ArchiveSettings,
+    camera: &str,
+    date: NaiveDate,
+) -> Result<Made, HoldingsError> {
     let loose = holdings::loose(site, camera, date).await?;
     if loose.is_empty() {
         return Ok(Made::default());

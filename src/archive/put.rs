@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Content, Patience, Put, Reader, Source, When};
+use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Source, When};
 use crate::bundle::{self, Index, Input};
-use crate::config::Archive;
+use crate::config::ArchiveSettings;
 use crate::holdings::HoldingsError;
 use crate::key::{ArchiveFormat, ArchiveObject, ObjectKey};
 use crate::site::Site;
@@ -47,7 +47,7 @@ pub async fn store_index(site: &Site, index: &Index) -> Result<(), HoldingsError
 pub(super) async fn put_index(site: &Site, index: &Index) -> Result<PutIndex, HoldingsError> {
     let text = index.to_json().map_err(|error| HoldingsError::Local(format!("failed to write an index: {error}")))?;
     let text: Arc<[u8]> = text.into();
-    let key = ObjectKey::from(site.layout.archive_key(&index.part, ArchiveObject::Index));
+    let key = ObjectKey::verbatim(site.layout.archive_key(&index.part, ArchiveObject::Index));
     let (size, sha256) = (text.len() as u64, Sha256::digest(&text).into());
     let source = stream_of(size, sha256, move || Ok(Box::new(io::Cursor::new(Arc::clone(&text)))));
     let about = about(index, &source, PutAs { content_type: "application/json", class: INDEX_CLASS });
@@ -77,7 +77,7 @@ pub(super) async fn confirm_index(site: &Site, PutIndex { key, size, sha256 }: &
 /// As [`store_index`].
 pub(super) async fn put_bundle(
     site: &Site,
-    archive: &Archive,
+    archive: &ArchiveSettings,
     index: &Index,
     inputs: &Arc<[Input]>,
 ) -> Result<(), HoldingsError> {
@@ -93,7 +93,7 @@ pub(super) async fn put_bundle(
         ArchiveFormat::TarGz => "application/gzip",
         ArchiveFormat::TarZst => "application/zstd",
     };
-    let key = ObjectKey::from(index.bundle.key.clone());
+    let key = ObjectKey::verbatim(index.bundle.key.clone());
     let put = put_one(site, &key, &source, about(index, &source, PutAs { content_type, class: &archive.class })).await;
     put.map_err(|error| error.about(format_args!("failed to put bundle {key}")))
 }
@@ -105,7 +105,7 @@ pub(super) async fn put_bundle(
 /// the class of captures: nothing of it may be deleted then.
 pub(super) async fn confirm_bundle(
     site: &Site,
-    archive: &Archive,
+    archive: &ArchiveSettings,
     index: &Index,
     put: PutAt,
 ) -> Result<(), HoldingsError> {
@@ -158,5 +158,5 @@ fn about(index: &Index, source: &Source, PutAs { content_type, class }: PutAs<'_
 }
 
 fn stream_of(size: u64, sha256: [u8; 32], open: impl Fn() -> io::Result<Reader> + Send + Sync + 'static) -> Source {
-    Source { content: Content::Stream(Arc::new(open)), size, modified: None, sha256 }
+    Source { content: Content::Stream(Arc::new(open)), size, precedence: Precedence::Job, sha256 }
 }

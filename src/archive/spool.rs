@@ -23,6 +23,7 @@ pub fn spool(state_dir: &Path) -> Result<TempDir, HoldingsError> {
 }
 
 /// Removes the downloads of runs that were killed.
+#[expect(clippy::disallowed_methods, reason = "the home of removal of downloads, which are copies")]
 pub fn clear_spools(state_dir: &Path) {
     for entry in std::fs::read_dir(state_dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(SPOOL) {

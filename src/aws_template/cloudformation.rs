@@ -1,95 +1,109 @@
-//! The template as `aws cloudformation` reads it: YAML, written by hand for the sake of its comments.
+//! The template for `aws cloudformation`: YAML, put together by hand so that it can have comments.
 
 use std::fmt::Write as _;
 
-use super::lifecycle::{self, Rule};
-use super::{indent, policy, quote};
-use crate::config::{Config, LockMode, S3, Sse};
+use super::lifecycle::{self, LifecycleRule};
+use super::{INTRO, indent, lock_mode, policy, quote};
+use crate::config::{Config, S3Settings, Sse};
 
-pub(super) fn render(config: &Config, rules: &[Rule]) -> String {
+/// Returns the template; it ends with a line break.
+pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
     let s3 = &config.s3;
-    let bucket = &s3.bucket;
     let region = s3.region.as_ref().map(|region| format!(" --region {region}")).unwrap_or_default();
-    let comment = indent(&lifecycle::comment(s3), 8);
-    let rules: Vec<String> = rules.iter().map(|rule| indent(&write_rule(rule, &s3.prefix), 10)).collect();
-    let rules = rules.join(
-        "
-",
-    );
-    let (lock, encryption) = (indent(&lock(s3), 6), indent(&encryption(s3), 10));
-    let lock = if lock.is_empty() { lock } else { lock + "\n" };
-    let (of_bucket, of_user) =
-        (indent(&policy::of_bucket(s3).to_yaml(), 8), indent(&policy::of_user(config).to_yaml(), 12));
-    let name = quote(bucket);
+    let resources = [bucket(s3, rules), bucket_policy(s3), user(config)].map(|resource| indent(&resource, 2));
     format!(
-        r#"# A bucket for captures, and a user that may do there what hk-aws needs and no more. Made by `hk-aws aws-template`:
-# make it again when s3 or rotate change in the configuration. Apply it:
-#   aws cloudformation deploy --stack-name hk-aws --template-file FILE --capabilities CAPABILITY_NAMED_IAM{region}
-# Then make a key for the box; it stands in no template and no output, where others could read it:
-#   aws iam create-access-key --user-name {bucket}
+        r#"{INTRO}#   aws cloudformation deploy --stack-name hk-aws --template-file FILE --capabilities CAPABILITY_NAMED_IAM{region}
+# Then create an access key for the box. It is in no template and in no output, where others could read it:
+#   aws iam create-access-key --user-name {user}
 AWSTemplateFormatVersion: "2010-09-09"
 Description: A bucket for captures of IP cameras, and the user that stores them
 Resources:
-  Bucket:
-    Type: AWS::S3::Bucket
-    # Captures outlive the stack.
-    DeletionPolicy: Retain
-    UpdateReplacePolicy: Retain
-    Properties:
-      BucketName: {name}
-      PublicAccessBlockConfiguration:
-        BlockPublicAcls: true
-        BlockPublicPolicy: true
-        IgnorePublicAcls: true
-        RestrictPublicBuckets: true
-      OwnershipControls:
-        Rules:
-          - ObjectOwnership: BucketOwnerEnforced
-      BucketEncryption:
-        ServerSideEncryptionConfiguration:
-{encryption}
-{lock}      LifecycleConfiguration:
-{comment}
-        Rules:
-{rules}
-  BucketPolicy:
-    Type: AWS::S3::BucketPolicy
-    Properties:
-      Bucket:
-        Ref: Bucket
-      PolicyDocument:
-{of_bucket}
-  User:
-    Type: AWS::IAM::User
-    Properties:
-      UserName: {name}
-      Policies:
-        - PolicyName: hk-aws
-          PolicyDocument:
-{of_user}
-"#
+{resources}
+"#,
+        user = s3.bucket,
+        resources = resources.join("\n"),
     )
 }
 
-fn encryption(s3: &S3) -> String {
+fn bucket(s3: &S3Settings, rules: &[LifecycleRule]) -> String {
+    let rules: Vec<String> = rules.iter().map(|rule| indent(&write_rule(rule, &s3.prefix), 8)).collect();
+    let lock = lock(s3).map(|lock| indent(&lock, 4) + "\n").unwrap_or_default();
+    format!(
+        "\
+Bucket:
+  Type: AWS::S3::Bucket
+  # Captures outlive the stack.
+  DeletionPolicy: Retain
+  UpdateReplacePolicy: Retain
+  Properties:
+    BucketName: {name}
+    PublicAccessBlockConfiguration:
+      BlockPublicAcls: true
+      BlockPublicPolicy: true
+      IgnorePublicAcls: true
+      RestrictPublicBuckets: true
+    OwnershipControls:
+      Rules:
+        - ObjectOwnership: BucketOwnerEnforced
+    BucketEncryption:
+      ServerSideEncryptionConfiguration:
+{encryption}
+{lock}    LifecycleConfiguration:
+{comment}
+      Rules:
+{rules}",
+        name = quote(&s3.bucket),
+        encryption = indent(&encryption(s3), 8),
+        comment = indent(&lifecycle::comment(s3), 6),
+        rules = rules.join("\n"),
+    )
+}
+
+fn bucket_policy(s3: &S3Settings) -> String {
+    let document = indent(&policy::of_bucket(s3).to_yaml(), 6);
+    format!(
+        "\
+BucketPolicy:
+  Type: AWS::S3::BucketPolicy
+  Properties:
+    Bucket:
+      Ref: Bucket
+    PolicyDocument:
+{document}"
+    )
+}
+
+fn user(config: &Config) -> String {
+    let (name, document) = (quote(&config.s3.bucket), indent(&policy::of_user(config).to_yaml(), 10));
+    format!(
+        "\
+User:
+  Type: AWS::IAM::User
+  Properties:
+    UserName: {name}
+    Policies:
+      - PolicyName: hk-aws
+        PolicyDocument:
+{document}"
+    )
+}
+
+fn encryption(s3: &S3Settings) -> String {
     let (algorithm, key) = match &s3.sse {
         None | Some(Sse::Aes256) => return "- ServerSideEncryptionByDefault:\n    SSEAlgorithm: AES256".to_owned(),
         Some(Sse::Kms) => ("aws:kms", String::new()),
         Some(Sse::KmsKey(key)) => ("aws:kms", format!("\n    KMSMasterKeyID: {}", quote(key))),
     };
-    // Without a bucket key each picture costs a request to KMS.
+    // Without a bucket key, each picture costs a request to KMS.
     format!("- BucketKeyEnabled: true\n  ServerSideEncryptionByDefault:\n    SSEAlgorithm: {algorithm}{key}")
 }
 
-fn lock(s3: &S3) -> String {
-    let Some(lock) = s3.object_lock else { return String::new() };
-    let mode = match lock.mode {
-        LockMode::Governance => "GOVERNANCE",
-        LockMode::Compliance => "COMPLIANCE",
-    };
-    let days = lock.days;
-    format!(
-        "VersioningConfiguration:
+fn lock(s3: &S3Settings) -> Option<String> {
+    let lock = s3.object_lock?;
+    let (mode, days) = (lock_mode(lock.mode), lock.days);
+    Some(format!(
+        "\
+VersioningConfiguration:
   Status: Enabled
 ObjectLockEnabled: true
 ObjectLockConfiguration:
@@ -98,22 +112,24 @@ ObjectLockConfiguration:
     DefaultRetention:
       Mode: {mode}
       Days: {days}"
-    )
+    ))
 }
 
-fn write_rule(rule: &Rule, prefix: &str) -> String {
+fn write_rule(rule: &LifecycleRule, prefix: &str) -> String {
     let mut text = format!("- Id: {}\n  Status: Enabled\n", rule.name());
     if !prefix.is_empty() {
         let _infallible = writeln!(text, "  Prefix: {}", quote(prefix));
     }
     text + &match rule {
-        Rule::AbortUploads { days } => format!("  AbortIncompleteMultipartUpload:\n    DaysAfterInitiation: {days}"),
-        Rule::RemoveVersions { days } => {
+        LifecycleRule::AbortUploads { days } => {
+            format!("  AbortIncompleteMultipartUpload:\n    DaysAfterInitiation: {days}")
+        }
+        LifecycleRule::RemoveVersions { days } => {
             format!("  NoncurrentVersionExpiration:\n    NoncurrentDays: {days}\n  ExpiredObjectDeleteMarker: true")
         }
-        Rule::Move { days, class, larger_than } => format!(
+        LifecycleRule::Move { days, class, larger_than } => format!(
             "  ObjectSizeGreaterThan: \"{larger_than}\"\n  Transitions:\n    - StorageClass: {class}\n      TransitionInDays: {days}"
         ),
-        Rule::Expire { days } => format!("  ExpirationInDays: {days}"),
+        LifecycleRule::Expire { days } => format!("  ExpirationInDays: {days}"),
     }
 }

@@ -1,18 +1,16 @@
-//! The policies: what the box's user may do, and what nobody may do with the bucket.
+//! The policies: what the box's user may do, and what nobody may do to the bucket.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::config::{Access, Config, S3, Sse};
-
-/// What lies in these classes must be restored before it can be read.
-const COLD_CLASSES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+use crate::bucket::is_cold;
+use crate::config::{Access, Config, S3Settings, Sse};
 
 /// A policy, as IAM and S3 read it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Policy {
+pub(super) struct PolicyDocument {
     version: &'static str,
     statement: Vec<Statement>,
 }
@@ -30,19 +28,21 @@ struct Statement {
     condition: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
 }
 
-impl Policy {
+impl PolicyDocument {
     fn new(statement: Vec<Statement>) -> Self {
         Self { version: "2012-10-17", statement }
     }
 
+    /// Returns the policy in JSON, without a final line break.
     pub(super) fn to_json(&self) -> String {
-        // Maps of texts to texts: nothing in them can fail to be written.
+        // Maps of texts to texts can always be written.
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
+    /// Returns the policy in YAML.
     pub(super) fn to_yaml(&self) -> String {
         let text = serde_yaml::to_string(self).unwrap_or_default();
-        // Readers of YAML 1.1 would take the bare version for a date.
+        // Without quotes, YAML 1.1 reads the version as a date.
         text.replacen(self.version, &format!("\"{}\"", self.version), 1)
     }
 }
@@ -54,15 +54,15 @@ impl Statement {
     }
 }
 
-/// What the box's user may do.
-pub(super) fn of_user(config: &Config) -> Policy {
+/// Returns what the box's user may do.
+pub(super) fn of_user(config: &Config) -> PolicyDocument {
     let s3 = &config.s3;
     let bucket = bucket_arn(s3);
     let objects = format!("{bucket}/{}*", escape(&s3.prefix));
     let mut statements = vec![Statement::allow("Captures", on_objects(config), objects)];
     if s3.access == Access::ReadWrite {
-        // Not narrowed to the prefix by s3:prefix: a look at an object that is missing has none, and would then be
-        // answered as forbidden.
+        // The condition s3:prefix would be too narrow: a HEAD of an object that does not exist has no prefix, and would
+        // be answered with 403 instead of 404.
         let on_bucket = vec![
             "s3:ListBucket",
             "s3:ListBucketMultipartUploads",
@@ -72,7 +72,7 @@ pub(super) fn of_user(config: &Config) -> Policy {
         statements.push(Statement::allow("Bucket", on_bucket, bucket));
     }
     statements.extend(s3.sse.as_ref().and_then(|sse| on_key(sse, s3)));
-    Policy::new(statements)
+    PolicyDocument::new(statements)
 }
 
 fn on_objects(config: &Config) -> Vec<&'static str> {
@@ -87,7 +87,7 @@ fn on_objects(config: &Config) -> Vec<&'static str> {
     if s3.access == Access::WriteOnly {
         return actions;
     }
-    // Of versions it may delete none: whoever has the box's key can hide what is locked or versioned, not erase it.
+    // No right to delete versions: whoever has the box's keys can hide versioned objects, but not erase them.
     actions.extend(["s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]);
     if s3.tags {
         actions.push("s3:GetObjectTagging");
@@ -98,17 +98,18 @@ fn on_objects(config: &Config) -> Vec<&'static str> {
     let archive = config.rotate.archive.iter().map(|archive| &archive.class);
     let transition = config.rotate.transition.iter().map(|transition| &transition.class);
     let mut classes = archive.chain(transition).chain([&s3.storage_class]);
-    if classes.any(|class| COLD_CLASSES.contains(&class.as_str())) {
+    if classes.any(|class| is_cold(class)) {
         actions.push("s3:RestoreObject");
     }
     actions
 }
 
-/// What S3 does with a KMS key in the user's name. A large file goes up in parts, and S3 decrypts those to put them
-/// together, so that a box that only writes needs that right too (AWS Knowledge Center, "Why do I need permission to
-/// decrypt the AWS KMS key when I run Amazon S3 multipart uploads"). With it alone nothing can be read: it holds through
-/// S3 only, and S3 hands out no object.
-fn on_key(sse: &Sse, s3: &S3) -> Option<Statement> {
+/// Returns the user's rights to the KMS key, if one is used.
+///
+/// A write-only box needs the right to decrypt, too: a large file goes up in parts, which S3 decrypts to join them (AWS
+/// Knowledge Center, "Why do I need permission to decrypt the AWS KMS key when I run Amazon S3 multipart uploads").
+/// That right does not let it read: it holds only for requests through S3, and S3 does not let the box read any object.
+fn on_key(sse: &Sse, s3: &S3Settings) -> Option<Statement> {
     let key = match sse {
         Sse::Aes256 => return None,
         Sse::Kms => "alias/aws/s3",
@@ -121,7 +122,7 @@ fn on_key(sse: &Sse, s3: &S3) -> Option<Statement> {
     };
     let mut condition = BTreeMap::from([("StringLike", BTreeMap::from([("kms:ViaService", "s3.*".to_owned())]))]);
     let resource = if name.starts_with("alias/") {
-        // IAM knows keys by their ids alone; their names are a condition.
+        // IAM identifies a key by its id. A name can only be a condition.
         condition.insert("ForAnyValue:StringEquals", BTreeMap::from([("kms:ResourceAliases", name.to_owned())]));
         format!("{owner}:key/*")
     } else {
@@ -131,11 +132,11 @@ fn on_key(sse: &Sse, s3: &S3) -> Option<Statement> {
     Some(Statement { condition, ..allow })
 }
 
-/// What nobody may do with the bucket: speak to it without TLS.
-pub(super) fn of_bucket(s3: &S3) -> Policy {
+/// Returns what nobody may do to the bucket: use it without TLS.
+pub(super) fn of_bucket(s3: &S3Settings) -> PolicyDocument {
     let bucket = bucket_arn(s3);
     let secure = BTreeMap::from([("aws:SecureTransport", "false".to_owned())]);
-    Policy::new(vec![Statement {
+    PolicyDocument::new(vec![Statement {
         sid: "TlsOnly",
         effect: "Deny",
         principal: Some("*"),
@@ -145,26 +146,28 @@ pub(super) fn of_bucket(s3: &S3) -> Policy {
     }])
 }
 
-fn bucket_arn(s3: &S3) -> String {
+fn bucket_arn(s3: &S3Settings) -> String {
     format!("arn:{}:s3:::{}", partition(s3), s3.bucket)
 }
 
-/// The part of AWS that a region is in (AWS General Reference, "Amazon Resource Names").
-fn partition(s3: &S3) -> &'static str {
+/// The partitions of AWS other than `aws`, each with the beginning of its regions' names.
+const PARTITIONS: [(&str, &str); 5] = [
+    ("cn-", "aws-cn"),
+    ("us-gov-", "aws-us-gov"),
+    ("eusc-", "aws-eusc"),
+    ("us-iso-", "aws-iso"),
+    ("us-isob-", "aws-iso-b"),
+];
+
+/// Returns the partition of AWS in which the configured region is (AWS General Reference, "Amazon Resource Names").
+fn partition(s3: &S3Settings) -> &'static str {
     let region = s3.region.as_deref().unwrap_or_default();
-    let is_in = |start: &str| region.starts_with(start);
-    match () {
-        () if is_in("cn-") => "aws-cn",
-        () if is_in("us-gov-") => "aws-us-gov",
-        () if is_in("eusc-") => "aws-eusc",
-        () if is_in("us-iso-") => "aws-iso",
-        () if is_in("us-isob-") => "aws-iso-b",
-        () => "aws",
-    }
+    let found = PARTITIONS.iter().find(|(start, _)| region.starts_with(start));
+    found.map_or("aws", |(_, partition)| *partition)
 }
 
-/// Spells a text so that IAM takes none of it for a wildcard or a variable (IAM User Guide, "IAM policy elements:
-/// Variables and tags").
+/// Returns a text in which IAM sees no wildcard and no variable (IAM User Guide, "IAM policy elements: Variables and
+/// tags").
 fn escape(text: &str) -> String {
     let spell = |c: char| if matches!(c, '*' | '?' | '$') { format!("${{{c}}}") } else { c.to_string() };
     text.chars().map(spell).collect()

@@ -1,35 +1,51 @@
-//! The template as Terraform reads it: HCL, laid out as `terraform fmt` would.
+//! The template for Terraform: HCL, laid out as `terraform fmt` would.
 
-use super::lifecycle::{self, Rule};
-use super::{indent, policy, quote};
-use crate::config::{Config, LockMode, S3, Sse};
+use super::lifecycle::{self, LifecycleRule};
+use super::policy::{self, PolicyDocument};
+use super::{INTRO, indent, lock_mode, quote};
+use crate::config::{Config, S3Settings, Sse};
 
-pub(super) fn render(config: &Config, rules: &[Rule]) -> String {
+/// The part that is the same for every configuration: the bucket is closed to the public, and owns all objects.
+const GUARDS: &str = r#"resource "aws_s3_bucket_public_access_block" "captures" {
+  bucket                  = aws_s3_bucket.captures.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "captures" {
+  bucket = aws_s3_bucket.captures.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+"#;
+
+/// Returns the template; it ends with a line break.
+pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
     let s3 = &config.s3;
-    let bucket = &s3.bucket;
-    let provider = s3.region.as_ref().map(|region| format!("provider \"aws\" {{\n  region = \"{region}\"\n}}\n\n"));
-    let provider = provider.unwrap_or_default();
-    let comment = lifecycle::comment(s3);
-    let rules: Vec<String> = rules.iter().map(|rule| indent(&write_rule(rule, &s3.prefix), 2)).collect();
-    let rules = rules.join(
-        "
+    let blocks = [
+        Some(intro(s3)),
+        provider(s3),
+        Some(bucket(s3)),
+        Some(GUARDS.to_owned()),
+        Some(encryption(s3)),
+        lock(s3),
+        Some(lifecycle(s3, rules)),
+        Some(bucket_policy(s3)),
+        Some(user(config)),
+    ];
+    blocks.into_iter().flatten().collect::<Vec<_>>().join("\n")
+}
 
-",
-    );
-    let is_locked = s3.object_lock.is_some();
-    // Rules for old versions are taken only where there are versions.
-    let after_versioning =
-        if is_locked { "\n  depends_on = [aws_s3_bucket_versioning.captures]\n" } else { Default::default() };
-    let locked = if is_locked { "\n  object_lock_enabled = true\n" } else { Default::default() };
-    let (lock, encryption) = (lock(s3), indent(&encryption(s3), 4));
-    let document = |policy: &policy::Policy| indent(&literal(&policy.to_json()), 4);
-    let (of_bucket, of_user) = (document(&policy::of_bucket(s3)), document(&policy::of_user(config)));
+fn intro(s3: &S3Settings) -> String {
+    let user = &s3.bucket;
     format!(
-        r#"# A bucket for captures, and a user that may do there what hk-aws needs and no more. Made by `hk-aws aws-template`:
-# make it again when s3 or rotate change in the configuration. Apply it:
-#   terraform init && terraform apply
-# Then make a key for the box; it stands neither here nor in Terraform's state, where others could read it:
-#   aws iam create-access-key --user-name {bucket}
+        r#"{INTRO}#   terraform init && terraform apply
+# Then create an access key for the box. It is neither here nor in Terraform's state, where others could read it:
+#   aws iam create-access-key --user-name {user}
 
 terraform {{
   required_providers {{
@@ -39,71 +55,98 @@ terraform {{
     }}
   }}
 }}
+"#
+    )
+}
 
-{provider}resource "aws_s3_bucket" "captures" {{
-  bucket = "{bucket}"
-{locked}
+fn provider(s3: &S3Settings) -> Option<String> {
+    s3.region.as_ref().map(|region| format!("provider \"aws\" {{\n  region = \"{region}\"\n}}\n"))
+}
+
+fn bucket(s3: &S3Settings) -> String {
+    let name = &s3.bucket;
+    let lock = if s3.object_lock.is_some() { "\n  object_lock_enabled = true\n" } else { "" };
+    format!(
+        r#"resource "aws_s3_bucket" "captures" {{
+  bucket = "{name}"
+{lock}
   lifecycle {{
     prevent_destroy = true
   }}
 }}
+"#
+    )
+}
 
-resource "aws_s3_bucket_public_access_block" "captures" {{
-  bucket                  = aws_s3_bucket.captures.id
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
-}}
-
-resource "aws_s3_bucket_ownership_controls" "captures" {{
+fn encryption(s3: &S3Settings) -> String {
+    let rule = indent(&encryption_rule(s3), 4);
+    format!(
+        r#"resource "aws_s3_bucket_server_side_encryption_configuration" "captures" {{
   bucket = aws_s3_bucket.captures.id
 
   rule {{
-    object_ownership = "BucketOwnerEnforced"
+{rule}
   }}
 }}
+"#
+    )
+}
 
-resource "aws_s3_bucket_server_side_encryption_configuration" "captures" {{
-  bucket = aws_s3_bucket.captures.id
-
-  rule {{
-{encryption}
-  }}
-}}
-
-{lock}{comment}
+fn lifecycle(s3: &S3Settings, rules: &[LifecycleRule]) -> String {
+    let comment = lifecycle::comment(s3);
+    let rules: Vec<String> = rules.iter().map(|rule| indent(&write_rule(rule, &s3.prefix), 2)).collect();
+    let rules = rules.join("\n\n");
+    // AWS accepts rules for old versions only after the bucket keeps versions.
+    let order = if s3.object_lock.is_some() { "\n  depends_on = [aws_s3_bucket_versioning.captures]\n" } else { "" };
+    format!(
+        r#"{comment}
 resource "aws_s3_bucket_lifecycle_configuration" "captures" {{
   bucket = aws_s3_bucket.captures.id
 
 {rules}
-{after_versioning}}}
+{order}}}
+"#
+    )
+}
 
-resource "aws_s3_bucket_policy" "captures" {{
+fn bucket_policy(s3: &S3Settings) -> String {
+    let document = write_document(&policy::of_bucket(s3));
+    format!(
+        r#"resource "aws_s3_bucket_policy" "captures" {{
   bucket = aws_s3_bucket.captures.id
   policy = <<-JSON
-{of_bucket}
+{document}
   JSON
 
   depends_on = [aws_s3_bucket_public_access_block.captures]
 }}
+"#
+    )
+}
 
-resource "aws_iam_user" "captures" {{
-  name = "{bucket}"
+fn user(config: &Config) -> String {
+    let (name, document) = (&config.s3.bucket, write_document(&policy::of_user(config)));
+    format!(
+        r#"resource "aws_iam_user" "captures" {{
+  name = "{name}"
 }}
 
 resource "aws_iam_user_policy" "captures" {{
   name   = "hk-aws"
   user   = aws_iam_user.captures.name
   policy = <<-JSON
-{of_user}
+{document}
   JSON
 }}
 "#
     )
 }
 
-fn encryption(s3: &S3) -> String {
+fn write_document(policy: &PolicyDocument) -> String {
+    indent(&literal(&policy.to_json()), 4)
+}
+
+fn encryption_rule(s3: &S3Settings) -> String {
     let (algorithm, key) = match &s3.sse {
         None | Some(Sse::Aes256) => {
             return "apply_server_side_encryption_by_default {\n  sse_algorithm = \"AES256\"\n}".to_owned();
@@ -113,18 +156,14 @@ fn encryption(s3: &S3) -> String {
             ("sse_algorithm     = \"aws:kms\"", format!("\n  kms_master_key_id = {}", literal(&quote(key))))
         }
     };
-    // Without a bucket key each picture costs a request to KMS.
+    // Without a bucket key, each picture costs a request to KMS.
     format!("bucket_key_enabled = true\n\napply_server_side_encryption_by_default {{\n  {algorithm}{key}\n}}")
 }
 
-fn lock(s3: &S3) -> String {
-    let Some(lock) = s3.object_lock else { return String::new() };
-    let mode = match lock.mode {
-        LockMode::Governance => "GOVERNANCE",
-        LockMode::Compliance => "COMPLIANCE",
-    };
-    let days = lock.days;
-    format!(
+fn lock(s3: &S3Settings) -> Option<String> {
+    let lock = s3.object_lock?;
+    let (mode, days) = (lock_mode(lock.mode), lock.days);
+    Some(format!(
         r#"resource "aws_s3_bucket_versioning" "captures" {{
   bucket = aws_s3_bucket.captures.id
 
@@ -145,38 +184,37 @@ resource "aws_s3_bucket_object_lock_configuration" "captures" {{
 
   depends_on = [aws_s3_bucket_versioning.captures]
 }}
-
 "#
-    )
+    ))
 }
 
-fn write_rule(rule: &Rule, prefix: &str) -> String {
+fn write_rule(rule: &LifecycleRule, prefix: &str) -> String {
     let prefix = literal(&quote(prefix));
     let filter = match rule {
-        Rule::Move { larger_than, .. } if prefix == "\"\"" => {
+        LifecycleRule::Move { larger_than, .. } if prefix == "\"\"" => {
             format!("filter {{\n    object_size_greater_than = {larger_than}\n  }}")
         }
-        Rule::Move { larger_than, .. } => format!(
+        LifecycleRule::Move { larger_than, .. } => format!(
             "filter {{\n    and {{\n      prefix                   = {prefix}\n      object_size_greater_than = {larger_than}\n    }}\n  }}"
         ),
         _ => format!("filter {{\n    prefix = {prefix}\n  }}"),
     };
     let action = match rule {
-        Rule::AbortUploads { days } => {
+        LifecycleRule::AbortUploads { days } => {
             format!("abort_incomplete_multipart_upload {{\n    days_after_initiation = {days}\n  }}")
         }
-        Rule::RemoveVersions { days } => format!(
+        LifecycleRule::RemoveVersions { days } => format!(
             "noncurrent_version_expiration {{\n    noncurrent_days = {days}\n  }}\n\n  expiration {{\n    expired_object_delete_marker = true\n  }}"
         ),
-        Rule::Move { days, class, .. } => {
+        LifecycleRule::Move { days, class, .. } => {
             format!("transition {{\n    days          = {days}\n    storage_class = \"{class}\"\n  }}")
         }
-        Rule::Expire { days } => format!("expiration {{\n    days = {days}\n  }}"),
+        LifecycleRule::Expire { days } => format!("expiration {{\n    days = {days}\n  }}"),
     };
     format!("rule {{\n  id     = \"{}\"\n  status = \"Enabled\"\n\n  {filter}\n\n  {action}\n}}", rule.name())
 }
 
-/// JSON as HCL takes it literally, in a document or as a quoted text: without templates.
+/// Returns JSON escaped for HCL, in a heredoc or in quotes, so that nothing in it is taken for a template.
 fn literal(json: &str) -> String {
     json.replace("${", "$${").replace("%{", "%%{")
 }

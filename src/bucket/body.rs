@@ -1,9 +1,11 @@
-//! A request body that is read as it is sent, at the pace of all, so that memory does not grow with the clip.
+//! What an upload reads and sends: the bytes are read as they are sent, at the shared pace, so that memory does not
+//! grow with the size of a clip.
 
 use std::fmt;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,20 +17,32 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Source;
-use super::pace::{Pace, Turn};
+use super::pace::{BodyTurn, Pace, Precedence};
 use super::stall::{CHUNK_BYTES, Phase};
+
+/// The bytes of an upload, with their checksum.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where the bytes come from.
+    pub content: Content,
+    /// The number of bytes.
+    pub size: u64,
+    /// Which uploads go first while the bandwidth is limited.
+    pub precedence: Precedence,
+    /// The SHA-256 of the bytes.
+    pub sha256: [u8; 32],
+}
 
 /// Where the bytes of an upload come from; each attempt reads them anew.
 #[derive(Clone)]
 pub enum Content {
     /// A file that is open for reading.
     File(Arc<File>),
-    /// What the function reads from the beginning, the same each time it is called. It goes up in one request.
+    /// A function that opens the bytes at their beginning, the same bytes at each call. They go up in one request.
     Stream(Arc<dyn Fn() -> io::Result<Reader> + Send + Sync>),
 }
 
-/// What a body is read from, off the runtime's threads.
+/// A reader of an upload's bytes; it is read on threads that may block.
 pub type Reader = Box<dyn Read + Send + Sync>;
 
 impl fmt::Debug for Content {
@@ -41,7 +55,7 @@ impl fmt::Debug for Content {
 }
 
 impl Content {
-    /// Begins to read; only a file can be read from elsewhere than its beginning.
+    /// Returns a reader that begins at byte `at`, which is 0 for a stream.
     fn open(&self, at: u64) -> io::Result<Reader> {
         match self {
             Self::File(file) => Ok(Box::new(FileFrom { file: Arc::clone(file), at })),
@@ -50,7 +64,7 @@ impl Content {
     }
 }
 
-/// A file from a place on, whose own position nobody else moves.
+/// Reads a file from a position of its own, which other readers of the same file do not move.
 struct FileFrom {
     file: Arc<File>,
     at: u64,
@@ -64,36 +78,51 @@ impl Read for FileFrom {
     }
 }
 
-/// A part of a content.
+/// Reads the bytes `at..at + length` of a file, and calls `each` with one piece after the other.
+///
+/// # Errors
+/// `UnexpectedEof` if the file is shorter; otherwise the error that reading it gave.
+pub fn read_through(file: &File, at: u64, length: u64, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    let (mut at, end) = (at, at + length);
+    while at < end {
+        let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        file.read_exact_at(&mut buffer[..want], at)?;
+        each(&buffer[..want]);
+        at += want as u64;
+    }
+    Ok(())
+}
+
+/// Returns the bytes `range` of a source as a body that can be sent again; `phase` is told how far it has come.
+pub(super) fn slice(source: &Source, range: Range<u64>, pace: &Pace, phase: &watch::Sender<Phase>) -> ByteStream {
+    let (content, precedence, pace, phase) = (source.content.clone(), source.precedence, pace.clone(), phase.clone());
+    ByteStream::new(SdkBody::retryable(move || {
+        let (content, turn, phase) = (content.clone(), pace.enter(precedence), phase.clone());
+        SdkBody::from_body_1_x(Slice { content, reader: None, rest: range.clone(), turn, phase, chunk: None })
+    }))
+}
+
+/// A request body: a range of a content.
 struct Slice {
     content: Content,
     reader: Option<Reader>,
-    at: u64,
-    end: u64,
-    turn: Turn,
+    /// The bytes that are not sent yet.
+    rest: Range<u64>,
+    turn: BodyTurn,
     phase: watch::Sender<Phase>,
-    reading: Option<Reading>,
+    chunk: Option<ChunkRead>,
 }
 
-/// A chunk on its way from the disk, with what it is read from.
-struct Reading {
+/// A chunk that a blocking thread reads, together with the reader, which comes back for the next one.
+struct ChunkRead {
     length: u64,
     task: JoinHandle<io::Result<(Bytes, Reader)>>,
 }
 
-/// The bytes `at..at + length` of a source as a body that can be sent again; `phase` hears how far it has come.
-pub(super) fn slice(source: &Source, at: u64, length: u64, pace: &Pace, phase: &watch::Sender<Phase>) -> ByteStream {
-    let (content, age, pace, phase) = (source.content.clone(), source.modified, pace.clone(), phase.clone());
-    ByteStream::new(SdkBody::retryable(move || {
-        let (content, turn) = (content.clone(), pace.enter(age));
-        let (end, phase) = (at + length, phase.clone());
-        SdkBody::from_body_1_x(Slice { content, reader: None, at, end, turn, phase, reading: None })
-    }))
-}
-
-fn read(mut reader: Reader, length: u64) -> io::Result<(Bytes, Reader)> {
+fn read_chunk(mut reader: Reader, length: u64) -> io::Result<(Bytes, Reader)> {
     let mut chunk = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    // A file that has become shorter ends the request: what was promised cannot be sent.
+    // A file that has become shorter fails the request, because the promised number of bytes cannot be sent.
     reader.read_exact(&mut chunk)?;
     Ok((chunk.into(), reader))
 }
@@ -103,41 +132,42 @@ impl Body for Slice {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.at == self.end {
+        if self.rest.is_empty() {
             return Poll::Ready(None);
         }
         let this = &mut *self;
-        let reading = if let Some(reading) = &mut this.reading {
-            reading
+        let chunk = if let Some(chunk) = &mut this.chunk {
+            chunk
         } else {
-            let Poll::Ready(length) = this.turn.poll(context, (this.end - this.at).min(CHUNK_BYTES)) else {
+            let Poll::Ready(length) = this.turn.poll(context, (this.rest.end - this.rest.start).min(CHUNK_BYTES))
+            else {
                 this.phase.send_replace(Phase::Paused);
                 return Poll::Pending;
             };
             this.phase.send_replace(Phase::Sending);
-            let (whole, begun, at) = (this.content.clone(), this.reader.take(), this.at);
+            let (bytes, begun, at) = (this.content.clone(), this.reader.take(), this.rest.start);
             let task = tokio::task::spawn_blocking(move || match begun {
-                Some(reader) => read(reader, length),
-                None => read(whole.open(at)?, length),
+                Some(reader) => read_chunk(reader, length),
+                None => read_chunk(bytes.open(at)?, length),
             });
-            this.reading.insert(Reading { length, task })
+            this.chunk.insert(ChunkRead { length, task })
         };
-        let chunk = ready!(Pin::new(&mut reading.task).poll(context));
-        let (chunk, reader) = chunk.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        let read = ready!(Pin::new(&mut chunk.task).poll(context));
+        let (bytes, reader) = read.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         this.reader = Some(reader);
-        this.at += reading.length;
-        this.reading = None;
-        if this.at == this.end {
+        this.rest.start += chunk.length;
+        this.chunk = None;
+        if this.rest.is_empty() {
             this.phase.send_replace(Phase::Sent);
         }
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.at == self.end
+        self.rest.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.end - self.at)
+        SizeHint::with_exact(self.rest.end - self.rest.start)
     }
 }

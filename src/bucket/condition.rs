@@ -1,66 +1,136 @@
-//! Whether the store honours `If-None-Match: *`, found out by trying, and what takes its place where it does not.
+//! Whether the store honours `If-None-Match: *`, and how overwriting is avoided if it does not.
 //!
-//! There are stores that accept the condition and overwrite all the same, stores that refuse it, and stores that honour
-//! it for a PUT and not when an upload in parts is completed. AWS honours it for both (S3 User Guide, "How to prevent
-//! object overwrites with conditional writes"); any other store is asked once, with an object of its own that holds a
-//! few bytes. Where it does not: HEAD before PUT, one upload of a name at a time. Another process can still come in
-//! between, and nothing can be done about that. A box that may not read either puts everything under names that carry
-//! the hash of the bytes, where whoever overwrites puts the same bytes.
+//! Some stores accept the header and overwrite anyway, some refuse it, and some honour it for a PUT but not for the
+//! completion of an upload in parts. AWS honours it for both (S3 User Guide, "How to prevent object overwrites with
+//! conditional writes"). Any other store is tried once, with a small object of its own ([`PROBE`]).
 //!
-//! Asking by the kind of store (`Server: Garage`) was rejected: versions differ, and proxies stand before them.
+//! If the store does not honour the header, a HEAD precedes each put, and uploads of one name go one after the other.
+//! Another process can still write in between; nothing prevents that. A box that may not read stores everything under
+//! keys that carry the hash of the bytes, so that an overwrite puts the same bytes.
+//!
+//! Deciding by the kind of store (`Server: Garage`) was rejected: versions differ, and proxies stand in front of them.
 
 use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use tokio::sync::OnceCell;
 
-use super::{Bucket, Failed, Refusal, Verdict, code, is_taken, status};
+use super::parts::BegunUpload;
+use super::wire::{Failed, code, is_taken, sha256_base64, status};
+use super::{Bucket, Refusal, Verdict};
 use crate::config::Access;
 use crate::key::ObjectKey;
 
-/// The name of the object that is put to find out: it lies in no camera's folder, as every capture does.
+/// The name of the object that a store is tried with; it is in no camera's folder, unlike every capture.
 pub const PROBE: &str = ".hk-aws-probe";
 
-pub(super) const PROBE_BYTES: &[u8] =
-    b"hk-aws tries here what the store does with If-None-Match; this may be deleted\n";
+/// The bytes of the probe.
+const PROBE_BYTES: &[u8] = b"hk-aws tries here what the store does with If-None-Match; this may be deleted\n";
 
-/// Two puts tell. The third is for another box that took the object away between them, as it found it there.
+/// The puts of a trial. The second one decides, unless another box that tries the store deleted the probe in between.
 const PUTS: usize = 3;
 
-/// What a store does with `If-None-Match: *`.
+/// How a store treats `If-None-Match: *`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// It refuses to overwrite.
     Honoured,
-    /// It accepts the condition and overwrites.
+    /// It accepts the header and overwrites.
     Ignored,
-    /// It refuses the condition itself: puts go without it.
+    /// It refuses the header: puts are sent without it.
     Refused,
 }
 
-/// What a store does with the condition of a PUT, and with that of an upload in parts.
+/// How a store treats `If-None-Match: *` in a PUT, and in the completion of an upload in parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conditions {
-    /// Of `PutObject`.
-    pub at_once: Condition,
-    /// Of `CompleteMultipartUpload`.
-    pub in_parts: Condition,
+    /// In `PutObject`.
+    pub put: Condition,
+    /// In `CompleteMultipartUpload`.
+    pub parts: Condition,
+}
+
+/// Whether a request carries `If-None-Match: *`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfNoneMatch {
+    Sent,
+    Omitted,
+}
+
+/// What an object's key is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyForm {
+    /// The object's own name: another object may have the same key.
+    Own,
+    /// The name with the hash of the bytes: an object under that key has the same bytes.
+    WithHash,
+}
+
+/// How an object is put.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PutTerms {
+    /// How the store treats the header in the request that stores the object.
+    pub(super) condition: Condition,
+    pub(super) form: KeyForm,
+}
+
+/// The answer to a request that must not overwrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WriteOutcome {
+    /// The object is stored.
+    Stored,
+    /// There is an object under the key already, and it was left as it is.
+    KeyTaken,
+}
+
+/// What is known about an object before it is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    There,
+    Absent,
+    /// These credentials may not look.
+    Unknown,
+}
+
+/// What is known about the conditional writes of a store; each fact is found out once in the life of the process.
+#[derive(Debug, Default)]
+pub(super) struct KnownConditions {
+    put: OnceCell<Condition>,
+    parts: OnceCell<Condition>,
+}
+
+impl KnownConditions {
+    /// Returns the facts about AWS, which need not be tried.
+    pub(super) fn aws() -> Self {
+        let honoured = || OnceCell::new_with(Some(Condition::Honoured));
+        Self { put: honoured(), parts: honoured() }
+    }
 }
 
 impl Condition {
-    /// The header of a put.
-    pub(super) fn header(self) -> Option<String> {
-        (self != Self::Refused).then(|| "*".to_owned())
+    /// Returns whether puts carry the header.
+    pub(super) fn if_none_match(self) -> IfNoneMatch {
+        match self {
+            Self::Honoured | Self::Ignored => IfNoneMatch::Sent,
+            Self::Refused => IfNoneMatch::Omitted,
+        }
+    }
+}
+
+impl IfNoneMatch {
+    /// Returns the value of the header, if it is sent.
+    pub(super) fn value(self) -> Option<String> {
+        (self == Self::Sent).then(|| "*".to_owned())
     }
 }
 
 impl Conditions {
-    /// What is amiss, after "the store"; `None` where nothing is.
+    /// Returns what the store lacks, as a text that continues "the store"; nothing if it honours the header everywhere.
     pub fn shortcoming(self) -> Option<&'static str> {
-        match (self.at_once, self.in_parts) {
+        match (self.put, self.parts) {
             (Condition::Honoured, Condition::Honoured) => None,
             (Condition::Honoured, _) => {
-                Some("does not honour If-None-Match where clips of 16 MiB and more are completed")
+                Some("does not honour If-None-Match when an upload in parts is completed (clips of 16 MiB and more)")
             }
             (Condition::Ignored, _) => Some("accepts If-None-Match and overwrites all the same"),
             (Condition::Refused, _) => Some("refuses If-None-Match"),
@@ -68,88 +138,67 @@ impl Conditions {
     }
 }
 
-/// How an object is put.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
-    /// What the store does with the condition on this way.
-    pub(super) condition: Condition,
-    /// Whether the key carries the hash of the bytes.
-    pub(super) hashed: bool,
-}
-
-/// What is known of a store, for as long as the process runs.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    at_once: OnceCell<Condition>,
-    in_parts: OnceCell<Condition>,
-}
-
-impl Known {
-    /// As of AWS, which need not be asked.
-    pub(super) fn aws() -> Self {
-        let honoured = || OnceCell::new_with(Some(Condition::Honoured));
-        Self { at_once: honoured(), in_parts: honoured() }
-    }
-}
-
 impl Bucket {
-    /// What the store does with `If-None-Match: *` of a PUT: asked once, and said in the log.
+    /// Returns how the store treats `If-None-Match: *` in a PUT; the first call tries it, and a shortcoming is logged.
     ///
     /// # Errors
-    /// [`Refusal`]: then it is asked again by the next who wants to know.
-    pub async fn condition_at_once(&self) -> Result<Condition, Refusal> {
+    /// A [`Refusal`] if the store refuses the trial or does not answer: nothing is known, and the next call tries
+    /// again.
+    pub async fn put_condition(&self) -> Result<Condition, Refusal> {
         let ask = || async {
-            let at_once = self.try_at_once().await?;
-            self.take_probe_away().await;
-            self.say_conditions(Conditions { at_once, in_parts: Condition::Honoured });
-            Ok(at_once)
+            let put = self.try_put_condition().await?;
+            self.delete_probe().await;
+            self.log_conditions(Conditions { put, parts: Condition::Honoured });
+            Ok(put)
         };
-        self.known.at_once.get_or_try_init(ask).await.copied()
+        self.known.put.get_or_try_init(ask).await.copied()
     }
 
-    /// The same of an upload in parts: not asked before there is one.
+    /// Returns how the store treats `If-None-Match: *` when an upload in parts is completed; the first such upload
+    /// tries it, and a shortcoming is logged.
     ///
     /// # Errors
-    /// [`Refusal`]: then it is asked again by the next who wants to know.
-    pub(super) async fn condition_in_parts(&self) -> Result<Condition, Refusal> {
-        let at_once = self.condition_at_once().await?;
-        if at_once != Condition::Honoured {
-            return Ok(at_once);
+    /// A [`Refusal`], as [`Bucket::put_condition`] describes.
+    pub(super) async fn parts_condition(&self) -> Result<Condition, Refusal> {
+        let put = self.put_condition().await?;
+        if put != Condition::Honoured {
+            return Ok(put);
         }
         let ask = || async {
-            self.put_probe(true).await?;
-            let in_parts = self.try_in_parts().await?;
-            self.take_probe_away().await;
-            self.say_conditions(Conditions { at_once, in_parts });
-            Ok(in_parts)
+            self.put_probe(IfNoneMatch::Sent).await?;
+            let parts = self.try_parts_condition().await?;
+            self.delete_probe().await;
+            self.log_conditions(Conditions { put, parts });
+            Ok(parts)
         };
-        self.known.in_parts.get_or_try_init(ask).await.copied()
+        self.known.parts.get_or_try_init(ask).await.copied()
     }
 
-    /// Tries both ways, whatever is known; the probe's object is there afterwards.
+    /// Tries both requests, whatever is known, and leaves the probe in the bucket.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// A [`Refusal`] if the store refuses the trial or does not answer: nothing is known.
     pub(super) async fn try_conditions(&self) -> Result<Conditions, Refusal> {
-        let at_once = self.try_at_once().await?;
-        let in_parts = if at_once == Condition::Honoured { self.try_in_parts().await? } else { at_once };
-        Ok(Conditions { at_once, in_parts })
+        let put = self.try_put_condition().await?;
+        let parts = if put == Condition::Honoured { self.try_parts_condition().await? } else { put };
+        Ok(Conditions { put, parts })
     }
 
-    /// Deletes the probe's object where that is allowed; one that stays is overwritten with itself the next time.
-    async fn take_probe_away(&self) {
+    /// Deletes the probe if that is allowed. One that stays does no harm: the next trial overwrites it with the same
+    /// bytes.
+    async fn delete_probe(&self) {
         if self.config.access == Access::ReadWrite {
             let _left = self.delete(&self.probe_key()).await;
         }
     }
 
-    async fn try_at_once(&self) -> Result<Condition, Refusal> {
+    async fn try_put_condition(&self) -> Result<Condition, Refusal> {
         for _ in 0..PUTS {
-            match self.put_probe(true).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(Condition::Honoured),
-                Err(refusal) if may_be_the_condition(&refusal) => {
-                    self.put_probe(false).await?;
+            match self.put_probe(IfNoneMatch::Sent).await {
+                Ok(WriteOutcome::Stored) => {}
+                Ok(WriteOutcome::KeyTaken) => return Ok(Condition::Honoured),
+                Err(refusal) if may_be_the_header(&refusal) => {
+                    self.put_probe(IfNoneMatch::Omitted).await?;
                     return Ok(Condition::Refused);
                 }
                 Err(refusal) => return Err(refusal),
@@ -158,10 +207,11 @@ impl Bucket {
         Ok(Condition::Ignored)
     }
 
-    /// Tries an upload in parts over the probe's object, which must be there.
-    async fn try_in_parts(&self) -> Result<Condition, Refusal> {
+    /// Tries an upload in parts over the probe, which must be in the bucket.
+    async fn try_parts_condition(&self) -> Result<Condition, Refusal> {
         match self.complete_over_probe().await {
-            // A store without such uploads, or what else it may be: the clip itself will tell, and is put with care.
+            // The store may not know uploads in parts. Then the upload of the clip itself fails and says why; until
+            // then the header is not relied on.
             Err(refusal) if refusal.verdict != Verdict::TryLater => {
                 tracing::debug!("an upload in parts cannot be tried: {refusal}");
                 Ok(Condition::Ignored)
@@ -171,24 +221,26 @@ impl Bucket {
     }
 
     async fn complete_over_probe(&self) -> Result<Condition, Refusal> {
+        let key = self.probe_key();
         if self.config.access == Access::ReadWrite {
-            // A kill in the middle of this leaves one, and nothing else comes by here.
-            let _aborted = self.abort_abandoned(&self.probe_key()).await;
+            // A kill in the middle of a trial leaves an upload, which nothing else would find.
+            let _aborted = self.abort_abandoned(&key).await;
         }
-        let (upload, part) = self.begin_probe().await?;
-        let refused = match self.complete_probe(&upload, &part, true).await {
-            Ok(true) => return Ok(Condition::Ignored),
-            Ok(false) => None,
-            Err(refusal) if may_be_the_condition(&refusal) => Some(refusal),
+        let (id, part) = self.begin_probe().await?;
+        let upload = BegunUpload { key: &key, id: &id };
+        let refused = match self.complete_probe(upload, &part, IfNoneMatch::Sent).await {
+            Ok(WriteOutcome::Stored) => return Ok(Condition::Ignored),
+            Ok(WriteOutcome::KeyTaken) => None,
+            Err(refusal) if may_be_the_header(&refusal) => Some(refusal),
             Err(refusal) => {
-                let _aborted = self.abort(&self.probe_key(), &upload).await;
+                let _aborted = self.abort(upload).await;
                 return Err(refusal);
             }
         };
-        // Completed over the same bytes, nothing is left of it, also where nothing may be aborted.
-        let without = self.complete_probe(&upload, &part, false).await;
+        // Completing it over the same bytes ends the upload even where the box has no right to abort one.
+        let without = self.complete_probe(upload, &part, IfNoneMatch::Omitted).await;
         if without.is_err() {
-            let _aborted = self.abort(&self.probe_key(), &upload).await;
+            let _aborted = self.abort(upload).await;
         }
         match refused {
             None => Ok(Condition::Honoured),
@@ -196,14 +248,15 @@ impl Bucket {
         }
     }
 
-    /// Begins an upload of the probe's object in one part; gives back its id and the part.
+    /// Begins an upload of the probe in one part, and returns its id and the part.
     async fn begin_probe(&self) -> Result<(String, CompletedPart), Refusal> {
         let (sse, sse_key) = self.encryption();
+        let key = self.probe_key();
         let created = self
             .client
             .create_multipart_upload()
             .bucket(&self.config.bucket)
-            .key(self.probe_key())
+            .key(&key)
             .content_type("text/plain")
             .storage_class(self.storage_class())
             .set_checksum_algorithm(self.wants_checksum().then_some(ChecksumAlgorithm::Sha256))
@@ -212,14 +265,14 @@ impl Bucket {
             .send()
             .await
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
-        let upload = created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))?;
-        let sha256 = self.wants_checksum().then(|| super::sha256_base64(PROBE_BYTES));
+        let id = created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))?;
+        let sha256 = self.wants_checksum().then(|| sha256_base64(PROBE_BYTES));
         let sent = self
             .client
             .upload_part()
             .bucket(&self.config.bucket)
-            .key(self.probe_key())
-            .upload_id(&upload)
+            .key(&key)
+            .upload_id(&id)
             .part_number(1)
             .set_checksum_sha256(sha256.clone())
             .body(ByteStream::from_static(PROBE_BYTES))
@@ -228,48 +281,58 @@ impl Bucket {
         match sent {
             Ok(sent) => {
                 let part = CompletedPart::builder().part_number(1).set_e_tag(sent.e_tag).set_checksum_sha256(sha256);
-                Ok((upload, part.build()))
+                Ok((id, part.build()))
             }
             Err(error) => {
-                let _aborted = self.abort(&self.probe_key(), &upload).await;
+                let _aborted = self.abort(BegunUpload { key: &key, id: &id }).await;
                 Err(Refusal::of("upload part", &error))
             }
         }
     }
 
-    /// Completes that upload; false where the store refuses to overwrite.
-    async fn complete_probe(&self, upload: &str, part: &CompletedPart, conditional: bool) -> Result<bool, Refusal> {
+    async fn complete_probe(
+        &self,
+        upload: BegunUpload<'_>,
+        part: &CompletedPart,
+        header: IfNoneMatch,
+    ) -> Result<WriteOutcome, Refusal> {
         let parts = CompletedMultipartUpload::builder().parts(part.clone()).build();
         let completed = self
             .client
             .complete_multipart_upload()
             .bucket(&self.config.bucket)
-            .key(self.probe_key())
-            .upload_id(upload)
-            .set_if_none_match(conditional.then(|| "*".to_owned()))
+            .key(upload.key)
+            .upload_id(upload.id)
+            .set_if_none_match(header.value())
             .multipart_upload(parts)
             .send()
             .await;
         match completed {
-            Ok(_) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
+            Ok(_) => Ok(WriteOutcome::Stored),
+            Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
             Err(error) => Err(Refusal::of("complete multipart upload", &error)),
         }
     }
 
-    /// Puts the probe's object; false where it is there.
-    pub(super) async fn put_probe(&self, conditional: bool) -> Result<bool, Refusal> {
-        match self.send_probe(conditional, super::sha256_base64(PROBE_BYTES)).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
+    /// Puts the probe.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses or does not answer: the probe may be in the bucket all the same.
+    pub(super) async fn put_probe(&self, header: IfNoneMatch) -> Result<WriteOutcome, Refusal> {
+        match self.send_probe(header, sha256_base64(PROBE_BYTES)).await {
+            Ok(_) => Ok(WriteOutcome::Stored),
+            Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
             Err(error) => Err(Refusal::of("put object", &error)),
         }
     }
 
-    /// Puts the probe's object as captures are put, but for the lock: it would stay.
+    /// Puts the probe as captures are put, except that it gets no lock, which would keep it from being deleted.
+    ///
+    /// # Errors
+    /// The SDK's own error, for callers that look at the status.
     pub(super) async fn send_probe(
         &self,
-        conditional: bool,
+        header: IfNoneMatch,
         sha256: String,
     ) -> Result<PutObjectOutput, Failed<PutObjectError>> {
         let (sse, sse_key) = self.encryption();
@@ -277,7 +340,7 @@ impl Bucket {
             .put_object()
             .bucket(&self.config.bucket)
             .key(self.probe_key())
-            .set_if_none_match(conditional.then(|| "*".to_owned()))
+            .set_if_none_match(header.value())
             .content_type("text/plain")
             .storage_class(self.storage_class())
             .set_checksum_sha256(self.wants_checksum().then_some(sha256))
@@ -288,50 +351,59 @@ impl Bucket {
             .await
     }
 
-    /// The key of the probe's object.
+    /// Returns the key of the probe.
     pub fn probe_key(&self) -> String {
         format!("{}{PROBE}", self.config.prefix)
     }
 
-    fn say_conditions(&self, found: Conditions) {
-        let Some(what) = found.shortcoming() else {
+    fn log_conditions(&self, found: Conditions) {
+        let Some(shortcoming) = found.shortcoming() else {
             return tracing::debug!("{} honours If-None-Match", self.describe());
         };
         let instead = match self.config.access {
             Access::ReadWrite => {
                 "each such key is looked at before it is written; let no other box write the same cameras"
             }
-            Access::WriteOnly => "as nothing may be read there, each is stored under a name that carries its hash",
+            Access::WriteOnly => {
+                "as the box may not read, each such capture is stored under a name that carries its hash"
+            }
         };
-        tracing::warn!("{} {what}: {instead}", self.describe());
+        tracing::warn!("{} {shortcoming}: {instead}", self.describe());
     }
 
-    /// Whether a put may go to `key`. Where the store itself refuses to overwrite, it may always be tried; a key that
-    /// carries the hash holds the same bytes if any.
-    pub(super) async fn is_free(&self, key: &ObjectKey, terms: Terms) -> Result<bool, Refusal> {
+    /// Returns whether a put may be sent to `key`.
+    ///
+    /// It always may if the store itself refuses to overwrite. Otherwise the key must be free. If the box may not look,
+    /// a key counts as free only if it carries the hash of the bytes; any other counts as taken, so that the caller
+    /// uses one that does.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses to say or does not answer: nothing was put.
+    pub(super) async fn is_free(&self, key: &ObjectKey, terms: PutTerms) -> Result<bool, Refusal> {
         if terms.condition == Condition::Honoured {
             return Ok(true);
         }
-        // What may not be looked at counts as taken, so that it goes under a hashed key.
-        Ok(self.is_there(key).await?.map_or(terms.hashed, |there| !there))
+        Ok(match self.presence(key).await? {
+            Presence::There => false,
+            Presence::Absent => true,
+            Presence::Unknown => terms.form == KeyForm::WithHash,
+        })
     }
 
-    /// Whether there is an object under `key`; `None` where we may not know.
-    async fn is_there(&self, key: &ObjectKey) -> Result<Option<bool>, Refusal> {
+    async fn presence(&self, key: &ObjectKey) -> Result<Presence, Refusal> {
         if self.config.access == Access::WriteOnly {
-            return Ok(None);
+            return Ok(Presence::Unknown);
         }
         let head = self.client.head_object().bucket(&self.config.bucket).key(key.as_str());
         match head.send().await {
-            Ok(_) => Ok(Some(true)),
-            Err(error) if status(&error) == Some(404) => Ok(Some(false)),
-            Err(error) if status(&error) == Some(403) => Ok(None),
+            Ok(_) => Ok(Presence::There),
+            Err(error) if status(&error) == Some(404) => Ok(Presence::Absent),
+            Err(error) if status(&error) == Some(403) => Ok(Presence::Unknown),
             Err(error) => Err(Refusal::of("head object", &error)),
         }
     }
 
-    /// Deletes an object; one that is not there is no fault.
-    pub(super) async fn delete(&self, key: &str) -> Result<(), Refusal> {
+    async fn delete(&self, key: &str) -> Result<(), Refusal> {
         let delete = self.client.delete_object().bucket(&self.config.bucket).key(key);
         match delete.send().await {
             Ok(_) => Ok(()),
@@ -341,7 +413,8 @@ impl Bucket {
     }
 }
 
-/// Whether a refusal may be about the header: it is about nothing that we know, and does not pass by itself.
-fn may_be_the_condition(refusal: &Refusal) -> bool {
+/// Returns whether a refusal may be about the header: the store gave a code that this program does not know, and the
+/// failure does not pass by itself.
+fn may_be_the_header(refusal: &Refusal) -> bool {
     refusal.verdict == Verdict::NeedsOperator && refusal.code.is_some() && !refusal.is_known()
 }

@@ -1,8 +1,9 @@
-//! How the store is connected to: the SDK's own HTTP client but for two things that it does not let one set.
+//! Connections to the store: the SDK's own HTTP client, with two settings that it does not offer.
 //!
-//! The kernel gives up a connection on which it gets no acknowledgement for a while (`TCP_USER_TIMEOUT`, tcp(7)); without
-//! it that takes a quarter of an hour, and every guess from outside mistakes a slow line for a dead one. And uploads go
-//! over HTTP/1.1, a connection each: over one connection of HTTP/2 a clip would hold up the pictures behind it.
+//! The kernel gives up a connection on which nothing is acknowledged for a while (`TCP_USER_TIMEOUT`, tcp(7)). By
+//! default that takes a quarter of an hour, and a time-out above the kernel cannot tell a slow line from a dead one.
+//! And each upload has an HTTP/1.1 connection of its own: on a shared HTTP/2 connection a clip would hold up the
+//! pictures behind it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,29 +20,39 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// A host that does not answer a connection for so long is taken for dead.
+/// A host that does not accept a connection within this time is taken for dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So long nothing of what was sent may be acknowledged. The slowest lines queue some seconds of data.
+/// How long sent bytes may stay unacknowledged. The slowest lines queue some seconds of data.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An idle connection is kept for so long: a router that forgot it in an outage must not cost the first requests after it.
+/// How long an idle connection is kept. A router may forget it in an outage, which must not cost the first requests
+/// after.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The certificates that a client trusts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Those of the system.
+    System,
+    /// None: the endpoint is plain HTTP.
+    Nothing,
+}
 
 type Hyper = Client<HttpsConnector<HttpConnector>, SdkBody>;
 
 #[derive(Debug)]
 struct Connector(Hyper);
 
-/// A client for any number of requests at a time; `https` where it needs certificates.
-pub(super) fn client(https: bool) -> SharedHttpClient {
+/// Returns a client for any number of simultaneous requests.
+pub(super) fn client(trust: Trust) -> SharedHttpClient {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT));
     let https =
-        HttpsConnectorBuilder::new().with_tls_config(tls(https)).https_or_http().enable_http1().wrap_connector(tcp);
+        HttpsConnectorBuilder::new().with_tls_config(tls(trust)).https_or_http().enable_http1().wrap_connector(tcp);
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
@@ -50,19 +61,18 @@ pub(super) fn client(https: bool) -> SharedHttpClient {
     http_client_fn(move |_settings, _components| connector.clone())
 }
 
-/// Trusts what the system trusts, if anything is to be trusted.
-fn tls(needed: bool) -> ClientConfig {
+fn tls(trust: Trust) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    if needed {
+    if trust == Trust::System {
         let found = rustls_native_certs::load_native_certs();
         let (_valid, _unknown) = roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            tracing::warn!("the system has no certificates to know an https endpoint by: install ca-certificates");
+            tracing::warn!("the system has no certificates to check an https endpoint with: install ca-certificates");
         }
     }
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("ring knows the versions that rustls takes for safe")
+        .expect("ring supports the versions that rustls considers safe")
         .with_root_certificates(roots)
         .with_no_client_auth()
 }

@@ -1,11 +1,13 @@
-//! Listings: what lies below a prefix, as a stream. One page of at most 1,000 names is in memory at a time.
+//! Listings: the objects or folders below a prefix, as a stream. One page of at most 1,000 names is in memory at a
+//! time.
 
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use futures_util::stream::{self, Stream, TryStreamExt};
 
-use super::{Bucket, Refusal, time, unquoted, unread};
+use super::wire::{time, unquoted};
+use super::{Bucket, Refusal};
 
-/// An object, as a listing or a HEAD describes it.
+/// An object, as a listing describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// Its key.
@@ -16,16 +18,16 @@ pub struct Object {
     pub storage_class: String,
     /// The `ETag` without its quotes: the MD5 of the bytes if they went up in one request without a KMS key.
     pub etag: String,
-    /// When the store took it, by the store's clock.
+    /// When it was stored, by the store's clock.
     pub stored_at: chrono::DateTime<chrono::Utc>,
 }
 
 /// How far down a listing goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
-    /// Everything whose key starts with the prefix.
+    /// All objects whose key starts with the prefix.
     All,
-    /// Up to the next `/`: deeper objects are summed up as folders.
+    /// Objects up to the next `/` after the prefix; those below it are summed up as folders.
     OneFolder,
 }
 
@@ -33,23 +35,28 @@ impl Bucket {
     /// Streams all objects whose key starts with `prefix`, in the order of their keys.
     ///
     /// # Errors
-    /// The stream ends with a [`Refusal`] if the store refuses or does not answer: then the rest is unknown.
+    /// The stream ends with a [`Refusal`] if the store refuses (kind [`Refused`]) or does not answer ([`NoAnswer`]):
+    /// the objects so far exist, the rest is not known.
+    ///
+    /// [`Refused`]: super::RefusalKind::Refused
+    /// [`NoAnswer`]: super::RefusalKind::NoAnswer
     pub fn objects(&self, prefix: &str) -> impl Stream<Item = Result<Object, Refusal>> + use<> {
         objects_of(self.pages(prefix, Depth::All))
     }
 
-    /// Streams the objects that lie directly in a folder (`prefix` ends with `/`, or is empty), in the order of their keys.
+    /// Streams the objects directly in a folder, in the order of their keys; `prefix` ends with `/`, or is empty.
     ///
     /// # Errors
-    /// As [`Bucket::objects`].
+    /// The stream ends with a [`Refusal`] as that of [`Bucket::objects`] does.
     pub fn objects_in_folder(&self, prefix: &str) -> impl Stream<Item = Result<Object, Refusal>> + use<> {
         objects_of(self.pages(prefix, Depth::OneFolder))
     }
 
-    /// Streams the folders directly below `prefix`: whole keys that end with `/`, in order.
+    /// Streams the folders directly below `prefix`, in order, as prefixes of keys that end with `/`.
     ///
     /// # Errors
-    /// As [`Bucket::objects`].
+    /// The stream ends with a [`Refusal`] as that of [`Bucket::objects`] does: the folders so far exist, the rest is
+    /// not known.
     pub fn folders(&self, prefix: &str) -> impl Stream<Item = Result<String, Refusal>> + use<> {
         self.pages(prefix, Depth::OneFolder)
             .map_ok(|page| {
@@ -63,7 +70,8 @@ impl Bucket {
         let list = self.client.list_objects_v2().bucket(&self.config.bucket).prefix(prefix);
         let pages = list.set_delimiter((depth == Depth::OneFolder).then(|| "/".to_owned())).into_paginator().send();
         stream::try_unfold(pages, async |mut pages| {
-            let page = pages.try_next().await.map_err(|error| unread("list objects", "s3:ListBucket", &error))?;
+            let page = pages.try_next().await;
+            let page = page.map_err(|error| Refusal::of("list objects", &error).needing("s3:ListBucket"))?;
             Ok(page.map(|page| (page, pages)))
         })
     }

@@ -1,4 +1,4 @@
-//! What is done to objects that are there: looked at, copied, deleted, and asked for out of a cold class.
+//! Objects that exist: they are looked at, copied, deleted, and restored from a cold class.
 
 use std::time::Duration;
 
@@ -13,41 +13,42 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::verdict::element;
-use super::{Bucket, Failed, Object, Refusal, code, percent, status, time, unquoted, unread};
+use super::wire::{Failed, code, percent, status, time, unquoted};
+use super::{Bucket, Object, Refusal};
 
-/// Most keys of one request to delete (S3 API Reference, `DeleteObjects`).
+/// The most keys in one request to delete (S3 API Reference, `DeleteObjects`).
 const MOST_DELETED: usize = 1000;
 
-/// The largest object that can be copied in one request, in bytes (S3 API Reference, `CopyObject`).
+/// The size of the largest object that one request can copy, in bytes (S3 API Reference, `CopyObject`).
 pub const MOST_COPIED: u64 = 5 << 30;
 
-/// What the store says of one object.
+/// One object, as a HEAD describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// Bytes.
+    /// The number of bytes.
     pub size: u64,
     /// The storage class, as the store spells it.
     pub storage_class: String,
     /// The `ETag` without its quotes.
     pub etag: String,
-    /// When the store took it.
+    /// When it was stored, by the store's clock.
     pub stored_at: DateTime<Utc>,
-    /// The SHA-256 of the bytes in hexadecimal, as the store computed it; `None` where it did not, or of parts alone.
+    /// The SHA-256 that the store computed, in hexadecimal; `None` if it computed none, or only those of the parts.
     pub checksum: Option<String>,
-    /// The SHA-256 that was written beside it.
+    /// The SHA-256 in the metadata that was uploaded with the object, in hexadecimal.
     pub sha256: Option<String>,
-    /// When it was taken, as was written beside it.
+    /// When the capture was taken, from the metadata that was uploaded with the object.
     pub taken_at: Option<String>,
     /// Whether it can be read.
-    pub restore: Restore,
-    /// Until when a lock holds it; a legal hold has no end.
+    pub restore: RestoreState,
+    /// When its lock ends; a legal hold has the latest possible end.
     pub locked_until: Option<DateTime<Utc>>,
     /// Whether the bucket keeps versions.
     pub versioned: bool,
 }
 
 impl Head {
-    /// Whether its bytes are those of a SHA-256 in hexadecimal, as far as the store tells; `None` where it tells nothing.
+    /// Returns whether the object's SHA-256 is `sha256`, in hexadecimal; `None` if the store has none for it.
     pub fn is(&self, sha256: &str) -> Option<bool> {
         self.checksum.as_deref().or(self.sha256.as_deref()).map(|told| told == sha256)
     }
@@ -56,46 +57,46 @@ impl Head {
 /// Whether an object can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Restore {
-    /// Its class can always be read.
+pub enum RestoreState {
+    /// It can: its class needs no restore.
     Warm,
-    /// Only after a restore that nobody has asked for.
+    /// It cannot: it must be restored, and nobody has asked for that.
     Cold,
-    /// A restore is under way.
+    /// It cannot yet: a restore is under way.
     Ongoing,
-    /// It can be read, until then if that was told.
+    /// It can, until the given time if the store named one.
     Done(Option<DateTime<Utc>>),
 }
 
-/// How fast a restore is.
+/// The speed of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
-    /// The cheapest.
+    /// Cheapest and slowest.
     Bulk,
-    /// The usual.
+    /// Some hours.
     Standard,
-    /// Minutes; not out of `DEEP_ARCHIVE`.
+    /// Some minutes; not possible for `DEEP_ARCHIVE`.
     Expedited,
 }
 
 /// The answer to a request to restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestoreAsked {
-    /// It begins now.
+    /// The restore begins now, or a restored copy stays for longer.
     Begun,
-    /// It was asked for before and is under way.
+    /// A restore was under way already.
     Ongoing,
-    /// It is not in a cold class.
+    /// There is nothing to restore: the object is not in a cold class.
     NotCold,
 }
 
-/// A copy of an object within the bucket; its metadata, tags and checksum go with it.
+/// A copy to make within the bucket; metadata and tags are copied too.
 #[derive(Debug, Clone, Copy)]
 pub struct CopyRequest<'a> {
-    /// The object to copy, if it still has this `ETag`.
+    /// The object to copy. Nothing is copied if its `ETag` has changed.
     pub source: &'a Object,
-    /// The key of the copy; the source's own key changes its class in place.
+    /// The key of the copy. The source's own key moves the object to another class in place.
     pub target: &'a str,
     /// The storage class of the copy.
     pub class: &'a str,
@@ -104,33 +105,36 @@ pub struct CopyRequest<'a> {
 /// The answer to a request to copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copied {
-    /// Done.
+    /// The copy exists.
     Done,
-    /// The source has changed since it was looked at, or is gone; or something came under the target's key.
+    /// Nothing was copied: the source has changed or is gone, or the target's key is taken.
     Changed,
-    /// It is larger than one request can copy.
+    /// Nothing was copied: the object is larger than [`MOST_COPIED`].
     TooLarge,
 }
 
 impl Bucket {
-    /// What the store says of an object; `None` where there is none.
+    /// Returns what the store knows about an object; `None` if there is no such object.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// A [`Refusal`] if the store refuses or does not answer: it is not known whether the object exists. The answer to
+    /// a HEAD has no error code, so the kind is always [`NoAnswer`](super::RefusalKind::NoAnswer); go by the verdict.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Refusal> {
         let head = self.client.head_object().bucket(&self.config.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
         match head.send().await {
             Ok(head) => Ok(Some(read(&head))),
             Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(unread("head object", "s3:GetObject", &error)),
+            Err(error) => Err(Refusal::of("head object", &error).needing("s3:GetObject")),
         }
     }
 
-    /// Deletes objects, a thousand in a request; answers which could not be deleted, and why. What is gone already counts
-    /// as deleted.
+    /// Deletes objects, a thousand in a request, and returns the keys that could not be deleted, each with the reason.
+    ///
+    /// An object that does not exist counts as deleted.
     ///
     /// # Errors
-    /// [`Refusal`] of a whole request; those before it were carried out.
+    /// A [`Refusal`] if the store refuses a whole request ([`Refused`](super::RefusalKind::Refused)) or does not answer
+    /// ([`NoAnswer`](super::RefusalKind::NoAnswer)). The thousands before it are deleted; those of this request may be.
     pub async fn delete_all(&self, keys: &[&str]) -> Result<Vec<(String, String)>, Refusal> {
         let mut failed = Vec::new();
         for batch in keys.chunks(MOST_DELETED) {
@@ -139,7 +143,7 @@ impl Bucket {
             let delete = objects.and_then(|objects| Delete::builder().quiet(true).set_objects(Some(objects)).build());
             let delete = delete.map_err(|error| Refusal::later(format!("failed to delete objects: {error}")))?;
             let sent = self.client.delete_objects().bucket(&self.config.bucket).delete(delete).send().await;
-            let answer = sent.map_err(|error| unread("delete objects", "s3:DeleteObject", &error))?;
+            let answer = sent.map_err(|error| Refusal::of("delete objects", &error).needing("s3:DeleteObject"))?;
             let errors = answer.errors().iter().filter(|error| error.code() != Some("NoSuchKey"));
             failed.extend(errors.map(|error| {
                 let why = format!("{} {}", error.code().unwrap_or_default(), error.message().unwrap_or_default());
@@ -149,10 +153,11 @@ impl Bucket {
         Ok(failed)
     }
 
-    /// Copies an object to another key, or onto itself into another class.
+    /// Copies an object to another key, or onto itself to move it to another class.
     ///
     /// # Errors
-    /// [`Refusal`] if the store refuses or does not answer: the copy may have been made all the same.
+    /// A [`Refusal`] with the kind [`Cold`](super::RefusalKind::Cold) if the source must be restored first. With any
+    /// other kind the store refused or did not answer, and the copy may have been made all the same.
     pub async fn copy(&self, CopyRequest { source, target, class }: CopyRequest<'_>) -> Result<Copied, Refusal> {
         let Object { key, size, etag, .. } = source;
         if *size > MOST_COPIED {
@@ -167,7 +172,7 @@ impl Bucket {
             .copy_source(format!("{}/{}", self.config.bucket, percent(key.as_bytes(), plain)))
             .copy_source_if_match(format!("\"{etag}\""))
             .key(target)
-            // Of AWS it is known that it looks at this for a copy, too.
+            // Only AWS is known to honour this header for a copy.
             .set_if_none_match((target != key && self.config.endpoint_url.is_none()).then(|| "*".to_owned()))
             .metadata_directive(MetadataDirective::Copy)
             .tagging_directive(TaggingDirective::Copy)
@@ -176,20 +181,21 @@ impl Bucket {
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(sse_key);
         match copy.send().await {
-            // S3 may answer 200 and say in the body that it failed; then there is no result.
+            // S3 may answer 200 and report a failure in the body; then the answer has no result.
             Ok(answer) if answer.copy_object_result().and_then(|result| result.e_tag()).is_some() => Ok(Copied::Done),
-            Ok(_) => Err(Refusal::not_s3("copy object", "it names no object (no ETag)")),
+            Ok(_) => Err(Refusal::without_etag("copy object")),
             Err(error) if matches!(status(&error), Some(404 | 412)) && code(&error) != Some("NoSuchBucket") => {
                 Ok(Copied::Changed)
             }
-            Err(error) => Err(unread("copy object", "s3:PutObject and s3:GetObject", &error)),
+            Err(error) => Err(Refusal::of("copy object", &error).needing("s3:PutObject and s3:GetObject")),
         }
     }
 
-    /// Asks for an object out of a cold class, to be readable for so many days.
+    /// Asks the store to restore an object from a cold class, and to keep it readable for `days`.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// A [`Refusal`] with the kind [`NoSuchKey`](super::RefusalKind::NoSuchKey) if there is no such object. With any
+    /// other kind the store refused, or did not answer and may restore the object all the same.
     pub async fn restore(&self, key: &str, tier: Tier, days: u32) -> Result<RestoreAsked, Refusal> {
         let tier = match tier {
             Tier::Bulk => aws_sdk_s3::types::Tier::Bulk,
@@ -202,34 +208,36 @@ impl Bucket {
             RestoreRequest::builder().days(i32::try_from(days).unwrap_or(i32::MAX)).glacier_job_parameters(job);
         let asked = self.client.restore_object().bucket(&self.config.bucket).key(key).restore_request(wanted.build());
         match asked.send().await {
-            // 202 Accepted comes where it begins, 200 where it is there and only stays longer; the SDK tells them not apart.
+            // S3 answers 202 if the restore begins, and 200 if a restored copy only stays for longer. The SDK hides
+            // which.
             Ok(_) => Ok(RestoreAsked::Begun),
             Err(error) if code(&error) == Some("RestoreAlreadyInProgress") => Ok(RestoreAsked::Ongoing),
             Err(error) if code(&error) == Some("InvalidObjectState") => Ok(RestoreAsked::NotCold),
             Err(error) if code(&error) == Some("ObjectAlreadyInActiveTierError") => Ok(RestoreAsked::NotCold),
-            Err(error) => Err(unread("restore object", "s3:RestoreObject", &error)),
+            Err(error) => Err(Refusal::of("restore object", &error).needing("s3:RestoreObject")),
         }
     }
 
-    /// Whether the bucket keeps versions, so that a deletion only hides; `None` where these credentials may not know.
+    /// Returns whether the bucket keeps versions, so that a deletion only hides an object; `None` if these credentials
+    /// may not ask.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// A [`Refusal`] if the store fails or does not answer: nothing is known.
     pub async fn keeps_versions(&self) -> Result<Option<bool>, Refusal> {
         let asked = self.client.get_bucket_versioning().bucket(&self.config.bucket).send().await;
-        // moto wraps its answer in an element that the SDK does not know.
+        // moto wraps its answer in an element that the SDK does not expect.
         if let Err(error) = &asked
             && let Some(answer) = error.raw_response().filter(|answer| answer.status().as_u16() == 200)
         {
             return Ok(Some(element(answer.body().bytes().unwrap_or_default(), "Status") == Some("Enabled")));
         }
-        known("get bucket versioning", asked.map(|answer| answer.status() == Some(&BucketVersioningStatus::Enabled)))
+        if_told("get bucket versioning", asked.map(|answer| answer.status() == Some(&BucketVersioningStatus::Enabled)))
     }
 
-    /// Whether the bucket can lock objects; `None` where these credentials may not know.
+    /// Returns whether the bucket can lock objects; `None` if these credentials may not ask.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// A [`Refusal`] if the store fails or does not answer: nothing is known.
     pub async fn locks_objects(&self) -> Result<Option<bool>, Refusal> {
         let asked = self.client.get_object_lock_configuration().bucket(&self.config.bucket).send().await;
         let enabled = asked.map(|answer| {
@@ -238,20 +246,20 @@ impl Bucket {
         });
         match enabled {
             Err(error) if code(&error) == Some("ObjectLockConfigurationNotFoundError") => Ok(Some(false)),
-            other => known("get object lock configuration", other),
+            other => if_told("get object lock configuration", other),
         }
     }
 }
 
-/// What a store says of itself, where it knows the question and lets us ask.
-fn known<E>(what: &str, answer: Result<bool, Failed<E>>) -> Result<Option<bool>, Refusal>
+/// Returns the store's answer to a question about the bucket; `None` if these credentials may not ask, and false if the
+/// store does not know the question.
+fn if_told<E>(what: &str, answer: Result<bool, Failed<E>>) -> Result<Option<bool>, Refusal>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if status(&error) == Some(403) => Ok(None),
-        // A store without such things.
         Err(error) if matches!(status(&error), Some(405 | 501)) => Ok(Some(false)),
         Err(error) => Err(Refusal::of(what, &error)),
     }
@@ -260,7 +268,8 @@ where
 fn read(head: &HeadObjectOutput) -> Head {
     let metadata = |name: &str| head.metadata().and_then(|metadata| metadata.get(name)).cloned();
     let storage_class = head.storage_class().map_or("STANDARD", StorageClass::as_str).to_owned();
-    // Of what went up in parts there is a checksum of the parts' checksums, marked with a dash, or not.
+    // An object that was uploaded in parts has a checksum of the parts' checksums. Not every store marks it with a
+    // dash, but the ETag of such an object has one.
     let etag = unquoted(head.e_tag());
     let in_parts = etag.contains('-');
     let checksum = head.checksum_sha256().filter(|checksum| !in_parts && !checksum.contains('-'));
@@ -283,26 +292,30 @@ fn read(head: &HeadObjectOutput) -> Head {
     }
 }
 
-/// Whether a class can be read only after a restore (S3 User Guide, "Understanding and managing Amazon S3 storage classes").
+/// Returns whether an object of the class must be restored before it can be read.
+///
+/// Source: S3 User Guide, "Understanding and managing Amazon S3 storage classes".
 pub fn is_cold(class: &str) -> bool {
     matches!(class, "GLACIER" | "DEEP_ARCHIVE")
 }
 
-/// Reads `x-amz-restore`, such as `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
-fn readable(class: &str, restore: Option<&str>) -> Restore {
+/// Returns whether an object can be read, by its class and its `x-amz-restore` header, which looks like
+/// `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
+fn readable(class: &str, restore: Option<&str>) -> RestoreState {
     match restore {
-        _ if !is_cold(class) => Restore::Warm,
-        None => Restore::Cold,
-        Some(restore) if restore.contains("ongoing-request=\"true\"") => Restore::Ongoing,
+        _ if !is_cold(class) => RestoreState::Warm,
+        None => RestoreState::Cold,
+        Some(restore) if restore.contains("ongoing-request=\"true\"") => RestoreState::Ongoing,
         Some(restore) => {
             let until = restore.split_once("expiry-date=\"").and_then(|(_, rest)| rest.split_once('"'));
             let until = until.and_then(|(date, _)| DateTime::parse_from_rfc2822(date).ok());
-            Restore::Done(until.map(|until| until.to_utc()))
+            RestoreState::Done(until.map(|until| until.to_utc()))
         }
     }
 }
 
-/// How long to wait until a restore is asked after again; S3 takes minutes at the least.
+/// Returns how long to wait before the next look at a restore that was asked for `since` ago; S3 takes minutes at
+/// least.
 pub fn poll_interval(since: Duration) -> Duration {
     (since / 20).clamp(Duration::from_secs(5), Duration::from_mins(5))
 }
@@ -315,16 +328,16 @@ mod tests {
     fn the_state_of_a_restore_is_read() {
         let until = DateTime::from_timestamp(1_356_048_000, 0);
         for (class, header, expected) in [
-            ("STANDARD", None, Restore::Warm),
-            ("GLACIER_IR", None, Restore::Warm),
-            ("GLACIER", None, Restore::Cold),
-            ("DEEP_ARCHIVE", Some("ongoing-request=\"true\""), Restore::Ongoing),
+            ("STANDARD", None, RestoreState::Warm),
+            ("GLACIER_IR", None, RestoreState::Warm),
+            ("GLACIER", None, RestoreState::Cold),
+            ("DEEP_ARCHIVE", Some("ongoing-request=\"true\""), RestoreState::Ongoing),
             (
                 "GLACIER",
                 Some("ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\""),
-                Restore::Done(until),
+                RestoreState::Done(until),
             ),
-            ("GLACIER", Some("ongoing-request=\"false\""), Restore::Done(None)),
+            ("GLACIER", Some("ongoing-request=\"false\""), RestoreState::Done(None)),
         ] {
             assert_eq!(readable(class, header), expected, "{class} {header:?}");
         }

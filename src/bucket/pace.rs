@@ -1,18 +1,19 @@
 //! The pace of uploads: `upload.bandwidth`, shared by all request bodies, retries included.
 //!
-//! A token bucket hands out small pieces, to the newest capture first and every fourth to whoever has waited longest: so
-//! a fresh picture overtakes a clip in mid-flight, and every clip still progresses, because S3 hangs up on a request that
-//! sends nothing for some 20 s (`RequestTimeout`). What counts are the bytes of bodies; heads and TLS come on top. The
-//! times of a timetable are those of the system's zone, as its clock shows them: on the day it is set back, the hour that
-//! comes twice is treated alike both times.
+//! A token bucket grants small pieces: three of four to the newest capture, the fourth to the body that has waited
+//! longest. So a fresh picture overtakes a clip in the middle of its upload, and every clip still makes progress: S3
+//! hangs up on a request that sends nothing for some 20 s (`RequestTimeout`). The limit counts the bytes of bodies;
+//! headers and TLS come on top. The times of a timetable are the system's local time. When the clock is set back, the
+//! limits of the repeated hour apply twice.
 //!
-//! What a job sends, such as a bundle, has no capture's age: it waits while anything else is under way, limit or not, but
-//! for a trickle that keeps S3 from hanging up.
+//! The body of a job, such as a bundle, waits while any capture goes up, with or without a limit. It only sends a
+//! trickle, so that S3 does not hang up.
 //!
-//! A limit for each upload was rejected: eight of them know nothing of each other. So was a task that hands out: every
-//! body that waits is woken by its own timer and serves whoever is first, so that nobody's end can stop the others.
+//! A limit for each upload was rejected: eight uploads know nothing of each other. So was a task that grants the
+//! pieces: its failure would stop all uploads. Instead, each waiting body is woken by a timer of its own and serves
+//! whoever is first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,84 +23,93 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, Local, NaiveTime, TimeZone};
 use tokio::time::Sleep;
 
+use super::turn::NamesInWork;
 use crate::clock::Now;
-use crate::config::{Bandwidth, Upload};
+use crate::config::Bandwidth;
 
-/// The most bytes of one grant: at 512 KiB/s an eighth of a second.
-const MOST_PIECE_BYTES: u64 = 64 * 1024;
-const LEAST_PIECE_BYTES: u64 = 256;
+mod tokens;
 
-/// A second carries about so many grants, or one for each body that waits, where that makes no smaller and no larger ones.
-const PIECES_A_SECOND: usize = 16;
+use tokens::{BodyRank, MOST_PIECE_BYTES, TokenBucket};
 
-/// What was not sent may be made up for, for so long: timers may be a second late and nothing is lost, and no minute carries a
-/// fortieth too much.
-const BURST: Duration = Duration::from_millis(1500);
-
-/// How late a body that waits may learn that the timetable or the configuration has changed.
+/// How late a waiting body may learn of a new limit, from the timetable or from the configuration.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A job's body sends a piece at least so often, however many captures go first: S3 hangs up after some 20 s.
+/// How long a job's body may be held up by captures before it sends a piece: S3 hangs up after some 20 s.
 const TRICKLE: Duration = Duration::from_secs(5);
 
-const NANOS: u128 = 1_000_000_000;
+/// Which uploads go first; a greater one goes before a smaller one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Precedence {
+    /// Work of a job, such as a bundle: all captures go first.
+    Job,
+    /// A capture whose file was last changed at this time: the newest capture goes first.
+    Capture(SystemTime),
+}
 
-/// Who waits: the time of the capture's file, or none for a job, then who asked first.
-type Rank = (Option<SystemTime>, u64);
-
-/// How fast all uploads together may send; cloned, it is the same.
+/// The state that all uploads of a process share: how fast they may send together, and which names they work on.
+///
+/// Clones share the state, and each [`Bucket`](super::Bucket) holds a clone. A reload of the configuration makes a new
+/// bucket; the uploads of the old one keep their places and their names.
 #[derive(Debug, Clone)]
 pub struct Pace {
-    shared: Arc<Mutex<Shared>>,
+    state: Arc<Mutex<PaceState>>,
+    names: NamesInWork,
     clock: fn() -> Now,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct PaceState {
     bandwidth: Option<Bandwidth>,
-    line: Line,
-    wakers: HashMap<Rank, Waker>,
+    tokens: TokenBucket,
+    wakers: HashMap<BodyRank, Waker>,
+    /// How many bodies there have been.
     bodies: u64,
-    /// Bodies of captures under way.
+    /// How many bodies of captures there are now.
     captures: u64,
 }
 
 impl Pace {
-    /// No limit, until [`Pace::set`].
+    /// Returns a pace without a limit, and without names in work.
     pub fn new(clock: fn() -> Now) -> Self {
-        let line = Line::new(clock().steady);
-        let shared = Shared { bandwidth: None, line, wakers: HashMap::new(), bodies: 0, captures: 0 };
-        Self { shared: Arc::new(Mutex::new(shared)), clock }
+        let tokens = TokenBucket::new(clock().steady);
+        let state = PaceState { bandwidth: None, tokens, wakers: HashMap::new(), bodies: 0, captures: 0 };
+        Self { state: Arc::new(Mutex::new(state)), names: NamesInWork::default(), clock }
     }
 
-    /// Changes the limit, for bodies in mid-flight too.
+    /// Sets the limit, also for bodies that are being sent.
     pub fn set(&self, bandwidth: Option<Bandwidth>) {
         let now = (self.clock)();
-        let mut shared = self.shared();
-        shared.bandwidth = bandwidth;
-        shared.serve(now);
+        let mut state = self.state();
+        state.bandwidth = bandwidth;
+        state.serve(now);
     }
 
-    /// A place in the line for the body of a capture of that age, or of a job.
-    pub(super) fn enter(&self, age: Option<SystemTime>) -> Turn {
-        let mut shared = self.shared();
-        shared.bodies += 1;
-        shared.captures += u64::from(age.is_some());
-        Turn { pace: self.clone(), rank: (age, shared.bodies), timer: None, held_since: None }
+    /// Returns a place in the queue for a body.
+    pub(super) fn enter(&self, precedence: Precedence) -> BodyTurn {
+        let mut state = self.state();
+        state.bodies += 1;
+        state.captures += u64::from(precedence != Precedence::Job);
+        let rank = BodyRank { precedence, number: state.bodies };
+        BodyTurn { pace: self.clone(), rank, timer: None, held_since: None }
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        // Every change below is whole before anything can panic.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the names that uploads work on.
+    pub(super) fn names(&self) -> &NamesInWork {
+        &self.names
+    }
+
+    fn state(&self) -> MutexGuard<'_, PaceState> {
+        // A panic elsewhere leaves the state whole: every change below is complete before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shared {
-    /// Hands out what there is, by the limit that holds now.
+impl PaceState {
+    /// Grants as many bytes as the limit allows `now`.
     fn serve(&mut self, now: Now) {
         let limit = self.bandwidth.as_ref().and_then(|bandwidth| limit_at(bandwidth, &Local, now.wall));
-        self.line.set_rate(limit, now.steady);
-        for rank in self.line.serve(now.steady) {
+        self.tokens.set_rate(limit, now.steady);
+        for rank in self.tokens.serve(now.steady) {
             if let Some(waker) = self.wakers.remove(&rank) {
                 waker.wake();
             }
@@ -107,291 +117,100 @@ impl Shared {
     }
 }
 
-/// A body's place in the line; it is left by dropping it.
+/// A body's place in the queue; dropping it leaves the queue.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct BodyTurn {
     pace: Pace,
-    rank: Rank,
+    rank: BodyRank,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Since when a job's body lets captures go first.
+    /// Since when captures hold up a job's body.
     held_since: Option<Instant>,
 }
 
-impl Turn {
-    /// How many bytes may be sent now, of `want`: at least one.
+impl BodyTurn {
+    /// Returns how many of the next `want` bytes may be sent now: at least one.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, want: u64) -> Poll<u64> {
         loop {
             let now = (self.pace.clock)();
             let pause = {
-                let mut shared = self.pace.shared();
-                let held = self.rank.0.is_none() && shared.captures > 0;
+                let mut state = self.pace.state();
+                let held = self.is_job() && state.captures > 0;
                 let since = if held { *self.held_since.get_or_insert(now.steady) } else { now.steady };
                 let waited = now.steady.saturating_duration_since(since);
                 let rest = TRICKLE.saturating_sub(waited);
                 let pause = if held && !rest.is_zero() {
                     rest
                 } else {
-                    shared.line.ask(self.rank, if held { want.min(MOST_PIECE_BYTES) } else { want });
-                    shared.serve(now);
-                    if let Some(bytes) = shared.line.take(self.rank) {
+                    state.tokens.ask(self.rank, if held { want.min(MOST_PIECE_BYTES) } else { want });
+                    state.serve(now);
+                    if let Some(bytes) = state.tokens.take(self.rank) {
                         (self.timer, self.held_since) = (None, None);
                         return Poll::Ready(bytes);
                     }
-                    shared.line.wait()
+                    state.tokens.wait()
                 };
-                shared.wakers.insert(self.rank, context.waker().clone());
+                state.wakers.insert(self.rank, context.waker().clone());
                 pause.min(LOOK_AGAIN)
             };
             let timer = self.timer.insert(Box::pin(tokio::time::sleep(pause)));
             ready!(timer.as_mut().poll(context));
         }
     }
+
+    fn is_job(&self) -> bool {
+        self.rank.precedence == Precedence::Job
+    }
 }
 
-impl Drop for Turn {
+impl Drop for BodyTurn {
     fn drop(&mut self) {
-        let mut shared = self.pace.shared();
-        shared.wakers.remove(&self.rank);
-        shared.line.leave(self.rank);
-        shared.captures -= u64::from(self.rank.0.is_some());
-        if shared.captures == 0 {
-            // Jobs go on.
-            shared.wakers.extract_if(|rank, _| rank.0.is_none()).for_each(|(_, waker)| waker.wake());
+        let mut state = self.pace.state();
+        state.wakers.remove(&self.rank);
+        state.tokens.leave(self.rank);
+        state.captures -= u64::from(!self.is_job());
+        if state.captures == 0 {
+            // Nothing holds up the jobs any more.
+            let jobs = state.wakers.extract_if(|rank, _| rank.precedence == Precedence::Job);
+            jobs.for_each(|(_, waker)| waker.wake());
         }
     }
 }
 
-/// The limit at a moment, in bytes a second; `None`: none.
+/// Returns the limit at a moment, in bytes per second; `None` means no limit.
 fn limit_at<Z: TimeZone>(bandwidth: &Bandwidth, zone: &Z, wall: SystemTime) -> Option<u64> {
     match bandwidth {
         Bandwidth::Always(limit) => Some(*limit),
         Bandwidth::Timetable(changes) => {
             let time: NaiveTime = DateTime::<chrono::Utc>::from(wall).with_timezone(zone).time();
-            // Before the first change of a day the last one of the day before holds.
+            // Until the first change of a day, the last change of the day before applies.
             changes.iter().rfind(|change| change.from <= time).or(changes.last())?.limit
         }
-    }
-}
-
-/// A token bucket and who waits for it; pure.
-#[derive(Debug)]
-struct Line {
-    /// Bytes a second; `None`: no limit.
-    rate: Option<u64>,
-    /// What may be sent at once, in billionths of a byte.
-    credit: u128,
-    /// The moment up to which `credit` counts.
-    at: Instant,
-    waiting: BTreeMap<Rank, Waiting>,
-    granted: HashMap<Rank, u64>,
-    turn: u64,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    want: u64,
-    /// The turn at which it began to wait.
-    since: u64,
-}
-
-impl Line {
-    fn new(now: Instant) -> Self {
-        Self { rate: None, credit: 0, at: now, waiting: BTreeMap::new(), granted: HashMap::new(), turn: 0 }
-    }
-
-    fn set_rate(&mut self, rate: Option<u64>, now: Instant) {
-        self.fill(now);
-        if self.rate != rate {
-            self.rate = rate;
-            self.credit = self.credit.min(self.most());
-        }
-    }
-
-    /// The most credit.
-    fn most(&self) -> u128 {
-        u128::from(self.rate.unwrap_or(0)) * BURST.as_nanos()
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.at).as_nanos();
-        self.at = self.at.max(now);
-        self.credit = (self.credit + u128::from(self.rate.unwrap_or(0)) * elapsed).min(self.most());
-    }
-
-    /// Joins the line, or stays in it.
-    fn ask(&mut self, rank: Rank, want: u64) {
-        if !self.granted.contains_key(&rank) {
-            let since = self.turn;
-            self.waiting.entry(rank).or_insert(Waiting { want, since });
-        }
-    }
-
-    /// What was granted, once.
-    fn take(&mut self, rank: Rank) -> Option<u64> {
-        self.granted.remove(&rank)
-    }
-
-    fn leave(&mut self, rank: Rank) {
-        self.waiting.remove(&rank);
-        if let (Some(bytes), Some(_)) = (self.granted.remove(&rank), self.rate) {
-            // It is not sent.
-            self.credit = (self.credit + u128::from(bytes) * NANOS).min(self.most());
-        }
-    }
-
-    /// Grants what can be granted, and says to whom.
-    fn serve(&mut self, now: Instant) -> Vec<Rank> {
-        self.fill(now);
-        let mut served = Vec::new();
-        while let Some((rank, bytes)) = self.next() {
-            let cost = u128::from(bytes) * NANOS;
-            if self.rate.is_some() {
-                let Some(rest) = self.credit.checked_sub(cost) else { break };
-                self.credit = rest;
-            }
-            self.turn += 1;
-            self.waiting.remove(&rank);
-            self.granted.insert(rank, bytes);
-            served.push(rank);
-        }
-        served
-    }
-
-    /// Whose turn it is, and how many bytes they get.
-    fn next(&self) -> Option<(Rank, u64)> {
-        let backlog = (self.turn + 1).is_multiple_of(u64::from(Upload::BACKLOG_TURN));
-        let longest = || self.waiting.iter().min_by_key(|(_, waiting)| waiting.since);
-        let (rank, waiting) = if backlog { longest() } else { self.waiting.last_key_value() }?;
-        let pieces = u64::try_from(self.waiting.len().max(PIECES_A_SECOND)).unwrap_or(u64::MAX);
-        let piece = self.rate.map_or(u64::MAX, |rate| (rate / pieces).clamp(LEAST_PIECE_BYTES, MOST_PIECE_BYTES));
-        Some((*rank, piece.min(waiting.want)))
-    }
-
-    /// How long until the next grant, as of the last [`Line::serve`].
-    fn wait(&self) -> Duration {
-        let (Some((_, bytes)), Some(rate)) = (self.next(), self.rate) else { return Duration::ZERO };
-        let lacks = (u128::from(bytes) * NANOS).saturating_sub(self.credit);
-        Duration::from_nanos(u64::try_from(lacks.div_ceil(u128::from(rate.max(1)))).unwrap_or(u64::MAX))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use chrono_tz::Europe::Kyiv;
-    use proptest::prelude::*;
 
     use crate::config::BandwidthChange;
 
     use super::*;
 
-    fn start() -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
-        Instant::now()
-    }
-
-    /// The capture that is `number`th by age, the oldest first.
-    fn capture(number: u64) -> Rank {
-        (Some(SystemTime::UNIX_EPOCH + Duration::from_secs(number)), number)
-    }
-
-    fn limited(rate: u64, now: Instant) -> Line {
-        let mut line = Line::new(now);
-        line.set_rate(Some(rate), now);
-        line
-    }
-
-    #[test]
-    fn i7_the_newest_capture_gets_three_grants_of_four_and_the_others_take_turns_at_the_fourth() {
-        let now = start();
-        let mut line = limited(1 << 20, now);
-        let mut turns = Vec::new();
-        for piece in 1..=16 {
-            for number in [1, 2, 3] {
-                line.ask(capture(number), 1 << 20);
-            }
-            for rank in line.serve(now + Duration::from_secs(1) / 16 * piece) {
-                assert_eq!(line.take(rank), Some(MOST_PIECE_BYTES));
-                turns.push(rank.1);
-            }
-        }
-        assert_eq!(turns, [3, 3, 3, 1, 3, 3, 3, 2, 3, 3, 3, 1, 3, 3, 3, 2]);
-    }
-
-    #[test]
-    fn without_a_limit_everything_is_granted_at_once() {
-        let now = start();
-        let mut line = Line::new(now);
-        line.ask(capture(1), 1 << 30);
-        assert_eq!(line.serve(now), [capture(1)]);
-        assert_eq!(line.take(capture(1)), Some(1 << 30));
-        assert_eq!(line.take(capture(1)), None);
-    }
-
-    #[test]
-    fn a_limit_begins_without_credit_and_what_is_not_sent_is_given_back() {
-        let now = start();
-        let mut line = Line::new(now);
-        line.set_rate(Some(64 * 1024), now + Duration::from_hours(9));
-        let now = now + Duration::from_hours(9);
-        line.ask(capture(1), 1 << 20);
-        assert_eq!(line.serve(now), []);
-        assert_eq!(line.wait(), Duration::from_micros(62_500));
-        let now = now + line.wait();
-        assert_eq!(line.serve(now), [capture(1)]);
-        line.leave(capture(1));
-        line.ask(capture(2), 1 << 20);
-        assert_eq!(line.serve(now), [capture(2)]);
-    }
+    const EPOCH: Precedence = Precedence::Capture(SystemTime::UNIX_EPOCH);
 
     #[tokio::test(start_paused = true)]
     async fn i7_a_job_lets_captures_go_first_but_for_a_trickle() {
         let begin = stopped_clock().steady;
         let elapsed = || stopped_clock().steady - begin;
         let pace = Pace::new(stopped_clock);
-        let mut job = pace.enter(None);
+        let mut job = pace.enter(Precedence::Job);
         let mut ask = async |want: u64| std::future::poll_fn(|context| job.poll(context, want)).await;
         assert_eq!((ask(1 << 20).await, elapsed()), (1 << 20, Duration::ZERO), "nothing else is under way");
-        let capture = pace.enter(Some(SystemTime::UNIX_EPOCH));
+        let capture = pace.enter(EPOCH);
         assert_eq!(ask(1 << 20).await, MOST_PIECE_BYTES);
         assert_eq!(elapsed(), TRICKLE);
         drop(capture);
         assert_eq!((ask(1 << 20).await, elapsed()), (1 << 20, TRICKLE));
-    }
-
-    #[test]
-    fn nobody_waits_for_so_long_that_s3_hangs_up() {
-        for (rate, bodies) in [(1024, 8), (16 << 10, 64), (512 << 10, 8), (1 << 20, 256)] {
-            let begin = start();
-            let mut line = limited(rate, begin);
-            let (mut now, mut last) = (begin, HashMap::new());
-            (0..bodies).for_each(|number| line.ask(capture(number), 1 << 30));
-            while now < begin + Duration::from_secs(40) {
-                for rank in line.serve(now) {
-                    line.take(rank);
-                    line.ask(rank, 1 << 30);
-                    let waited = now - last.insert(rank, now).unwrap_or(begin);
-                    assert!(waited < Duration::from_secs(10), "{waited:?} at {rate} with {bodies}");
-                }
-                now += line.wait();
-            }
-            assert_eq!(last.len() as u64, bodies);
-        }
-    }
-
-    #[test]
-    fn an_idle_night_gives_no_more_than_one_burst() {
-        let now = start();
-        let mut line = limited(64 * 1024, now);
-        let morning = now + Duration::from_hours(9);
-        let mut granted = 0;
-        loop {
-            line.ask(capture(1), 1 << 20);
-            if line.serve(morning).is_empty() {
-                break;
-            }
-            granted += line.take(capture(1)).unwrap();
-        }
-        assert_eq!(granted, 96 * 1024);
     }
 
     fn at(text: &str) -> SystemTime {
@@ -421,7 +240,7 @@ mod tests {
             (&day, "2026-03-29T08:00:00+03:00", Some(5)),
             (&day, "2026-10-25T07:59:59+02:00", None),
             (&day, "2026-10-25T08:00:00+02:00", Some(5)),
-            // 3:30 does not come on that day: its limit begins with what comes instead.
+            // That day has no 3:30: its limit begins with the time that follows the gap.
             (&night, "2026-03-29T02:59:59+02:00", Some(9)),
             (&night, "2026-03-29T04:00:00+03:00", Some(7)),
             (&night, "2026-03-29T05:00:00+03:00", Some(9)),
@@ -436,7 +255,7 @@ mod tests {
         assert_eq!(limit_at(&Bandwidth::Always(3), &Kyiv, at("2026-02-24T07:59:59+02:00")), Some(3));
     }
 
-    /// Both clocks as tokio's, which stands still but for sleeping; the wall stands at a quarter to nine, local time.
+    /// Returns tokio's time on both clocks, which moves only in sleeps; the wall clock begins at 8:45, local time.
     #[expect(clippy::disallowed_methods, reason = "the time is tokio's, and stands still")]
     fn stopped_clock() -> Now {
         static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
@@ -445,7 +264,7 @@ mod tests {
         Now { steady, wall: SystemTime::from(morning) + (steady - *BEGIN.get_or_init(|| steady)) }
     }
 
-    async fn send(turn: &mut Turn, mut bytes: u64) {
+    async fn send(turn: &mut BodyTurn, mut bytes: u64) {
         while bytes > 0 {
             bytes -= std::future::poll_fn(|context| turn.poll(context, bytes)).await;
         }
@@ -457,7 +276,7 @@ mod tests {
         let elapsed = || (stopped_clock().steady - begin).as_secs();
         let pace = Pace::new(stopped_clock);
         pace.set(Some(timetable(&[(8, 0, Some(1024)), (8, 46, None), (9, 0, Some(2048))])));
-        let mut turn = pace.enter(Some(SystemTime::UNIX_EPOCH));
+        let mut turn = pace.enter(EPOCH);
         send(&mut turn, 1 << 30).await;
         assert!((60..=61).contains(&elapsed()), "{} s", elapsed());
 
@@ -475,63 +294,14 @@ mod tests {
     async fn a_body_that_is_dropped_holds_nobody_up() {
         let pace = Pace::new(stopped_clock);
         pace.set(Some(Bandwidth::Always(1024)));
-        let mut dropped = pace.enter(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(9)));
+        let mut dropped = pace.enter(Precedence::Capture(SystemTime::UNIX_EPOCH + Duration::from_secs(9)));
         let asked = std::future::poll_fn(|context| Poll::Ready(dropped.poll(context, 1 << 20))).await;
         assert_eq!(asked, Poll::Pending);
         drop(dropped);
         let begin = stopped_clock().steady;
-        send(&mut pace.enter(Some(SystemTime::UNIX_EPOCH)), 10 * 1024).await;
+        send(&mut pace.enter(EPOCH), 10 * 1024).await;
         assert!((9..=10).contains(&(stopped_clock().steady - begin).as_secs()));
-        let shared = pace.shared();
-        assert!(shared.wakers.is_empty() && shared.line.waiting.is_empty() && shared.line.granted.is_empty());
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        /// Whatever is asked and however late the timers are, any minute carries the limit: no more, and hardly less
-        /// while somebody waits.
-        #[test]
-        fn any_minute_carries_the_limit(
-            rate in prop_oneof![1024_u64..4096, 50_000_u64..300_000],
-            wants in proptest::collection::vec(prop_oneof![500_u64..2_000, 30_000_u64..300_000, 200_000_000_u64..300_000_000], 1..12),
-            late in proptest::collection::vec(0_u64..200, 1..40),
-        ) {
-            let begin = start();
-            let mut line = limited(rate, begin);
-            let mut sent: Vec<(Duration, u64)> = Vec::new();
-            let (mut at, mut asked) = (Duration::ZERO, 0);
-            let (end, minute) = (Duration::from_secs(90), Duration::from_mins(1));
-            let mut rests: HashMap<u64, u64> = HashMap::new();
-            for step in 0.. {
-                // Every upload that is done is followed by the next.
-                for want in wants.iter().cycle().skip(step).take(wants.len() - rests.len()) {
-                    asked += 1;
-                    rests.insert(asked, *want);
-                }
-                for (number, rest) in &rests {
-                    line.ask(capture(*number), *rest);
-                }
-                let served = line.serve(begin + at);
-                let idle = served.is_empty();
-                for rank in served {
-                    let bytes = line.take(rank).unwrap();
-                    prop_assert!(bytes > 0 && bytes <= MOST_PIECE_BYTES);
-                    sent.push((at, bytes));
-                    let rest = rests.get_mut(&rank.1).unwrap();
-                    *rest -= bytes;
-                    if *rest == 0 { rests.remove(&rank.1); }
-                }
-                if at >= end { break; }
-                if idle {
-                    at += line.wait() + Duration::from_millis(late[step % late.len()]);
-                }
-            }
-            for from in [0, 13, 29].map(Duration::from_secs) {
-                let inside = sent.iter().filter(|(at, _)| *at >= from && *at < from + minute);
-                let bytes: u64 = inside.map(|(_, bytes)| *bytes).sum();
-                let full = rate * minute.as_secs();
-                prop_assert!(bytes <= full / 100 * 105 && bytes >= full / 100 * 95, "{bytes} of {full} from {from:?}");
-            }
-        }
+        let state = pace.state();
+        assert!(state.wakers.is_empty() && state.tokens.waiting.is_empty() && state.tokens.granted.is_empty());
     }
 }

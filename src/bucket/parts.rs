@@ -1,6 +1,7 @@
-//! Large files go up in parts, streamed; a lost part costs no more than itself.
+//! Uploads in parts: a large file is streamed in parts of a few MiB, so that a lost part costs no more than itself.
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,56 +10,86 @@ use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::condition::Terms;
+use super::body::{self, Content, Source, read_through};
+use super::condition::{PutTerms, WriteOutcome};
+use super::put::{metadata, without_total_timeout};
 use super::stall::{self, Patience, Phase};
-use super::{
-    About, Bucket, Content, Refusal, Source, Verdict, When, body, code, confirm, is_taken, metadata, no_total_time,
-    read_through,
-};
+use super::wire::{Receipt, code, is_taken};
+use super::{About, Bucket, Refusal, Verdict, When};
 use crate::config::Access;
 use crate::key::{self, ObjectKey};
 
-/// Bytes of a part; a lost one costs no more than that.
+/// The bytes of a part, except in uploads that would have too many parts.
 const PART_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Most parts of an upload (S3 User Guide, "Amazon S3 multipart upload limits").
+/// The most parts of an upload (S3 User Guide, "Amazon S3 multipart upload limits").
 const MAX_PARTS: u64 = 10_000;
 
-/// Bytes of each part, but for the last one, of an object of `size` bytes.
+/// The attempts to send a part.
+const PART_TRIES: u32 = 3;
+
+/// The pause after a part's first failure; it doubles with each further one.
+const PART_AGAIN: Duration = Duration::from_secs(1);
+
+/// Returns the bytes of each part of an object of `size` bytes; the last part may be shorter.
 pub fn part_bytes(size: u64) -> u64 {
     PART_BYTES.max(size.div_ceil(MAX_PARTS))
 }
 
-/// How often a part is sent, and the wait after its first failure.
-const PART_TRIES: u32 = 3;
-const PART_AGAIN: Duration = Duration::from_secs(1);
+/// An upload in parts that the store has begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BegunUpload<'a> {
+    pub(super) key: &'a str,
+    /// The store's name for it.
+    pub(super) id: &'a str,
+}
 
-/// A part of an upload.
-struct Part<'a> {
-    upload: &'a str,
+/// One part of an upload.
+struct UploadPart<'a> {
+    upload: BegunUpload<'a>,
+    /// Its number, from 1.
     number: i32,
-    at: u64,
-    length: u64,
-    /// SHA-256 in base64, where the store wants one.
+    /// Its bytes in the file.
+    range: Range<u64>,
+    /// Its SHA-256 in base64, if checksums are sent.
     checksum: Option<String>,
 }
 
 impl Bucket {
-    /// A multipart upload; false where the key is taken. Parts of an upload that fails are aborted.
+    /// Stores an object in parts; the parts of an upload that fails are aborted.
+    ///
+    /// # Errors
+    /// A [`Refusal`], as [`Bucket::put_new`] describes.
     pub(super) async fn put_in_parts(
         &self,
         key: &ObjectKey,
         source: &Source,
         about: &About,
         when: When,
-        terms: Terms,
-    ) -> Result<bool, Refusal> {
+        terms: PutTerms,
+    ) -> Result<WriteOutcome, Refusal> {
         if self.config.access == Access::ReadWrite
             && let Err(refusal) = self.abort_abandoned(key.as_str()).await
         {
-            // Credentials that may only put are enough for a capture; what keeps it from being put shows below.
+            // The right to put is enough for a capture. If something else is wrong, the requests below fail as well.
             tracing::debug!("abandoned uploads of {key} are not aborted: {refusal}");
         }
+        let id = self.begin_parts(key, about, when).await?;
+        let upload = BegunUpload { key: key.as_str(), id: &id };
+        let outcome = self.finish_parts(key, source, upload, when.patience, terms).await;
+        if !matches!(outcome, Ok(WriteOutcome::Stored)) {
+            let aborted = self.abort(upload).await;
+            // Parts that cannot be aborted now are aborted by the next attempt at this key. If the key is taken there
+            // would be none, so the upload fails instead. A write-only box may not abort: it must not try for ever.
+            if outcome.is_ok() && self.config.access == Access::ReadWrite {
+                aborted?;
+            }
+        }
+        outcome
+    }
+
+    /// Begins an upload in parts, and returns its id.
+    async fn begin_parts(&self, key: &ObjectKey, about: &About, when: When) -> Result<String, Refusal> {
         let (lock_mode, lock_until) = self.lock(when.now);
         let (sse, sse_key) = self.encryption();
         let created = self
@@ -78,27 +109,52 @@ impl Bucket {
             .send()
             .await
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
-        let upload = created.upload_id().ok_or_else(|| Refusal::later("the store named no upload"))?;
-        let done = self.finish_parts(key, source, upload, when.patience, terms).await;
-        if !matches!(done, Ok(true)) {
-            // What cannot be aborted now is aborted by the next attempt at this key: where the key is taken, let there
-            // be one. Who may not read may not abort either, and must not try for ever.
-            let aborted = self.abort(key.as_str(), upload).await;
-            if done.is_ok() && self.config.access == Access::ReadWrite {
-                aborted?;
-            }
-        }
-        done
+        created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))
     }
 
     async fn finish_parts(
         &self,
         key: &ObjectKey,
         source: &Source,
-        upload: &str,
+        upload: BegunUpload<'_>,
         patience: Patience,
-        terms: Terms,
-    ) -> Result<bool, Refusal> {
+        terms: PutTerms,
+    ) -> Result<WriteOutcome, Refusal> {
+        let parts = self.send_parts(source, upload, patience).await?;
+        // Sending took a while: where only a HEAD tells whether the key is free, it is asked again.
+        if !self.is_free(key, terms).await? {
+            return Ok(WriteOutcome::KeyTaken);
+        }
+        let completed = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.config.bucket)
+            .key(upload.key)
+            .upload_id(upload.id)
+            .set_if_none_match(terms.condition.if_none_match().value())
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .send()
+            .await;
+        match completed {
+            Ok(answer) => {
+                // The checksum of an upload in parts is not that of its bytes; each part's was checked when it was
+                // sent.
+                let receipt = Receipt { etag: answer.e_tag(), sent: None, repeated: None };
+                receipt.check("complete multipart upload")?;
+                Ok(WriteOutcome::Stored)
+            }
+            Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
+            Err(error) => Err(Refusal::of("complete multipart upload", &error)),
+        }
+    }
+
+    /// Sends all parts, and returns what completes the upload.
+    async fn send_parts(
+        &self,
+        source: &Source,
+        upload: BegunUpload<'_>,
+        patience: Patience,
+    ) -> Result<Vec<CompletedPart>, Refusal> {
         let Content::File(file) = &source.content else {
             return Err(Refusal::later("only a file goes up in parts"));
         };
@@ -107,58 +163,36 @@ impl Bucket {
         let mut parts = Vec::new();
         let mut at = 0;
         while at < source.size {
-            let length = part_bytes.min(source.size - at);
+            let range = at..(at + part_bytes).min(source.size);
+            at = range.end;
             let number = i32::try_from(parts.len() + 1).unwrap_or(i32::MAX);
-            let (digest, so_far) = hash_slice(file, at, length, whole).await?;
+            let (digest, so_far) = hash_part(file, range.clone(), whole).await?;
             whole = so_far;
             let checksum = self.wants_checksum().then(|| base64::encode(digest));
-            let part = Part { upload, number, at, length, checksum: checksum.clone() };
-            let e_tag = self.send_part(key, source, &part, patience).await?;
-            parts.push(
-                CompletedPart::builder().part_number(number).set_e_tag(e_tag).set_checksum_sha256(checksum).build(),
-            );
-            at += length;
+            let part = UploadPart { upload, number, range, checksum };
+            let e_tag = self.send_part(source, &part, patience).await?;
+            let completed = CompletedPart::builder().part_number(number).set_e_tag(e_tag);
+            parts.push(completed.set_checksum_sha256(part.checksum).build());
         }
-        // The parts were hashed anew: a file that changed since it was hashed as a whole shows here.
-        if whole.finalize()[..] != source.sha256 {
-            return Err(Refusal::later("the file changed while it was read"));
-        }
-        // It took a while to get here: where only we look, we look again.
-        if !self.is_free(key, terms).await? {
-            return Ok(false);
-        }
-        let completed = self
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.config.bucket)
-            .key(key.as_str())
-            .upload_id(upload)
-            .set_if_none_match(terms.condition.header())
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-            .send()
-            .await;
-        match completed {
-            Ok(answer) => {
-                confirm("complete multipart upload", answer.e_tag(), None, None)?;
-                Ok(true)
-            }
-            Err(error) if is_taken(&error) => Ok(false),
-            Err(error) => Err(Refusal::of("complete multipart upload", &error)),
+        // The parts were hashed anew, so a file that changed after it was hashed as a whole shows here.
+        if whole.finalize()[..] == source.sha256 {
+            Ok(parts)
+        } else {
+            Err(Refusal::later("the file changed while it was read"))
         }
     }
 
-    /// Sends one part until it is there, a few times at most; gives back its tag.
+    /// Sends one part, again if need be, and returns its `ETag`.
     async fn send_part(
         &self,
-        key: &ObjectKey,
         source: &Source,
-        part: &Part<'_>,
+        part: &UploadPart<'_>,
         patience: Patience,
     ) -> Result<Option<String>, Refusal> {
         let tries = if patience == Patience::Probe { 1 } else { PART_TRIES };
         let mut wait = PART_AGAIN;
         for _ in 1..tries {
-            match self.try_part(key, source, part, patience).await {
+            match self.try_part(source, part, patience).await {
                 Err(refusal)
                     if refusal.verdict == Verdict::TryLater && refusal.code.as_deref() != Some("NoSuchUpload") =>
                 {
@@ -168,38 +202,45 @@ impl Bucket {
                 done => return done,
             }
         }
-        self.try_part(key, source, part, patience).await
+        self.try_part(source, part, patience).await
     }
 
     async fn try_part(
         &self,
-        key: &ObjectKey,
         source: &Source,
-        part: &Part<'_>,
+        part: &UploadPart<'_>,
         patience: Patience,
     ) -> Result<Option<String>, Refusal> {
         let phase = watch::Sender::new(Phase::Start);
+        let length = part.range.end - part.range.start;
         let sending = self
             .client
             .upload_part()
             .bucket(&self.config.bucket)
-            .key(key.as_str())
-            .upload_id(part.upload)
+            .key(part.upload.key)
+            .upload_id(part.upload.id)
             .part_number(part.number)
-            .content_length(i64::try_from(part.length).unwrap_or(i64::MAX))
+            .content_length(i64::try_from(length).unwrap_or(i64::MAX))
             .set_checksum_sha256(part.checksum.clone())
-            .body(body::slice(source, part.at, part.length, &self.pace, &phase))
+            .body(body::slice(source, part.range.clone(), &self.pace, &phase))
             .customize()
-            .config_override(no_total_time())
+            .config_override(without_total_timeout())
             .send();
-        let sent = stall::watched("upload part", part.length, patience, &phase, sending).await?;
-        let sent = sent.map_err(|error| Refusal::of("upload part", &error))?;
-        confirm("upload part", sent.e_tag(), part.checksum.as_deref(), sent.checksum_sha256())?;
-        Ok(sent.e_tag)
+        let sent = stall::watched("upload part", length, patience, &phase, sending).await?;
+        let answer = sent.map_err(|error| Refusal::of("upload part", &error))?;
+        let (etag, sent, repeated) = (answer.e_tag(), part.checksum.as_deref(), answer.checksum_sha256());
+        Receipt { etag, sent, repeated }.check("upload part")?;
+        Ok(answer.e_tag)
     }
 
-    /// Aborts what earlier attempts at this capture left: a crash in mid-upload comes by here again, be it that the file
-    /// was cut off then and is whole now. None is in work: whoever works on the capture has its [`super::turn::Turn`].
+    /// Aborts the uploads in parts that earlier attempts at this capture left behind, such as a crash in the middle of
+    /// one.
+    ///
+    /// The capture may have been cut off then and be whole now, so all keys of its name count. None of these uploads is
+    /// in work: whoever works on the capture holds its [`NameTurn`](super::turn::NameTurn).
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses to list or abort, or does not answer: the rest of the parts stays.
     pub(super) async fn abort_abandoned(&self, key: &str) -> Result<(), Refusal> {
         let root = key::root(key);
         let (mut key_marker, mut id_marker) = (None, None);
@@ -215,10 +256,10 @@ impl Bucket {
                 .await
                 .map_err(|error| Refusal::of("list multipart uploads", &error))?;
             for upload in listed.uploads() {
-                if let (Some(of), Some(id)) = (upload.key(), upload.upload_id())
-                    && key::root(of) == root
+                if let (Some(key), Some(id)) = (upload.key(), upload.upload_id())
+                    && key::root(key) == root
                 {
-                    self.abort(of, id).await?;
+                    self.abort(BegunUpload { key, id }).await?;
                 }
             }
             if listed.is_truncated() != Some(true) || listed.next_key_marker().is_none() {
@@ -228,9 +269,13 @@ impl Bucket {
         }
     }
 
-    pub(super) async fn abort(&self, key: &str, upload: &str) -> Result<(), Refusal> {
-        let aborted = self.client.abort_multipart_upload().bucket(&self.config.bucket).key(key).upload_id(upload);
-        match aborted.send().await {
+    /// Aborts an upload in parts; one that no longer exists counts as aborted.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses or does not answer: the parts stay, and cost money.
+    pub(super) async fn abort(&self, upload: BegunUpload<'_>) -> Result<(), Refusal> {
+        let abort = self.client.abort_multipart_upload().bucket(&self.config.bucket);
+        match abort.key(upload.key).upload_id(upload.id).send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("NoSuchUpload") => Ok(()),
             Err(error) => Err(Refusal::of("abort multipart upload", &error)),
@@ -238,11 +283,12 @@ impl Bucket {
     }
 }
 
-async fn hash_slice(file: &Arc<File>, at: u64, length: u64, whole: Sha256) -> Result<([u8; 32], Sha256), Refusal> {
+/// Returns the SHA-256 of a part, and the hash of the whole file with that part added.
+async fn hash_part(file: &Arc<File>, range: Range<u64>, whole: Sha256) -> Result<([u8; 32], Sha256), Refusal> {
     let file = Arc::clone(file);
     let hashing = tokio::task::spawn_blocking(move || {
         let (mut part, mut whole) = (Sha256::new(), whole);
-        read_through(&file, at, length, |chunk| {
+        read_through(&file, range.start, range.end - range.start, |chunk| {
             part.update(chunk);
             whole.update(chunk);
         })?;

@@ -1,10 +1,12 @@
-//! When to stop waiting for a request: not after a total time, which no one knows of a slow line, but once nothing goes on.
+//! When a request is given up: not after a total time, which depends on the line, but when it makes no progress.
 //!
-//! What was sent and is not acknowledged is the kernel's to judge, by the connection; here counts what the kernel cannot
-//! see: a request that gets no connection, a peer that takes bytes and never answers. Waiting for our own limit is no
-//! stall. The SDK's stalled stream protection takes a body that is not polled for 20 s for stalled (`aws-smithy-runtime`,
-//! `UploadThroughputCheckFuture`), while `hyper` polls only when it has flushed all it holds, some 400 KiB: on a line of
-//! 10 kB/s that is 40 s, so it would give up what goes well, and is off for uploads.
+//! Whether sent bytes are acknowledged is the kernel's to watch, for each connection. This module watches for what the
+//! kernel cannot see: a request that gets no connection, and a peer that takes bytes and never answers. Waiting for
+//! `upload.bandwidth` counts as progress.
+//!
+//! The SDK's stalled stream protection is off for uploads. It gives up a body that is not polled for 20 s
+//! (`aws-smithy-runtime`, `UploadThroughputCheckFuture`), but `hyper` polls only after it has flushed what it holds,
+//! some 400 KiB: on a line of 10 kB/s that takes 40 s, so a healthy upload would be given up.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,27 +15,29 @@ use tokio::sync::watch;
 
 use super::Refusal;
 
-/// The bytes of a body that are read and handed over at a time: most pictures in one piece.
+/// The bytes of a body that are read and handed over together: most pictures are one chunk.
 pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
 
-/// Name lookup, connection and TLS together; a single address is given up sooner.
+/// The time for name lookup, connection and TLS together; an address that does not answer is given up sooner.
 const START: Duration = Duration::from_secs(30);
 
-/// The most that the kernel holds of a body that is not acknowledged (the last value of `tcp_wmem`, see tcp(7)).
+/// The most bytes of a body that the kernel holds unacknowledged (the last value of `tcp_wmem`, see tcp(7)).
 const MOST_UNSENT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How long an answer is waited for.
+/// How long to wait for the store's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// The slowest store on the slowest line.
+    /// Long enough for the slowest store on the slowest line.
     Ordinary,
-    /// While nothing can be stored: the sooner a probe fails, the sooner the next one can succeed.
+    /// Short, for a probe while nothing can be stored: the sooner it fails, the sooner the next one can succeed.
     Probe,
 }
 
 impl Patience {
-    /// The time for the answer itself, and for the end of the body, which may still be on its way, the slowest line in
-    /// bytes a second: one of 10 kB/s, which an ordinary upload may share with nineteen others, and a probe with nobody.
+    /// Returns the answer's time-out and the slowest line assumed, in bytes per second.
+    ///
+    /// When the answer is awaited, the end of the body may still be on its way. The line has 10 kB/s at least; an
+    /// ordinary upload may share it with nineteen others, a probe has it alone.
     fn limits(self) -> (Duration, u64) {
         match self {
             Self::Ordinary => (Duration::from_mins(1), 512),
@@ -45,18 +49,18 @@ impl Patience {
 /// How far a request body has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Not asked for yet: there is no connection.
+    /// There is no connection yet: nobody has asked for a piece.
     Start,
-    /// A piece is handed over.
+    /// A piece was handed over and is being sent.
     Sending,
-    /// It waits for its turn by the limit.
+    /// The next piece waits for `upload.bandwidth`.
     Paused,
-    /// All of it is handed over.
+    /// All pieces were handed over.
     Sent,
 }
 
 impl Phase {
-    /// How long nothing may happen to a body of `size` bytes; `None`: for ever.
+    /// Returns how long a request with a body of `size` bytes may stay in this phase; `None` means no limit.
     fn limit(self, size: u64, patience: Patience) -> Option<Duration> {
         let (answer, slowest) = patience.limits();
         let line = |bytes: u64| Duration::from_secs(bytes / slowest);
@@ -69,7 +73,11 @@ impl Phase {
     }
 }
 
-/// Waits for the end of a request with a body of `size` bytes, or until nothing goes on any more.
+/// Waits for the answer to a request with a body of `size` bytes, for as long as the body makes progress.
+///
+/// # Errors
+/// A [`Refusal`] to try later if the request is given up; `what` is a verb and a noun. The object may be stored all the
+/// same.
 pub(super) async fn watched<T>(
     what: &str,
     size: u64,
@@ -90,7 +98,7 @@ pub(super) async fn watched<T>(
                 let missing = match now {
                     Phase::Start => "no connection",
                     Phase::Sent => "no answer",
-                    Phase::Sending | Phase::Paused => "nothing was taken",
+                    Phase::Sending | Phase::Paused => "no bytes were taken",
                 };
                 return Err(Refusal::later(format!("failed to {what}: {missing} for {seconds} s")));
             }
@@ -106,8 +114,8 @@ mod tests {
 
     const PICTURE: u64 = 200_000;
 
-    /// The time that passes until a request is given up whose body goes through `phases`, each after a wait in seconds;
-    /// it would be answered after so many seconds.
+    /// Returns after how many seconds a request is given up whose body goes through `phases`, each after a wait in
+    /// seconds; the answer would come after `answer` seconds.
     async fn given_up(patience: Patience, phases: &[(u64, Phase)], answer: u64) -> Option<u64> {
         #[expect(clippy::disallowed_methods, reason = "the time is tokio's, and stands still")]
         let begin = tokio::time::Instant::now();
@@ -128,7 +136,7 @@ mod tests {
     async fn what_goes_on_is_waited_for_however_long_and_what_does_not_is_given_up() {
         use Patience::{Ordinary, Probe};
         use Phase::{Paused, Sending, Sent};
-        // A body of which a piece goes every four minutes, then an answer.
+        // A piece of the body goes every four minutes; then the answer comes.
         let slow: Vec<(u64, Phase)> =
             [(1, Sending)].into_iter().chain([(240, Sending)].repeat(500)).chain([(1, Sent)]).collect();
         for (patience, phases, answer, expected) in [
@@ -138,7 +146,7 @@ mod tests {
             (Ordinary, &[(1, Sending), (1, Sent)], 9_999, Some(2 + 60 + 390)),
             (Probe, &[(1, Sending), (1, Sent)], 9_999, Some(2 + 10 + 24)),
             (Ordinary, &[(1, Sending)], 9_999, Some(1 + 60 + 1024)),
-            // Waiting for our own limit, be it for a day.
+            // Waiting for our own limit may take a day.
             (Probe, &[(1, Sending), (1, Paused), (86_400, Sending), (1, Sent)], 86_404, None),
         ] {
             assert_eq!(given_up(patience, phases, answer).await, expected, "{patience:?}, {} phases", phases.len());

@@ -1,13 +1,15 @@
-//! What can be tried of the bucket with the probe's object alone, for those who ask what is wrong.
+//! Trials of the bucket with the probe alone, for `hk-aws doctor`.
 
 use std::time::SystemTime;
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use chrono::DateTime;
 
-use super::{Bucket, Condition, Conditions, Failed, PROBE, Refusal, sha256_base64, status};
+use super::condition::IfNoneMatch;
+use super::wire::{Failed, sha256_base64, status};
+use super::{Bucket, Condition, Conditions, PROBE, Refusal};
 
-/// What credentials may be needed for beside putting.
+/// The rights, other than to put, that credentials may need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
     /// `s3:GetObject`.
@@ -20,13 +22,25 @@ pub enum Right {
     Delete,
 }
 
+/// What a store does with an object whose SHA-256 is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrongChecksum {
+    /// It refuses the object.
+    Refused,
+    /// It stores the object.
+    Accepted,
+    /// It is not known: the configuration sends no checksums.
+    NotSent,
+}
+
 impl Bucket {
-    /// What time it is at the store, to the second, by the `Date` of an answer; it need not be a friendly one.
+    /// Returns the store's time, to the second, from the `Date` of an answer; any answer will do, also one of failure.
     ///
     /// # Errors
-    /// [`Refusal`] where there is no answer, or no date in it.
+    /// A [`Refusal`] if the store does not answer, or its answer has no date: the clocks cannot be compared.
     pub async fn time(&self) -> Result<SystemTime, Refusal> {
-        // Of an answer that is an error, the SDK gives the headers.
+        // The SDK gives the headers of an answer only if it is an error, so this asks for an object that does not
+        // exist.
         let absent = format!("{}absent{PROBE}", self.config.prefix);
         let head = self.client.head_object().bucket(&self.config.bucket).key(absent);
         let Err(error) = head.send().await else {
@@ -34,72 +48,76 @@ impl Bucket {
         };
         let Some(answer) = error.raw_response() else { return Err(Refusal::of("head object", &error)) };
         let date = answer.headers().get("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
-        date.map(SystemTime::from).ok_or_else(|| Refusal::later("the answer of the store has no date"))
+        date.map(SystemTime::from).ok_or_else(|| Refusal::later("the store's answer has no date"))
     }
 
-    /// What the store does with `If-None-Match: *`, tried now; the probe's object is there afterwards.
+    /// Returns how the store treats `If-None-Match: *`, tried now, and leaves the probe in the bucket.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// A [`Refusal`] if the store refuses the probe or does not answer: captures cannot be stored either.
     pub async fn try_put(&self) -> Result<Conditions, Refusal> {
         let conditions = self.try_conditions().await?;
-        match self.put_probe(false).await {
-            // It is there since an earlier trial, and the bucket's policy demands the condition.
+        match self.put_probe(IfNoneMatch::Omitted).await {
+            Ok(_) => Ok(conditions),
+            // The bucket's policy demands the header. The probe is there: the store refused to overwrite it.
             Err(refusal)
-                if conditions.at_once == Condition::Honoured && refusal.code.as_deref() == Some("AccessDenied") => {}
-            other => _ = other?,
+                if conditions.put == Condition::Honoured && refusal.code.as_deref() == Some("AccessDenied") =>
+            {
+                Ok(conditions)
+            }
+            Err(refusal) => Err(refusal),
         }
-        Ok(conditions)
     }
 
-    /// Whether the store refuses an object whose SHA-256 is wrong; `None` where none is sent.
+    /// Returns what the store does with an object whose SHA-256 is wrong.
     ///
     /// # Errors
-    /// [`Refusal`] for another reason.
-    pub async fn refuses_wrong_checksum(&self) -> Result<Option<bool>, Refusal> {
+    /// A [`Refusal`] if the store fails or does not answer: nothing is known.
+    pub async fn try_wrong_checksum(&self) -> Result<WrongChecksum, Refusal> {
         if !self.wants_checksum() {
-            return Ok(None);
+            return Ok(WrongChecksum::NotSent);
         }
-        match self.send_probe(false, sha256_base64(b"something else")).await {
-            Ok(_) => Ok(Some(false)),
-            // The codes differ from store to store, but the same object with the right one is known to be taken.
-            Err(error) if matches!(status(&error), Some(400..=402 | 404..=499)) => Ok(Some(true)),
+        match self.send_probe(IfNoneMatch::Omitted, sha256_base64(b"something else")).await {
+            Ok(_) => Ok(WrongChecksum::Accepted),
+            // The codes differ from store to store, but the same object is known to be accepted with the right
+            // checksum.
+            Err(error) if matches!(status(&error), Some(400..=402 | 404..=499)) => Ok(WrongChecksum::Refused),
             Err(error) => Err(Refusal::of("put object", &error)),
         }
     }
 
-    /// Whether the credentials have a right, tried on the probe's object.
+    /// Returns whether the credentials have a right, tried on the probe.
     ///
     /// # Errors
-    /// [`Refusal`] where the answer is neither yes nor no.
+    /// A [`Refusal`] if the store does not answer, or its answer is neither yes nor no.
     pub async fn has_right(&self, right: Right) -> Result<bool, Refusal> {
         let (bucket, key) = (&self.config.bucket, self.probe_key());
         match right {
-            Right::Read => answer(self.client.head_object().bucket(bucket).key(key).send().await),
+            Right::Read => is_allowed(self.client.head_object().bucket(bucket).key(key).send().await),
             Right::List => {
                 let list = self.client.list_objects_v2().bucket(bucket).prefix(key).max_keys(1);
-                answer(list.send().await)
+                is_allowed(list.send().await)
             }
             Right::ListUploads => {
                 let list = self.client.list_multipart_uploads().bucket(bucket).prefix(key).max_uploads(1);
-                answer(list.send().await)
+                is_allowed(list.send().await)
             }
             Right::Delete => {
                 let delete = self.client.delete_object().bucket(bucket).key(key);
-                answer(delete.send().await)
+                is_allowed(delete.send().await)
             }
         }
     }
 }
 
-fn answer<T, E>(answer: Result<T, Failed<E>>) -> Result<bool, Refusal>
+fn is_allowed<T, E>(answer: Result<T, Failed<E>>) -> Result<bool, Refusal>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     match answer {
         Ok(_) => Ok(true),
         Err(error) if status(&error) == Some(403) => Ok(false),
-        // Only who may look is told that there is nothing.
+        // Without the right the answer would be 403, whether or not the object exists.
         Err(error) if status(&error) == Some(404) => Ok(true),
         Err(error) => Err(Refusal::of("try the bucket", &error)),
     }

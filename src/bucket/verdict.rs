@@ -1,7 +1,7 @@
-//! From what S3, or the way to it, answers to what is to be done about it.
+//! Refusals: what a failed request means, and what to do about it.
 //!
-//! Codes are those of the S3 API Reference, "Error responses". What is not known is taken for the operator's: a file
-//! is given up only where the answer is about that very file.
+//! Codes are those of the S3 API Reference, "Error responses". An unknown answer is left to the operator: a file is
+//! given up only if the answer is about that file.
 
 use std::error::Error;
 use std::fmt;
@@ -13,37 +13,37 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It passes by itself.
+    /// Try again later: the failure passes by itself.
     TryLater,
-    /// This file can never be stored; others can.
+    /// Set this file aside: S3 never accepts it. Other files are not affected.
     GiveUpOnThisFile,
-    /// Nothing can be stored until a human acts.
+    /// Wait for the operator: nothing can be stored until the cause is mended.
     NeedsOperator,
 }
 
-/// What a refusal is about, for callers that go on differently.
+/// What a refusal says about the object, for callers that act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// The store did not answer: nothing is known of the object.
+    /// Nothing is known about the object: the store did not answer, or its answer has no error code.
     NoAnswer,
     /// There is no object under the key.
     NoSuchKey,
-    /// The object lies in a cold class and can be read only after a restore.
+    /// The object is in a cold class, and must be restored before it can be read.
     Cold,
-    /// The store answered something else.
+    /// The store refused for another reason.
     Refused,
 }
 
-/// A request that did not come about.
+/// Why a request to the store failed, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What to do.
+    /// What to do about it.
     pub verdict: Verdict,
-    /// The code that S3 answered with, if it answered.
+    /// The store's error code, if the store gave one.
     pub code: Option<String>,
-    /// What happened.
+    /// What happened, such as "failed to put object: HTTP 503 `SlowDown`: reduce your request rate".
     pub reason: String,
-    /// What the operator should do; empty where nothing.
+    /// What the operator should do; empty if there is nothing to do.
     pub advice: String,
 }
 
@@ -56,36 +56,50 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// What to do where something else answers in the place of the store.
-const NOT_S3: &str = "something between this box and the store answers in its place (a login page, a proxy, a router without \
-                      a line): see what it wants, or correct s3.endpoint_url";
+/// The advice if something else answers in the store's place.
+const NOT_S3: &str = "something between this box and the store answers in its place (a login page, a proxy, a router that \
+                      is offline): find out what it is, or correct s3.endpoint_url";
 
+/// The verdict and the advice for each code that this program knows.
 const BY_CODE: &[(&str, Verdict, &str)] = &[
     ("AccessDenied", Verdict::NeedsOperator, "allow s3:PutObject on the bucket to these credentials"),
     ("AllAccessDisabled", Verdict::NeedsOperator, "ask AWS why the bucket is disabled"),
-    ("InvalidAccessKeyId", Verdict::NeedsOperator, "the access key does not exist (any more): renew the credentials"),
-    ("SignatureDoesNotMatch", Verdict::NeedsOperator, "the secret key does not fit the access key: check both"),
+    (
+        "InvalidAccessKeyId",
+        Verdict::NeedsOperator,
+        "the access key does not exist or was deleted: renew the credentials",
+    ),
+    (
+        "SignatureDoesNotMatch",
+        Verdict::NeedsOperator,
+        "the secret key does not fit the access key: correct one of them",
+    ),
     ("ExpiredToken", Verdict::NeedsOperator, "the session token has expired: renew the credentials"),
     ("InvalidToken", Verdict::NeedsOperator, "the session token is wrong: renew the credentials"),
     ("TokenRefreshRequired", Verdict::NeedsOperator, "the session token has expired: renew the credentials"),
     ("NoSuchBucket", Verdict::NeedsOperator, "create the bucket or correct s3.bucket"),
-    ("PermanentRedirect", Verdict::NeedsOperator, "the bucket lies in another region: correct s3.region"),
-    ("AuthorizationHeaderMalformed", Verdict::NeedsOperator, "the bucket lies in another region: correct s3.region"),
+    ("PermanentRedirect", Verdict::NeedsOperator, "the bucket is in another region: correct s3.region"),
+    ("AuthorizationHeaderMalformed", Verdict::NeedsOperator, "the bucket is in another region: correct s3.region"),
     (
         "IllegalLocationConstraintException",
         Verdict::NeedsOperator,
-        "the bucket lies in another region: correct s3.region",
+        "the bucket is in another region: correct s3.region",
     ),
-    ("RequestTimeTooSkewed", Verdict::NeedsOperator, "the clock of this box is wrong: set it, and keep it set by NTP"),
+    (
+        "RequestTimeTooSkewed",
+        Verdict::NeedsOperator,
+        "the clock of this box is wrong: set it, and keep it right with NTP",
+    ),
     (
         "TemporaryRedirect",
         Verdict::TryLater,
-        "S3 does not know everywhere yet where a new bucket lies, and that passes; if it lasts, correct s3.region",
+        "the bucket is new and not known everywhere in S3 yet, which passes; if it lasts, correct s3.region",
     ),
     (
         "InvalidStorageClass",
         Verdict::NeedsOperator,
-        "the store does not know this class: correct s3.storage_class, rotate.archive.class or rotate.transition.class",
+        "the store does not know this storage class: correct s3.storage_class, rotate.archive.class or \
+         rotate.transition.class",
     ),
     ("EntityTooLarge", Verdict::GiveUpOnThisFile, ""),
     ("KeyTooLongError", Verdict::GiveUpOnThisFile, ""),
@@ -100,12 +114,12 @@ const BY_CODE: &[(&str, Verdict, &str)] = &[
 ];
 
 impl Refusal {
-    /// A failure that passes by itself.
+    /// Returns a refusal without a code, to try later.
     pub fn later(reason: impl Into<String>) -> Self {
         Self { verdict: Verdict::TryLater, code: None, reason: reason.into(), advice: String::new() }
     }
 
-    /// Returns what it is about.
+    /// Returns what the refusal says about the object.
     pub fn kind(&self) -> RefusalKind {
         match self.code.as_deref() {
             None => RefusalKind::NoAnswer,
@@ -115,48 +129,57 @@ impl Refusal {
         }
     }
 
-    /// Returns whether it concerns the bucket, or the way to it, more than one object: the next request would meet it too.
+    /// Returns whether the next request would fail too: the cause is the bucket or the connection, not one object.
     pub fn concerns_all(&self) -> bool {
         self.verdict == Verdict::NeedsOperator || self.kind() == RefusalKind::NoAnswer
     }
 
-    /// Whether its code is one that says what it is about.
+    /// Returns whether this program knows what the code means.
     pub(super) fn is_known(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
         code.starts_with("KMS") || BY_CODE.iter().any(|(known, ..)| *known == code)
     }
 
-    /// An answer of success that is not the store's.
-    pub(super) fn not_s3(what: &str, why: &str) -> Self {
-        Self {
-            advice: NOT_S3.to_owned(),
-            ..Self::later(format!("failed to {what}: the answer is not the store's: {why}"))
-        }
+    /// Returns this refusal with advice for a request that needs a right other than `s3:PutObject`, such as
+    /// `s3:GetObject`.
+    pub(super) fn needing(self, permission: &str) -> Self {
+        let advice = match self.code.as_deref() {
+            Some("AccessDenied") => format!("allow {permission} on the bucket to these credentials"),
+            Some("InvalidObjectState") => {
+                "the object is in a cold storage class: ask S3 to restore it first".to_owned()
+            }
+            Some("NoSuchKey") => String::new(),
+            _ => return self,
+        };
+        Self { advice, ..self }
     }
 
-    /// What an SDK error about `what` (a verb and a noun) means.
+    /// Returns the refusal of a successful answer that cannot be the store's own, because it has no `ETag`.
+    ///
+    /// `what` is a verb and a noun, such as "put object".
+    pub(super) fn without_etag(what: &str) -> Self {
+        let reason = format!("failed to {what}: the answer is not the store's: it names no object (no ETag)");
+        Self { advice: NOT_S3.to_owned(), ..Self::later(reason) }
+    }
+
+    /// Returns the refusal that an SDK error means; `what` is a verb and a noun, such as "put object".
     pub(super) fn of<E>(what: &str, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
         let SdkError::ServiceError(service) = error else { return Self::without_answer(what, error) };
-        let status = service.raw().status().as_u16();
+        let answer = service.raw();
+        let status = answer.status().as_u16();
         let code = service.err().code().unwrap_or_default();
         let (verdict, advice) = match BY_CODE.iter().find(|(known, ..)| *known == code) {
             Some((_, verdict, advice)) => (*verdict, (*advice).to_owned()),
-            None if code.is_empty() && is_page(service.raw()) => (by_status(status).0, NOT_S3.to_owned()),
+            None if code.is_empty() && is_page(answer) => (by_status(status).0, NOT_S3.to_owned()),
             None if code.starts_with("KMS") => {
                 (Verdict::NeedsOperator, "allow kms:GenerateDataKey on the key, or correct s3.sse".to_owned())
             }
             None => by_status(status),
         };
-        let body = service.raw().body().bytes().unwrap_or_default();
-        let region = service.raw().headers().get("x-amz-bucket-region").or_else(|| element(body, "Region"));
-        let advice = match (region, element(body, "AWSAccessKeyId")) {
-            (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", region.escape_debug()),
-            (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", key.escape_debug()), 1),
-            _ => advice,
-        };
+        let advice = with_names(advice, answer);
         let message = service.err().message().map_or_else(|| innermost(service.err()), str::to_owned);
         let advice = by_message(&message).filter(|_| verdict == Verdict::NeedsOperator).unwrap_or(advice);
         let code_text = if code.is_empty() { "no code" } else { code };
@@ -175,14 +198,14 @@ impl Refusal {
             chain.push(error);
             next = error.source();
         }
-        // The outermost sentence says the least ("dispatch failure"), the innermost the most.
+        // The outermost text says little ("dispatch failure"); the others say what happened.
         let texts: Vec<String> = chain.iter().skip(1).map(ToString::to_string).collect();
         let mut reason = if texts.is_empty() { error.to_string() } else { texts.join(": ") };
         let credentials = chain.iter().any(|error| error.is::<CredentialsError>());
         let (verdict, advice) = match error {
             _ if credentials => (
                 Verdict::NeedsOperator,
-                "give the daemon credentials: s3.profile, the environment, or the files below ~/.aws of its user",
+                "give the daemon credentials: in s3.profile, in its environment, or in ~/.aws of its user",
             ),
             _ if reason.contains("region must be set") => (Verdict::NeedsOperator, "set s3.region"),
             SdkError::ConstructionFailure(_) => (Verdict::NeedsOperator, "check the s3 section of the configuration"),
@@ -195,7 +218,18 @@ impl Refusal {
     }
 }
 
-/// What lies at the bottom of an error that carries no message, such as an answer that is no XML.
+/// Returns the advice with the region or the access key that the answer names.
+fn with_names(advice: String, answer: &HttpResponse) -> String {
+    let body = answer.body().bytes().unwrap_or_default();
+    let region = answer.headers().get("x-amz-bucket-region").or_else(|| element(body, "Region"));
+    match (region, element(body, "AWSAccessKeyId")) {
+        (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", region.escape_debug()),
+        (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", key.escape_debug()), 1),
+        _ => advice,
+    }
+}
+
+/// Returns the text of the innermost cause, for an answer without a message, such as one that is not XML.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -204,7 +238,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     innermost.to_string()
 }
 
-/// What S3 says to do in words alone: these come with codes that say less.
+/// Returns the advice that only the message can give, because its code says less.
 fn by_message(message: &str) -> Option<String> {
     if let Some((_, rest)) = message.split_once("not authorized to perform: ") {
         let action = rest.split_whitespace().next()?.escape_debug().to_string();
@@ -215,33 +249,35 @@ fn by_message(message: &str) -> Option<String> {
         });
     }
     let wants_checksum = message.contains("Content-MD5") && message.contains("required");
-    wants_checksum.then(|| "the bucket demands a checksum (Object Lock does): set s3.checksum to always".to_owned())
+    wants_checksum.then(|| "the bucket demands checksums (Object Lock does): set s3.checksum to always".to_owned())
 }
 
-/// The text of an element of S3's errors; what is none of ours to read has none.
+/// Returns the text of an XML element of an answer; `None` if it is missing, empty, or longer than expected.
 pub(super) fn element<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
     let (_, rest) = str::from_utf8(body).ok()?.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once("</")?;
     Some(text).filter(|text| !text.is_empty() && text.len() <= 128)
 }
 
-/// Whether an answer is meant for a browser.
+/// Returns whether an answer is a page for a browser.
 fn is_page(answer: &HttpResponse) -> bool {
     answer.headers().get("content-type").is_some_and(|kind| kind.starts_with("text/html"))
 }
 
+/// Returns the verdict and the advice for an answer whose code is not known.
 fn by_status(status: u16) -> (Verdict, String) {
     match status {
         401 | 403 => (Verdict::NeedsOperator, "check the credentials and what they may do".to_owned()),
-        301 => (Verdict::NeedsOperator, "the bucket lies in another region: correct s3.region".to_owned()),
+        301 => (Verdict::NeedsOperator, "the bucket is in another region: correct s3.region".to_owned()),
         404 => (Verdict::NeedsOperator, "create the bucket or correct s3.bucket and s3.endpoint_url".to_owned()),
-        // 200 with an error, or nothing that can be read, in the body.
+        // A 2xx is a failure if its body reports an error, or cannot be read.
         200..=299 | 408 | 409 | 425 | 429 | 500 | 502..=599 => (Verdict::TryLater, String::new()),
-        // S3 sends nobody elsewhere without a code; login pages do.
+        // A redirect without a code is not from S3, but typical of a login page.
         302 | 303 | 307 | 308 => (Verdict::TryLater, NOT_S3.to_owned()),
-        413 => {
-            (Verdict::NeedsOperator, "what stands before the store refuses so many bytes: raise its limit".to_owned())
-        }
+        413 => (
+            Verdict::NeedsOperator,
+            "a proxy in front of the store refuses files of this size: raise its limit".to_owned(),
+        ),
         _ => (
             Verdict::NeedsOperator,
             "check the s3 section of the configuration against what the store supports".to_owned(),

@@ -1,54 +1,53 @@
-//! When was it taken? Told by the content, for a capture whose path does not tell.
+//! Reads from a file's content when it was taken, for captures whose path does not tell.
 //!
-//! * JPEG: EXIF, else the text that Mobotix cameras write into a segment (MOBOTIX Community, "JPEG Image Header
-//!   Contents"): lines of `DAT` and `TIM`, the wall clock, and `TIT`, the same moment as seconds since 1970.
+//! * JPEG: EXIF, otherwise the text that Mobotix cameras write into a segment (MOBOTIX Community, "JPEG Image Header
+//!   Contents"): lines with `DAT` and `TIM`, the wall clock, and with `TIT`, the same moment as seconds since 1970.
 //! * MP4 and MOV: the movie's creation time (ISO/IEC 14496-12, 8.2.2), in seconds since 1904.
 //! * Dahua's and Xiongmai's streams: the packed date of the first picture (demuxer `dhav` of `FFmpeg`; python-dvr).
 //!
-//! A time before 2000 comes from a clock that was never set, and is none. Whether a later one is believable, only its
-//! distance from the arrival can tell; that is the caller's to judge.
+//! A time before 2000 comes from a clock that was never set, and counts as no time. The caller compares a later one with
+//! the arrival to decide whether to believe it.
 
 use std::fs::File;
 use std::io;
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, TimeDelta};
 
-use super::media::{Format, Walk, boxes, packets};
+use super::media::{MediaFormat, Walk, boxes, packets};
 
 mod exif;
 
-/// The first year that a camera's clock can mean.
+/// Earlier years come from a clock that was never set.
 const EARLIEST_YEAR: i32 = 2000;
-/// How much of a JPEG is read: two segments of the longest kind, so that EXIF has a place behind a large neighbour.
+/// How much of a JPEG is read, in bytes: two of the longest segments, so that EXIF is found after a large segment.
 const JPEG_HEAD_BYTES: u64 = 128 * 1024;
-/// From 1904 to 1970.
+/// Seconds from 1904 to 1970.
 const MOVIE_EPOCH_SECONDS: u64 = 2_082_844_800;
 
 /// A time that a file's content tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentTime {
-    /// What the camera's clock on the wall said; nothing tells its zone.
+    /// The camera's wall clock; nothing tells its zone.
     Wall(NaiveDateTime),
     /// An instant, at the offset that the camera's clock had.
     At(DateTime<FixedOffset>),
-    /// UTC where the camera heeds the standard; many write their wall clock there. The reading nearer to the arrival is
-    /// the likelier.
+    /// UTC if the camera follows the standard, but many write their wall clock. The one nearer to the arrival is the likelier.
     UtcOrWall(NaiveDateTime),
 }
 
-/// Reads from a file's content when it was taken.
+/// Returns the time that a file's content tells; `None` if it tells none, also because the file is cut off or malformed.
 ///
 /// # Errors
-/// Where it cannot be read; not where it is cut off or makes no sense, which is `None`.
+/// The file cannot be read.
 pub fn taken(file: &mut File) -> io::Result<Option<ContentTime>> {
-    let format = Format::of(file)?;
+    let format = MediaFormat::of(file)?;
     let mut walk = Walk::over(file)?;
     let told = match format {
-        Format::Jpeg => walk.read_most(JPEG_HEAD_BYTES).map(|head| jpeg(&head)),
-        Format::Boxes => movie(&mut walk),
-        Format::Dhav { start } => packets::dhav_date(&mut walk, start).map(|date| date.and_then(packed)),
-        Format::Xiongmai => packets::xiongmai_date(&mut walk).map(packed),
-        Format::Png | Format::Ebml | Format::Avi | Format::Other => Ok(None),
+        MediaFormat::Jpeg => walk.read_most(JPEG_HEAD_BYTES).map(|head| jpeg(&head)),
+        MediaFormat::Boxes => movie(&mut walk),
+        MediaFormat::Dhav { start } => packets::dhav_date(&mut walk, start).map(|date| date.and_then(packed)),
+        MediaFormat::Xiongmai => packets::xiongmai_date(&mut walk).map(packed),
+        MediaFormat::Png | MediaFormat::Ebml | MediaFormat::Avi | MediaFormat::Other => Ok(None),
     };
     match told {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
@@ -56,6 +55,7 @@ pub fn taken(file: &mut File) -> io::Result<Option<ContentTime>> {
     }
 }
 
+/// Returns the time in the segments of a JPEG.
 fn jpeg(head: &[u8]) -> Option<ContentTime> {
     let segments = segments(head);
     let mut exif =
@@ -63,14 +63,14 @@ fn jpeg(head: &[u8]) -> Option<ContentTime> {
     exif.find_map(exif::taken).or_else(|| mobotix(&segments))
 }
 
-/// The segments before a JPEG's first scan, as marker and data; the last one as far as it is there.
+/// Returns the segments before a JPEG's first scan, as marker and data; the last one may be cut.
 fn segments(head: &[u8]) -> Vec<(u8, &[u8])> {
     let mut segments = Vec::new();
     let mut rest = head.get(2..).unwrap_or_default();
     loop {
         rest = match rest {
             [0xFF, fill @ ..] if fill.starts_with(&[0xFF]) => fill,
-            // Start of scan, end of image, and what has no length.
+            // Start of scan, end of image, and markers without a length.
             [0xFF, 0x00..=0x01 | 0xD0..=0xDA, ..] => return segments,
             [0xFF, marker, high, low, data @ ..] => {
                 let length = usize::from(u16::from_be_bytes([*high, *low])).saturating_sub(2);
@@ -83,20 +83,21 @@ fn segments(head: &[u8]) -> Vec<(u8, &[u8])> {
     }
 }
 
-/// The text may go on in a further segment, so its lines are looked for in all of them.
+/// Returns the time in a Mobotix camera's text. The text may go on in another segment, so all of them are searched.
 fn mobotix(segments: &[(u8, &[u8])]) -> Option<ContentTime> {
     let lines = segments.iter().flat_map(|(_, data)| data.split(|byte| !(b' '..=b'~').contains(byte)));
     let value = |key: &[u8]| lines.clone().find_map(|line| line.strip_prefix(key));
     let (clock, fraction) = value(b"TIM=")?.split_at_checked(8)?;
     let wall = wall(date(value(b"DAT=")?)?, time(clock)?, fraction.strip_prefix(b".").unwrap_or_default())?;
     let instant = value(b"TIT=").and_then(|seconds| number(seconds.split(|byte| *byte == b'.').next()?));
-    // `TZN` is no help: it may be ambiguous, as EST is.
+    // `TZN` is not used: a zone's name may be ambiguous, as EST is.
     let offset = instant.map(|instant| wall.and_utc().timestamp() - i64::from(instant));
     Some(offset.and_then(|seconds| at(wall, seconds)).unwrap_or(ContentTime::Wall(wall)))
 }
 
+/// Returns the creation time of an MP4 or MOV.
 fn movie(walk: &mut Walk) -> io::Result<Option<ContentTime>> {
-    // Into `moov`, over all else.
+    // Enters `moov` and skips all other boxes.
     while let Some((kind, length)) = boxes::header(walk)? {
         match &kind {
             b"moov" => {}
@@ -113,21 +114,22 @@ fn movie(walk: &mut Walk) -> io::Result<Option<ContentTime>> {
     Ok(None)
 }
 
+/// Returns the time of a movie's creation, in seconds since 1904.
 fn movie_time(seconds: u64) -> Option<ContentTime> {
-    // Some writers count from 1970 instead, which the demuxer `mov` of FFmpeg tells apart in the same way.
+    // Some writers count from 1970. FFmpeg's demuxer `mov` recognises them in the same way.
     let seconds = seconds.checked_sub(MOVIE_EPOCH_SECONDS).unwrap_or(seconds);
     let time = DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0)?.naive_utc();
     plausible(time).map(ContentTime::UtcOrWall)
 }
 
-/// A date as [`packets`] pack it.
+/// Returns the time of a date that is packed as in [`packets`].
 fn packed(date: u32) -> Option<ContentTime> {
     let [year, month, day, hour, minute, second] = packets::unpack(date);
     let year = i32::try_from(year).ok()? + 2000;
     wall((year, month, day), (hour, minute, second), b"").map(ContentTime::Wall)
 }
 
-/// A wall clock with its fraction of a second in digits; a second of 60 is the next minute.
+/// Returns the wall clock of a date, a time and the digits of a fraction of a second; second 60 is the next minute.
 fn wall(date: (i32, u32, u32), time: (u32, u32, u32), fraction: &[u8]) -> Option<NaiveDateTime> {
     let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).chain([b'0'; 9].iter()).take(9);
     let nanoseconds = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
@@ -137,30 +139,31 @@ fn wall(date: (i32, u32, u32), time: (u32, u32, u32), fraction: &[u8]) -> Option
     plausible(taken.checked_add_signed(TimeDelta::seconds(i64::from(over)))?)
 }
 
-/// The instant of a wall clock that is ahead of UTC by so many seconds; `None` where no zone is.
+/// Returns the instant of a wall clock that is `ahead` of UTC, in seconds; `None` if no zone has that offset.
 fn at(wall: NaiveDateTime, ahead: i64) -> Option<ContentTime> {
-    // Zones go by quarters of an hour, from -12:00 to +14:00 (IANA Time Zone Database).
+    // Offsets of zones are quarters of an hour, from -12:00 to +14:00 (IANA Time Zone Database).
     let is_zone = ahead % 900 == 0 && (-12 * 3600..=14 * 3600).contains(&ahead);
     let offset = FixedOffset::east_opt(i32::try_from(ahead).ok().filter(|_| is_zone)?)?;
     wall.and_local_timezone(offset).single().map(ContentTime::At)
 }
 
+/// Returns the time unless it comes from a clock that was never set.
 fn plausible(time: NaiveDateTime) -> Option<NaiveDateTime> {
     (time.year() >= EARLIEST_YEAR).then_some(time)
 }
 
-/// `2024-02-03`, with whatever between the numbers.
+/// Reads a date such as `2024-02-03`, with any character between the numbers.
 fn date(text: &[u8]) -> Option<(i32, u32, u32)> {
     let year = i32::try_from(number(text.get(..4)?)?).ok()?;
     Some((year, number(text.get(5..7)?)?, number(text.get(8..10)?)?))
 }
 
-/// `04:05:06`, with whatever between the numbers.
+/// Reads a time such as `04:05:06`, with any character between the numbers.
 fn time(text: &[u8]) -> Option<(u32, u32, u32)> {
     Some((number(text.get(..2)?)?, number(text.get(3..5)?)?, number(text.get(6..8)?)?))
 }
 
-/// A number of nothing but digits.
+/// Reads a number that has only digits.
 fn number(text: &[u8]) -> Option<u32> {
     if text.iter().all(u8::is_ascii_digit) { str::from_utf8(text).ok()?.parse().ok() } else { None }
 }

@@ -1,30 +1,30 @@
-//! Which folders of a path are a vendor's own tree, and what they say.
+//! Tells the folders that cameras make from those that people name.
 //!
-//! Cameras put their captures into folders by date, hour, channel and kind. None of these is a camera's name, and a
-//! folder that says no more than the capture's own name does need not be repeated in its key.
+//! Cameras put their captures into folders by date, hour, channel and kind. Such a folder is not the name of a camera, and
+//! if it only repeats the capture's own name, the key leaves it out.
 
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 
 use super::Media;
 
-/// One folder below the drop folder.
+/// The meaning of one folder below the drop folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Folder {
-    /// No vendor's: a name somebody gave.
+    /// A name that a person gave.
     Given,
-    /// A day.
+    /// A date.
     Date(NaiveDate),
-    /// The days of a filing interval, first and last.
+    /// A range of dates, first and last.
     Interval(NaiveDate, NaiveDate),
-    /// An hour, or a channel.
+    /// An hour or a channel.
     Number(u32),
     /// A kind of recording.
     Kind(Media),
-    /// A vendor's, and nothing more.
+    /// A folder that a camera makes, with no other meaning.
     Tree,
 }
 
-/// What each folder is: a number is a channel or an hour only below a date, else somebody's name for a camera.
+/// Returns the meaning of each folder. A number is an hour or a channel only below a date; elsewhere a person gave it.
 pub(super) fn read(folders: &[&[u8]]) -> Vec<Folder> {
     let mut read: Vec<Folder> = folders.iter().map(|folder| read_one(folder)).collect();
     // A date in three folders.
@@ -45,9 +45,10 @@ pub(super) fn read(folders: &[&[u8]]) -> Vec<Folder> {
     read
 }
 
-/// The longest name of a folder that a vendor makes.
+/// The length of the longest folder name that a camera makes.
 const LONGEST: usize = "YYYY_MM_DD-YYYY_MM_DD".len();
 
+/// Returns the meaning of one folder by its name alone.
 fn read_one(name: &[u8]) -> Folder {
     let (mut shape, mut digits, mut count) = ([0; LONGEST], [0; LONGEST], 0);
     let Some(shape) = shape.get_mut(..name.len()) else { return Folder::Given };
@@ -81,7 +82,7 @@ fn read_one(name: &[u8]) -> Folder {
 }
 
 impl Folder {
-    /// Whether it says nothing that a capture's own name, of this time, channel and kind, does not say.
+    /// Returns whether a capture of this time, channel and kind says everything in its own name that the folder says.
     pub(super) fn is_implied(self, taken: NaiveDateTime, channel: Option<&str>, media: Media) -> bool {
         match self {
             Self::Given | Self::Tree => false,
@@ -95,13 +96,14 @@ impl Folder {
     }
 }
 
+/// Reads a number of digits alone; one that is too large becomes `u32::MAX`.
 fn number(digits: impl AsRef<[u8]>) -> Option<u32> {
     let digits = digits.as_ref();
     let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     all.then(|| digits.iter().fold(0, |sum: u32, digit| sum.saturating_mul(10).saturating_add(u32::from(digit - b'0'))))
 }
 
-/// A date that a camera may write.
+/// Returns the date, if it exists and is in the years 1970 to 2099.
 fn date_of(year: Option<u32>, month: Option<u32>, day: Option<u32>) -> Option<NaiveDate> {
     let date = NaiveDate::from_ymd_opt(i32::try_from(year?).ok()?, month?, day?)?;
     (1970..=2099).contains(&date.year()).then_some(date)

@@ -1,40 +1,40 @@
-//! What kind of file a name promises.
+//! The kind of a file, by its name.
 
 use serde::Serialize;
 
-use super::naming::Reading;
+use super::naming::PathReading;
 
-/// What kind of file it is, by its name.
+/// The kinds of files that cameras send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Media {
-    /// A still.
+    /// A picture.
     Picture,
     /// A clip.
     Video,
-    /// A sidecar: a clip's index.
+    /// The index of a clip, in a file beside it.
     Index,
-    /// What is still being written, under the name of a camera or an FTP server for that.
+    /// A file that is still being written, by the name that a camera or an FTP server gives it until then.
     Partial,
-    /// A recorder's lock.
+    /// The lock file of a recorder.
     Lock,
-    /// What a camera sends when its owner presses "test".
+    /// The file that a camera sends when its owner presses "test".
     Test,
-    /// Anything else: it is stored all the same.
+    /// Any other file; it is stored too.
     Other,
 }
 
-/// What the parts of a path, and what they read as, promise.
-pub(super) fn of(path: &[&[u8]], reading: &Reading) -> Media {
+/// Returns the kind of file by the parts of its path and what they were read as.
+pub(super) fn of(path: &[&[u8]], reading: &PathReading) -> Media {
     let name = path.last().copied().unwrap_or_default();
     if name == b"DVRWorkDirectory" {
         return Media::Lock;
     }
-    // pure-ftpd's and proftpd's names for what is still coming.
+    // The names that pure-ftpd and proftpd give a file that is still arriving.
     if name.ends_with(b"_") || name.starts_with(b".pureftpd-upload") || name.starts_with(b".in.") {
         return Media::Partial;
     }
-    // STOU adds `.1` and so on.
+    // FTP servers add `.1` and so on where a name is taken (STOU).
     let stem = name.rsplitn(2, |byte| *byte == b'.').nth(1);
     let numbered = |last: &[u8]| matches!(last.len(), 1 | 2) && last.iter().all(u8::is_ascii_digit);
     let last = extension(name);
@@ -51,7 +51,7 @@ pub(super) fn of(path: &[&[u8]], reading: &Reading) -> Media {
             match known.and_then(|known| known.split('/').next()) {
                 Some("image") => Media::Picture,
                 Some("video") => Media::Video,
-                // Some of its cameras leave the extension out.
+                // Some Dahua cameras leave the extension out.
                 _ if reading.vendor == Some("dahua") && path.iter().any(pictures) => Media::Picture,
                 _ => Media::Other,
             }
@@ -59,6 +59,7 @@ pub(super) fn of(path: &[&[u8]], reading: &Reading) -> Media {
     }
 }
 
+/// Returns the text after the last dot, unless that dot is the first character.
 fn extension(name: &[u8]) -> &[u8] {
     name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0).map_or(b"", |dot| &name[dot + 1..])
 }

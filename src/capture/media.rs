@@ -1,12 +1,13 @@
-//! Is a recording whole? Told by its content, not by its name: FTP has no length, and a camera that lost its connection
-//! half-way looks like one that has finished.
+//! Tells from a file's content whether it is whole or was cut off.
 //!
-//! When in doubt, a file is whole: it is then stored under its own key, and nothing is lost by the mistake. "Cut" is
-//! said only where the format itself says that bytes are missing: what it announced does not fit into the file, or the
-//! end that it must have is not there. Bytes behind the end, such as a maker's own, do no harm.
+//! FTP sends no length, so a camera that lost its connection looks like one that has finished.
 //!
-//! Every walk goes forward only, from header to header, whatever lengths they claim: it reads no more than the file has
-//! and keeps no more than one header.
+//! In doubt, a file counts as whole: it is stored under its own key, and nothing is lost if that is wrong. It counts as cut
+//! only if the format proves that bytes are missing: a length goes beyond the end of the file, or an end mark that must be
+//! there is missing. Extra bytes after the end, such as a vendor's own, do no harm.
+//!
+//! Every reader goes forward only, from header to header: whatever lengths they claim, it reads each byte of the file at
+//! most once and keeps no more than one header.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -22,39 +23,41 @@ mod walk;
 
 pub(in crate::capture) use walk::Walk;
 
-/// What a file's content says of its end.
+/// Whether a file has its end, by its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum End {
-    /// It is there.
+pub enum FileEnd {
+    /// The end is there.
     Whole,
-    /// It is missing: the file was cut off.
+    /// The end is missing: the file was cut off.
     Cut,
-    /// The format is not known, or does not tell.
+    /// The format is unknown, or does not tell.
     Unknown,
 }
 
-/// What a file is by its first bytes.
+/// The format of a file, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::capture) enum Format {
+pub(in crate::capture) enum MediaFormat {
     Jpeg,
     Png,
-    /// MP4, MOV and their kin.
+    /// MP4, MOV and other formats of boxes.
     Boxes,
     /// Matroska or `WebM`.
     Ebml,
     Avi,
-    /// Dahua's, with its packets from `start`.
+    /// Dahua's .dav.
     Dhav {
+        /// Where its first packet begins.
         start: u64,
     },
     /// Xiongmai's .h264.
     Xiongmai,
-    /// Also plain H.264 and H.265, whose streams end wherever they end (ITU-T H.264 and H.265, annex B).
+    /// Any other format, and plain H.264 and H.265, whose streams have no end mark (ITU-T H.264 and H.265, annex B).
     Other,
 }
 
-impl Format {
+impl MediaFormat {
+    /// Returns the format of a file.
     pub(in crate::capture) fn of(file: &mut File) -> io::Result<Self> {
         file.seek(SeekFrom::Start(0))?;
         let mut head = Vec::with_capacity(12);
@@ -73,25 +76,25 @@ impl Format {
     }
 }
 
-/// Reads a file from its start and says whether it is whole.
+/// Returns whether a file is whole, reading it from its start.
 ///
 /// # Errors
-/// Where it cannot be read.
-pub fn end_of(file: &mut File) -> io::Result<End> {
-    let format = Format::of(file)?;
+/// The file cannot be read.
+pub fn end_of(file: &mut File) -> io::Result<FileEnd> {
+    let format = MediaFormat::of(file)?;
     let mut walk = Walk::over(file)?;
     let end = match format {
-        Format::Jpeg => jpeg::end(&mut walk),
-        Format::Png => chunks::png(&mut walk),
-        Format::Boxes => boxes::end(&mut walk),
-        Format::Ebml => ebml::end(&mut walk),
-        Format::Avi => chunks::avi(&mut walk),
-        Format::Dhav { start } => packets::dhav(&mut walk, start),
-        Format::Xiongmai => packets::xiongmai(&mut walk),
-        Format::Other => Ok(End::Unknown),
+        MediaFormat::Jpeg => jpeg::end(&mut walk),
+        MediaFormat::Png => chunks::png(&mut walk),
+        MediaFormat::Boxes => boxes::end(&mut walk),
+        MediaFormat::Ebml => ebml::end(&mut walk),
+        MediaFormat::Avi => chunks::avi(&mut walk),
+        MediaFormat::Dhav { start } => packets::dhav(&mut walk, start),
+        MediaFormat::Xiongmai => packets::xiongmai(&mut walk),
+        MediaFormat::Other => Ok(FileEnd::Unknown),
     };
     match end {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(End::Cut),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(FileEnd::Cut),
         end => end,
     }
 }
@@ -104,17 +107,18 @@ mod tests {
 
     use super::*;
 
-    pub(super) fn end(bytes: &[u8]) -> End {
+    pub(super) fn end(bytes: &[u8]) -> FileEnd {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         end_of(&mut file).unwrap()
     }
 
-    /// Cut at every length from `known` on, where the format can be told, but not at the `boundaries`.
+    /// Asserts that the file is cut at every length from `known` on, at which its format is recognised, except the
+    /// `boundaries`.
     pub(super) fn assert_cut_before_end(whole: &[u8], known: usize, boundaries: &[usize]) {
         for length in 0..whole.len() {
             let expected = known <= length && !boundaries.contains(&length);
-            assert_eq!(end(&whole[..length]) == End::Cut, expected, "{length} of {} bytes", whole.len());
+            assert_eq!(end(&whole[..length]) == FileEnd::Cut, expected, "{length} of {} bytes", whole.len());
         }
     }
 
@@ -122,7 +126,7 @@ mod tests {
     fn other_content_does_not_tell() {
         for content in [&b""[..], b"x", b"some text", b"RIFF\x04\0\0\0WAVE", b"IMKH", b"\0\0\0\x01\x67\x42\0\0\x01\x68"]
         {
-            assert_eq!(end(content), End::Unknown);
+            assert_eq!(end(content), FileEnd::Unknown);
         }
     }
 
@@ -137,7 +141,7 @@ mod tests {
             b"\0\0\x01\xFC",
             &[0, 0, 1, 0xFD, 9, 9, 0, 0],
         ] {
-            assert_eq!(end(content), End::Unknown, "{content:?}");
+            assert_eq!(end(content), FileEnd::Unknown, "{content:?}");
         }
     }
 

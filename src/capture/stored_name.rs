@@ -1,7 +1,8 @@
-//! What a capture is called in the bucket: the last segment of its key, made and read back.
+//! Makes a capture's name in the bucket, which is the last segment of its key, and reads it back.
 //!
-//! A name that tells the whole time stays. Any other is made of time and path, `/` as `_`; the text stands for one of the
-//! paths that give it, and is marked with a hash for the others. Hashing all was rejected: people read these names.
+//! A name that tells the whole time stays. Any other is made of the time and the path, with `/` as `_`. Several paths may
+//! give one such text: one of them has it as it is, the others with a hash of the path. A hash in every name was rejected,
+//! because people read these names.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -16,48 +17,54 @@ use crate::config::Config;
 use crate::key;
 
 impl Sighting<'_> {
-    /// The source's name for the key: its own, where that tells the whole time.
+    /// Returns the capture's name for the key: the file's own if that tells the whole time, otherwise time and path.
     ///
-    /// No two paths of a camera have one, but where a name that tells its device and its time lies in several folders,
-    /// or in folders that only repeat what it says.
+    /// Two paths of one camera have the same name only if the file's own name tells its device and time, or if their
+    /// folders only repeat what the file's name says.
     pub(super) fn file(&self, taken: DateTime<FixedOffset>, taken_from: TakenFrom) -> Vec<u8> {
         let Some((own, folders)) = self.below.split_last() else { return Vec::new() };
         if taken_from == TakenFrom::Name && !has_our_stamp(own) {
-            if self.reading.device.is_some() {
-                return own.to_vec();
-            }
-            let (wall, channel) = (taken.naive_local(), self.reading.channel.as_deref());
-            let event = self.reading.event.as_ref().map(String::as_bytes);
-            let implied = |(name, folder): &(&&[u8], &Folder)| {
-                folder.is_implied(wall, channel, self.media) || event == Some(name)
-            };
-            let told = folders.iter().zip(&self.folders).filter(|folder| !implied(folder));
-            let mut parts: Vec<&[u8]> = told.map(|(name, _)| *name).collect();
-            let marked = !parts.is_empty();
-            parts.push(own);
-            return join(&parts, marked);
+            return self.own_name(own, folders, taken.naive_local());
         }
-        debug_assert!(!self.is_tree || is_tree(&self.below.join(&b'/')), "a tree is one by itself");
-        // One text can be joined from several paths: it stands for one of them, the others are marked.
+        debug_assert!(
+            !self.is_tree || is_tree(&self.below.join(&b'/')),
+            "`is_tree` agrees with reading the rest of the path by itself"
+        );
+        // Several paths give the same text when they are joined: one of them has it unmarked.
         let (path, joined) = (self.below.join(&b'/'), self.below.join(&b'_'));
-        let stands = if path == joined {
+        let is_unmarked = if path == joined {
             !is_tree(&tree(&joined))
         } else {
             path == tree(&joined) && (self.is_tree || is_tree(&path))
         };
-        [our_stamp(taken.naive_local()), join(&self.below, !stands)].concat()
+        [our_stamp(taken.naive_local()), if is_unmarked { joined } else { join_marked(&self.below) }].concat()
+    }
+
+    /// Returns the file's `own` name, with those of its `folders` that tell more than the name does.
+    fn own_name(&self, own: &[u8], folders: &[&[u8]], wall: NaiveDateTime) -> Vec<u8> {
+        if self.reading.device.is_some() {
+            return own.to_vec();
+        }
+        let channel = self.reading.channel.as_deref();
+        let event = self.reading.event.as_ref().map(String::as_bytes);
+        let is_implied =
+            |(name, folder): &(&&[u8], &Folder)| folder.is_implied(wall, channel, self.media) || event == Some(name);
+        let telling = folders.iter().zip(&self.folders).filter(|folder| !is_implied(folder));
+        let mut parts: Vec<&[u8]> = telling.map(|(name, _)| *name).collect();
+        if parts.is_empty() {
+            return own.to_vec();
+        }
+        parts.push(own);
+        join_marked(&parts)
     }
 }
 
-/// Before the hash of a path whose text another path gives as well.
+/// Stands before the hash of a path.
 const MARK: &str = "~in-";
 
-/// Joins parts with `_`; `marked` with a hash of what they were, because another path gives the same text.
-fn join(parts: &[&[u8]], marked: bool) -> Vec<u8> {
+/// Joins the parts of a path with `_`, and marks the text with a hash of the path, because another path gives it too.
+fn join_marked(parts: &[&[u8]]) -> Vec<u8> {
     let joined = parts.join(&b'_');
-    if !marked {
-        return joined;
-    }
     let hash = hex::encode(Sha256::digest(parts.join(&b'/')));
     let own = parts.last().map_or(0, |own| own.len());
     let dot = joined.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > joined.len() - own);
@@ -65,18 +72,18 @@ fn join(parts: &[&[u8]], marked: bool) -> Vec<u8> {
     [stem, MARK.as_bytes(), &hash.as_bytes()[..8], extension].concat()
 }
 
-/// The path for which a joined one stands: the tree of a vendor whose folders tell the time if it can be one, else a
-/// name without folders.
+/// Returns the path that a joined text stands for if it has no hash: the vendor's tree that tells the time, if it can be
+/// split into one, otherwise the text itself as a name without folders.
 fn split(joined: &[u8]) -> Vec<u8> {
     let tree = tree(joined);
     if is_tree(&tree) { tree } else { joined.to_vec() }
 }
 
-/// The path with the most folders that a joined one can stand for.
+/// Returns the path with the most folders that a joined text can be split into.
 fn tree(joined: &[u8]) -> Vec<u8> {
     let mut tree = String::from_utf8_lossy(joined).into_owned().into_bytes();
     for at in 0..tree.len() {
-        // Dahua's `pic_001`.
+        // Except in Dahua's folder `pic_001`.
         if tree[at] == b'_' && !tree[..at].ends_with(b"/pic") {
             tree[at] = b'/';
         }
@@ -84,13 +91,13 @@ fn tree(joined: &[u8]) -> Vec<u8> {
     tree
 }
 
-/// Whether a path tells its time by folders.
+/// Returns whether the folders of a path tell its time.
 fn is_tree(path: &[u8]) -> bool {
     let reads = || naming::read(Path::new(OsStr::from_bytes(path)), "auto");
     path.contains(&b'/') && reads().stamp.is_some_and(|stamp| stamp.from == TakenFrom::Folder)
 }
 
-/// `YYYYMMDDThhmmss_`.
+/// Returns the start of a name that is made of time and path: `YYYYMMDDThhmmss_`.
 fn our_stamp(wall: NaiveDateTime) -> Vec<u8> {
     let (date, time) = (wall.date(), wall.time());
     let date = (i64::from(date.year()) * 100 + i64::from(date.month())) * 100 + i64::from(date.day());
@@ -98,25 +105,27 @@ fn our_stamp(wall: NaiveDateTime) -> Vec<u8> {
     format!("{date:08}T{time:06}_").into_bytes()
 }
 
-/// Whether a name begins as ours do that are made of time and path.
+/// Returns whether a name begins like one that is made of time and path.
 fn has_our_stamp(name: &[u8]) -> bool {
     name.len() > 15
         && name[..15].iter().enumerate().all(|(at, byte)| if at == 8 { *byte == b'T' } else { byte.is_ascii_digit() })
         && name[15] == b'_'
 }
 
-/// What the last segment of a key tells of its capture.
+/// What a capture's name in the bucket tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredName {
-    /// When it was taken.
+    /// When it was taken; `None`: the name does not tell.
     pub taken: Option<DateTime<FixedOffset>>,
-    /// The event word.
+    /// The event word, if any.
     pub event: Option<String>,
-    /// The channel, as written.
+    /// The channel as written, if any.
     pub channel: Option<String>,
 }
 
-/// Reads the last segment of a key back: our own stamp before it, or the vendor's in it.
+/// Reads a capture's name, the last segment `file` of its key: the time is the one before it, otherwise the vendor's in it.
+///
+/// `camera` is the camera's segment of the key.
 pub fn read_stored(camera: &str, file: &str, config: &Config) -> StoredName {
     let mut file = key::read_variant(file).map_or_else(|| file.to_owned(), |(first, _)| first);
     if let Some((stem, rest)) = file.rsplit_once(MARK)
@@ -127,13 +136,13 @@ pub fn read_stored(camera: &str, file: &str, config: &Config) -> StoredName {
     }
     let (own, tail) = if has_our_stamp(file.as_bytes()) { file.split_at(16) } else { ("", file.as_str()) };
     let configured = config.cameras.iter().find(|known| key::camera_segment(known.name.as_bytes()) == camera);
-    // A pattern of the camera's own may want its folder; which one it was, its name tells best.
+    // A pattern of the camera's own may match the folder too, which probably had the camera's name.
     let read = |name: &str| {
-        // Not joined: a stranger's name may begin with `/`.
+        // Not `Path::join`: a name that a stranger wrote may begin with `/`.
         let path = PathBuf::from(format!("{camera}/{name}"));
         let reading = sight_of(&path, configured, config).reading;
         let nothing = reading.stamp.is_none() && reading.event.is_none();
-        // Stored before the camera was configured as it is now.
+        // The capture may be older than the camera's present configuration.
         if nothing { naming::read(&path, "auto") } else { reading }
     };
     let reading = if own.is_empty() { read(tail) } else { read(&String::from_utf8_lossy(&split(tail.as_bytes()))) };

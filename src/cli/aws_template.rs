@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::out::Out;
-use crate::aws_template::{Format, render};
+use crate::aws_template::{TemplateFormat, render};
 use crate::config::Config;
 
-/// Prints the template. It needs no bucket: it is there to make one.
-pub(super) fn aws_template(out: &Out, config: &Config, format: Format) -> anyhow::Result<()> {
+/// Needs no bucket: it is there to make one.
+pub(super) fn aws_template(out: &Out, config: &Config, format: TemplateFormat) -> anyhow::Result<()> {
     let template = render(config, format)?;
     if let Some(url) = config.s3.endpoint_url.as_ref().filter(|url| !url.contains(".amazonaws.com")) {
         let file = config.source.display();
@@ -16,8 +16,8 @@ pub(super) fn aws_template(out: &Out, config: &Config, format: Format) -> anyhow
         ));
     }
     let object = match format {
-        Format::Policy => serde_json::from_str::<Value>(&template)?,
-        Format::Cloudformation | Format::Terraform => json!({"format": format, "template": template}),
+        TemplateFormat::Policy => serde_json::from_str::<Value>(&template)?,
+        TemplateFormat::Cloudformation | TemplateFormat::Terraform => json!({"format": format, "template": template}),
     };
     out.item(&object, template.trim_end())
 }

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::Partly;
 use super::out::{Out, tell};
-use crate::capture::media::{self, End};
-use crate::capture::naming::{self, Reading, Trial};
-use crate::capture::{self, CameraFrom, Media, Sighting, TakenFrom};
+use crate::capture::media::{self, FileEnd};
+use crate::capture::naming::{self, PathReading, Trial};
+use crate::capture::{self, Arrival, CameraFrom, Media, Sighting, TakenFrom};
 use crate::config::Config;
 use crate::daemon;
 use crate::drop_folder::{DropFolder, Sight};
@@ -31,8 +31,8 @@ struct Classified {
     key: Option<String>,
     /// What the camera's clock says, if that is not believed.
     camera_time: Option<String>,
-    /// Whether the content is complete, if there is a file.
-    end: Option<End>,
+    /// Whether the content has its end, where there is a file.
+    end: Option<FileEnd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Explanation>,
 }
@@ -82,7 +82,9 @@ fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String
         (end, content) = (Some(found), told);
     }
     let capture = match arrival {
-        Some(arrival) => Some(sighting.clone().settle(content, capture::arrival(arrival), now.into())),
+        Some(arrival) => {
+            Some(sighting.clone().settle(content, Arrival { at: capture::arrival(arrival), now: now.into() }))
+        }
         None => sighting.clone().settle_by_path(),
     };
     let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
@@ -130,7 +132,7 @@ fn explanation(path: &Path, sighting: &Sighting<'_>, config: &Config) -> Explana
     Explanation { camera_from: sighting.camera_from, zone: sighting.zone.to_string(), rules }
 }
 
-fn describe(reading: &Reading) -> String {
+fn describe(reading: &PathReading) -> String {
     let stamp = reading.stamp.map(|stamp| format!("{} from the {}", stamp.wall, stamp.from.as_str()));
     let parts =
         [("time", &stamp), ("device", &reading.device), ("channel", &reading.channel), ("event", &reading.event)];
@@ -193,7 +195,7 @@ impl Display for Classified {
         if let Some(told) = &self.camera_time {
             writeln!(f, "  {:<8} says {told}, which cannot be: filed by arrival", "clock")?;
         }
-        if self.end == Some(End::Cut) {
+        if self.end == Some(FileEnd::Cut) {
             writeln!(f, "  {:<8} missing: stored as a partial, beside the key", "end")?;
         }
         match &self.ignored {

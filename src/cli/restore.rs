@@ -17,7 +17,7 @@ use super::{Dates, Partly, is_silent};
 use crate::bucket::Tier;
 use crate::holdings::restore::{Progress, Restorable, Restoration, RestoreEvent, RestoreTerms, Unanswered};
 use crate::holdings::{FetchOrder, Fetched, check_room};
-use crate::retention::prices;
+use crate::retention::{Amount, prices};
 use crate::site::Site;
 
 #[derive(Debug, Args)]
@@ -161,7 +161,7 @@ impl RestoreArgs {
     }
 
     fn line(&self, object: &Restorable) -> String {
-        let price = prices::restore(&object.class, self.tier, 1, object.size);
+        let price = prices::restore(&object.class, self.tier, Amount { objects: 1, bytes: object.size });
         let state = match (object.state, object.until) {
             (Progress::Cold, _) => "not asked for".to_owned(),
             (Progress::Begun, _) => {

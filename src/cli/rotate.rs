@@ -10,7 +10,7 @@ use super::out::{Out, plain, print_line, size, tell};
 use super::{Dates, Partly};
 use crate::config;
 use crate::lock;
-use crate::retention::{Action, Cost, Policy, Row};
+use crate::retention::{Action, Cost, RetentionPolicy, Row};
 use crate::rotate::{self, DayStep, Plan, Rotated, Scope};
 use crate::site::Site;
 
@@ -39,7 +39,7 @@ pub(super) struct ArchiveArgs {
 impl RotateArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
-        let policy = Policy::of(&site.config);
+        let policy = RetentionPolicy::of(&site.config);
         let plan = rotate::plan(site, &policy, Scope::default()).await?;
         if self.dry_run {
             return show(out, site, &plan);
@@ -55,10 +55,10 @@ impl ArchiveArgs {
         let _lock = if self.dry_run { None } else { Some(lock::command(&site.config.runtime_dir)?) };
         // Whoever names days means all of them.
         let configured = site.config.rotate.archive.clone().unwrap_or_default();
-        let mut archive = config::Archive { max_days_per_run: u32::MAX, ..configured };
+        let mut archive = config::ArchiveSettings { max_days_per_run: u32::MAX, ..configured };
         if let Some(age) = self.older_than {
             archive.after = age;
-            let policy = Policy { archive: Some(archive), ..Policy::default() };
+            let policy = RetentionPolicy { archive: Some(archive), ..RetentionPolicy::default() };
             let plan = rotate::plan(site, &policy, Scope { camera: self.camera.as_deref(), dates: &[] }).await?;
             return finish(out, site, &policy, &plan, self.dry_run).await;
         }
@@ -72,7 +72,7 @@ impl ArchiveArgs {
         }
         // Named days are bundled whatever their age.
         archive.after = std::time::Duration::ZERO;
-        let policy = Policy { archive: Some(archive), ..Policy::default() };
+        let policy = RetentionPolicy { archive: Some(archive), ..RetentionPolicy::default() };
         let plan = rotate::plan(site, &policy, Scope { camera: Some(&camera), dates: &dates }).await?;
         for date in dates.iter().filter(|date| !plan.steps.iter().any(|step| step.date == **date)) {
             out.remark(format_args!(
@@ -83,7 +83,7 @@ impl ArchiveArgs {
     }
 }
 
-async fn finish(out: &Out, site: &Site, policy: &Policy, plan: &Plan, dry_run: bool) -> anyhow::Result<()> {
+async fn finish(out: &Out, site: &Site, policy: &RetentionPolicy, plan: &Plan, dry_run: bool) -> anyhow::Result<()> {
     if dry_run {
         return show(out, site, plan);
     }
@@ -168,7 +168,7 @@ fn table(rows: &[&Row], total: &Cost) -> String {
     lines.iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
-async fn carry_out(out: &Out, site: &Site, policy: &Policy, plan: &Plan) -> anyhow::Result<Rotated> {
+async fn carry_out(out: &Out, site: &Site, policy: &RetentionPolicy, plan: &Plan) -> anyhow::Result<Rotated> {
     remark_on(site, plan);
     let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(plan.steps.len() as u64) };
     let mut outcome = Rotated::default();

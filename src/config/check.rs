@@ -1,4 +1,4 @@
-//! What single values must look like, each with a reason and a remedy where they do not.
+//! Checks single values; a value that is refused gets a reason and a remedy.
 
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -7,31 +7,17 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use globset::escape;
 
 use super::pattern::{CapturePattern, FolderGlob};
-use super::problem::{Fault, nearest};
-use super::{Schedule, Webhook};
+use super::problem::{Fault, MASK, mask_user, nearest};
+use super::reader::Leaf;
+use super::sections::{STORAGE_CLASSES, Schedule, Webhook};
 
-/// What a password in a URL is shown as.
-const MASK: &str = "***";
-
-/// The longest name of a file, in bytes (Linux, `NAME_MAX`): a local copy has the camera's name as a folder.
+/// The longest name of a file, in bytes (Linux, `NAME_MAX`): local copies are in a folder with the camera's name.
 const FILE_NAME_BYTES: usize = 255;
 
-/// The longest prefix, in bytes: of the 1,024 of a key (S3 User Guide, "Naming Amazon S3 objects") half stay for the rest.
+/// The longest prefix, in bytes: half of the 1,024 bytes of a key (S3 User Guide, "Naming Amazon S3 objects").
 const PREFIX_BYTES: usize = 512;
 
-/// The classes an object can be put into (S3 API Reference, `PutObject`, `x-amz-storage-class`), outposts and Express apart.
-const STORAGE_CLASSES: [&str; 8] = [
-    "STANDARD",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER_IR",
-    "GLACIER",
-    "DEEP_ARCHIVE",
-    "REDUCED_REDUNDANCY",
-];
-
-/// Any text that is not empty and has no control characters.
+/// Accepts any text that is not empty and has no control characters.
 pub(super) fn text(text: &str) -> Result<String, Fault> {
     if text.is_empty() {
         return Err(Fault::new("is empty", "write a value, or null"));
@@ -42,7 +28,7 @@ pub(super) fn text(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// One word of a list, and what it stands for.
+/// Returns a check that accepts the given words, each with its meaning.
 pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&str) -> Result<T, Fault> {
     move |text| {
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
@@ -57,7 +43,7 @@ pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&str) -> Result<T,
     }
 }
 
-/// A truth value, in the spellings of YAML's core schema.
+/// Accepts the truth values of YAML's core schema.
 pub(super) fn truth(text: &str) -> Result<bool, Fault> {
     match text {
         "true" | "True" | "TRUE" => Ok(true),
@@ -66,7 +52,7 @@ pub(super) fn truth(text: &str) -> Result<bool, Fault> {
     }
 }
 
-/// An absolute path without `..`; a trailing `/` and doubled ones go.
+/// Accepts an absolute path without `..`; removes a trailing `/` and doubled ones.
 pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     let path = Path::new(text);
     let fault = if text.is_empty() {
@@ -90,10 +76,10 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     Err(fault)
 }
 
-/// A zone of the time zone database.
+/// Accepts a name of the time zone database.
 pub(super) fn zone(text: &str) -> Result<Tz, Fault> {
     Tz::from_str(text).map_err(|_| {
-        // Etc/GMT+2 lies two hours WEST of Greenwich: nobody is led there by a likeness.
+        // Etc/GMT+2 is two hours WEST of Greenwich: never suggest it.
         let places =
             TZ_VARIANTS.into_iter().map(Tz::name).filter(|name| name.contains('/') && !name.starts_with("Etc/"));
         let mend = match nearest(text, places) {
@@ -104,7 +90,7 @@ pub(super) fn zone(text: &str) -> Result<Tz, Fault> {
     })
 }
 
-/// The system's zone: `tz` (the variable TZ) where it names one, else what /etc/localtime says.
+/// Returns the system's zone: that of `tz`, the variable TZ, if it names one, otherwise that of /etc/localtime.
 pub(super) fn system_zone(tz: Option<&str>) -> Result<Tz, Fault> {
     if let Some(zone) = tz.and_then(|tz| Tz::from_str(tz.trim_start_matches(':')).ok()) {
         return Ok(zone);
@@ -120,7 +106,7 @@ pub(super) fn system_zone(tz: Option<&str>) -> Result<Tz, Fault> {
     }
 }
 
-/// A camera's name: one component of a key and of a path.
+/// Accepts a camera's name, which is one segment of a key and of a path.
 pub(super) fn camera_name(name: &str) -> Result<String, Fault> {
     let fault = if name.is_empty() {
         Fault::new("is empty", "write the camera's name in the bucket, such as CAM-EXT-001")
@@ -138,12 +124,12 @@ pub(super) fn camera_name(name: &str) -> Result<String, Fault> {
     Err(fault)
 }
 
-/// The glob of the folder that has a camera's name.
+/// Returns the glob that matches everything in the folder with a camera's name.
 pub(super) fn camera_folder(name: &str) -> String {
     format!("{}/**", escape(name))
 }
 
-/// A glob for the files of a camera, below the drop folder.
+/// Accepts a glob for the files of a camera, below the drop folder.
 pub(super) fn camera_glob(glob: &str) -> Result<FolderGlob, Fault> {
     relative_glob(glob)?;
     if !glob.contains(['/', '*', '?', '[', '{']) {
@@ -155,7 +141,7 @@ pub(super) fn camera_glob(glob: &str) -> Result<FolderGlob, Fault> {
     FolderGlob::new(glob).map_err(|error| glob_fault(&error))
 }
 
-/// A glob for what is left lying.
+/// Accepts a glob for files that are not captures.
 pub(super) fn ignore_glob(glob: &str) -> Result<String, Fault> {
     relative_glob(glob)?;
     if matches!(glob, "*" | "**" | "**/*" | "**/**" | "*/**") {
@@ -165,6 +151,7 @@ pub(super) fn ignore_glob(glob: &str) -> Result<String, Fault> {
     Ok(glob.to_owned())
 }
 
+/// Refuses a glob that no path below the drop folder can match.
 fn relative_glob(glob: &str) -> Result<(), Fault> {
     if glob.is_empty() {
         return Err(Fault::new("is empty", "write a glob, such as CAM-EXT-001/** or *.tmp, or leave it out"));
@@ -184,16 +171,16 @@ fn relative_glob(glob: &str) -> Result<(), Fault> {
 fn glob_fault(error: &globset::Error) -> Fault {
     Fault::new(
         format!("no glob: {}", error.kind()),
-        "write * and ? within a folder, ** across folders, [a-z] and {a,b}, with a \\ before such a character that is meant as it is",
+        "write * and ? within a folder, ** across folders, [a-z] and {a,b}, and \\ before one of these characters to mean the character itself",
     )
 }
 
-/// An operator's own reading of names.
+/// Accepts a pattern for file names: a regular expression with at least one of the known groups and no other.
 pub(super) fn capture_pattern(text: &str) -> Result<CapturePattern, Fault> {
     let groups = format!("the groups are {}, written (?P<taken>...)", CapturePattern::GROUPS.join(", "));
     let regex = regex::bytes::Regex::new(text).map_err(|error| {
         let reason = error.to_string();
-        // The last line of several says what is wrong; those before it draw the place.
+        // The last line says what is wrong; the lines before it point at the place.
         let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
         Fault::new(
             format!("no regular expression: {reason}"),
@@ -207,7 +194,7 @@ pub(super) fn capture_pattern(text: &str) -> Result<CapturePattern, Fault> {
     if names.is_empty() { Err(Fault::new("has none of the groups", groups)) } else { Ok(CapturePattern::new(regex)) }
 }
 
-/// A bucket's name, by S3's rules (S3 User Guide, "General purpose bucket naming rules").
+/// Accepts a bucket's name by S3's rules (S3 User Guide, "General purpose bucket naming rules").
 pub(super) fn bucket(name: &str) -> Result<String, Fault> {
     let mend =
         "write the name of a general purpose bucket: 3 to 63 of a-z, 0-9, - and ., first and last a letter or digit";
@@ -241,8 +228,15 @@ pub(super) fn bucket(name: &str) -> Result<String, Fault> {
     Err(Fault::new(wrong, mend))
 }
 
-/// A region; other stores than AWS name theirs as they like.
-pub(super) fn region(text: &str, other_store: bool) -> Result<String, Fault> {
+/// Whose store has the bucket. Other stores than AWS name their regions and storage classes freely.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StoreKind {
+    Aws,
+    Other,
+}
+
+/// Accepts a region: one of AWS, or any word for another store.
+pub(super) fn region(text: &str, store: StoreKind) -> Result<String, Fault> {
     let (parts, last) = text.rsplit_once('-').unwrap_or((text, ""));
     let words: Vec<&str> = parts.split('-').collect();
     let lower = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -252,10 +246,13 @@ pub(super) fn region(text: &str, other_store: bool) -> Result<String, Fault> {
         && last.bytes().all(|byte| byte.is_ascii_digit());
     let named =
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    if aws || (other_store && named) {
+    if aws || (store == StoreKind::Other && named) {
         return Ok(text.to_owned());
     }
-    if text.strip_suffix(|last: char| last.is_ascii_lowercase()).is_some_and(|zone| region(zone, false).is_ok()) {
+    if text
+        .strip_suffix(|last: char| last.is_ascii_lowercase())
+        .is_some_and(|zone| region(zone, StoreKind::Aws).is_ok())
+    {
         let mend = format!("write the region: {}", &text[..text.len() - 1]);
         return Err(Fault::new("an availability zone", mend));
     }
@@ -263,18 +260,18 @@ pub(super) fn region(text: &str, other_store: bool) -> Result<String, Fault> {
     Err(Fault::new("no region", mend))
 }
 
-/// A storage class; other stores than AWS name theirs as they like.
-pub(super) fn storage_class(other_store: bool) -> impl Fn(&str) -> Result<String, Fault> {
+/// Returns a check that accepts a storage class: one of AWS, or any word in capitals for another store.
+pub(super) fn storage_class(store: StoreKind) -> impl Fn(&str) -> Result<String, Fault> {
     move |text| {
         let word = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-        if other_store && text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(word) {
+        if store == StoreKind::Other && text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(word) {
             return Ok(text.to_owned());
         }
         choice(&STORAGE_CLASSES.map(|class| (class, class)))(text).map(str::to_owned)
     }
 }
 
-/// What keys start with: normalised to end with one `/`.
+/// Accepts the start of all keys; makes it end with exactly one `/`, unless it is empty.
 pub(super) fn prefix(text: &str) -> Result<String, Fault> {
     let bare = text.trim_end_matches('/');
     let fault = if text.is_empty() {
@@ -296,7 +293,7 @@ pub(super) fn prefix(text: &str) -> Result<String, Fault> {
     Err(fault)
 }
 
-/// A KMS key: its id, alias or ARN.
+/// Accepts the id, alias or ARN of a KMS key.
 pub(super) fn kms_key(text: &str) -> Result<String, Fault> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'/' | b'_' | b'-');
     if text.is_empty() || !text.bytes().all(known) {
@@ -306,7 +303,7 @@ pub(super) fn kms_key(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// The URL of a store: secrets have no place in it.
+/// Accepts the URL of a store, without credentials.
 pub(super) fn endpoint(text: &str) -> Result<String, Fault> {
     let url = Url::parse(text)?;
     if url.user.is_some() {
@@ -319,49 +316,32 @@ pub(super) fn endpoint(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// A URL that is told of alerts; `written` is the same before its variables were substituted.
-pub(super) fn webhook(text: &str, written: &str) -> Result<Webhook, Fault> {
-    let url = Url::parse(text)?;
+/// Accepts the URL that alerts are sent to; people see it as it was written, with any literal password masked.
+pub(super) fn webhook(leaf: &Leaf) -> Result<Webhook, Fault> {
+    let url = Url::parse(&leaf.text)?;
     if url.user.is_some_and(|user| user == MASK || user.ends_with(&format!(":{MASK}"))) {
-        let mend = "write it again, or better ${NAME} with the variable set for the service";
+        let mend = "write it again, or write ${NAME} and set that variable for the service";
         return Err(Fault::new("the password was masked when these settings were shown", mend));
     }
-    let shown = match written.split_once("://") {
+    let shown = match leaf.written.split_once("://") {
         Some((scheme, rest)) => {
             let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
             format!("{scheme}://{}{path}", mask_user(authority))
         }
-        None => written.to_owned(),
+        None => leaf.written.clone(),
     };
-    Ok(Webhook { url: text.to_owned(), shown })
+    Ok(Webhook { url: leaf.text.clone(), shown })
 }
 
-/// Masks what may be a password in what may be a URL, rather too much than too little: for messages.
-pub(super) fn mask(text: &str) -> String {
-    match text.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{}", mask_user(rest)),
-        None => mask_user(text),
-    }
-}
-
-/// Masks what stands before the last `@`, but for a user's name before `:` and for what is a variable alone.
-fn mask_user(text: &str) -> String {
-    let Some((user, host)) = text.rsplit_once('@') else { return text.to_owned() };
-    let is_variable =
-        |text: &str| text.strip_prefix("${").and_then(|rest| rest.find('}')) == Some(text.len().wrapping_sub(3));
-    let (name, secret) = user.split_once(':').map_or(("", user), |(name, secret)| (name, secret));
-    let colon = if user.contains(':') { ":" } else { "" };
-    format!("{name}{colon}{}@{host}", if is_variable(secret) { secret } else { MASK })
-}
-
-/// The parts of a URL that are looked at.
+/// A URL that has been checked.
 struct Url<'a> {
+    /// The user and password before the `@`.
     user: Option<&'a str>,
 }
 
 impl<'a> Url<'a> {
     fn parse(text: &'a str) -> Result<Self, Fault> {
-        let mend = "write http:// or https://, a host, and a port where it is not the usual one, such as https://s3.example.org:9000";
+        let mend = "write http:// or https://, a host, and a port if it is not the usual one, such as https://s3.example.org:9000";
         let wrong = |wrong: &str| Err(Fault::new(wrong, mend));
         let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
             return wrong("does not begin with http:// or https://");
@@ -393,7 +373,7 @@ impl<'a> Url<'a> {
     }
 }
 
-/// An address to listen on.
+/// Accepts an IP address and a port to listen on.
 pub(super) fn listen(text: &str) -> Result<std::net::SocketAddr, Fault> {
     text.parse().map_err(|_| {
         let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok()).unwrap_or("9187");
@@ -404,7 +384,7 @@ pub(super) fn listen(text: &str) -> Result<std::net::SocketAddr, Fault> {
     })
 }
 
-/// One word of a command line; the first is the program.
+/// Accepts a word of a command line; the one `at` 0 is the program.
 pub(super) fn command_word(at: usize, word: &str) -> Result<String, Fault> {
     if word.contains('\0') {
         return Err(Fault::new("has a NUL character", "remove it"));
@@ -419,7 +399,7 @@ pub(super) fn command_word(at: usize, word: &str) -> Result<String, Fault> {
     if word.contains('/') { absolute_path(word).map(|_| word.to_owned()) } else { Ok(word.to_owned()) }
 }
 
-/// A cron expression of five fields that comes round.
+/// Accepts a cron expression of five fields that matches some time.
 pub(super) fn schedule(text: &str) -> Result<Schedule, Fault> {
     let mend = "write minute, hour, day of month, month and day of week, such as \"30 3 * * *\" for 03:30 every day";
     let fields = text.split_whitespace().count();
@@ -434,7 +414,7 @@ pub(super) fn schedule(text: &str) -> Result<Schedule, Fault> {
         .map_err(|error| {
             Fault::new(format!("no cron expression: {}", error.to_string().trim_end_matches('.')), mend)
         })?;
-    // Any moment will do: a day that comes, such as 29 February, comes within the years the search looks at.
+    // The start does not matter: the search looks at enough years to find even 29 February.
     if cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false).is_err() {
         return Err(Fault::new("a time that never comes", mend));
     }

@@ -1,8 +1,8 @@
-//! The file as it is written: YAML as a tree in which every key and value knows its line.
+//! The YAML of the file, as a tree in which every key and value knows its line.
 //!
-//! Read from parser events, once. Deserialising into a struct stops at the first mistake and forgets the lines; reading the text a second
-//! time for the lines alone would leave two parsers to disagree about what it says. Types are not resolved here: a value is its text, and
-//! what it must be is known where its key is known.
+//! The tree is built from parser events. Deserialising into structs was rejected because it stops at the first mistake and
+//! forgets the lines; a second parser for the lines alone could disagree with the first. A value is kept as text: its type
+//! depends on its key, which this file does not know.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -12,54 +12,54 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::problem::{Problem, quote};
 
-/// How deep lists and maps may lie in one another; the settings need five.
+/// The deepest nesting of lists and maps; the settings need five.
 const DEPTH: usize = 32;
 
-/// A value.
+/// A value of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct YamlNode {
     pub(super) line: usize,
-    pub(super) content: Content,
-    /// Its YAML tag, such as `!!str`, which no setting has a use for.
+    pub(super) content: YamlContent,
+    /// Its YAML tag, such as `!!str`; no setting allows one.
     pub(super) tag: Option<String>,
 }
 
-/// What a value is.
+/// The three shapes of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Content {
-    /// `plain`: written without quotes, so that `null` means null.
+pub(super) enum YamlContent {
     Scalar {
         text: String,
+        /// Whether it is written without quotes, so that `null` means null.
         plain: bool,
     },
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<YamlNode>),
+    Map(Vec<YamlEntry>),
 }
 
-/// A key and its value. Keys may be there twice: who reads the map says so.
+/// A key with its value. A map may have a key twice; the reader of the map reports that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct YamlEntry {
     pub(super) line: usize,
     pub(super) key: String,
-    pub(super) value: Node,
+    pub(super) value: YamlNode,
 }
 
-impl Node {
-    /// Whether this is the null value, written as nothing, `~` or `null`.
+impl YamlNode {
+    /// Returns whether this is the null value, written as nothing, `~` or `null`.
     pub(super) fn is_null(&self) -> bool {
-        matches!(&self.content, Content::Scalar { text, plain: true } if is_null(text))
+        matches!(&self.content, YamlContent::Scalar { text, plain: true } if is_null(text))
     }
 }
 
-/// Whether a scalar without quotes is the null value (YAML 1.2.2, "Core Schema").
+/// Returns whether a scalar without quotes is the null value (YAML 1.2.2, "Core Schema").
 pub(super) fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// The largest file that is read, in bytes: a thousand cameras take a quarter of it.
+/// The largest file that is read, in bytes; one with a thousand cameras has a quarter of it.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// Reads a file to its text.
+/// Reads the text of a file.
 pub(super) fn open(path: &Path) -> Result<String, Problem> {
     let problem = |wrong: String, mend: &str| Problem {
         line: None,
@@ -75,7 +75,7 @@ pub(super) fn open(path: &Path) -> Result<String, Problem> {
             ErrorKind::NotFound => "create it, or name another file with --config or HK_AWS_CONFIG",
             ErrorKind::PermissionDenied => "let the user that hk-aws runs as read it and enter the folders above it",
             ErrorKind::IsADirectory => "name the file itself, such as config.yaml in it",
-            _ => "see that the file can be read, for instance with cat",
+            _ => "check that the file can be read, for instance with cat",
         };
         problem(format!("failed to read the file: {error}"), mend)
     })?;
@@ -89,8 +89,8 @@ pub(super) fn open(path: &Path) -> Result<String, Problem> {
     })
 }
 
-/// Reads the text of a file; `None` where it holds no value at all, as an empty file or one of comments.
-pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
+/// Parses the text of a file; `None` if it holds no value, because it is empty or has only comments.
+pub(super) fn read(text: &str) -> Result<Option<YamlNode>, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut tree = Tree::default();
     for event in Parser::new_from_str(text) {
@@ -112,30 +112,32 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
     Ok(tree.root)
 }
 
-/// A tree that grows by events.
+/// A tree that is built from parser events.
 #[derive(Default)]
 struct Tree<'input> {
-    root: Option<Node>,
+    root: Option<YamlNode>,
+    /// The lists and maps around the next value, the innermost last.
     open: Vec<Open>,
-    /// Values that have an anchor, for aliases of them.
+    /// The text of each scalar with an anchor and whether it is plain, for its aliases.
     anchors: std::collections::HashMap<usize, (std::borrow::Cow<'input, str>, bool)>,
 }
 
-/// A list or map whose end was not seen yet.
+/// A list or map that has not ended yet.
 struct Open {
-    node: Node,
-    /// In a map: the key whose value comes next.
+    node: YamlNode,
+    /// In a map, the line and text of the key whose value comes next.
     key: Option<(usize, String)>,
 }
 
 impl<'input> Tree<'input> {
+    /// Adds what one event says.
     fn take(&mut self, event: Event<'input>, span: Span) -> Result<(), Problem> {
         let line = span.start.line();
         match event {
             Event::DocumentStart(_) if self.root.is_some() => Err(refuse(
                 line,
                 "a second document starts here",
-                "keep one document in the file: remove the line \"---\" and what does not belong",
+                "keep one document in the file: remove the line \"---\" and the other document",
             )),
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
@@ -143,7 +145,7 @@ impl<'input> Tree<'input> {
                     self.anchors.insert(anchor, (text.clone(), plain));
                 }
                 let tag = tag.map(|tag| tag.to_string());
-                self.add(Node { line, content: Content::Scalar { text: text.into_owned(), plain }, tag });
+                self.add(YamlNode { line, content: YamlContent::Scalar { text: text.into_owned(), plain }, tag });
                 Ok(())
             }
             Event::Alias(anchor) => {
@@ -151,14 +153,18 @@ impl<'input> Tree<'input> {
                     return Err(refuse(
                         line,
                         "an alias stands for a list or a map",
-                        "write out what it stands for: here an alias can stand for one value alone",
+                        "write out the list or map: an alias can only stand for one value here",
                     ));
                 };
-                self.add(Node { line, content: Content::Scalar { text: text.into_owned(), plain }, tag: None });
+                self.add(YamlNode { line, content: YamlContent::Scalar { text: text.into_owned(), plain }, tag: None });
                 Ok(())
             }
-            Event::SequenceStart(_, tag) => self.open(line, Content::List(Vec::new()), tag.map(|tag| tag.to_string())),
-            Event::MappingStart(_, tag) => self.open(line, Content::Map(Vec::new()), tag.map(|tag| tag.to_string())),
+            Event::SequenceStart(_, tag) => {
+                self.open(line, YamlContent::List(Vec::new()), tag.map(|tag| tag.to_string()))
+            }
+            Event::MappingStart(_, tag) => {
+                self.open(line, YamlContent::Map(Vec::new()), tag.map(|tag| tag.to_string()))
+            }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.open.pop() {
                     self.add(open.node);
@@ -169,9 +175,10 @@ impl<'input> Tree<'input> {
         }
     }
 
-    fn open(&mut self, line: usize, content: Content, tag: Option<String>) -> Result<(), Problem> {
+    /// Begins a list or a map.
+    fn open(&mut self, line: usize, content: YamlContent, tag: Option<String>) -> Result<(), Problem> {
         let as_key =
-            self.open.last().is_some_and(|open| matches!(open.node.content, Content::Map(_)) && open.key.is_none());
+            self.open.last().is_some_and(|open| matches!(open.node.content, YamlContent::Map(_)) && open.key.is_none());
         if as_key {
             return Err(refuse(
                 line,
@@ -182,24 +189,25 @@ impl<'input> Tree<'input> {
         if self.open.len() == DEPTH {
             return Err(refuse(
                 line,
-                "lists and maps lie too deep in one another",
-                "no setting lies so deep: remove this",
+                "lists and maps are nested too deep",
+                "remove this: no setting has that many levels",
             ));
         }
-        self.open.push(Open { node: Node { line, content, tag }, key: None });
+        self.open.push(Open { node: YamlNode { line, content, tag }, key: None });
         Ok(())
     }
 
-    fn add(&mut self, node: Node) {
+    /// Adds a value that is complete to the list or map around it.
+    fn add(&mut self, node: YamlNode) {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
             return;
         };
         match (&mut open.node.content, open.key.take(), node) {
-            (Content::List(items), _, node) => items.push(node),
-            (Content::Map(entries), Some((line, key)), value) => entries.push(Entry { line, key, value }),
-            // `open` lets nothing but scalars be keys.
-            (Content::Map(_), None, Node { line, content: Content::Scalar { text, .. }, .. }) => {
+            (YamlContent::List(items), _, node) => items.push(node),
+            (YamlContent::Map(entries), Some((line, key)), value) => entries.push(YamlEntry { line, key, value }),
+            // `open` refuses lists and maps as keys.
+            (YamlContent::Map(_), None, YamlNode { line, content: YamlContent::Scalar { text, .. }, .. }) => {
                 open.key = Some((line, text));
             }
             _ => {}
@@ -207,6 +215,7 @@ impl<'input> Tree<'input> {
     }
 }
 
+/// Returns a problem with the YAML of a line.
 fn refuse(line: usize, wrong: &str, mend: &str) -> Problem {
     Problem { line: Some(line), key: String::new(), wrong: wrong.to_owned(), value: None, mend: mend.to_owned() }
 }
@@ -215,12 +224,12 @@ fn refuse(line: usize, wrong: &str, mend: &str) -> Problem {
 mod tests {
     use super::*;
 
-    fn resolve(node: &Node) -> serde_yaml::Value {
+    fn resolve(node: &YamlNode) -> serde_yaml::Value {
         match &node.content {
-            Content::Scalar { text, plain: false } => text.as_str().into(),
-            Content::Scalar { text, plain: true } => serde_yaml::from_str(text).unwrap(),
-            Content::List(items) => items.iter().map(resolve).collect(),
-            Content::Map(entries) => entries
+            YamlContent::Scalar { text, plain: false } => text.as_str().into(),
+            YamlContent::Scalar { text, plain: true } => serde_yaml::from_str(text).unwrap(),
+            YamlContent::List(items) => items.iter().map(resolve).collect(),
+            YamlContent::Map(entries) => entries
                 .iter()
                 .map(|entry| (serde_yaml::from_str::<serde_yaml::Value>(&entry.key).unwrap(), resolve(&entry.value)))
                 .collect::<serde_yaml::Mapping>()
@@ -244,11 +253,11 @@ mod tests {
         }
     }
 
-    fn list_lines(node: &Node, lines: &mut Vec<(String, usize)>) {
+    fn list_lines(node: &YamlNode, lines: &mut Vec<(String, usize)>) {
         match &node.content {
-            Content::Scalar { .. } => {}
-            Content::List(items) => items.iter().for_each(|item| list_lines(item, lines)),
-            Content::Map(entries) => {
+            YamlContent::Scalar { .. } => {}
+            YamlContent::List(items) => items.iter().for_each(|item| list_lines(item, lines)),
+            YamlContent::Map(entries) => {
                 for entry in entries {
                     lines.push((entry.key.clone(), entry.line));
                     list_lines(&entry.value, lines);

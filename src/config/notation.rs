@@ -1,24 +1,20 @@
-//! How durations, sizes and rates are written, both ways.
+//! Reads and writes durations, sizes and numbers as the file has them.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use chrono::NaiveTime;
 use serde::Serializer;
 
 use super::problem::Fault;
-use super::{Bandwidth, BandwidthChange};
 
-/// Units of durations in milliseconds, the longest first.
+/// The units of durations, in milliseconds, the longest first.
 const DURATION_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Units of sizes in bytes, the largest first.
+/// The units of sizes, in bytes, the largest first.
 const SIZE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1)];
 
-/// How times of day are written in a timetable.
-const TIME_OF_DAY: &str = "%H:%M";
-
-/// Splits a number from its unit and multiplies them; `None` where that is no number and unit of the table, or too large.
+/// Reads a number with its unit and multiplies them; `None` if the text is not a number and a unit of the table, or if the
+/// product is too large.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
@@ -26,7 +22,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*scale)
 }
 
-/// Writes a number in the largest unit that divides it.
+/// Writes a number in the largest unit that divides it without a remainder.
 fn scale(number: u64, units: &[(&str, u64)]) -> String {
     let fits = units.iter().find(|(_, scale)| number >= *scale && number.is_multiple_of(*scale));
     fits.map_or_else(|| number.to_string(), |(name, scale)| format!("{}{name}", number / scale))
@@ -49,12 +45,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
 pub(super) fn duration_in(range: RangeInclusive<Duration>) -> impl FnOnce(&str) -> Result<Duration, Fault> {
     move |text| {
         let duration = duration(text)?;
-        within(&duration, &range, "too short", "too long", |end| write_duration(*end))?;
+        let wrong = Outside { below: "too short", above: "too long" };
+        within(&duration, &range, wrong, |end| write_duration(*end))?;
         Ok(duration)
     }
 }
 
-/// Writes a duration as [`duration`] reads it; below a millisecond nothing is written.
+/// Writes a duration as [`duration`] reads it, cut to whole milliseconds.
 pub(super) fn write_duration(duration: Duration) -> String {
     match u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) {
         0 => "0s".to_owned(),
@@ -76,7 +73,7 @@ pub(super) fn size(text: &str) -> Result<u64, Fault> {
 pub(super) fn size_in(range: RangeInclusive<u64>) -> impl FnOnce(&str) -> Result<u64, Fault> {
     move |text| {
         let size = size(text)?;
-        within(&size, &range, "too small", "too large", |end| write_size(*end))?;
+        within(&size, &range, TOO_SMALL_OR_LARGE, |end| write_size(*end))?;
         Ok(size)
     }
 }
@@ -91,77 +88,32 @@ pub(super) fn number_in(range: RangeInclusive<u32>) -> impl FnOnce(&str) -> Resu
     move |text| {
         let mend = format!("write {} to {}", range.start(), range.end());
         let number = text.parse::<u32>().map_err(|_| Fault::new("not a whole number in range", mend))?;
-        within(&number, &range, "too small", "too large", u32::to_string)?;
+        within(&number, &range, TOO_SMALL_OR_LARGE, u32::to_string)?;
         Ok(number)
     }
 }
 
+/// What is wrong with a value outside a range.
+#[derive(Clone, Copy)]
+struct Outside {
+    below: &'static str,
+    above: &'static str,
+}
+
+const TOO_SMALL_OR_LARGE: Outside = Outside { below: "too small", above: "too large" };
+
+/// Refuses a value outside a range; `write` writes the ends of the range for the message.
 fn within<T: PartialOrd>(
     value: &T,
     range: &RangeInclusive<T>,
-    below: &str,
-    above: &str,
+    outside: Outside,
     write: impl Fn(&T) -> String,
 ) -> Result<(), Fault> {
     if range.contains(value) {
         return Ok(());
     }
-    let wrong = if value < range.start() { below } else { above };
+    let wrong = if value < range.start() { outside.below } else { outside.above };
     Err(Fault::new(wrong, format!("write {} to {}", write(range.start()), write(range.end()))))
-}
-
-/// Reads a limit: `2MiB/s`, or a timetable such as `08:00 512KiB/s, 23:00 off`.
-pub(super) fn bandwidth(text: &str) -> Result<Bandwidth, Fault> {
-    if !text.contains([':', ',']) {
-        return rate(text).map(Bandwidth::Always);
-    }
-    let mut changes = text.split(',').map(|change| change_at(change.trim())).collect::<Result<Vec<_>, _>>()?;
-    changes.sort_by_key(|change| change.from);
-    if let Some(twice) = changes.windows(2).find(|pair| pair[0].from == pair[1].from) {
-        let wrong = format!("{} is there twice", twice[0].from.format(TIME_OF_DAY));
-        return Err(Fault::new(wrong, "give each time one limit"));
-    }
-    Ok(Bandwidth::Timetable(changes))
-}
-
-fn change_at(text: &str) -> Result<BandwidthChange, Fault> {
-    let wrong = || {
-        Fault::new(
-            format!("no time and limit: {text:?}"),
-            "write times of day with limits, such as 08:00 512KiB/s, 23:00 off",
-        )
-    };
-    let (time, limit) = text.split_once(' ').ok_or_else(wrong)?;
-    let from = NaiveTime::parse_from_str(time, TIME_OF_DAY).map_err(|_| wrong())?;
-    let limit = match limit.trim() {
-        "off" => None,
-        limit => Some(rate(limit)?),
-    };
-    Ok(BandwidthChange { from, limit })
-}
-
-fn rate(text: &str) -> Result<u64, Fault> {
-    // Less would let a single clip take days, so it is more likely bits, or a slip.
-    const LEAST: u64 = 1024;
-    let mend = "write bytes a second, such as 512KiB/s or 2MiB/s (a line of 16 Mbit/s carries about 2MiB/s), or null for no limit";
-    let rate = text.strip_suffix("/s").and_then(|size| scaled(size, &SIZE_UNITS));
-    let rate = rate.ok_or_else(|| Fault::new(format!("not a rate: {text:?}"), mend))?;
-    if rate < LEAST { Err(Fault::new("too slow", "write 1KiB/s or more")) } else { Ok(rate) }
-}
-
-/// Writes a limit as [`bandwidth`] reads it.
-pub(super) fn write_bandwidth(bandwidth: &Bandwidth) -> String {
-    let write_rate = |bytes: u64| format!("{}/s", write_size(bytes));
-    match bandwidth {
-        Bandwidth::Always(bytes) => write_rate(*bytes),
-        Bandwidth::Timetable(changes) => {
-            let write_change = |change: &BandwidthChange| {
-                let limit = change.limit.map_or_else(|| "off".to_owned(), write_rate);
-                format!("{} {limit}", change.from.format(TIME_OF_DAY))
-            };
-            changes.iter().map(write_change).collect::<Vec<_>>().join(", ")
-        }
-    }
 }
 
 pub(super) fn serialize_duration<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -247,29 +199,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_bandwidth_is_a_rate_or_a_timetable() {
-        assert_eq!(bandwidth("2MiB/s"), Ok(Bandwidth::Always(2 << 20)));
-        for text in ["08:00 512KiB/s, 23:00 off", "23:00 off,08:00  512KiB/s"] {
-            assert_eq!(write_bandwidth(&bandwidth(text).unwrap()), "08:00 512KiB/s, 23:00 off", "{text}");
-        }
-        for (text, wrong) in [
-            ("", "not a rate"),
-            ("off", "not a rate"),
-            ("2MiB", "not a rate"),
-            ("2Mbit/s", "not a rate"),
-            ("0KiB/s", "too slow"),
-            ("08:00", "no time and limit"),
-            ("25:00 off", "no time and limit"),
-            ("08:00 off,", "no time and limit"),
-            ("08:00 fast", "not a rate: \"fast\""),
-            ("08:00 off, 08:00 1MiB/s", "08:00 is there twice"),
-        ] {
-            let fault = bandwidth(text).unwrap_err();
-            assert!(fault.wrong.contains(wrong), "{text}: {fault:?}");
-        }
-    }
-
     proptest! {
         #[test]
         fn a_duration_is_read_as_it_was_written(millis in prop_oneof![any::<u64>(), 0..100_000_000_u64, (0..1000_u64).prop_map(|days| days * 86_400_000)]) {
@@ -284,7 +213,7 @@ mod tests {
 
         #[test]
         fn no_text_breaks_the_readers(text in "\\PC{0,12}") {
-            let _ = (duration(&text), size(&text), bandwidth(&text));
+            let _ = (duration(&text), size(&text));
         }
     }
 }

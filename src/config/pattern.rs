@@ -1,11 +1,11 @@
-//! Globs and regular expressions of the configuration, compiled: all of them work on names that are not UTF-8.
+//! The globs and regular expressions of the configuration, compiled. All of them match names that are not UTF-8 too.
 
 use std::path::{Component, Path};
 
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use serde::{Serialize, Serializer};
 
-/// A glob held against the whole path below the drop folder; `*` stays within one folder, `**` crosses them.
+/// A glob for whole paths below the drop folder; `*` stays within one folder, `**` crosses folders.
 #[derive(Debug, Clone)]
 pub struct FolderGlob(GlobMatcher);
 
@@ -13,23 +13,23 @@ impl FolderGlob {
     /// Compiles `glob`.
     ///
     /// # Errors
-    /// Where it is no glob.
+    /// The text is not a glob.
     pub fn new(glob: &str) -> Result<Self, globset::Error> {
         Ok(Self(path_glob(glob)?.compile_matcher()))
     }
 
-    /// Whether the path below the drop folder matches.
+    /// Returns whether a path below the drop folder matches.
     pub fn is_match(&self, relative: &Path) -> bool {
         self.0.is_match(relative)
     }
 
-    /// How many folders of a path that matches the glob spells out before its first wildcard.
+    /// Returns how many folders of a matching path the glob spells out before its first wildcard.
     pub fn literal_folders(&self, relative: &Path) -> usize {
         let folders = relative.iter().count().saturating_sub(1);
         self.as_str().split('/').take(folders).take_while(|part| !part.contains(['*', '?', '[', '{', '\\'])).count()
     }
 
-    /// As it was written.
+    /// Returns the glob as it was written.
     pub fn as_str(&self) -> &str {
         self.0.glob().glob()
     }
@@ -45,17 +45,18 @@ fn path_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
     GlobBuilder::new(glob).literal_separator(true).build()
 }
 
-/// The files in the drop folder that are no captures.
+/// The globs of files in the drop folder that are not captures.
 ///
-/// A pattern without `/` is held against the name of every folder and file of a path, one with `/` against the whole path below the drop
-/// folder.
+/// A glob without `/` is matched against the name of each folder and file of a path, one with `/` against the whole path
+/// below the drop folder.
 #[derive(Debug, Clone)]
 pub struct Ignore {
     patterns: Vec<String>,
     names: GlobSet,
-    /// For each glob in `names`, its place in `patterns`.
+    /// The index in `patterns` of each glob in `names`.
     name_places: Vec<usize>,
     paths: GlobSet,
+    /// The index in `patterns` of each glob in `paths`.
     path_places: Vec<usize>,
 }
 
@@ -63,7 +64,7 @@ impl Ignore {
     /// Compiles `patterns`.
     ///
     /// # Errors
-    /// Where one of them is no glob, or all together are too much to compile.
+    /// One of them is not a glob, or all of them together are too large to compile.
     pub fn new(patterns: Vec<String>) -> Result<Self, globset::Error> {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         let (mut name_places, mut path_places) = (Vec::new(), Vec::new());
@@ -76,7 +77,7 @@ impl Ignore {
         Ok(Self { patterns, names: names.build()?, name_places, paths: paths.build()?, path_places })
     }
 
-    /// The first pattern, in the order of the file, that matches the path below the drop folder.
+    /// Returns the first pattern, in the order of the file, that matches a path below the drop folder.
     pub fn matches(&self, relative: &Path) -> Option<&str> {
         let by_name = relative.components().filter_map(|component| match component {
             Component::Normal(name) => self.names.matches(name).first().map(|&place| self.name_places[place]),
@@ -86,7 +87,7 @@ impl Ignore {
         by_name.chain(by_path).min().map(|place| self.patterns[place].as_str())
     }
 
-    /// The patterns as they were written.
+    /// Returns the patterns as they were written.
     pub fn patterns(&self) -> &[String] {
         &self.patterns
     }
@@ -98,25 +99,25 @@ impl PartialEq for Ignore {
     }
 }
 
-/// An operator's own reading of paths below the drop folder, with at least one of the groups [`CapturePattern::GROUPS`].
+/// An operator's pattern for paths below the drop folder, with at least one of the groups [`CapturePattern::GROUPS`].
 #[derive(Debug, Clone)]
 pub struct CapturePattern(regex::bytes::Regex);
 
 impl CapturePattern {
-    /// The groups such a pattern may name.
+    /// The groups that the pattern may have.
     pub const GROUPS: [&str; 4] = ["camera", "taken", "event", "channel"];
 
-    /// `regex` has at least one group and none but these.
+    /// Takes an expression that has at least one of these groups and no other.
     pub(super) fn new(regex: regex::bytes::Regex) -> Self {
         Self(regex)
     }
 
-    /// The compiled expression.
+    /// Returns the compiled expression.
     pub fn regex(&self) -> &regex::bytes::Regex {
         &self.0
     }
 
-    /// As it was written.
+    /// Returns the expression as it was written.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

@@ -1,32 +1,32 @@
-//! What is wrong with a configuration: every problem at once, each with its place and how to mend it.
+//! The problems of a configuration file, reported together, each with its place and its remedy.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// The longest value that is quoted whole, in characters: a message stays one line of a terminal or two.
+/// The most characters of a value that are quoted, so that a message takes one or two lines of a terminal.
 const QUOTED_CHARS: usize = 120;
 
-/// Everything that is wrong with one configuration file, at least one [`Problem`], by line.
+/// All problems of one configuration file, at least one, sorted by line.
 ///
-/// Displayed one problem a line: `FILE:LINE: key.path: what is wrong ("value"); how to mend it`.
+/// `Display` writes one line for each: `FILE:LINE: key.path: what is wrong ("value"); how to mend it`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problems {
     file: PathBuf,
     problems: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// One problem of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The line in the file, from 1; `None` where no line is to blame.
+    /// The line in the file, from 1; `None`: the problem is with the file as a whole.
     pub line: Option<usize>,
     /// The path of the key, such as `cameras[0].timezone`; empty for the file as a whole.
     pub key: String,
     /// What is wrong.
     pub wrong: String,
-    /// The value, quoted; `None` where there is none.
+    /// The value, quoted; `None`: the key has no value, or a list or map.
     pub value: Option<String>,
     /// How to mend it.
     pub mend: String,
@@ -38,12 +38,12 @@ impl Problems {
         Self { file: file.to_owned(), problems }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The problems by line.
+    /// Returns the problems, sorted by line.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.problems.iter()
     }
@@ -88,7 +88,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A value that is refused: why, and what to write instead.
+/// Why a value is refused, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) wrong: String,
@@ -101,7 +101,7 @@ impl Fault {
     }
 }
 
-/// Quotes a value for a message: on one line, control characters escaped, cut where it is long.
+/// Quotes a value for a message: on one line, with control characters escaped, and cut if it is long.
 pub(super) fn quote(text: &str) -> String {
     match text.char_indices().nth(QUOTED_CHARS) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
@@ -109,9 +109,30 @@ pub(super) fn quote(text: &str) -> String {
     }
 }
 
-/// The candidate that was probably meant by `text`, if one is near enough to say so.
+/// Stands for a password in a URL.
+pub(super) const MASK: &str = "***";
+
+/// Masks anything that may be a password in a URL, for messages; masks too much rather than too little.
+pub(super) fn mask(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}", mask_user(rest)),
+        None => mask_user(text),
+    }
+}
+
+/// Masks the text before the last `@`, except a user's name before `:` and a secret that is just a variable.
+pub(super) fn mask_user(text: &str) -> String {
+    let Some((user, host)) = text.rsplit_once('@') else { return text.to_owned() };
+    let is_variable =
+        |text: &str| text.strip_prefix("${").and_then(|rest| rest.find('}')) == Some(text.len().wrapping_sub(3));
+    let (name, secret) = user.split_once(':').map_or(("", user), |(name, secret)| (name, secret));
+    let colon = if user.contains(':') { ":" } else { "" };
+    format!("{name}{colon}{}@{host}", if is_variable(secret) { secret } else { MASK })
+}
+
+/// Returns the candidate that `text` is probably a misspelling of, if one is similar enough.
 pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Two of five letters wrong is still a slip; more is another word.
+    // Two wrong letters of five are a slip; more are another word.
     const ALIKE: f64 = 0.6;
     let plain = |word: &str| word.to_lowercase().replace('-', "_");
     let text = plain(text);

@@ -1,31 +1,35 @@
-//! Every key of the file with its default and its check: the one place that knows them all.
+//! The one place that knows every key of the file, with its default and its check.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{Content, Node};
-use super::problem::{Fault, Problem, Problems, quote};
-use super::section::{Env, Given, Place, Reading, Section};
-use super::{
-    Access, Alerts, Archive, Camera, Checksum, Config, DropFolder, Expire, Heartbeat, Ignore, Keep, LockMode, Log,
-    LogTarget, Metrics, ObjectLock, Rotate, S3, Sse, Transition, Upload, VENDORS, check, notation,
+use super::check::StoreKind;
+use super::file::{YamlContent, YamlNode};
+use super::pattern::{FolderGlob, Ignore};
+use super::problem::{Fault, Problem, Problems, mask, quote};
+use super::reader::{Env, GivenValue, KeyPlace, Section, SettingsReader};
+use super::sections::{
+    Access, AlertsSettings, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings,
+    HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings,
+    S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
 };
+use super::{bandwidth, check, notation};
 use crate::key::{self, ArchiveFormat};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
-/// Longer than anything is kept, and short enough for every calendar.
+/// Longer than anything is kept, and short enough for any calendar.
 const CENTURY_DAYS: u32 = 36_500;
 const CENTURY: Duration = Duration::from_hours(24 * CENTURY_DAYS as u64);
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// The largest object (S3 User Guide, "Amazon S3 multipart upload limits").
+/// The size of the largest object (S3 User Guide, "Amazon S3 multipart upload limits").
 const OBJECT_BYTES: u64 = 5 << 40;
 
 pub(super) const RESCAN: Duration = Duration::from_mins(1);
 pub(super) const SETTLE: Duration = Duration::from_secs(3);
 pub(super) const PARTIAL_AFTER: Duration = Duration::from_mins(10);
-/// What cameras and FTP servers leave lying beside captures.
+/// Files that cameras and FTP servers leave beside captures.
 pub(super) const IGNORE: [&str; 5] = ["DVRWorkDirectory", "*.idx", "*.tmp", "*_", ".*"];
 pub(super) const VENDOR: &str = VENDORS[0];
 pub(super) const SILENT_AFTER: Duration = DAY;
@@ -38,12 +42,12 @@ pub(super) const KEEP_DAYS: u32 = 35;
 pub(super) const KEEP_MAX_SIZE: u64 = 50 * GIB;
 pub(super) const KEEP_MIN_FREE: u64 = 2 * GIB;
 pub(super) const SCHEDULE: &str = "30 3 * * *";
-pub(super) const EXPIRE: Expire = Expire { after: Duration::from_hours(24 * 365) };
-pub(super) const HEARTBEAT: Heartbeat = Heartbeat { every: Duration::from_mins(5) };
-pub(super) const STATE_DIR: &str = "/var/lib/hk-aws";
-pub(super) const RUNTIME_DIR: &str = "/run/hk-aws";
+pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from_hours(24 * 365) };
+pub(super) const HEARTBEAT: HeartbeatSettings = HeartbeatSettings { every: Duration::from_mins(5) };
+const STATE_DIR: Directory = Directory { key: "state_dir", variable: "STATE_DIRECTORY", default: "/var/lib/hk-aws" };
+const RUNTIME_DIR: Directory = Directory { key: "runtime_dir", variable: "RUNTIME_DIRECTORY", default: "/run/hk-aws" };
 
-impl Default for Archive {
+impl Default for ArchiveSettings {
     fn default() -> Self {
         Self {
             after: 30 * DAY,
@@ -55,13 +59,13 @@ impl Default for Archive {
     }
 }
 
-impl Default for Transition {
+impl Default for TransitionSettings {
     fn default() -> Self {
         Self { after: 30 * DAY, class: "GLACIER_IR".to_owned(), min_size: 128 << 10 }
     }
 }
 
-/// Checks what `text` says and fills in the defaults; `source` is named in messages.
+/// Reads and checks `text`, and fills in the defaults. Messages call the file `source`.
 pub(super) fn parse(source: &Path, text: &str, env: Env<'_>) -> Result<Config, Problems> {
     let refuse = |problems| Err(Problems::new(source, problems));
     let root = match super::file::read(text) {
@@ -79,80 +83,65 @@ pub(super) fn parse(source: &Path, text: &str, env: Env<'_>) -> Result<Config, P
         }
         Err(problem) => return refuse(vec![problem]),
     };
-    let reading = Reading::new(env);
-    let config = read_root(&reading, source, &root);
-    let problems = reading.into_problems();
+    let reader = SettingsReader::new(env);
+    let config = read_root(&reader, source, &root);
+    let problems = reader.into_problems();
     match config {
         Some(config) if problems.is_empty() => Ok(config),
         _ => refuse(problems),
     }
 }
 
-/// `None` only where something was refused.
-fn read_root<'a>(reading: &'a Reading<'a>, source: &Path, root: &'a Node) -> Option<Config> {
-    let place = Place { line: Some(1), key: String::new() };
-    reading.section(
-        place,
-        Some(root),
-        "write drop_folder:, s3: and so on, each with its keys indented below it",
-        |top| {
-            let drop_folder = top.section("drop_folder", drop_folder);
-            let cameras = cameras(top);
-            let timezone = timezone(top);
-            let max_clock_skew =
-                top.optional("max_clock_skew", Some(MAX_CLOCK_SKEW), notation::duration_in(SECOND..=CENTURY));
-            let (s3, other_store) = top.section("s3", s3);
-            let upload = top.section("upload", upload);
-            let (state_dir, runtime_dir) = (
-                directory(top, "state_dir", "STATE_DIRECTORY", STATE_DIR),
-                directory(top, "runtime_dir", "RUNTIME_DIRECTORY", RUNTIME_DIR),
-            );
-            let keep = top.section("keep", |section| {
-                let keep = keep(section, state_dir.as_deref());
-                if let (Some(keep), Some(folder)) = (&keep, &drop_folder) {
-                    keep_apart(section, &keep.path, &folder.path, state_dir.as_deref());
-                }
-                keep
-            });
-            for (key, directory) in [("state_dir", &state_dir), ("runtime_dir", &runtime_dir)] {
-                if let (Some(directory), Some(folder)) = (directory, &drop_folder)
-                    && directory.starts_with(&folder.path)
-                {
-                    let wrong = format!("lies inside drop_folder.path {}", quote(&folder.path.to_string_lossy()));
-                    let mend = "write a directory outside it: what lies there would be uploaded";
-                    top.refuse(key, Some(quote(&directory.to_string_lossy())), Fault::new(wrong, mend));
-                }
+/// Reads the map of the whole file; `None` only if a problem was recorded.
+fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNode) -> Option<Config> {
+    let place = KeyPlace { line: Some(1), key: String::new() };
+    let mend = "write drop_folder:, s3: and so on, each with its keys indented below it";
+    reader.section(place, Some(root), mend, |top| {
+        let drop_folder = top.section("drop_folder", drop_folder);
+        let cameras = cameras(top);
+        let timezone = timezone(top);
+        let max_clock_skew =
+            top.optional("max_clock_skew", Some(MAX_CLOCK_SKEW), notation::duration_in(SECOND..=CENTURY));
+        let (s3, store) = top.section("s3", s3);
+        let upload = top.section("upload", upload);
+        let state_dir = directory(top, &STATE_DIR, drop_folder.as_ref());
+        let runtime_dir = directory(top, &RUNTIME_DIR, drop_folder.as_ref());
+        let keep = top.section("keep", |section| {
+            let keep = keep(section, state_dir.as_deref());
+            if let (Some(keep), Some(drop_folder)) = (&keep, &drop_folder) {
+                keep_apart(section, keep, drop_folder, state_dir.as_deref());
             }
-            let rotate = top.section("rotate", |section| rotate(section, other_store));
-            let alerts = top.section("alerts", alerts);
-            let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", |section| Heartbeat {
-                every: section.value("every", HEARTBEAT.every, notation::duration_in(SECOND..=30 * DAY)),
-            });
-            let metrics =
-                top.section("metrics", |section| Metrics { listen: section.optional("listen", None, check::listen) });
-            let log = top.section("log", log);
-            Some(Config {
-                source: source.to_owned(),
-                drop_folder: drop_folder?,
-                cameras,
-                timezone: timezone?,
-                max_clock_skew,
-                s3: s3?,
-                upload,
-                keep: keep?,
-                rotate: rotate?,
-                alerts,
-                heartbeat,
-                metrics,
-                log,
-                state_dir: state_dir?,
-                runtime_dir: runtime_dir?,
-            })
-        },
-    )
+            keep
+        });
+        let rotate = top.section("rotate", |section| rotate(section, store));
+        let alerts = top.section("alerts", alerts);
+        let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", |section| HeartbeatSettings {
+            every: section.value("every", HEARTBEAT.every, notation::duration_in(SECOND..=30 * DAY)),
+        });
+        let metrics = top
+            .section("metrics", |section| MetricsSettings { listen: section.optional("listen", None, check::listen) });
+        let log = top.section("log", log);
+        Some(Config {
+            source: source.to_owned(),
+            drop_folder: drop_folder?,
+            cameras,
+            timezone: timezone?,
+            max_clock_skew,
+            s3: s3?,
+            upload,
+            keep: keep?,
+            rotate: rotate?,
+            alerts,
+            heartbeat,
+            metrics,
+            log,
+            state_dir: state_dir?,
+            runtime_dir: runtime_dir?,
+        })
+    })
 }
 
-fn drop_folder(section: &Section<'_>) -> Option<DropFolder> {
+fn drop_folder(section: &Section<'_>) -> Option<DropFolderSettings> {
     let path = section.required(
         "path",
         "write the folder the cameras' FTP server writes into, such as /var/lib/cctv/storage",
@@ -163,9 +152,9 @@ fn drop_folder(section: &Section<'_>) -> Option<DropFolder> {
     let partial_after = section.value("partial_after", PARTIAL_AFTER, notation::duration_in(Duration::ZERO..=30 * DAY));
     let example = "a list of globs such as [\"*.tmp\", \".*\"], or [] for none";
     let patterns = match section.texts("ignore", example, |_, text| check::ignore_glob(text)) {
-        Given::Here(patterns) => patterns,
-        Given::Absent | Given::Wrong => IGNORE.map(str::to_owned).into(),
-        Given::Null => {
+        GivenValue::Here(patterns) => patterns,
+        GivenValue::Absent | GivenValue::Wrong => IGNORE.map(str::to_owned).into(),
+        GivenValue::Null => {
             section.refuse_null("ignore", &format!("write {example}"));
             Vec::new()
         }
@@ -174,19 +163,19 @@ fn drop_folder(section: &Section<'_>) -> Option<DropFolder> {
         section.refuse(
             "ignore",
             None,
-            Fault::new(format!("cannot be compiled: {error}"), "write fewer or simpler globs"),
+            Fault::new(format!("cannot be compiled: {error}"), "write fewer globs or simpler ones"),
         );
     });
-    Some(DropFolder { path: path?, rescan, settle, partial_after, ignore: ignore.ok()? })
+    Some(DropFolderSettings { path: path?, rescan, settle, partial_after, ignore: ignore.ok()? })
 }
 
-fn cameras(top: &Section<'_>) -> Vec<Camera> {
-    let Given::Here(items) = top.list("cameras", "a list, each item with a dash: - name: CAM-EXT-001") else {
+fn cameras(top: &Section<'_>) -> Vec<CameraSettings> {
+    let GivenValue::Here(items) = top.list("cameras", "a list, each item with a dash: - name: CAM-EXT-001") else {
         return Vec::new();
     };
-    let mut cameras: Vec<Camera> = Vec::new();
+    let mut cameras: Vec<CameraSettings> = Vec::new();
     for (place, item) in items {
-        let camera = top.reading().section(place, Some(item), "write its keys: - name: CAM-EXT-001", |section| {
+        let camera = top.reader().section(place, Some(item), "write its keys: - name: CAM-EXT-001", |section| {
             let camera = camera(section)?;
             if cameras.iter().any(|other| other.name == camera.name) {
                 let fault = Fault::new("is the name of another camera too", "give each camera a name of its own");
@@ -199,39 +188,39 @@ fn cameras(top: &Section<'_>) -> Vec<Camera> {
     cameras
 }
 
-fn camera(section: &Section<'_>) -> Option<Camera> {
+fn camera(section: &Section<'_>) -> Option<CameraSettings> {
     let name =
         section.required("name", "write the camera's name in the bucket, such as CAM-EXT-001", check::camera_name);
     let matches = match section.optional("match", None, check::camera_glob) {
         Some(glob) => Some(glob),
-        None => name.as_ref().and_then(|name| super::FolderGlob::new(&check::camera_folder(name)).ok()),
+        None => name.as_ref().and_then(|name| FolderGlob::new(&check::camera_folder(name)).ok()),
     };
     let vendors = VENDORS.map(|vendor| (vendor, vendor));
     let vendor = section.value("vendor", VENDOR, check::choice(&vendors)).to_owned();
     let timezone = section.optional("timezone", None, check::zone);
     let pattern = section.optional("pattern", None, check::capture_pattern);
     let silent_after = section.value("silent_after", SILENT_AFTER, notation::duration_in(SECOND..=CENTURY));
-    Some(Camera { name: name?, matches: matches?, vendor, timezone, pattern, silent_after })
+    Some(CameraSettings { name: name?, matches: matches?, vendor, timezone, pattern, silent_after })
 }
 
 fn timezone(top: &Section<'_>) -> Option<chrono_tz::Tz> {
-    let tz = top.reading().env("TZ");
+    let tz = top.reader().env("TZ");
     top.parsed("timezone", "system", |text| match text {
         "system" => check::system_zone(tz.as_deref()),
         text => check::zone(text),
     })
 }
 
-/// The section, and whether it names another store than AWS: such have names of their own for regions and classes.
-fn s3(section: &Section<'_>) -> (Option<S3>, bool) {
+/// Returns the settings, and whose store they name.
+fn s3(section: &Section<'_>) -> (Option<S3Settings>, StoreKind) {
     let bucket =
         section.required("bucket", "write the name of the bucket, such as my-video-surveillance", check::bucket);
-    let (endpoint_url, other_store) = match section.given("endpoint_url", check::endpoint) {
-        Given::Here(url) => (Some(url), true),
-        Given::Wrong => (None, true),
-        Given::Absent | Given::Null => (None, false),
+    let (endpoint_url, store) = match section.given("endpoint_url", check::endpoint) {
+        GivenValue::Here(url) => (Some(url), StoreKind::Other),
+        GivenValue::Wrong => (None, StoreKind::Other),
+        GivenValue::Absent | GivenValue::Null => (None, StoreKind::Aws),
     };
-    let region = section.optional("region", None, |text| check::region(text, other_store));
+    let region = section.optional("region", None, |text| check::region(text, store));
     let profile = section.optional("profile", None, check::text);
     let path_style = section.value("path_style", false, check::truth);
     let prefix = section.value("prefix", String::new(), check::prefix);
@@ -239,7 +228,7 @@ fn s3(section: &Section<'_>) -> (Option<S3>, bool) {
         text.parse::<key::Template>().map_err(|error| Fault::new(error, format!("the default is {KEY:?}")))
     };
     let key = section.parsed("key", KEY, template);
-    let storage_class = section.value("storage_class", STORAGE_CLASS.to_owned(), check::storage_class(other_store));
+    let storage_class = section.value("storage_class", STORAGE_CLASS.to_owned(), check::storage_class(store));
     let accesses = [("read-write", Access::ReadWrite), ("write-only", Access::WriteOnly)];
     let access = section.value("access", Access::ReadWrite, check::choice(&accesses));
     let checksums = [("always", Checksum::Always), ("when_required", Checksum::WhenRequired)];
@@ -253,7 +242,7 @@ fn s3(section: &Section<'_>) -> (Option<S3>, bool) {
         }
     });
     let sse = sse(section);
-    let s3 = bucket.zip(key).map(|(bucket, key)| S3 {
+    let s3 = bucket.zip(key).map(|(bucket, key)| S3Settings {
         bucket,
         region,
         profile,
@@ -268,12 +257,12 @@ fn s3(section: &Section<'_>) -> (Option<S3>, bool) {
         object_lock,
         sse,
     });
-    (s3, other_store)
+    (s3, store)
 }
 
 fn sse(section: &Section<'_>) -> Option<Sse> {
     let example = "AES256, aws:kms or {kms_key_id: alias/captures}";
-    let is_single = section.node("sse").is_none_or(|node| matches!(node.content, Content::Scalar { .. }));
+    let is_single = section.node("sse").is_none_or(|node| matches!(node.content, YamlContent::Scalar { .. }));
     if is_single {
         let parse = |text: &str| match text {
             "AES256" => Ok(Sse::Aes256),
@@ -290,95 +279,119 @@ fn sse(section: &Section<'_>) -> Option<Sse> {
         .map(Sse::KmsKey)
 }
 
-fn upload(section: &Section<'_>) -> Upload {
+fn upload(section: &Section<'_>) -> UploadSettings {
     let concurrency = section.value("concurrency", CONCURRENCY, notation::number_in(1..=256));
-    let bandwidth = section.optional("bandwidth", None, notation::bandwidth);
-    Upload { concurrency: usize::try_from(concurrency).unwrap_or(1), bandwidth }
+    let bandwidth = section.optional("bandwidth", None, bandwidth::read);
+    UploadSettings { concurrency: usize::try_from(concurrency).unwrap_or(1), bandwidth }
 }
 
-/// A directory of ours: from the file, else from what systemd made (a list by colons where it made several), else the default.
-fn directory(top: &Section<'_>, key: &'static str, variable: &str, default: &str) -> Option<PathBuf> {
-    match top.given(key, check::absolute_path) {
-        Given::Here(path) => Some(path),
-        Given::Wrong => None,
-        Given::Absent | Given::Null => {
-            let Some(list) = top.reading().env(variable).filter(|list| !list.is_empty()) else {
-                return Some(PathBuf::from(default));
-            };
-            let first = list.split(':').next().unwrap_or_default();
-            let refuse = |fault: Fault| {
-                let mend = format!("set {key} in the file, or {variable} to an absolute path");
-                let wrong = format!("the environment variable {variable}: {}", fault.wrong);
-                top.refuse(key, Some(quote(&list)), Fault::new(wrong, mend));
-            };
-            check::absolute_path(first).map_err(refuse).ok()
-        }
+/// A directory of the daemon's own.
+struct Directory {
+    key: &'static str,
+    /// The environment variable in which systemd names the directory that it made; several are separated by colons.
+    variable: &'static str,
+    default: &'static str,
+}
+
+/// Returns the directory that the file names, otherwise the one that systemd made, otherwise the default. Refuses one inside
+/// the drop folder.
+fn directory(
+    top: &Section<'_>,
+    Directory { key, variable, default }: &Directory,
+    drop_folder: Option<&DropFolderSettings>,
+) -> Option<PathBuf> {
+    let directory = match top.given(key, check::absolute_path) {
+        GivenValue::Here(path) => path,
+        GivenValue::Wrong => return None,
+        GivenValue::Absent | GivenValue::Null => match top.reader().env(variable).filter(|list| !list.is_empty()) {
+            None => PathBuf::from(default),
+            Some(list) => {
+                let first = list.split(':').next().unwrap_or_default();
+                let refuse = |fault: Fault| {
+                    let mend = format!("set {key} in the file, or {variable} to an absolute path");
+                    let wrong = format!("the environment variable {variable}: {}", fault.wrong);
+                    top.refuse(key, Some(quote(&list)), Fault::new(wrong, mend));
+                };
+                check::absolute_path(first).map_err(refuse).ok()?
+            }
+        },
+    };
+    if let Some(folder) = drop_folder
+        && directory.starts_with(&folder.path)
+    {
+        let wrong = format!("lies inside drop_folder.path {}", quote(&folder.path.to_string_lossy()));
+        let mend = "write a directory outside it: what lies there would be uploaded";
+        top.refuse(key, Some(quote(&directory.to_string_lossy())), Fault::new(wrong, mend));
     }
+    Some(directory)
 }
 
-fn keep(section: &Section<'_>, state_dir: Option<&Path>) -> Option<Keep> {
+fn keep(section: &Section<'_>, state_dir: Option<&Path>) -> Option<KeepSettings> {
     let path = match section.given("path", check::absolute_path) {
-        Given::Here(path) => Some(path),
-        Given::Wrong => None,
-        Given::Absent | Given::Null => state_dir.map(|state_dir| state_dir.join("kept")),
+        GivenValue::Here(path) => Some(path),
+        GivenValue::Wrong => None,
+        GivenValue::Absent | GivenValue::Null => state_dir.map(|state_dir| state_dir.join("kept")),
     };
     let days = section.value("days", KEEP_DAYS, notation::number_in(0..=CENTURY_DAYS));
     let max_size = section.optional("max_size", Some(KEEP_MAX_SIZE), notation::size_in(MIB..=u64::MAX));
     let min_free = section.value("min_free", KEEP_MIN_FREE, notation::size);
-    Some(Keep { path: path?, days, max_size, min_free })
+    Some(KeepSettings { path: path?, days, max_size, min_free })
 }
 
-/// Refuses a place for local copies in which they would be uploaded again, or in which clearing them away would take what is not theirs.
-fn keep_apart(section: &Section<'_>, kept: &Path, drop_folder: &Path, state_dir: Option<&Path>) {
-    let outside = "write a directory outside it, or leave it out for kept below state_dir";
-    let folder = quote(&drop_folder.to_string_lossy());
-    let (wrong, mend) = if kept.starts_with(drop_folder) {
+/// Refuses a folder for local copies in which they would be uploaded again, or in which clearing up would delete other
+/// files.
+fn keep_apart(section: &Section<'_>, keep: &KeepSettings, drop_folder: &DropFolderSettings, state_dir: Option<&Path>) {
+    let (kept, incoming) = (&keep.path, &drop_folder.path);
+    let outside = "write a directory outside it, or leave the key out to have the folder kept in state_dir";
+    let folder = quote(&incoming.to_string_lossy());
+    let (wrong, mend) = if kept.starts_with(incoming) {
         (format!("lies inside drop_folder.path {folder}: copies would be uploaded again"), outside)
-    } else if drop_folder.starts_with(kept) {
+    } else if incoming.starts_with(kept) {
         (format!("holds drop_folder.path {folder}: what waits there is no copy"), "write a directory for copies alone")
     } else if state_dir.is_some_and(|state_dir| state_dir.starts_with(kept)) {
         ("holds state_dir".to_owned(), "write a directory for copies alone")
     } else {
         return;
     };
-    // Where the place is a default, the same is said of the state directory it follows.
-    if matches!(section.given("path", |_| Ok(())), Given::Here(())) || !kept.starts_with(drop_folder) {
+    // A default inside the drop folder follows a state directory that was refused already.
+    let is_written = matches!(section.given("path", |_| Ok(())), GivenValue::Here(()));
+    if is_written || !kept.starts_with(incoming) {
         section.refuse("path", Some(quote(&kept.to_string_lossy())), Fault::new(wrong, mend));
     }
 }
 
-fn rotate(section: &Section<'_>, other_store: bool) -> Option<Rotate> {
+fn rotate(section: &Section<'_>, store: StoreKind) -> Option<RotateSettings> {
     let schedule = section.parsed("schedule", SCHEDULE, check::schedule);
     let transition = section.optional_section("transition", None, "{after: 30d, class: GLACIER_IR}", |section| {
-        let default = Transition::default();
-        Transition {
+        let default = TransitionSettings::default();
+        TransitionSettings {
             after: section.value("after", default.after, notation::duration_in(Duration::ZERO..=CENTURY)),
-            class: section.value("class", default.class, check::storage_class(other_store)),
+            class: section.value("class", default.class, check::storage_class(store)),
             min_size: section.value("min_size", default.min_size, notation::size_in(0..=OBJECT_BYTES)),
         }
     });
-    // A transition stands instead of the bundles, so it turns off those that nobody asked for.
-    let default = if transition.is_none() { Some(Archive::default()) } else { None };
+    // A transition replaces the default bundles.
+    let default = if transition.is_none() { Some(ArchiveSettings::default()) } else { None };
     let is_asked_for = section.node("archive").is_some_and(|node| !node.is_null());
-    let archive = section
-        .optional_section("archive", default, "{after: 30d, class: GLACIER}", |section| archive(section, other_store));
+    let archive =
+        section.optional_section("archive", default, "{after: 30d, class: GLACIER}", |section| archive(section, store));
     if is_asked_for && transition.is_some() {
         let mend = "set one of them to null: an object is bundled or moves on its own, not both";
         section.refuse("transition", None, Fault::new("stands beside rotate.archive", mend));
     }
-    let expire = section.optional_section("expire", Some(EXPIRE), "{after: 365d}", |section| Expire {
+    let expire = section.optional_section("expire", Some(EXPIRE), "{after: 365d}", |section| ExpireSettings {
         after: section.value("after", EXPIRE.after, notation::duration_in(DAY..=CENTURY)),
     });
-    Some(Rotate { schedule: schedule?, archive, transition, expire })
+    Some(RotateSettings { schedule: schedule?, archive, transition, expire })
 }
 
-fn archive(section: &Section<'_>, other_store: bool) -> Archive {
-    let default = Archive::default();
+fn archive(section: &Section<'_>, store: StoreKind) -> ArchiveSettings {
+    let default = ArchiveSettings::default();
     let formats = [("tar", ArchiveFormat::Tar), ("tar.gz", ArchiveFormat::TarGz), ("tar.zst", ArchiveFormat::TarZst)];
-    Archive {
-        // A day is whole only once it is over, wherever its camera stands.
+    ArchiveSettings {
+        // A day must be over in every time zone before it is bundled.
         after: section.value("after", default.after, notation::duration_in(DAY..=CENTURY)),
-        class: section.value("class", default.class, check::storage_class(other_store)),
+        class: section.value("class", default.class, check::storage_class(store)),
         format: section.value("format", default.format, check::choice(&formats)),
         max_days_per_run: section.value(
             "max_days_per_run",
@@ -389,35 +402,35 @@ fn archive(section: &Section<'_>, other_store: bool) -> Archive {
     }
 }
 
-fn alerts(section: &Section<'_>) -> Alerts {
+fn alerts(section: &Section<'_>) -> AlertsSettings {
     let command = match section.texts(
         "command",
         "a list such as [\"/usr/local/bin/notify\", \"--now\"], or null",
         check::command_word,
     ) {
-        Given::Here(words) if words.is_empty() => {
+        GivenValue::Here(words) if words.is_empty() => {
             section.refuse("command", None, Fault::new("an empty list", "write a program and its arguments, or null"));
             None
         }
-        Given::Here(words) => Some(words),
-        Given::Absent | Given::Null | Given::Wrong => None,
+        GivenValue::Here(words) => Some(words),
+        GivenValue::Absent | GivenValue::Null | GivenValue::Wrong => None,
     };
-    Alerts { webhook: webhook(section), command }
+    AlertsSettings { webhook: webhook(section), command }
 }
 
-/// Not read as other values are: what is wrong with it must be said without its password.
-fn webhook(section: &Section<'_>) -> Option<super::Webhook> {
+/// Reads the webhook, which no message may show with its password.
+fn webhook(section: &Section<'_>) -> Option<Webhook> {
     let node = section.node("webhook")?;
     let place = section.place("webhook");
-    let leaf = section.reading().leaf(&place, node)?;
+    let leaf = section.reader().leaf(&place, node)?;
     if leaf.is_null {
         return None;
     }
-    let refuse = |fault| section.reading().refuse(&place, Some(quote(&check::mask(&leaf.written))), fault);
-    check::webhook(&leaf.text, &leaf.written).map_err(refuse).ok()
+    let refuse = |fault| section.reader().refuse(&place, Some(quote(&mask(&leaf.written))), fault);
+    check::webhook(&leaf).map_err(refuse).ok()
 }
 
-fn log(section: &Section<'_>) -> Log {
+fn log(section: &Section<'_>) -> LogSettings {
     let targets = [("auto", LogTarget::Auto), ("journald", LogTarget::Journald), ("stderr", LogTarget::Stderr)];
     let levels = [
         ("error", tracing::Level::ERROR),
@@ -426,7 +439,7 @@ fn log(section: &Section<'_>) -> Log {
         ("debug", tracing::Level::DEBUG),
         ("trace", tracing::Level::TRACE),
     ];
-    Log {
+    LogSettings {
         target: section.value("target", LogTarget::Auto, check::choice(&targets)),
         level: section.value("level", tracing::Level::INFO, check::choice(&levels)),
     }

@@ -1,4 +1,4 @@
-//! What is refused and how that is said, and what the defaults are.
+//! The defaults, the values that are refused, and the messages about them.
 
 mod refused;
 
@@ -30,11 +30,11 @@ fn two_keys_are_enough() {
     assert_eq!(config.timezone, chrono_tz::Europe::Kyiv);
     assert_eq!(config.keep.path, Path::new("/var/lib/hk-aws/kept"));
     assert_eq!(config.runtime_dir, Path::new("/run/hk-aws"));
-    assert_eq!(config.rotate.archive, Some(Archive::default()));
+    assert_eq!(config.rotate.archive, Some(ArchiveSettings::default()));
     assert_eq!(config.cameras, []);
 }
 
-/// Everything that can be set, set to something else than its default.
+/// Every key, with another value than its default.
 const EVERYTHING: &str = r#"
 drop_folder:
   path: /srv/ftp/
@@ -83,7 +83,11 @@ runtime_dir: /srv/run
 #[test]
 fn the_effective_settings_can_be_fed_back() {
     let variables = [("PASSWORD", "hunter2"), ("STATE_DIRECTORY", "/var/lib/private/hk-aws:/x")];
-    let sse = |sse: &str| EVERYTHING.replace("{kms_key_id: alias/captures}", sse);
+    let sse = |sse: &str| {
+        let mut everything: serde_yaml::Value = serde_yaml::from_str(EVERYTHING).unwrap();
+        everything["s3"]["sse"] = sse.into();
+        serde_yaml::to_string(&everything).unwrap()
+    };
     let archive =
         "rotate: {archive: {after: 45d, class: DEEP_ARCHIVE, format: tar.zst, max_days_per_run: 2, part_size: 1GiB}}\n";
     let other = format!("{MINIMAL}{archive}upload: {{bandwidth: 3MiB/s}}\nheartbeat: {{every: 90s}}\n");
@@ -110,13 +114,13 @@ fn everything_means_what_it_says() {
     assert_eq!((config.s3.bucket.as_str(), config.s3.profile.as_deref()), ("0123", Some("null")));
     assert_eq!(config.s3.prefix, "site-1/");
     assert_eq!(config.s3.sse, Some(Sse::KmsKey("alias/captures".to_owned())));
-    assert_eq!(config.keep, Keep { path: "/srv/kept".into(), days: 0, max_size: None, min_free: 1 });
+    assert_eq!(config.keep, KeepSettings { path: "/srv/kept".into(), days: 0, max_size: None, min_free: 1 });
     assert_eq!(config.heartbeat, Some(settings::HEARTBEAT));
     let webhook = config.alerts.webhook.unwrap();
     assert_eq!(webhook.url(), "https://user:hunter2@hooks.example.org/a@b?c=d");
     assert_eq!(webhook.shown(), "https://user:${PASSWORD}@hooks.example.org/a@b?c=d");
     assert_eq!(config.alerts.command.unwrap(), ["notify", "-x", "5"]);
-    assert_eq!(config.log, Log { target: LogTarget::Stderr, level: tracing::Level::TRACE });
+    assert_eq!(config.log, LogSettings { target: LogTarget::Stderr, level: tracing::Level::TRACE });
 }
 
 #[test]
@@ -139,7 +143,7 @@ fn directories_come_from_the_file_else_from_systemd_else_from_the_defaults() {
 #[test]
 fn a_transition_stands_instead_of_the_bundles() {
     let config = parsed("rotate: {transition: {}}\n");
-    assert_eq!((config.rotate.archive, config.rotate.transition), (None, Some(Transition::default())));
+    assert_eq!((config.rotate.archive, config.rotate.transition), (None, Some(TransitionSettings::default())));
 }
 
 #[test]
@@ -168,7 +172,7 @@ fn variables_stand_for_any_value() {
     assert_eq!((config.s3.bucket.as_str(), config.s3.tags, config.upload.concurrency), ("cctv-cctv", true, 16));
     assert_eq!(config.cameras[0].name, "C: 1 #");
     assert!(config.cameras[0].pattern.is_none());
-    assert_eq!(config.heartbeat, Some(Heartbeat { every: Duration::from_mins(16) }));
+    assert_eq!(config.heartbeat, Some(HeartbeatSettings { every: Duration::from_mins(16) }));
 }
 
 #[test]
@@ -268,10 +272,9 @@ fn a_literal_password_is_shown_nowhere() {
     for (url, shown) in [
         ("https://u:hunter2@example.org/x", "https://u:***@example.org/x"),
         ("https://hunter2@example.org", "https://***@example.org"),
-        ("https://u:hunter2${TZ}@example.org", "https://u:***@example.org"),
+        ("https://u:hunter2x@example.org", "https://u:***@example.org"),
         ("https://example.org/a:b@c", "https://example.org/a:b@c"),
     ] {
-        let url = url.replace("${TZ}", "x");
         let config = parsed(&format!("alerts: {{webhook: '{url}'}}\n"));
         assert_eq!(config.alerts.webhook.as_ref().unwrap().shown(), shown);
         assert!(!format!("{config:?}{}", config.effective()).contains("hunter2"));

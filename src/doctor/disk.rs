@@ -1,4 +1,4 @@
-//! Who runs this, where may be written, and how much room there is.
+//! Checks of this box: the user, the daemon's own folders, and the room on their disks.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,38 +9,56 @@ use indicatif::HumanBytes;
 
 use super::{Check, show};
 
-/// Room for the captures of a few minutes.
+/// The least room for captures, in bytes: a few minutes of them.
 const LEAST_BYTES: u64 = 64 << 20;
-/// As many files.
+
+/// The least room for captures, in files: a few minutes of them.
 const LEAST_INODES: u64 = 1000;
 
-/// The prefix of what is written for a moment.
+/// How the name of a trial file begins; the file is removed again.
 const TRIAL: &str = ".hk-aws-doctor-";
 
-/// Whether this runs as the daemon does.
+/// A folder that the daemon writes to.
+pub(super) struct OwnFolder<'a> {
+    /// Its name for the owner.
+    pub(super) name: &'static str,
+    /// Its key in the configuration.
+    pub(super) key: &'static str,
+    pub(super) path: &'a Path,
+}
+
+/// The room on a disk.
+#[derive(Debug, Clone, Copy)]
+struct FreeRoom {
+    bytes: u64,
+    /// Free inodes; `None` for a file system that has no fixed number of them.
+    inodes: Option<u64>,
+}
+
+/// Checks whether this runs as the daemon's user, to whom the state folder belongs.
 pub(super) fn user(state_dir: &Path) -> Check {
     let us = rustix::process::geteuid().as_raw();
     match fs::metadata(state_dir).map(|metadata| metadata.uid()) {
         Ok(owner) if owner != us => Check::warn(
             "user",
-            format!("runs as user {us}, but {} belongs to user {owner}: all this holds for user {us}", show(state_dir)),
-            "run it as the daemon's user, with its rights and its environment",
-        ),
+            format!(
+                "runs as user {us}, but {} belongs to user {owner}: every finding is about user {us}",
+                show(state_dir)
+            ),
+        )
+        .mend("run it as the daemon's user, with its rights and its environment"),
         _ => Check::ok("user", format!("runs as user {us}")),
     }
 }
 
-/// Whether a file can be written, synced, renamed and removed in a folder, or where it would be made.
-pub(super) fn writable(name: &'static str, key: &str, folder: &Path) -> Check {
-    let there = existing(folder);
+/// Checks whether a file can be written, synced, renamed and removed in a folder, or where the folder would be created.
+pub(super) fn writable(folder: &OwnFolder<'_>) -> Check {
+    let there = existing(folder.path);
     match write_and_rename(there) {
-        Ok(()) if there == folder => Check::ok(name, format!("{} can be written", show(folder))),
-        Ok(()) => Check::ok(name, format!("{} can be made", show(folder))),
-        Err(error) => Check::fail(
-            name,
-            format!("failed to write in {}: {error}", show(there)),
-            format!("let the daemon's user write there, or correct {key}"),
-        ),
+        Ok(()) if there == folder.path => Check::ok(folder.name, format!("{} is writable", show(folder.path))),
+        Ok(()) => Check::ok(folder.name, format!("{} can be created", show(folder.path))),
+        Err(error) => Check::fail(folder.name, format!("failed to write in {}: {error}", show(there)))
+            .mend(format!("let the daemon's user write there, or correct {}", folder.key)),
     }
 }
 
@@ -53,36 +71,35 @@ fn write_and_rename(folder: &Path) -> io::Result<()> {
     tempfile::TempPath::try_from_path(renamed)?.close()
 }
 
-/// Whether there is room for captures; below `wanted` bytes it gets scarce.
+/// Checks whether a disk has room for captures; it warns if fewer than `wanted` bytes are free.
 pub(super) fn room(name: &'static str, folder: &Path, wanted: u64) -> Check {
     let there = existing(folder);
     let stat = match rustix::fs::statvfs(there) {
         Ok(stat) => stat,
         Err(error) => {
-            let says = format!("failed to read file system of {}: {error}", show(there));
-            return Check::fail(name, says, "mount it again, or correct the path");
+            return Check::fail(name, format!("failed to read file system of {}: {error}", show(there)))
+                .mend("mount it again, or correct the path");
         }
     };
-    let (bytes, inodes) = (stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_favail);
-    // Some file systems make inodes as they need them, and count none.
-    let counts_inodes = stat.f_files > 0;
-    let files = if counts_inodes { format!(", room for {inodes} files") } else { String::new() };
-    let says = format!("{} free{files}", HumanBytes(bytes));
-    judge_room(name, says, bytes, counts_inodes.then_some(inodes), wanted)
+    // Some file systems create inodes as they need them, and report a total of 0.
+    let inodes = (stat.f_files > 0).then_some(stat.f_favail);
+    judge_room(name, FreeRoom { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes }, wanted)
 }
 
-fn judge_room(name: &'static str, says: String, bytes: u64, inodes: Option<u64>, wanted: u64) -> Check {
-    let mend = "make room: what the bucket has may be deleted from the local copies, oldest first";
-    if bytes < LEAST_BYTES || inodes.is_some_and(|inodes| inodes < LEAST_INODES) {
-        Check::fail(name, says, mend)
-    } else if bytes < wanted {
-        Check::warn(name, format!("{says}, less than keep.min_free ({})", HumanBytes(wanted)), mend)
+fn judge_room(name: &'static str, room: FreeRoom, wanted: u64) -> Check {
+    let files = room.inodes.map(|inodes| format!(", room for {inodes} files")).unwrap_or_default();
+    let says = format!("{} free{files}", HumanBytes(room.bytes));
+    let mend = "make room: local copies of stored captures may be deleted, the oldest first";
+    if room.bytes < LEAST_BYTES || room.inodes.is_some_and(|inodes| inodes < LEAST_INODES) {
+        Check::fail(name, says).mend(mend)
+    } else if room.bytes < wanted {
+        Check::warn(name, format!("{says}, less than keep.min_free ({})", HumanBytes(wanted))).mend(mend)
     } else {
         Check::ok(name, says)
     }
 }
 
-/// The folder, or what is there of the way to it.
+/// Returns the folder itself, or the nearest folder above it that exists.
 fn existing(folder: &Path) -> &Path {
     folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
 }
@@ -90,7 +107,7 @@ fn existing(folder: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Outcome::{Fail, Ok, Warn};
+    use crate::doctor::CheckOutcome::{Fail, Ok, Warn};
 
     #[test]
     fn a_disk_fails_when_it_is_full_and_warns_before() {
@@ -102,7 +119,7 @@ mod tests {
             (1 << 20, Some(5000), Fail),
             (3 * gib, Some(10), Fail),
         ] {
-            let check = judge_room("disk", String::new(), bytes, inodes, 2 * gib);
+            let check = judge_room("disk", FreeRoom { bytes, inodes }, 2 * gib);
             assert_eq!(check.outcome, expected, "{bytes} {inodes:?}");
             assert_eq!(check.mend.is_empty(), expected == Ok);
         }

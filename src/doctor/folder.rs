@@ -1,4 +1,4 @@
-//! The drop folder: whether it can be read, watched and emptied.
+//! Checks of the drop folder: whether it can be read, watched and emptied.
 
 use std::fs;
 use std::io;
@@ -13,64 +13,76 @@ use super::{Check, show};
 use crate::drop_folder::{Sight, Writer};
 use crate::site::Site;
 
-/// Mode bit of a folder in which only the owner of a file may rename it (inode(7), `S_ISVTX`).
+/// The mode bit of a folder in which only a file's owner may rename it (inode(7), `S_ISVTX`).
 const STICKY: u32 = 0o1000;
 
-/// Some paths: how many, and the first.
-type Paths = (u64, Option<PathBuf>);
-
-/// What a look at the whole folder found.
+/// A number of paths, and the first of them.
 #[derive(Debug, Default)]
-struct Survey {
+struct SomePaths {
+    count: u64,
+    first: Option<PathBuf>,
+}
+
+/// What a scan of the whole folder found.
+#[derive(Debug, Default)]
+struct FolderSurvey {
     folders: u64,
     files: u64,
-    a_file: Option<PathBuf>,
+    /// A file that can be read.
+    sample: Option<PathBuf>,
     /// Files and folders that cannot be read.
-    unreadable: Paths,
-    /// Folders that nothing can be taken out of.
-    fixed: Paths,
+    unreadable: SomePaths,
+    /// Folders from which nothing can be removed.
+    fixed: SomePaths,
 }
 
 pub(super) fn examine(site: &Site) -> Vec<Check> {
     let folder = &site.folder;
-    let mut survey = Survey::default();
-    // At the beginning of time no folder is old enough to be pruned: nothing is touched.
+    let mut survey = FolderSurvey::default();
+    // A scan prunes empty folders that are old enough; at the beginning of time, none is.
     let looked = folder.scan(Path::new(""), UNIX_EPOCH, &mut |sight| {
         survey.see(folder.path(), sight);
         ControlFlow::Continue(())
     });
     if let Err(error) = looked {
-        let says = format!("failed to read {}: {error}", show(folder.path()));
-        let mend = "create it, let the daemon's user read it, or correct drop_folder.path";
-        return vec![Check::fail("drop folder", says, mend)];
+        let check = Check::fail("drop folder", format!("failed to read {}: {error}", show(folder.path())));
+        return vec![check.mend("create it, let the daemon's user read it, or correct drop_folder.path")];
     }
     let mut checks = vec![survey.rights(folder.path()), watching(site, survey.folders)];
-    checks.extend(survey.a_file.and_then(|file| writers(site, &file)));
+    checks.extend(survey.sample.and_then(|file| writers(site, &file)));
     checks
 }
 
-impl Survey {
+impl SomePaths {
+    fn add(&mut self, path: PathBuf) {
+        self.count += 1;
+        self.first.get_or_insert(path);
+    }
+
+    fn describe(&self, root: &Path) -> String {
+        let first = show(&root.join(self.first.as_deref().unwrap_or(Path::new(""))));
+        if self.count > 1 { format!("{first} and {} more", self.count - 1) } else { first }
+    }
+}
+
+impl FolderSurvey {
     fn see(&mut self, root: &Path, sight: Sight) {
-        let note = |paths: &mut Paths, path: PathBuf| {
-            paths.0 += 1;
-            paths.1.get_or_insert(path);
-        };
         match sight {
             Sight::Folder(path) => {
                 self.folders += 1;
                 let at = root.join(&path);
                 if !may(&at, Access::READ_OK | Access::EXEC_OK) {
-                    note(&mut self.unreadable, path);
+                    self.unreadable.add(path);
                 } else if !may(&at, Access::WRITE_OK) || is_sticky(&at) {
-                    note(&mut self.fixed, path);
+                    self.fixed.add(path);
                 }
             }
             Sight::File(found) => {
                 self.files += 1;
                 if may(&root.join(&found.path), Access::READ_OK) {
-                    self.a_file.get_or_insert(found.path);
+                    self.sample.get_or_insert(found.path);
                 } else {
-                    note(&mut self.unreadable, found.path);
+                    self.unreadable.add(found.path);
                 }
             }
             Sight::Ignored(..) | Sight::LeftAlone(..) => {}
@@ -78,16 +90,12 @@ impl Survey {
     }
 
     fn rights(&self, root: &Path) -> Check {
-        let mend = "give the daemon's user the group of the FTP server's, or CAP_DAC_OVERRIDE as its unit does";
-        let of = |(count, first): &Paths| {
-            let first = show(&root.join(first.as_deref().unwrap_or(Path::new(""))));
-            if *count > 1 { format!("{first} and {} more", count - 1) } else { first }
-        };
-        if self.unreadable.0 > 0 {
-            Check::fail("drop folder", format!("may not read {}", of(&self.unreadable)), mend)
-        } else if self.fixed.0 > 0 {
-            let says = format!("captures cannot be taken away from {}, and fill the disk", of(&self.fixed));
-            Check::fail("drop folder", says, mend)
+        let mend = "add the daemon's user to the FTP server's group, or give it CAP_DAC_OVERRIDE as its unit does";
+        if self.unreadable.count > 0 {
+            Check::fail("drop folder", format!("may not read {}", self.unreadable.describe(root))).mend(mend)
+        } else if self.fixed.count > 0 {
+            let says = format!("captures cannot be removed from {}, and fill the disk", self.fixed.describe(root));
+            Check::fail("drop folder", says).mend(mend)
         } else {
             Check::ok("drop folder", format!("{}: {} files wait in {} folders", show(root), self.files, self.folders))
         }
@@ -104,12 +112,19 @@ fn is_sticky(folder: &Path) -> bool {
     !us.is_root() && fs::metadata(folder).is_ok_and(not_ours)
 }
 
-/// Whether the folder can be watched, and how far the limits of the kernel reach.
+/// The kernel's limits for one user.
+#[derive(Debug, Clone, Copy)]
+struct InotifyLimits {
+    watches: u64,
+    instances: u64,
+}
+
+/// Checks whether the folder can be watched, and how close that comes to the kernel's limits.
 fn watching(site: &Site, folders: u64) -> Check {
-    let instead = "captures are found by reading the folder again and again, not at once";
+    let instead = "captures are found by reading the folder again and again, with a delay";
     if !site.folder.has_inotify().unwrap_or(true) {
-        let says = format!("the drop folder lies on a network file system: {instead}");
-        return Check::warn("inotify", says, "let the FTP server write to a disk of this box");
+        let says = format!("the drop folder is on a network file system: {instead}");
+        return Check::warn("inotify", says).mend("let the FTP server write to a disk of this box");
     }
     let limit =
         |name| -> Option<u64> { fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok() };
@@ -118,18 +133,20 @@ fn watching(site: &Site, folders: u64) -> Check {
     if let Err(error) = watch(site.folder.path()) {
         let says = format!("the drop folder cannot be watched ({error}): {instead}");
         let mend = format!(
-            "raise fs.inotify.max_user_instances ({instances}) or fs.inotify.max_user_watches ({watches}) by sysctl"
+            "raise fs.inotify.max_user_instances ({instances}) or fs.inotify.max_user_watches ({watches}) with sysctl"
         );
-        return Check::warn("inotify", says, mend);
+        return Check::warn("inotify", says).mend(mend);
     }
-    judge_watches(folders, watches, instances)
+    judge_watches(folders, InotifyLimits { watches, instances })
 }
 
-fn judge_watches(folders: u64, watches: u64, instances: u64) -> Check {
-    let says = format!("{folders} folders to watch of {watches} that a user may, {instances} instances");
+fn judge_watches(folders: u64, InotifyLimits { watches, instances }: InotifyLimits) -> Check {
+    let says =
+        format!("{folders} folders to watch; a user may have {watches} watches and {instances} inotify instances");
+    // Half of the limit is left for cameras and dates to come, and for other programs.
     if folders.saturating_mul(2) > watches {
         let mend = format!("sysctl fs.inotify.max_user_watches={}", folders.saturating_mul(4));
-        return Check::warn("inotify", says, mend);
+        return Check::warn("inotify", says).mend(mend);
     }
     Check::ok("inotify", says)
 }
@@ -140,28 +157,31 @@ fn watch(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the kernel tells us if somebody still writes a file.
+/// Checks whether the kernel tells if somebody still writes a file; `None` if the file cannot be opened any more.
 fn writers(site: &Site, file: &Path) -> Option<Check> {
     Some(match site.folder.open(file).ok()?.writer() {
         Writer::Unknown => Check::warn(
             "writers",
-            "the kernel does not tell who has a file of another user open: what still grows is told by its size alone",
-            "give the daemon CAP_LEASE, as its unit does",
-        ),
-        Writer::Nobody | Writer::Somebody => Check::ok("writers", "the kernel tells whether a file is still written"),
+            "the kernel does not tell whether another user's file is open: only its size shows that it still grows",
+        )
+        .mend("give the daemon CAP_LEASE, as its unit does"),
+        Writer::Nobody | Writer::Somebody => {
+            Check::ok("writers", "the kernel tells whether a file is still being written")
+        }
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Outcome;
+    use crate::doctor::CheckOutcome;
 
     #[test]
     fn watches_that_get_scarce_are_named_with_what_to_set() {
-        assert_eq!(judge_watches(10, 8192, 128).outcome, Outcome::Ok);
-        let scarce = judge_watches(5000, 8192, 128);
-        assert_eq!(scarce.outcome, Outcome::Warn);
+        let limits = InotifyLimits { watches: 8192, instances: 128 };
+        assert_eq!(judge_watches(10, limits).outcome, CheckOutcome::Ok);
+        let scarce = judge_watches(5000, limits);
+        assert_eq!(scarce.outcome, CheckOutcome::Warn);
         assert!(scarce.mend.contains("max_user_watches=20000"), "{scarce:?}");
     }
 }

@@ -217,14 +217,18 @@ pub async fn list_camera(
         listed.objects += 1;
         if let Some(parts) = site.layout.parse(&object.key).filter(|parts| parts.camera == camera) {
             if in_order && days.keys().next_back().is_some_and(|last| *last != parts.date) {
-                std::mem::take(&mut days).into_iter().for_each(|(date, loose)| see(date, loose));
+                for (date, loose) in std::mem::take(&mut days) {
+                    see(date, loose);
+                }
             }
             days.entry(parts.date).or_default().push(object);
         } else if let Some(archived) = site.layout.parse_archive(&object.key) {
             listed.archives.entry(archived.part.date).or_default().insert(archived, object);
         }
     }
-    days.into_iter().for_each(|(date, loose)| see(date, loose));
+    for (date, loose) in days {
+        see(date, loose);
+    }
     Ok(listed)
 }
 

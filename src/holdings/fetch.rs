@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::contents::{Contents, OpenedBundle, open_bundles};
 use super::day::{BundleObject, Day};
 use super::{AT_ONCE, HoldingsError, IndexError, ObjectIdentity, last_segment, leave_out_superseded};
-use crate::bucket::{Object, RefusalKind, Restore, is_cold};
+use crate::bucket::{Object, RefusalKind, RestoreState, is_cold};
 use crate::disk::Room;
 use crate::site::Site;
 
@@ -349,10 +349,10 @@ impl FetchWork<'_> {
     /// Returns whether a bundle cannot be read yet; if that cannot be found out, reading it will show.
     async fn is_cold(&mut self, key: &str, class: &str) -> bool {
         let Ok(Some(head)) = self.site.bucket.head(key).await else { return false };
-        let is_cold = matches!(head.restore, Restore::Cold | Restore::Ongoing);
+        let is_cold = matches!(head.restore, RestoreState::Cold | RestoreState::Ongoing);
         if is_cold {
             let cold = &mut self.fetched.cold;
-            cold.under_way |= head.restore == Restore::Ongoing;
+            cold.under_way |= head.restore == RestoreState::Ongoing;
             cold.bundles.insert(key.to_owned());
             cold.classes.insert(class.to_owned());
         }

@@ -13,7 +13,7 @@ use super::{HoldingsError, IndexError, ObjectIdentity, file_of, last_segment, le
 use crate::bucket::{Object, Refusal};
 use crate::bundle::Member;
 use crate::capture;
-use crate::key::{self, Parts, Variant};
+use crate::key::{self, KeyParts, Variant};
 use crate::site::Site;
 
 /// Which captures to list.
@@ -218,7 +218,7 @@ fn is_partial(key: &str) -> bool {
     matches!(key::read_variant(key), Some((_, Variant::Partial)))
 }
 
-fn of_object(site: &Site, parts: Parts, object: Object) -> Holding {
+fn of_object(site: &Site, parts: KeyParts, object: Object) -> Holding {
     let named = capture::read_stored(&parts.camera, &parts.file, &site.config);
     Holding {
         partial: is_partial(&object.key),

@@ -13,7 +13,8 @@ use serde::Serialize;
 use super::AT_ONCE;
 use super::day::Day;
 use super::error::HoldingsError;
-use crate::bucket::{Head, Object, Refusal, Restore, RestoreAsked, Tier, Verdict, is_cold, poll_interval};
+use crate::bucket::{Head, Object, Refusal, RestoreAsked, RestoreState, Tier, Verdict, is_cold, poll_interval};
+use crate::retention::Amount;
 use crate::retention::prices::{self, STANDARD};
 use crate::site::Site;
 
@@ -191,7 +192,8 @@ impl Restoration {
         }
         let price = |(class, objects): (&str, Vec<&Restorable>)| {
             let bytes = objects.iter().map(|object| object.size).sum();
-            let Some(price) = prices::restore(class, terms.tier, objects.len() as u64, bytes) else {
+            let Some(price) = prices::restore(class, terms.tier, Amount { objects: objects.len() as u64, bytes })
+            else {
                 return Err(NoSuchTier { class: class.to_owned() });
             };
             let bundles = objects.iter().filter(|object| object.is_bundle).count();
@@ -312,10 +314,10 @@ async fn look_again(
 
 fn progress(head: &Head) -> (Progress, Option<DateTime<Utc>>) {
     match head.restore {
-        Restore::Warm => (Progress::Readable, None),
-        Restore::Cold => (Progress::Cold, None),
-        Restore::Ongoing => (Progress::Ongoing, None),
-        Restore::Done(until) => (Progress::Restored, until),
+        RestoreState::Warm => (Progress::Readable, None),
+        RestoreState::Cold => (Progress::Cold, None),
+        RestoreState::Ongoing => (Progress::Ongoing, None),
+        RestoreState::Done(until) => (Progress::Restored, until),
     }
 }
 

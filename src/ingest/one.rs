@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Content, Patience, Put, Refusal, Source, When, read_through};
-use crate::capture::media::{self, End};
+use crate::bucket::{About, Content, Patience, Precedence, Put, Refusal, Source, When, read_through};
+use crate::capture::media::{self, FileEnd};
 use crate::capture::{Capture, Media};
 use crate::clock::Now;
 use crate::disk;
@@ -235,13 +235,13 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
             return Err(NotStored::Empty(age(&stamp, last_seen, (site.clock)())));
         }
         let read = opened.reader().and_then(|mut file| {
-            let partial = media::end_of(&mut file)? == End::Cut;
+            let partial = media::end_of(&mut file)? == FileEnd::Cut;
             let (capture, first_key) = site.classify(&path, &mut file, stamp.modified)?;
             let sha256 = hash(&file, stamp.size)?;
             let source = Source {
                 content: Content::File(Arc::new(file)),
                 size: stamp.size,
-                modified: Some(stamp.modified),
+                precedence: Precedence::Capture(stamp.modified),
                 sha256,
             };
             Ok((source, partial, capture, first_key))

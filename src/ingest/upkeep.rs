@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::{Site, Stored};
 use crate::clock::Now;
-use crate::config::Keep;
+use crate::config::KeepSettings;
 use crate::kept::GivenUp;
 use crate::key::escape_path;
 use crate::queue::Queue;
@@ -155,7 +155,7 @@ impl Upkeep {
     }
 
     /// Records that a stored file has left the drop folder; returns a warning that was logged.
-    pub(super) fn gone(&mut self, stored: &Stored, keep: &Keep, now: Now) -> Option<String> {
+    pub(super) fn gone(&mut self, stored: &Stored, keep: &KeepSettings, now: Now) -> Option<String> {
         let Some(reason) = &stored.not_kept else {
             let is_over = |last: Instant| now.steady.saturating_duration_since(last) >= KEPT_AGAIN_AFTER;
             if keep.days > 0 && self.refused.is_some_and(is_over) {

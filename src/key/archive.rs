@@ -1,19 +1,19 @@
-//! The keys of bundles and of their indexes: `CAMERA/archive/DATE.tar`, `DATE.part2.tar`, and `DATE.index.json` beside.
+//! The keys of bundles and their indexes: `CAMERA/archive/DATE.tar`, `DATE.part2.tar`, and `DATE.index.json` beside them.
 //!
-//! The layout is the one of the scripts that came before, whose `archive/DATE.tar.gz` have no index.
+//! This is the layout of the scripts that this project succeeds; their `archive/DATE.tar.gz` have no index.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
 use super::Layout;
 
-/// The folder of bundles below a camera.
+/// The folder below a camera that holds its bundles.
 pub const ARCHIVE: &str = "archive";
 
-/// The format of a bundle.
+/// The file format of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ArchiveFormat {
-    /// `tar`: members can be read one by one.
+    /// `tar`; its members can be read one by one.
     #[serde(rename = "tar")]
     Tar,
     /// `tar.gz`
@@ -24,40 +24,40 @@ pub enum ArchiveFormat {
     TarZst,
 }
 
-/// A part of the bundle of a camera-day; the first one has the number 1.
+/// Names one part of a camera-day's bundle. A large day has several parts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BundleId {
     /// The camera's segment.
     pub camera: String,
     /// The day.
     pub date: NaiveDate,
-    /// Its number.
+    /// The number of the part, from 1.
     pub part: u32,
 }
 
-/// What lies under a key of the archive.
+/// The kinds of objects in an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveObject {
-    /// The bundle itself.
+    /// A bundle.
     Bundle(ArchiveFormat),
-    /// Its index.
+    /// The index of a bundle.
     Index,
 }
 
-/// A key of the archive, read.
+/// The parts of an archive's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archived {
-    /// Which part.
+    /// The part of the camera-day's bundle.
     pub part: BundleId,
-    /// The bundle, or its index.
+    /// Whether it is the bundle or its index.
     pub what: ArchiveObject,
 }
 
 impl ArchiveFormat {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 3] = [Self::Tar, Self::TarGz, Self::TarZst];
 
-    /// As file names end, without the leading dot.
+    /// Returns the extension of file names, without the leading dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Tar => "tar",
@@ -68,12 +68,12 @@ impl ArchiveFormat {
 }
 
 impl Layout {
-    /// What every key of a camera's archive starts with.
+    /// Returns the prefix of all keys in a camera's archive.
     pub fn archive_prefix(&self, camera: &str) -> String {
         format!("{}{ARCHIVE}/", self.camera_prefix(camera))
     }
 
-    /// The key of a bundle, or of its index.
+    /// Returns the key of a bundle or of its index.
     pub fn archive_key(&self, part: &BundleId, what: ArchiveObject) -> String {
         let number = if part.part == 1 { String::new() } else { format!(".part{}", part.part) };
         let extension = match what {
@@ -83,7 +83,7 @@ impl Layout {
         format!("{}{}{number}.{extension}", self.archive_prefix(&part.camera), part.date)
     }
 
-    /// Reads such a key back; `None` for anything else.
+    /// Reads the key of a bundle or of its index; `None` for any other key.
     pub fn parse_archive(&self, key: &str) -> Option<Archived> {
         let (camera, file) = key.strip_prefix(&self.prefix)?.split_once('/')?;
         let file = file.strip_prefix(ARCHIVE)?.strip_prefix('/')?;

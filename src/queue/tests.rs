@@ -262,7 +262,8 @@ fn stored(found: &FoundFile, left: Option<&str>) -> Arc<Stored> {
     let text = "drop_folder: {path: /srv/drop}\ns3: {bucket: abc}\n";
     let config = crate::config::Config::parse(Path::new("queue.yaml"), text, &|_| None).unwrap();
     let arrival = crate::capture::arrival(found.stamp.modified);
-    let capture = crate::capture::sight(&found.path, &config).settle(None, arrival, arrival);
+    let capture =
+        crate::capture::sight(&found.path, &config).settle(None, crate::capture::Arrival { at: arrival, now: arrival });
     let key = crate::key::Layout::new("", config.s3.key).render(&capture.fields());
     let (size, stamp, left) = (found.stamp.size, found.stamp, left.map(str::to_owned));
     let (elapsed, again, partial, sha256, written, not_kept) = (SETTLE, false, false, [0; 32], true, None);

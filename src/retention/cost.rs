@@ -1,4 +1,4 @@
-//! What a step asks of S3, and what that costs and saves.
+//! The requests that a step makes to S3, and what they cost and save.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
@@ -6,41 +6,42 @@ use std::ops::AddAssign;
 use chrono::NaiveDate;
 use serde::Serialize;
 
-use super::prices::{self, Request, STANDARD};
+use super::prices::{self, RequestKind, STANDARD};
 use super::warning::{Warning, Why, merge};
 use super::{Candidate, config};
 
-/// Keys of one page of a listing and of one deletion (S3 API Reference, `ListObjectsV2` and `DeleteObjects`).
+/// Keys in one page of a listing and in one deletion (S3 API Reference, `ListObjectsV2` and `DeleteObjects`).
 const KEYS_A_REQUEST: u64 = 1000;
 
-/// Of a member of a tar: a block that announces its extended header, and its own header (POSIX, "pax").
+/// Bytes of a tar member's headers: the block that announces its extended header, and its own header (POSIX, "pax").
 const MEMBER_HEADERS_BYTES: u64 = 2 * BLOCK_BYTES;
 
-/// What a member's extended header says beside its key: size, times, checksums and event as JSON. Measured.
+/// Bytes of a member's extended header without its key: size, times, checksums and event as JSON. Measured.
 const MEMBER_NOTE_BYTES: u64 = 290;
 
-/// What a tar is padded to.
+/// A tar is padded to multiples of this.
 const BLOCK_BYTES: u64 = 512;
 
-/// Two empty blocks end a tar.
+/// Bytes of the two empty blocks that end a tar.
 const TAR_END_BYTES: u64 = 2 * BLOCK_BYTES;
 
-/// What an index says of its bundle, beside camera and key. Measured.
+/// Bytes that describe the bundle in an index, without camera and key. Measured.
 const INDEX_HEAD_BYTES: u64 = 320;
 
-/// Of a member in an index, beside its key and its name in the tar: place, size, times, checksums and event as JSON. Measured.
+/// Bytes of a member's entry in an index, without its key and its name in the tar: offset, size, times, checksums and event
+/// as JSON. Measured.
 const INDEX_ENTRY_BYTES: u64 = 290;
 
 /// What a step costs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// What is asked of S3.
+    /// The requests to S3.
     pub requests: Requests,
-    /// Dollars once, for the requests, for what a copy reads, and for the rest of minimums.
+    /// Dollars once: for the requests, for the bytes that copies read, and for the rest of minimum storage durations.
     pub now: f64,
-    /// Dollars a month on top of today's bill; below zero it saves.
+    /// Dollars a month on top of today's bill; a negative number is saved.
     pub monthly: f64,
-    /// Dollars once on top of `now` for members that have no copy on this box: here for all of them.
+    /// Dollars once, on top of `now`, to download the members that have no copy on this box. It counts all members.
     pub download: f64,
 }
 
@@ -53,14 +54,14 @@ impl AddAssign<&Self> for Cost {
     }
 }
 
-/// How many requests there are of each kind, by class where the class sets the price.
+/// The number of requests of each kind, by storage class where the class sets the price.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Requests {
     /// Pages of listings.
     pub list: u64,
     /// Uploads, by the class they go into.
     pub put: BTreeMap<String, u64>,
-    /// Looks, by the class of what is looked at.
+    /// HEAD requests, by the class of their object.
     pub head: BTreeMap<String, u64>,
     /// Copies, by the class they go into.
     pub copy: BTreeMap<String, u64>,
@@ -69,20 +70,21 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// How many there are together.
+    /// Returns the number of all requests.
     pub fn count(&self) -> u64 {
         let by_class = [&self.put, &self.head, &self.copy].map(|requests| requests.values().sum::<u64>());
         self.list + self.delete + by_class.iter().sum::<u64>()
     }
 
-    /// Dollars for all of them.
+    /// Returns the dollars for all requests.
     pub fn price(&self) -> f64 {
         let price = |kind, class: &str, count: u64| prices::request(kind, class) * prices::real(count);
-        let by_class = [(Request::Put, &self.put), (Request::Head, &self.head), (Request::Copy, &self.copy)];
+        let by_class =
+            [(RequestKind::Put, &self.put), (RequestKind::Head, &self.head), (RequestKind::Copy, &self.copy)];
         let by_class =
             by_class.iter().flat_map(|(kind, classes)| classes.iter().map(|(class, n)| price(*kind, class, *n)));
-        price(Request::List, STANDARD, self.list)
-            + price(Request::Delete, STANDARD, self.delete)
+        price(RequestKind::List, STANDARD, self.list)
+            + price(RequestKind::Delete, STANDARD, self.delete)
             + by_class.sum::<f64>()
     }
 }
@@ -99,8 +101,13 @@ impl AddAssign<&Self> for Requests {
     }
 }
 
-/// A camera-day is listed, its parts are put and looked at, it is listed again and its members are deleted.
-pub(super) fn of_bundle(members: &[&Candidate], archive: &config::Archive, today: NaiveDate) -> (Cost, Vec<Warning>) {
+/// Returns the cost and the warnings of bundling the `members` of a camera-day: the day is listed, each part and its index
+/// are put and confirmed, the day is listed again, and the members are deleted.
+pub(super) fn of_bundle(
+    members: &[&Candidate],
+    archive: &config::ArchiveSettings,
+    today: NaiveDate,
+) -> (Cost, Vec<Warning>) {
     let bytes: u64 = members.iter().map(|member| member.size).sum();
     let parts = bytes.div_ceil(archive.part_size.max(1)).max(1);
     let pages = pages(members);
@@ -110,7 +117,7 @@ pub(super) fn of_bundle(members: &[&Candidate], archive: &config::Archive, today
         requests
     };
     let requests = Requests {
-        // One page more: what the archive's folder holds of the day.
+        // One page more, of the archive's folder.
         list: 2 * pages + 1,
         put: index_and_bundle(),
         head: index_and_bundle(),
@@ -122,51 +129,57 @@ pub(super) fn of_bundle(members: &[&Candidate], archive: &config::Archive, today
     let index: u64 = members.iter().map(|member| index_bytes(member)).sum::<u64>() + parts * INDEX_HEAD_BYTES;
     let stored = prices::real(parts) * prices::storage_month(&archive.class, tar.div_ceil(parts))
         + prices::storage_month(STANDARD, index);
-    let get =
-        |member: &&Candidate| prices::request(Request::Get, &member.class) + prices::read(&member.class, member.size);
+    let get = |member: &&Candidate| {
+        prices::request(RequestKind::Get, &member.class) + prices::read(&member.class, member.size)
+    };
     let download = members.iter().map(get).sum::<f64>() + prices::egress(bytes);
-    let (early, warnings) = going(members, Some(&archive.class), today);
+    let (early, warnings) = leaving(members, Some(&archive.class), today);
     let now = requests.price() + early;
     (Cost { requests, now, monthly: stored - storage(members), download }, warnings)
 }
 
-/// One copy an object.
+/// Returns the cost and the warnings of moving `objects` to `class`: one copy for each.
 pub(super) fn of_transition(objects: &[&Candidate], class: &str, today: NaiveDate) -> (Cost, Vec<Warning>) {
     let copies: u64 = objects.iter().map(|_| 1).sum();
     let requests =
         Requests { list: pages(objects), copy: BTreeMap::from([(class.to_owned(), copies)]), ..Requests::default() };
     let stored: f64 = objects.iter().map(|object| prices::storage_month(class, object.size)).sum();
     let read: f64 = objects.iter().map(|object| prices::read(&object.class, object.size)).sum();
-    let (early, warnings) = going(objects, Some(class), today);
+    let (early, warnings) = leaving(objects, Some(class), today);
     let now = requests.price() + read + early;
     (Cost { requests, now, monthly: stored - storage(objects), download: 0.0 }, warnings)
 }
 
-/// Deletions are free. A camera-day is listed, and what its archive holds.
+/// Returns the cost and the warnings of deleting `objects`: deletions are free, but the camera-day and its archive are
+/// listed.
 pub(super) fn of_expiry(objects: &[&Candidate], today: NaiveDate) -> (Cost, Vec<Warning>) {
     let pages = pages(objects);
     let requests = Requests { list: pages + 1, delete: pages, ..Requests::default() };
-    let (early, warnings) = going(objects, None, today);
+    let (early, warnings) = leaving(objects, None, today);
     let now = requests.price() + early;
-    // Not `-storage`, which for nothing is a minus zero that people see.
+    // Not `-storage`: for no bytes that is a negative zero, which would be printed as -0.
     (Cost { requests, now, monthly: 0.0 - storage(objects), download: 0.0 }, warnings)
 }
 
+/// Returns the pages that a listing of these objects takes.
 fn pages(objects: &[&Candidate]) -> u64 {
     u64::try_from(objects.len()).unwrap_or(u64::MAX).div_ceil(KEYS_A_REQUEST).max(1)
 }
 
+/// Returns what storing the objects costs a month, in their present classes.
 fn storage(objects: &[&Candidate]) -> f64 {
     objects.iter().map(|object| prices::storage_month(&object.class, object.size)).sum()
 }
 
+/// Returns the bytes that a member takes in a tar.
 fn member_bytes(member: &Candidate) -> u64 {
     let note = MEMBER_NOTE_BYTES + length(&member.key);
     member.size.next_multiple_of(BLOCK_BYTES) + note.next_multiple_of(BLOCK_BYTES) + MEMBER_HEADERS_BYTES
 }
 
+/// Returns the bytes that a member takes in an index.
 fn index_bytes(member: &Candidate) -> u64 {
-    // What follows the day in the key, which by default is the file's own name.
+    // The index repeats the part of the key after the day, which by default is the file's name.
     let name = member.key.rsplit('/').next().unwrap_or(&member.key);
     INDEX_ENTRY_BYTES + length(&member.key) + length(name)
 }
@@ -175,9 +188,9 @@ fn length(text: &str) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX)
 }
 
-/// What it costs that `objects` leave their classes, deleted or overwritten, with what is to be said of that and of
-/// classes without a price.
-fn going(objects: &[&Candidate], target: Option<&str>, today: NaiveDate) -> (f64, Vec<Warning>) {
+/// Returns what it costs to delete or overwrite `objects` before their classes' minimum storage duration, with a warning
+/// about each such class and about each class without a known price. `target` is the class they go to, if any.
+fn leaving(objects: &[&Candidate], target: Option<&str>, today: NaiveDate) -> (f64, Vec<Warning>) {
     let mut warnings = Vec::new();
     for object in objects {
         let class = object.class.clone();

@@ -1,56 +1,63 @@
-//! What S3 asks for: list prices of us-east-1 as of October 2025, in dollars.
+//! The storage classes of S3 and their list prices: us-east-1 as of October 2025, in dollars.
 //!
 //! Prices are shown and never decide anything. Free allowances, discounts, taxes and other regions are left out. A class
-//! that is not in the table, as other stores have, costs nothing here; [`is_known`] tells the two apart.
+//! that is not in the table, as other stores have, counts as free of charge; [`is_known`] tells whether a class is in it.
 
 use serde::Serialize;
 
+use super::Amount;
 use crate::bucket::Tier;
 
-/// What S3 calls a GB.
+/// The bytes that S3 bills as one GB.
 const GB_BYTES: f64 = 1_073_741_824.0;
 
 const KIB: u64 = 1 << 10;
 
-/// Days of a month, by which S3 splits a monthly price.
+/// The days by which S3 divides a monthly price.
 const MONTH_DAYS: f64 = 30.0;
 
-/// Dollars a GB that leaves S3 for the internet.
+/// Dollars for each GB that leaves S3 for the internet.
 const EGRESS_GB: f64 = 0.09;
 
-/// The class that listings and an object's overhead are charged at.
+/// The class whose prices apply to listings and to the index that S3 keeps for an archived object.
 pub const STANDARD: &str = "STANDARD";
 
-/// What one storage class costs.
+/// One storage class.
 struct Class {
     name: &'static str,
-    /// Dollars a GB a month.
+    /// Its place among the classes from the warmest to the coldest; of two with one number, neither is colder.
+    coldness: u8,
+    /// Dollars for each GB and month.
     storage_gb: f64,
-    /// Dollars for 1,000 PUT, COPY or LIST, and for 1,000 transitions into the class.
+    /// Dollars for 1,000 PUT, COPY or LIST requests, and for 1,000 transitions into the class.
     put_1000: f64,
-    /// Dollars for 1,000 GET or HEAD.
+    /// Dollars for 1,000 GET or HEAD requests.
     get_1000: f64,
-    /// Dollars a GB that is read, by GET or as the source of a COPY.
+    /// Dollars for each GB that is read, by GET or as the source of a COPY.
     read_gb: f64,
-    /// Days that are charged for in any case.
+    /// The minimum storage duration, which is charged even if the object is deleted before.
     minimum_days: u32,
-    /// Bytes that are charged for in any case.
+    /// The smallest size that is charged.
     minimum_bytes: u64,
-    /// Bytes that S3 adds to each object, at the price of the class and at that of [`STANDARD`].
+    /// Bytes that S3 adds to each object: those charged at the class's price, and those at [`STANDARD`]'s.
     overhead_bytes: (u64, u64),
+    /// The ways to restore an object; empty for a class that can be read without.
     restores: &'static [(Tier, Fee)],
 }
 
-/// What a restore costs and how long it takes.
+/// The price of a restore and the time it takes.
 struct Fee {
+    /// Dollars for each GB.
     gb: f64,
+    /// Dollars for 1,000 objects.
     thousand: f64,
     time: &'static str,
 }
 
-/// Most classes differ from this one in little.
+/// The class that most others differ from in few fields.
 const PLAIN: Class = Class {
     name: STANDARD,
+    coldness: 0,
     storage_gb: 0.023,
     put_1000: 0.005,
     get_1000: 0.0004,
@@ -61,15 +68,16 @@ const PLAIN: Class = Class {
     restores: &[],
 };
 
-/// By "Amazon S3 pricing", and for the minimums by "Understanding and managing Amazon S3 storage classes".
+/// Prices from "Amazon S3 pricing", minimums from "Understanding and managing Amazon S3 storage classes".
 ///
-/// `INTELLIGENT_TIERING` stands at its first tier, without the fee for watching it.
+/// `INTELLIGENT_TIERING` has the price of its first tier, without the fee for monitoring.
 static CLASSES: [Class; 8] = [
     PLAIN,
-    Class { name: "INTELLIGENT_TIERING", ..PLAIN },
-    Class { name: "REDUCED_REDUNDANCY", storage_gb: 0.024, ..PLAIN },
+    Class { name: "INTELLIGENT_TIERING", coldness: 1, ..PLAIN },
+    Class { name: "REDUCED_REDUNDANCY", coldness: 1, storage_gb: 0.024, ..PLAIN },
     Class {
         name: "STANDARD_IA",
+        coldness: 2,
         storage_gb: 0.0125,
         put_1000: 0.01,
         get_1000: 0.001,
@@ -80,6 +88,7 @@ static CLASSES: [Class; 8] = [
     },
     Class {
         name: "ONEZONE_IA",
+        coldness: 3,
         storage_gb: 0.01,
         put_1000: 0.01,
         get_1000: 0.001,
@@ -90,6 +99,7 @@ static CLASSES: [Class; 8] = [
     },
     Class {
         name: "GLACIER_IR",
+        coldness: 4,
         storage_gb: 0.004,
         put_1000: 0.02,
         get_1000: 0.01,
@@ -100,6 +110,7 @@ static CLASSES: [Class; 8] = [
     },
     Class {
         name: "GLACIER",
+        coldness: 5,
         storage_gb: 0.0036,
         put_1000: 0.03,
         minimum_days: 90,
@@ -113,6 +124,7 @@ static CLASSES: [Class; 8] = [
     },
     Class {
         name: "DEEP_ARCHIVE",
+        coldness: 6,
         storage_gb: 0.00099,
         put_1000: 0.05,
         minimum_days: 180,
@@ -125,38 +137,43 @@ static CLASSES: [Class; 8] = [
     },
 ];
 
-/// A kind of request.
+/// The kinds of requests that have a price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum RequestKind {
     /// A page of a listing.
     List,
     /// An upload into the class.
     Put,
-    /// A copy into the class: the price of a transition too.
+    /// A copy into the class; a transition by a lifecycle rule costs the same.
     Copy,
     /// A download.
     Get,
-    /// A look at what is told of an object.
+    /// A request for an object's metadata.
     Head,
-    /// A deletion: free.
+    /// A deletion, which is free.
     Delete,
 }
 
-/// What it takes to read archived objects again.
+/// The price of making archived objects readable, and the time it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Restore {
+pub struct RestorePrice {
     /// Dollars.
     pub price: f64,
-    /// How long it takes, for people.
+    /// The time, as a text for people.
     pub time: &'static str,
 }
 
-/// Whether the table has the class.
+/// Returns whether the class is in the table.
 pub fn is_known(class: &str) -> bool {
     find(class).is_some()
 }
 
-/// Dollars a month for one object of `size` bytes, its class's minimum size and overhead included.
+/// Returns a class's place among the classes from the warmest to the coldest; `None`: the class is not in the table.
+pub(super) fn coldness(class: &str) -> Option<u8> {
+    find(class).map(|class| class.coldness)
+}
+
+/// Returns the dollars a month for one object of `size` bytes, with its class's minimum size and overhead.
 pub fn storage_month(class: &str, size: u64) -> f64 {
     find(class).map_or(0.0, |class| {
         let (own, standard) = class.overhead_bytes;
@@ -165,39 +182,41 @@ pub fn storage_month(class: &str, size: u64) -> f64 {
     })
 }
 
-/// Dollars for one request to an object of `class`; what is read costs [`read`] on top.
-pub fn request(kind: Request, class: &str) -> f64 {
+/// Returns the dollars for one request to an object of `class`, without those for the bytes that it reads (see [`read`]).
+pub fn request(kind: RequestKind, class: &str) -> f64 {
     let Some(class) = find(class) else { return 0.0 };
     match kind {
-        Request::List => PLAIN.put_1000 / 1000.0,
-        Request::Put | Request::Copy => class.put_1000 / 1000.0,
-        Request::Get | Request::Head => class.get_1000 / 1000.0,
-        Request::Delete => 0.0,
+        RequestKind::List => PLAIN.put_1000 / 1000.0,
+        RequestKind::Put | RequestKind::Copy => class.put_1000 / 1000.0,
+        RequestKind::Get | RequestKind::Head => class.get_1000 / 1000.0,
+        RequestKind::Delete => 0.0,
     }
 }
 
-/// Dollars for reading `bytes` of `class`, wherever they go.
+/// Returns the dollars for reading `bytes` of `class`, without those for sending them anywhere (see [`egress`]).
 pub fn read(class: &str, bytes: u64) -> f64 {
     find(class).map_or(0.0, |class| gigabytes(bytes) * class.read_gb)
 }
 
-/// Dollars for `bytes` that leave S3 for the internet; the 100 GB a month that are free are not taken off.
+/// Returns the dollars for `bytes` that leave S3 for the internet; the 100 GB that are free each month are not deducted.
 pub fn egress(bytes: u64) -> f64 {
     gigabytes(bytes) * EGRESS_GB
 }
 
-/// What it takes to restore `objects` of `bytes` together; `None` where the class needs none or has no such tier.
-pub fn restore(class: &str, tier: Tier, objects: u64, bytes: u64) -> Option<Restore> {
+/// Returns what restoring `what` takes; `None` if the class needs no restore or does not offer this tier.
+pub fn restore(class: &str, tier: Tier, what: Amount) -> Option<RestorePrice> {
     let (_, fee) = find(class)?.restores.iter().find(|(offered, _)| *offered == tier)?;
-    Some(Restore { price: gigabytes(bytes) * fee.gb + real(objects) / 1000.0 * fee.thousand, time: fee.time })
+    let price = gigabytes(what.bytes) * fee.gb + real(what.objects) / 1000.0 * fee.thousand;
+    Some(RestorePrice { price, time: fee.time })
 }
 
-/// Days that an object of the class is charged for in any case.
+/// Returns the minimum storage duration of a class, which is charged even if an object is deleted before.
 pub fn minimum_days(class: &str) -> u32 {
     find(class).map_or(0, |class| class.minimum_days)
 }
 
-/// Dollars for the rest of its class's minimum where an object of `size` bytes goes at the age of `days`; `None`: that is over.
+/// Returns the dollars for the rest of the minimum storage duration of an object of `size` bytes that is deleted at the
+/// age of `days`; `None` if that duration is over.
 pub fn early(class: &str, size: u64, days: u32) -> Option<f64> {
     let left = minimum_days(class).checked_sub(days).filter(|left| *left > 0)?;
     Some(storage_month(class, size) * f64::from(left) / MONTH_DAYS)
@@ -245,6 +264,18 @@ mod tests {
     }
 
     #[test]
+    fn every_class_that_can_be_configured_has_a_price_and_only_cold_ones_need_a_restore() {
+        let mut configured = crate::config::STORAGE_CLASSES;
+        let mut priced = CLASSES.each_ref().map(|class| class.name);
+        configured.sort_unstable();
+        priced.sort_unstable();
+        assert_eq!(priced, configured);
+        for class in &CLASSES {
+            assert_eq!(!class.restores.is_empty(), crate::bucket::is_cold(class.name), "{}", class.name);
+        }
+    }
+
+    #[test]
     fn a_restore_has_the_tiers_of_its_class() {
         for (class, tier, expected) in [
             ("GLACIER", Tier::Expedited, Some((0.06 + 0.02, "1 to 5 minutes"))),
@@ -256,7 +287,7 @@ mod tests {
             ("GLACIER_IR", Tier::Standard, None),
             ("COLD-STORE", Tier::Standard, None),
         ] {
-            let restore = restore(class, tier, 2, 2 * GB);
+            let restore = restore(class, tier, Amount { objects: 2, bytes: 2 * GB });
             assert_eq!(restore.map(|restore| restore.time), expected.map(|(_, time)| time), "{class} {tier:?}");
             if let (Some(restore), Some((price, _))) = (restore, expected) {
                 near(restore.price, price);
@@ -279,15 +310,15 @@ mod tests {
     #[test]
     fn requests_cost_what_their_class_asks() {
         for (kind, class, thousand) in [
-            (Request::List, "GLACIER", 0.005),
-            (Request::Put, "STANDARD", 0.005),
-            (Request::Put, "GLACIER", 0.03),
-            (Request::Copy, "GLACIER_IR", 0.02),
-            (Request::Copy, "DEEP_ARCHIVE", 0.05),
-            (Request::Head, "GLACIER", 0.0004),
-            (Request::Get, "STANDARD", 0.0004),
-            (Request::Delete, "GLACIER", 0.0),
-            (Request::Put, "COLD-STORE", 0.0),
+            (RequestKind::List, "GLACIER", 0.005),
+            (RequestKind::Put, "STANDARD", 0.005),
+            (RequestKind::Put, "GLACIER", 0.03),
+            (RequestKind::Copy, "GLACIER_IR", 0.02),
+            (RequestKind::Copy, "DEEP_ARCHIVE", 0.05),
+            (RequestKind::Head, "GLACIER", 0.0004),
+            (RequestKind::Get, "STANDARD", 0.0004),
+            (RequestKind::Delete, "GLACIER", 0.0),
+            (RequestKind::Put, "COLD-STORE", 0.0),
         ] {
             near(request(kind, class) * 1000.0, thousand);
         }

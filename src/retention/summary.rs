@@ -1,59 +1,59 @@
-//! A plan in few lines, however large the bucket, and how much of it one run takes on.
+//! Adds a plan up to a few lines, however large the bucket is, and limits what one run bundles.
 
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 use serde::{Serialize, Serializer};
 
-use super::{Action, Amount, Cost, Step, Warning, Why};
+use super::{Action, Amount, Cost, RotationStep, Warning, Why};
 
-/// What a plan comes to.
+/// The sums of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Summary {
     #[serde(serialize_with = "serialize_values")]
     rows: BTreeMap<(Action, String, Option<String>), Row>,
     #[serde(serialize_with = "serialize_values")]
     warnings: BTreeMap<Why, Warning>,
-    /// What there is to bundle beyond this run.
+    /// The bundles that are left for later runs.
     pub later: Later,
 }
 
-/// All steps of one action, camera and target class.
+/// The sums of all steps with one action, camera and target class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// Whose objects they are.
+    /// The camera's segment of the keys.
     pub camera: String,
-    /// The class they go to.
+    /// The class the objects go to; `None`: the action has no target class.
     pub class: Option<String>,
-    /// The first date.
+    /// The first date with something to do.
     pub first: NaiveDate,
-    /// The last date.
+    /// The last date with something to do.
     pub last: NaiveDate,
-    /// How many days have something to do, which may lie apart.
+    /// The number of days with something to do; there may be others between them.
     pub days: u64,
-    /// How much there is of it.
+    /// The objects of all steps.
     #[serde(flatten)]
     pub amount: Amount,
-    /// What it costs and saves.
+    /// What all steps cost and save.
     #[serde(flatten)]
     pub cost: Cost,
 }
 
-/// What is left for later runs.
+/// The bundles that are left for later runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Later {
-    /// Camera-days.
+    /// The number of camera-days.
     pub days: u64,
-    /// How much there is in them.
+    /// The objects of these days.
     #[serde(flatten)]
     pub amount: Amount,
 }
 
 impl Summary {
-    /// Adds one step.
-    pub fn add(&mut self, step: &Step) {
+    /// Adds a step and its warnings.
+    pub fn add(&mut self, step: &RotationStep) {
         let row = self.rows.entry((step.action, step.camera.clone(), step.class.clone())).or_insert_with(|| Row {
             action: step.action,
             camera: step.camera.clone(),
@@ -74,28 +74,28 @@ impl Summary {
         }
     }
 
-    /// Adds a warning, to those of its kind.
+    /// Adds a warning to those of its kind.
     pub fn warn(&mut self, warning: &Warning) {
         let sum = self.warnings.entry(warning.why.clone()).or_insert_with(|| Warning::new(warning.why.clone()));
         sum.add(warning);
     }
 
-    /// Takes an action out, because the bucket stands in its way.
+    /// Removes all rows of an action that the bucket does not allow.
     pub fn remove(&mut self, action: Action) {
         self.rows.retain(|(of, ..), _| *of != action);
     }
 
-    /// The rows, by action, camera and class.
+    /// Returns the rows, sorted by action, camera and class.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.rows.values()
     }
 
-    /// One warning of each kind.
+    /// Returns one warning of each kind.
     pub fn warnings(&self) -> impl Iterator<Item = &Warning> {
         self.warnings.values()
     }
 
-    /// What all rows cost and save together.
+    /// Returns what all rows cost and save together.
     pub fn total(&self) -> Cost {
         let mut total = Cost::default();
         self.rows().for_each(|row| total += &row.cost);
@@ -103,33 +103,27 @@ impl Summary {
     }
 }
 
-impl<'a> FromIterator<&'a Step> for Summary {
-    fn from_iter<I: IntoIterator<Item = &'a Step>>(steps: I) -> Self {
-        let mut summary = Self::default();
-        steps.into_iter().for_each(|step| summary.add(step));
-        summary
-    }
-}
-
-/// The bundles of the oldest dates, of as many as are offered one by one, and of one date by camera.
+/// The oldest bundles of those that are offered one by one; of one date, the first by camera.
+///
+/// Memory is that of the bundles kept, however many are offered.
 #[derive(Debug)]
 pub struct Oldest {
     most: usize,
-    // The number tells equal ones apart: nothing that is offered is lost.
-    kept: BTreeMap<(NaiveDate, String, u64), Step>,
+    /// By date, camera and a running number, so that no two share a key and replace each other.
+    kept: BTreeMap<(NaiveDate, String, u64), RotationStep>,
     offered: u64,
     later: Later,
 }
 
 impl Oldest {
-    /// Keeps `most` camera-days.
+    /// Returns a collection that keeps `most` camera-days.
     pub fn new(most: u32) -> Self {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         Self { most, kept: BTreeMap::new(), offered: 0, later: Later::default() }
     }
 
-    /// Takes a bundle on, in place of the newest one where there are enough.
-    pub fn offer(&mut self, step: Step) {
+    /// Adds a bundle; if there are too many then, the newest one is left for later.
+    pub fn offer(&mut self, step: RotationStep) {
         self.offered += 1;
         self.kept.insert((step.date, step.camera.clone(), self.offered), step);
         if self.kept.len() > self.most
@@ -140,30 +134,14 @@ impl Oldest {
         }
     }
 
-    /// What was kept, the oldest first, and what is left.
-    pub fn finish(self) -> (Vec<Step>, Later) {
+    /// Returns the bundles that were kept, the oldest first, and the sum of the others.
+    pub fn finish(self) -> (Vec<RotationStep>, Later) {
         (self.kept.into_values().collect(), self.later)
     }
 }
 
-/// Keeps the bundles of `max_days_per_run` camera-days, the oldest first, after all other steps; and says what is left.
-pub fn limit(steps: impl IntoIterator<Item = Step>, max_days_per_run: u32) -> (Vec<Step>, Later) {
-    let mut oldest = Oldest::new(max_days_per_run);
-    let mut kept = Vec::new();
-    for step in steps {
-        if step.action == Action::Archive {
-            oldest.offer(step);
-        } else {
-            kept.push(step);
-        }
-    }
-    let (bundles, later) = oldest.finish();
-    kept.extend(bundles);
-    (kept, later)
-}
-
-impl Step {
-    /// How much it is about.
+impl RotationStep {
+    /// Returns the number and size of its objects.
     pub fn amount(&self) -> Amount {
         Amount { objects: u64::try_from(self.keys.len()).unwrap_or(u64::MAX), bytes: self.bytes }
     }

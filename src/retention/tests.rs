@@ -1,14 +1,14 @@
 use chrono::TimeZone;
 
 use super::*;
-use crate::config::{Archive, Expire, Transition};
+use crate::config::{ArchiveSettings, ExpireSettings, TransitionSettings};
 
 mod properties;
 
 const DAY: Duration = Duration::from_hours(24);
 const GIB: u64 = 1 << 30;
 
-/// Dates count from one that is far from both ends.
+/// The date `day` days after one that is far from both ends of the calendar.
 fn date(day: u64) -> NaiveDate {
     NaiveDate::from_ymd_opt(2022, 2, 1).unwrap() + Days::new(day)
 }
@@ -44,21 +44,46 @@ fn stored(day: u64, object: Candidate) -> Candidate {
     Candidate { stored_at: noon(day), written_at: noon(day), ..object }
 }
 
-fn bundles(days: u32) -> Policy {
-    Policy { archive: Some(Archive { after: DAY * days, ..Archive::default() }), ..Policy::default() }
+fn bundles(days: u32) -> RetentionPolicy {
+    RetentionPolicy {
+        archive: Some(ArchiveSettings { after: DAY * days, ..ArchiveSettings::default() }),
+        ..RetentionPolicy::default()
+    }
 }
 
-fn transitions(days: u32, class: &str) -> Policy {
-    let transition = Transition { after: DAY * days, class: class.to_owned(), min_size: 100 };
-    Policy { transition: Some(transition), ..Policy::default() }
+fn transitions(days: u32, class: &str) -> RetentionPolicy {
+    let transition = TransitionSettings { after: DAY * days, class: class.to_owned(), min_size: 100 };
+    RetentionPolicy { transition: Some(transition), ..RetentionPolicy::default() }
 }
 
-fn expiry(days: u32) -> Policy {
-    Policy { expire: Some(Expire { after: DAY * days }), ..Policy::default() }
+fn expiry(days: u32) -> RetentionPolicy {
+    RetentionPolicy { expire: Some(ExpireSettings { after: DAY * days }), ..RetentionPolicy::default() }
 }
 
-/// What becomes of each object of a camera-day, by its key's end.
-fn fates(objects: &[Candidate], policy: &Policy, today: u64) -> Vec<(Action, Vec<String>)> {
+/// Plans all camera-days of a bucket, the oldest date first, as the rotation does.
+fn plan(objects: &[Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Result<Vec<RotationStep>, Doubt> {
+    believed(today, newest(objects))?;
+    let mut days: BTreeMap<(NaiveDate, &str), Vec<Candidate>> = BTreeMap::new();
+    for object in objects {
+        days.entry((object.date, &object.camera)).or_default().push(object.clone());
+    }
+    Ok(days.values().flat_map(|day| plan_day(day, policy, today)).collect())
+}
+
+/// Keeps the bundles of one run, after all other steps, as the rotation does.
+fn limit(steps: Vec<RotationStep>, max_days_per_run: u32) -> (Vec<RotationStep>, Later) {
+    let (bundles, mut kept): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.action == Action::Archive);
+    let mut oldest = Oldest::new(max_days_per_run);
+    for bundle in bundles {
+        oldest.offer(bundle);
+    }
+    let (bundles, later) = oldest.finish();
+    kept.extend(bundles);
+    (kept, later)
+}
+
+/// The actions on a camera-day, with the last segments of the keys.
+fn fates(objects: &[Candidate], policy: &RetentionPolicy, today: u64) -> Vec<(Action, Vec<String>)> {
     let name = |key: &String| key.rsplit('/').next().unwrap_or_default().to_owned();
     plan_day(objects, policy, date(today))
         .iter()
@@ -74,9 +99,9 @@ fn near(one: f64, other: f64, tolerance: f64) {
 #[test]
 fn a_day_is_bundled_once_it_is_so_old() {
     let objects = [capture(1, "b.jpg", 10), capture(1, "a.jpg", 20)];
-    let hours = |hours| Policy {
-        archive: Some(Archive { after: Duration::from_hours(hours), ..Archive::default() }),
-        ..Policy::default()
+    let hours = |hours| RetentionPolicy {
+        archive: Some(ArchiveSettings { after: Duration::from_hours(hours), ..ArchiveSettings::default() }),
+        ..RetentionPolicy::default()
     };
     for (policy, today, expected) in [
         (bundles(30), 30, false),
@@ -87,12 +112,15 @@ fn a_day_is_bundled_once_it_is_so_old() {
         // A day that has only begun counts as a whole one.
         (hours(25), 2, false),
         (hours(25), 3, true),
-        (Policy::default(), 400, false),
+        (RetentionPolicy::default(), 400, false),
     ] {
         let bundle = (Action::Archive, vec!["a.jpg".to_owned(), "b.jpg".to_owned()]);
         assert_eq!(fates(&objects, &policy, today), expected.then_some(bundle).as_slice(), "{policy:?} {today}");
     }
-    let never = Policy { archive: Some(Archive { after: Duration::MAX, ..Archive::default() }), ..expiry(u32::MAX) };
+    let never = RetentionPolicy {
+        archive: Some(ArchiveSettings { after: Duration::MAX, ..ArchiveSettings::default() }),
+        ..expiry(u32::MAX)
+    };
     assert_eq!(fates(&objects, &never, 36_500), []);
 }
 
@@ -182,7 +210,7 @@ fn an_object_moves_once_it_is_old_and_large_enough() {
     assert_eq!(steps[0].cost.requests.copy, BTreeMap::from([("GLACIER_IR".to_owned(), 3)]));
     near(steps[0].cost.now, 0.000_06 + 0.000_005, 1e-9);
     assert!(steps[0].cost.monthly < 0.0);
-    let both = Policy { archive: bundles(400).archive, ..policy };
+    let both = RetentionPolicy { archive: bundles(400).archive, ..policy };
     assert_eq!(fates(&objects, &both, 31), [], "bundles stand instead of transitions");
 }
 
@@ -200,7 +228,7 @@ fn a_capture_expires_by_the_later_of_its_date_and_its_storing() {
     ] {
         let fates = fates(std::slice::from_ref(&object), &expiry(365), today);
         assert_eq!(!fates.is_empty(), expected, "{object:?} {today}");
-        assert_eq!(plan_day(&[object], &Policy::default(), date(36_500)), [], "null is never");
+        assert_eq!(plan_day(&[object], &RetentionPolicy::default(), date(36_500)), [], "null is never");
     }
 }
 
@@ -208,7 +236,7 @@ fn a_capture_expires_by_the_later_of_its_date_and_its_storing() {
 fn what_expires_is_not_bundled_or_moved() {
     let objects = [capture(1, "a.jpg", 100), stored(100, capture(1, "b.jpg", 100))];
     for (policy, action) in [(bundles(30), Action::Archive), (transitions(30, "GLACIER"), Action::Transition)] {
-        let policy = Policy { expire: expiry(60).expire, ..policy };
+        let policy = RetentionPolicy { expire: expiry(60).expire, ..policy };
         let both = vec!["a.jpg".to_owned(), "b.jpg".to_owned()];
         assert_eq!(fates(&objects, &policy, 60), [(action, both.clone())]);
         let split = [(Action::Expire, vec!["a.jpg".to_owned()]), (action, vec!["b.jpg".to_owned()])];
@@ -286,7 +314,7 @@ fn a_policy_by_which_every_bundle_goes_before_its_minimum_is_warned_of() {
         (30, "DEEP_ARCHIVE", 209, Some(179)),
         (30, "STANDARD", 31, None),
     ] {
-        let mut policy = Policy { expire: expiry(expire).expire, ..bundles(archive) };
+        let mut policy = RetentionPolicy { expire: expiry(expire).expire, ..bundles(archive) };
         policy.archive.as_mut().unwrap().class = class.to_owned();
         let stays = policy.warnings().first().map(|warning| match warning.why {
             Why::ShortLived { days, .. } => days,
@@ -299,7 +327,7 @@ fn a_policy_by_which_every_bundle_goes_before_its_minimum_is_warned_of() {
         }
     }
     assert_eq!(bundles(30).warnings(), []);
-    let default = Policy { expire: expiry(365).expire, ..bundles(30) };
+    let default = RetentionPolicy { expire: expiry(365).expire, ..bundles(30) };
     assert_eq!(default.warnings(), []);
 }
 
@@ -360,7 +388,7 @@ fn a_bundle_asks_for_what_it_takes_to_make_one() {
     assert!(step.cost.monthly > 0.0, "headers and an index come on top");
 }
 
-/// "Worked" in the facts about S3: a million pictures of 200 KB, here a thousand camera-days of a thousand.
+/// A million pictures of 200 KB, as a thousand camera-days of a thousand each.
 #[test]
 fn a_million_pictures_cost_what_was_worked_out_by_hand() {
     let day: Vec<Candidate> = (0..1000)
@@ -400,7 +428,10 @@ fn a_summary_folds_days_into_rows_and_warnings_into_kinds() {
     sorted.sort_unstable();
     assert_eq!(order, sorted, "the oldest first");
 
-    let summary: Summary = steps.iter().collect();
+    let mut summary = Summary::default();
+    for step in &steps {
+        summary.add(step);
+    }
     let rows: Vec<_> = summary
         .rows()
         .map(|row| {
@@ -455,10 +486,10 @@ fn the_policy_is_what_the_configuration_says() {
     let parse = |rotate: &str| {
         let text =
             format!("drop_folder: {{path: /srv/ftp}}\ns3: {{bucket: captures}}\ntimezone: UTC\nrotate: {rotate}\n");
-        Policy::of(&Config::parse(std::path::Path::new("config.yaml"), &text, &|_| None).unwrap())
+        RetentionPolicy::of(&Config::parse(std::path::Path::new("config.yaml"), &text, &|_| None).unwrap())
     };
-    assert_eq!(parse("{}"), Policy { expire: expiry(365).expire, ..bundles(30) });
-    assert_eq!(parse("{archive: null, expire: null}"), Policy::default());
+    assert_eq!(parse("{}"), RetentionPolicy { expire: expiry(365).expire, ..bundles(30) });
+    assert_eq!(parse("{archive: null, expire: null}"), RetentionPolicy::default());
     let moved = transitions(40, "STANDARD_IA");
     assert_eq!(parse("{transition: {after: 40d, class: STANDARD_IA, min_size: 100}, expire: null}"), moved);
 }

@@ -1,84 +1,85 @@
-//! What the operator should know of a plan. Warnings of one kind are added up, so that a large bucket says few.
+//! Warnings to the operator about a plan. Those of one kind are added up, so that even a large bucket has few.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-/// Something the operator should know, and how much of it there is.
+/// A warning, with the objects it is about.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Warning {
-    /// What it is about.
+    /// The reason.
     #[serde(flatten)]
     pub why: Why,
-    /// How many objects; 0 where it is about the policy.
+    /// The number of objects; 0 for a warning about the policy.
     pub objects: u64,
     /// Bytes of all of them.
     pub bytes: u64,
-    /// What it costs.
+    /// The dollars it costs.
     pub dollars: f64,
 }
 
-/// What a warning is about.
+/// The reason for a warning.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Why {
-    /// Left out: it cannot be read without a restore.
+    /// The object is left: it cannot be read without a restore.
     Unreadable {
-        /// Its class.
+        /// The object's class.
         class: String,
     },
-    /// Left out: one request cannot write so much.
+    /// The object is left: it is larger than one request can write.
     TooLarge {
-        /// Bytes at most.
+        /// The most bytes that one request writes.
         most: u64,
     },
-    /// Left out: below `rotate.transition.min_size`.
+    /// The object is left: it is smaller than `rotate.transition.min_size`.
     TooSmall {
-        /// Bytes at least.
+        /// That size, in bytes.
         least: u64,
     },
-    /// Left out: whether the target is colder is known of Amazon's classes alone.
+    /// The object is left: only for Amazon's classes is it known which of two is colder.
     UnknownClass {
-        /// Its class.
+        /// The object's class.
         class: String,
-        /// Where it was to go.
+        /// The class it should move to.
         target: String,
     },
-    /// Deleted before its class's minimum, whose rest is charged.
+    /// The object is deleted before the minimum storage duration of its class is over, whose rest is charged.
     Early {
-        /// Its class.
+        /// The object's class.
         class: String,
-        /// The minimum.
+        /// The minimum storage duration.
         minimum_days: u32,
     },
-    /// By the policy every bundle goes before its class's minimum.
+    /// The policy deletes every bundle before the minimum storage duration of its class is over.
     ShortLived {
         /// The class of bundles.
         class: String,
-        /// Days that a bundle stays.
+        /// The days that a bundle stays.
         days: u64,
-        /// The minimum.
+        /// The minimum storage duration.
         minimum_days: u32,
     },
-    /// Counted as free of charge: no price is known.
+    /// No price is known, so the class counts as free of charge.
     Unpriced {
-        /// Its class.
+        /// The class.
         class: String,
     },
 }
 
 impl Warning {
+    /// Returns a warning without objects.
     pub(super) fn new(why: Why) -> Self {
         Self { why, objects: 0, bytes: 0, dollars: 0.0 }
     }
 
-    /// A warning about one object of `bytes`.
+    /// Returns a warning about one object of `bytes`.
     pub(super) fn about(why: Why, bytes: u64) -> Self {
         Self { why, objects: 1, bytes, dollars: 0.0 }
     }
 
-    /// Adds another one of the same kind.
+    /// Adds the objects of another warning of the same kind.
     pub(super) fn add(&mut self, other: &Self) {
         self.objects += other.objects;
         self.bytes = self.bytes.saturating_add(other.bytes);
@@ -86,7 +87,7 @@ impl Warning {
     }
 }
 
-/// One warning of each kind, in a fixed order.
+/// Adds warnings up to one of each kind, sorted by kind.
 pub(super) fn merge(warnings: impl IntoIterator<Item = Warning>) -> Vec<Warning> {
     let mut merged: BTreeMap<Why, Warning> = BTreeMap::new();
     for warning in warnings {
@@ -115,7 +116,7 @@ impl fmt::Display for Warning {
             Why::UnknownClass { class, target } => {
                 write!(
                     f,
-                    "{objects} {are} left in {class}: whether {target} is colder is known of Amazon's classes alone"
+                    "{objects} {are} left in {class}: {target} may not be colder, which is known only for Amazon's classes"
                 )
             }
             Why::Early { class, minimum_days } => write!(

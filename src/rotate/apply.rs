@@ -11,7 +11,7 @@ use crate::archive::{archive_day, clear_spools};
 use crate::bucket::{Copied, CopyRequest, Object, Verdict};
 use crate::holdings::{self, HoldingsError};
 use crate::ledger;
-use crate::retention::{self, Action, Candidate, Policy};
+use crate::retention::{self, Action, Candidate, RetentionPolicy};
 use crate::site::Site;
 
 /// How many objects change their class together.
@@ -24,7 +24,7 @@ const COPIES_AT_ONCE: usize = 8;
 /// there too, and ends nothing.
 pub async fn apply(
     site: &Site,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     plan: &Plan,
     rotated: &mut Rotated,
     stop: &CancellationToken,
@@ -65,7 +65,7 @@ pub async fn apply(
 /// One step at work.
 struct StepWork<'a> {
     site: &'a Site,
-    policy: &'a Policy,
+    policy: &'a RetentionPolicy,
     step: &'a DayStep,
     rotated: &'a mut Rotated,
 }

@@ -2,7 +2,7 @@
 
 use super::compare::{IndexState, LedgerDay, SeenPart};
 use crate::archive::{spool, store_index};
-use crate::bucket::Restore;
+use crate::bucket::RestoreState;
 use crate::bundle::{self, BundleFile};
 use crate::holdings::{BundleObject, HoldingsError};
 use crate::site::Site;
@@ -59,12 +59,12 @@ async fn make_sure_it_can_be_read(site: &Site, seen: &SeenPart, key: &str) -> Re
         return Err(HoldingsError::Object(format!("{key} is not there any more")));
     };
     match head.restore {
-        Restore::Warm | Restore::Done(_) => Ok(()),
-        Restore::Cold => Err(HoldingsError::Object(format!(
+        RestoreState::Warm | RestoreState::Done(_) => Ok(()),
+        RestoreState::Cold => Err(HoldingsError::Object(format!(
             "the bundle lies in {}: `hk-aws restore {} {}` first, then this again",
             head.storage_class, seen.part.camera, seen.part.date,
         ))),
-        Restore::Ongoing => {
+        RestoreState::Ongoing => {
             Err(HoldingsError::Object("the bundle is being restored: this again once it is there".to_owned()))
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hk_aws::archive::{Made, archive_day};
 use hk_aws::bucket::{Credentials, Pace};
-use hk_aws::config::{Archive, Config};
+use hk_aws::config::{ArchiveSettings, Config};
 use hk_aws::key::ArchiveFormat;
 use hk_aws::site;
 use serde_json::Value;
@@ -90,7 +90,7 @@ impl Site {
     }
 
     /// Bundles a camera-day.
-    async fn bundle(&self, camera: &str, date: &str, archive: &Archive) -> Made {
+    async fn bundle(&self, camera: &str, date: &str, archive: &ArchiveSettings) -> Made {
         let made = archive_day(&self.context().await, archive, camera, date.parse().unwrap()).await.unwrap();
         assert!(made.left.is_empty() && !made.bundles.is_empty(), "{made:?}");
         made
@@ -115,9 +115,9 @@ impl Site {
 }
 
 /// How a day is bundled, into one part.
-fn archive(class: &str, format: ArchiveFormat) -> Archive {
+fn archive(class: &str, format: ArchiveFormat) -> ArchiveSettings {
     let (after, class) = (Duration::ZERO, class.to_owned());
-    Archive { after, class, format, max_days_per_run: 31, part_size: 240 << 20 }
+    ArchiveSettings { after, class, format, max_days_per_run: 31, part_size: 240 << 20 }
 }
 
 /// The program, knowing of this machine nothing but its credentials.

@@ -306,7 +306,7 @@ async fn aws_itself_is_not_asked() {
     // There is no network here: an answer is no answer of AWS.
     let known = hk_aws::bucket::Bucket::connect(&config.s3, Some(keys), hk_aws::bucket::Pace::new(hk_aws::daemon::now))
         .await
-        .condition_at_once()
+        .put_condition()
         .await
         .unwrap();
     assert_eq!(known, hk_aws::bucket::Condition::Honoured);

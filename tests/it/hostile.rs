@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
+use hk_aws::capture::Arrival;
 use hk_aws::config::Config;
 use hk_aws::drop_folder::{OpenError, Sight, Taken, sent_as};
 use proptest::prelude::*;
@@ -483,7 +484,7 @@ proptest! {
         let sent_as = sent_as(&path);
         prop_assert_eq!(sent_as.parent(), path.parent());
         let arrival = chrono::DateTime::parse_from_rfc3339("2026-02-24T12:00:00+00:00").unwrap();
-        let capture = hk_aws::capture::sight(&sent_as, config).settle(None, arrival.to_utc(), arrival.to_utc());
+        let capture = hk_aws::capture::sight(&sent_as, config).settle(None, Arrival { at: arrival.to_utc(), now: arrival.to_utc() });
         let layout = hk_aws::key::Layout::new("", config.s3.key.clone());
         let key = layout.render(&capture.fields());
         prop_assert!(!key.as_str().split('/').any(|part| ["", ".", ".."].contains(&part)), "{}", key);

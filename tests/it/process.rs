@@ -20,6 +20,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::s3::{self as store, ACCESS_KEY, Conditions, MemoryS3, REGION, SECRET_KEY};
+use crate::support::settings;
 
 #[path = "../peers/daemon.rs"]
 pub(crate) mod daemon;
@@ -251,12 +252,15 @@ fn the_exit_code_says_who_has_to_act() {
         fs::write(&path, text).unwrap();
         path
     };
-    let config = fs::read_to_string(&good).unwrap();
+    let mut misspelt = settings::load(&good);
+    misspelt["s3"]["buket"] = settings::take(&mut misspelt, "s3", "bucket");
+    let mut no_drop_folder = settings::load(&good);
+    no_drop_folder["drop_folder"]["path"] = place.path().join("nowhere").to_str().unwrap().into();
     let missing = place.path().join("missing.yaml");
     let folder = place.path().to_owned();
     let not_yaml = file("not-yaml.yaml", "drop_folder: [");
-    let misspelt = file("misspelt.yaml", &config.replace("bucket:", "buket:"));
-    let no_drop_folder = file("no-drop-folder.yaml", &config.replace("/drop\n", "/nowhere\n"));
+    let misspelt = file("misspelt.yaml", &settings::write(&misspelt));
+    let no_drop_folder = file("no-drop-folder.yaml", &settings::write(&no_drop_folder));
 
     let cases: &[(&[&str], Option<&Path>, i32)] = &[
         (&["--help"], None, 0),

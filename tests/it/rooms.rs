@@ -79,10 +79,11 @@ fn files() -> BTreeMap<Vec<String>, PathBuf> {
     fn collect(folder: &Path, module: &[String], files: &mut BTreeMap<Vec<String>, PathBuf>) {
         for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            let below = [module, &[name.clone()]].concat();
+            let below = [module, std::slice::from_ref(&name)].concat();
             if name == "tests" || module.is_empty() && (name == "lib" || name == "main") {
                 continue;
-            } else if path.is_dir() {
+            }
+            if path.is_dir() {
                 collect(&path, &below, files);
             } else {
                 files.insert(below, path);

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::process::daemon::{SOON, wait_for};
 use crate::process::{BUCKET, Place, status_of};
 use crate::support::s3::{ACCESS_KEY, MemoryS3, SECRET_KEY};
+use crate::support::settings;
 use crate::support::site::{DEADLINE, Settings, Site, key, picture};
 
 /// The last thing that anybody would wait for.
@@ -408,12 +409,10 @@ async fn the_daemon_stops_in_time_in_the_midst_of_a_run() {
     site.stop().await;
 }
 
-/// Changes the settings of a place.
-fn configure(place: &Place, store: &MemoryS3, from: &str, to: &str) {
+/// Writes the settings of a place, with `more` in them.
+fn configure(place: &Place, store: &MemoryS3, more: &str) {
     place.configure(&store.endpoint(), "");
-    let config = std::fs::read_to_string(place.config_file()).unwrap();
-    assert!(config.contains(from), "{config}");
-    std::fs::write(place.config_file(), config.replace(from, to)).unwrap();
+    settings::change(&place.config_file(), more);
 }
 
 fn said(place: &Place, what: &str) -> usize {
@@ -423,7 +422,7 @@ fn said(place: &Place, what: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_human_must_mend_is_an_error_once_and_a_signal_tries_it_again() {
     let (store, place) = (MemoryS3::start(BUCKET).await, Place::new());
-    configure(&place, &store, "keep:\n", "rotate:\n  schedule: '0 0 1 1 *'\nkeep:\n");
+    configure(&place, &store, "rotate: {schedule: '0 0 1 1 *'}");
     remember(&place.path().join("state"), 800);
     let lock = place.path().join("run/command.lock");
     std::fs::create_dir_all(&lock).unwrap();
@@ -451,7 +450,7 @@ async fn what_a_human_must_mend_is_an_error_once_and_a_signal_tries_it_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_box_that_may_only_write_rotates_nothing_and_says_whose_work_it_is() {
     let (store, place) = (MemoryS3::start(BUCKET).await, Place::new());
-    configure(&place, &store, "  path_style: true\n", "  path_style: true\n  access: write-only\n");
+    configure(&place, &store, "s3: {access: write-only}");
     remember(&place.path().join("state"), 800);
     let daemon = place.start();
     wait_for("word of it", SOON, || (said(&place, "hk-aws aws-template") == 1).then_some(()));

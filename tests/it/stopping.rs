@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use crate::process::daemon::{Daemon, SOON, wait_for};
 use crate::process::{BUCKET, Place, status_of, through};
 use crate::support::s3::{ACCESS_KEY, Fault, MemoryS3, SECRET_KEY};
+use crate::support::settings;
 use crate::support::site::{bytes, files, sha256};
 
 /// How long systemd waits for the end before it kills.
@@ -31,15 +32,10 @@ fn lay_down_clip(place: &Place, number: u32) -> String {
     format!("CAM-EXT-001/2026-02-24/{name}")
 }
 
-/// Changes the settings: `old` texts of the configuration by new ones.
-fn change(place: &Place, endpoint: &str, changes: &[(&str, &str)]) {
+/// Writes the settings anew, with `more` in them.
+fn change(place: &Place, endpoint: &str, more: &str) {
     place.configure(endpoint, "  rescan: 24h\n");
-    let config = fs::read_to_string(place.config_file()).unwrap();
-    let text = changes.iter().fold(config, |config, (old, new)| {
-        assert!(config.contains(old), "{old}");
-        config.replace(old, new)
-    });
-    fs::write(place.config_file(), text).unwrap();
+    settings::change(&place.config_file(), more);
 }
 
 /// Every line of the ledger, key by key.
@@ -147,10 +143,6 @@ fn reload(daemon: &mut Daemon) {
     daemon.wait_for_notice("READY=1", reloading);
 }
 
-const KEEP: &str = "keep:\n  days: 0\n";
-const STYLE: &str = "path_style: true\n";
-const COLD: &str = "path_style: true\n  storage_class: GLACIER_IR\n";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_reloads_in_the_midst_of_a_flood_lose_nothing_and_double_nothing() {
     let store = MemoryS3::start(BUCKET).await;
@@ -162,13 +154,9 @@ async fn i5_reloads_in_the_midst_of_a_flood_lose_nothing_and_double_nothing() {
     for round in 0..12 {
         keys.extend((0..20).map(|number| place.lay_down(round * 20 + number, "MOTION_DETECTION")));
         match round % 3 {
-            0 => change(&place, &store.endpoint(), &[(KEEP, "keep:\n  days: 7\nupload:\n  concurrency: 2\n")]),
-            1 => change(
-                &place,
-                &store.endpoint(),
-                &[(STYLE, COLD), (KEEP, "keep:\n  days: 0\nupload:\n  concurrency: 16\n")],
-            ),
-            _ => change(&place, &store.endpoint(), &[]),
+            0 => change(&place, &store.endpoint(), "keep: {days: 7}\nupload: {concurrency: 2}"),
+            1 => change(&place, &store.endpoint(), "s3: {storage_class: GLACIER_IR}\nupload: {concurrency: 16}"),
+            _ => change(&place, &store.endpoint(), ""),
         }
         reload(&mut daemon);
     }
@@ -190,7 +178,7 @@ async fn what_is_under_way_at_a_reload_is_finished_by_the_old_settings() {
     store.fault(Fault::hang("PutObject").times(1));
     let before = place.lay_down(1, "MOTION_DETECTION");
     store.wait_for(|state| state.count("PutObject") == 1, SOON).await;
-    change(&place, &store.endpoint(), &[(STYLE, COLD), (KEEP, "keep:\n  days: 7\n")]);
+    change(&place, &store.endpoint(), "s3: {storage_class: GLACIER_IR}\nkeep: {days: 7}");
     reload(&mut daemon);
     let after = place.lay_down(2, "MOTION_DETECTION");
     store.wait_for(|state| state.object(&after).is_some(), SOON).await;
@@ -204,10 +192,9 @@ async fn what_is_under_way_at_a_reload_is_finished_by_the_old_settings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_a_reload_to_another_drop_folder_mixes_nothing_up() {
-    const ONE: (&str, &str) = (KEEP, "keep:\n  days: 0\nupload:\n  concurrency: 1\n");
     let store = MemoryS3::start(BUCKET).await;
     let place = Place::new();
-    change(&place, &store.endpoint(), &[ONE]);
+    change(&place, &store.endpoint(), "upload: {concurrency: 1}");
     let mut daemon = place.start();
     store.fault(Fault::hang("PutObject").times(1));
     let key = place.lay_down(1, "MOTION_DETECTION");
@@ -217,7 +204,9 @@ async fn i5_a_reload_to_another_drop_folder_mixes_nothing_up() {
     let other = place.path().join("other/CAM-EXT-001").join(name);
     fs::create_dir_all(other.parent().unwrap()).unwrap();
     fs::write(&other, b"other bytes").unwrap();
-    change(&place, &store.endpoint(), &[ONE, ("/drop\n", "/other\n")]);
+    let other_folder =
+        format!("drop_folder: {{path: '{}'}}\nupload: {{concurrency: 1}}", place.path().join("other").display());
+    change(&place, &store.endpoint(), &other_folder);
     reload(&mut daemon);
     status_of(&place, "the other file", |status| status.waiting.queued == 1);
     store.clear_faults();
@@ -262,7 +251,7 @@ async fn a_reload_that_names_a_better_endpoint_does_not_wait_for_the_dead_one() 
     let mut daemon = place.start();
     let keys = vec![place.lay_down(1, "MOTION_DETECTION"), place.lay_down(2, "MOTION_DETECTION")];
     dead.wait_for(|state| state.count("PutObject") == 5, SOON).await;
-    change(&place, &store.endpoint(), &[]);
+    change(&place, &store.endpoint(), "");
     reload(&mut daemon);
     store.wait_for(|state| state.objects().len() == 1, SOON).await;
     // What hung is refused at last by the one, and goes to the other.

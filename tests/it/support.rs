@@ -3,5 +3,6 @@
 pub(crate) mod clock;
 pub(crate) mod line;
 pub(crate) mod s3;
+pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod year;

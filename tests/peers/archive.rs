@@ -22,8 +22,9 @@ use crate::volume::Volume;
 struct Box {
     store: Store,
     folder: TempDir,
+    /// The folders of the state and of the local copies.
+    state: PathBuf,
     kept: PathBuf,
-    settings: String,
     pictures: BTreeMap<String, Picture>,
 }
 
@@ -31,23 +32,24 @@ impl Box {
     fn new(kind: Kind, settings: &str) -> Self {
         let folder = TempDir::with_prefix("hk-aws-archive-").unwrap();
         fs::create_dir(folder.path().join("drop")).unwrap();
-        let kept = folder.path().join("kept");
-        let made = Self { store: Store::start(kind), folder, kept, settings: String::new(), pictures: BTreeMap::new() };
+        let [state, kept] = ["state", "kept"].map(|name| folder.path().join(name));
+        let made = Self { store: Store::start(kind), folder, state, kept, pictures: BTreeMap::new() };
         made.with(BUCKET, settings)
     }
 
     /// The same box with other settings.
-    fn with(mut self, bucket: &str, settings: &str) -> Self {
-        self.settings = format!(
-            "state_dir: {path}/state\nruntime_dir: {path}/run\ntimezone: {ZONE}\n\
+    fn with(self, bucket: &str, settings: &str) -> Self {
+        let settings = format!(
+            "state_dir: {state}\nruntime_dir: {path}/run\ntimezone: {ZONE}\n\
              drop_folder: {{path: {path}/drop, settle: 0s}}\n\
              s3: {{bucket: {bucket}, region: {REGION}, endpoint_url: '{endpoint}', path_style: true}}\n\
              keep: {{path: {kept}, min_free: 0}}\n{settings}\n",
             path = self.folder.path().display(),
+            state = self.state.display(),
             kept = self.kept.display(),
             endpoint = self.store.endpoint(),
         );
-        fs::write(self.folder.path().join("config.yaml"), &self.settings).unwrap();
+        fs::write(self.folder.path().join("config.yaml"), settings).unwrap();
         self
     }
 
@@ -250,7 +252,8 @@ fn i4_local_copies_on_a_disk_that_dies_are_fetched_and_a_dead_disk_of_state_lose
     let volume = Volume::ext4(64);
     let mut site = Box::new(Kind::SeaweedFs, "");
     site.kept = volume.path().join("kept");
-    site = site.with(BUCKET, "rotate: {archive: {after: 30d}}");
+    let settings = "rotate: {archive: {after: 30d}}";
+    site = site.with(BUCKET, settings);
     site.store("CAM-EXT-001", 40, 0..5);
     assert_eq!(files(&site.kept).len(), 5);
     volume.cut_power();
@@ -260,15 +263,8 @@ fn i4_local_copies_on_a_disk_that_dies_are_fetched_and_a_dead_disk_of_state_lose
 
     // The disk of the state: nothing can be written down, so nothing is deleted.
     let state = Volume::ext4(64);
-    let text = site.settings.replace(
-        &format!("state_dir: {}/state", site.folder.path().display()),
-        &format!("state_dir: {}", state.path().display()),
-    );
-    fs::write(
-        site.path("config.yaml"),
-        text.replace(&site.kept.display().to_string(), &site.path("kept").display().to_string()),
-    )
-    .unwrap();
+    (site.state, site.kept) = (state.path(), site.path("kept"));
+    site = site.with(BUCKET, settings);
     site.store("CAM-EXT-001", 41, 20..23);
     state.remount("ro");
     let (code, said) = site.run(&["rotate"]);

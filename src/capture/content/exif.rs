@@ -1,27 +1,27 @@
-//! EXIF (CIPA DC-008, 4.6): a TIFF whose first directory has the time of the last change and points to another one,
-//! with the times of taking and digitizing.
+//! EXIF (CIPA DC-008, 4.6): a TIFF whose first directory has the time of the last change and points to a second directory
+//! with the times when the picture was taken and digitized.
 //!
-//! Nine tags out of two directories are read here instead of by a crate: the crates read every tag there is, with the
-//! memory that hostile counts ask for, and the best kept of them, `kamadak-exif`, has a licence (BSD-2-Clause) that is
-//! not among those we let in.
+//! This file reads nine tags of two directories. A crate was rejected: the crates read every tag, with as much memory as
+//! hostile counts ask for, and the best maintained of them, `kamadak-exif`, has a licence (BSD-2-Clause) that this project
+//! does not allow.
 
 use chrono::NaiveDateTime;
 
 use super::{ContentTime, at, date, number, time, wall};
 
-/// The directory of EXIF's own tags.
+/// The tag that points to the directory of EXIF's own tags.
 const EXIF_DIRECTORY: u16 = 0x8769;
 
-/// The tags of a time: its seconds, their fraction, their offset from UTC. In the order of belief: a camera's pictures
-/// are digitized as they are taken, and nobody changes them on their way here.
+/// The tags of a time: its seconds, their fraction, its offset from UTC. The first of the three times that is there is
+/// used. They mean the same here: a camera digitizes a picture when it takes it, and nobody changes it afterwards.
 const ORIGINAL: [u16; 3] = [0x9003, 0x9291, 0x9011];
 const DIGITIZED: [u16; 3] = [0x9004, 0x9292, 0x9012];
 const CHANGED: [u16; 3] = [0x0132, 0x9290, 0x9010];
 
-/// The longest text that is looked at, in bytes: a time is 20, a fraction may be anything.
+/// The most bytes of a text that are read: a time has 20, a fraction may have any number.
 const TEXT_BYTES: usize = 32;
 
-/// When the picture of this TIFF was taken.
+/// Returns when the picture of a TIFF was taken.
 pub(super) fn taken(tiff: &[u8]) -> Option<ContentTime> {
     let little = match tiff.get(..4)? {
         b"II*\0" => true,
@@ -38,12 +38,12 @@ pub(super) fn taken(tiff: &[u8]) -> Option<ContentTime> {
     })
 }
 
-/// `2024:02:03 04:05:06`; `0000:00:00 00:00:00` and spaces for digits mean that it is not known.
+/// Reads a time such as `2024:02:03 04:05:06`; `None` for `0000:00:00 00:00:00` and spaces, which mean an unknown time.
 fn read(text: &[u8], fraction: &[u8]) -> Option<NaiveDateTime> {
     wall(date(text)?, time(text.get(11..)?)?, fraction)
 }
 
-/// Seconds ahead of UTC, of `+02:00`.
+/// Reads an offset such as `+02:00`, in seconds ahead of UTC.
 fn ahead(text: &[u8]) -> Option<i64> {
     let (sign, text) = text.split_first()?;
     let minutes = i64::from(number(text.get(..2)?)? * 60 + number(text.get(3..5)?)?);
@@ -54,8 +54,10 @@ fn ahead(text: &[u8]) -> Option<i64> {
     }
 }
 
+/// A TIFF. Offsets in it are hostile: reading beyond the end returns `None`.
 struct Tiff<'a> {
     bytes: &'a [u8],
+    /// Whether its numbers are little-endian.
     little: bool,
 }
 
@@ -74,7 +76,7 @@ impl<'a> Tiff<'a> {
         usize::try_from(if self.little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) }).ok()
     }
 
-    /// Where the entry of a tag lies: tag, type, count, value or place.
+    /// Returns the offset of a tag's entry in a directory. An entry is tag, type, count, and the value or its offset.
     fn entry(&self, directory: usize, tag: u16) -> Option<usize> {
         let count = usize::from(self.short(directory)?);
         (0..count)
@@ -82,10 +84,10 @@ impl<'a> Tiff<'a> {
             .find(|entry| self.short(*entry) == Some(tag))
     }
 
-    /// The text of a tag, without its end.
+    /// Returns the text of a tag in a directory, cut to [`TEXT_BYTES`].
     fn text(&self, directory: usize, tag: u16) -> Option<&'a [u8]> {
         let entry = self.entry(directory, tag)?;
-        // ASCII, or undefined by a careless writer.
+        // ASCII, or undefined, which careless writers use.
         if ![2, 7].contains(&self.short(entry + 2)?) {
             return None;
         }

@@ -1,26 +1,27 @@
-//! MP4, MOV and their kin: a row of boxes (ISO/IEC 14496-12, 4.2). A clip can be played only with `moov` and some
-//! `mdat`, wherever they stand; a fragmented one has pairs of `moof` and `mdat` after it. Pictures (HEIC, AVIF) have a
-//! `meta` instead, and need not have a `mdat`.
+//! MP4, MOV and other formats that are a row of boxes (ISO/IEC 14496-12, 4.2).
+//!
+//! A clip can be played only if it has `moov` and a `mdat`, in any order; in a fragmented one, pairs of `moof` and `mdat`
+//! follow. Pictures (HEIC, AVIF) have a `meta` instead, and need no `mdat`.
 
 use std::io;
 
-use super::{End, Walk};
+use super::{FileEnd, Walk};
 
-/// Kinds that a box must have for its length to be believed where it goes beyond the end: anything else may be a
-/// maker's own trailing bytes.
-const BEHIND: [&[u8; 4]; 14] = [
+/// The kinds of boxes whose length is believed even if it goes beyond the end of the file. Other bytes there may be a
+/// vendor's own, after the end of the clip.
+const BELIEVED: [&[u8; 4]; 14] = [
     b"moov", b"mdat", b"moof", b"mfra", b"free", b"skip", b"wide", b"udta", b"uuid", b"meta", b"sidx", b"styp",
     b"emsg", b"prft",
 ];
 
-pub(super) fn end(walk: &mut Walk) -> io::Result<End> {
+pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     let (mut index, mut data, mut items) = (false, false, false);
-    // Less than a header is padding behind a whole clip, or the cut.
+    // Fewer bytes than a header are padding after the clip, or the cut.
     while walk.left() >= 8 {
         let Some((kind, length)) = header(walk)? else {
-            return Ok(if index && data { End::Whole } else { End::Unknown });
+            return Ok(if index && data { FileEnd::Whole } else { FileEnd::Unknown });
         };
-        if length > walk.left() && !BEHIND.contains(&&kind) {
+        if length > walk.left() && !BELIEVED.contains(&&kind) {
             break;
         }
         walk.skip(length)?;
@@ -29,13 +30,13 @@ pub(super) fn end(walk: &mut Walk) -> io::Result<End> {
         items |= &kind == b"meta";
     }
     Ok(match (index && data, items) {
-        (true, _) => End::Whole,
-        (false, true) => End::Unknown,
-        (false, false) => End::Cut,
+        (true, _) => FileEnd::Whole,
+        (false, true) => FileEnd::Unknown,
+        (false, false) => FileEnd::Cut,
     })
 }
 
-/// The kind of the box that starts here, and the length of what follows its header; `None` where no box can start.
+/// Reads the header of a box: returns its kind and the length of its content; `None` if no box starts here.
 pub(in crate::capture) fn header(walk: &mut Walk) -> io::Result<Option<([u8; 4], u64)>> {
     let short = u32::from_be_bytes(walk.read()?);
     let kind: [u8; 4] = walk.read()?;
@@ -43,7 +44,7 @@ pub(in crate::capture) fn header(walk: &mut Walk) -> io::Result<Option<([u8; 4],
         return Ok(None);
     }
     let length = match short {
-        // It goes on to the end.
+        // The box goes on to the end of the file.
         0 => Some(walk.left()),
         1 => u64::from_be_bytes(walk.read()?).checked_sub(16),
         length => u64::from(length).checked_sub(8),
@@ -68,14 +69,14 @@ mod tests {
 
     #[test]
     fn a_clip_is_whole_with_index_and_data_and_cut_anywhere_before() {
-        assert_eq!(end(&clip()), End::Whole);
+        assert_eq!(end(&clip()), FileEnd::Whole);
         assert_cut_before_end(&clip(), 8, &[]);
         // A large box's length has 64 bits; one of length 0 goes on to the end.
         let head = [mp4_box(*b"ftyp", b"isom"), mp4_box(*b"moov", b"x")].concat();
         let long = [&head, &[0, 0, 0, 1][..], b"mdat", &24u64.to_be_bytes(), &[7; 8]].concat();
-        assert_eq!(end(&long), End::Whole);
+        assert_eq!(end(&long), FileEnd::Whole);
         assert_cut_before_end(&long, 8, &[]);
-        assert_eq!(end(&[&head, &[0, 0, 0, 0][..], b"mdat", &[7; 99]].concat()), End::Whole);
+        assert_eq!(end(&[&head, &[0, 0, 0, 0][..], b"mdat", &[7; 99]].concat()), FileEnd::Whole);
     }
 
     #[test]
@@ -83,7 +84,7 @@ mod tests {
         let head = [mp4_box(*b"ftyp", b"iso5"), mp4_box(*b"moov", &[1; 40])].concat();
         let fragment = [mp4_box(*b"moof", &[2; 30]), mp4_box(*b"mdat", &[3; 50])].concat();
         let clip = [&head[..], &fragment, &fragment].concat();
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         // From the first fragment's end a box's end is as good as the clip's, and less than a header is no box.
         let one = head.len() + fragment.len();
         let boundaries: Vec<usize> = (one..one + 8).chain(one + 38..one + 46).collect();
@@ -93,16 +94,16 @@ mod tests {
     #[test]
     fn what_follows_a_clip_does_no_harm() {
         for tail in [&[0; 3][..], &[0; 64], b"abcdefgh", b"maker's own", &[0xFF; 32]] {
-            assert_eq!(end(&[&clip(), tail].concat()), End::Whole, "{tail:?}");
+            assert_eq!(end(&[&clip(), tail].concat()), FileEnd::Whole, "{tail:?}");
         }
     }
 
     #[test]
     fn a_picture_of_boxes_is_never_taken_for_a_clip_without_index() {
         let picture = [mp4_box(*b"ftyp", b"heic"), mp4_box(*b"meta", &[1; 30]), mp4_box(*b"mdat", &[2; 30])].concat();
-        assert_eq!(end(&picture), End::Unknown);
-        assert_eq!(end(&[&picture, &b"maker's own"[..]].concat()), End::Unknown);
-        assert_eq!(end(&picture[..picture.len() - 1]), End::Cut);
+        assert_eq!(end(&picture), FileEnd::Unknown);
+        assert_eq!(end(&[&picture, &b"maker's own"[..]].concat()), FileEnd::Unknown);
+        assert_eq!(end(&picture[..picture.len() - 1]), FileEnd::Cut);
     }
 
     proptest! {

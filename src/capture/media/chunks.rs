@@ -1,29 +1,29 @@
-//! Formats of chunks: PNG (W3C "PNG Specification", 5.3 and 11.2) and AVI (Microsoft, "AVI RIFF File Reference"; for a
-//! clip that goes on in further RIFF chunks of the form AVIX, `OpenDML` "AVI File Format Extensions", 1996).
+//! The formats that are a row of chunks: PNG (W3C "PNG Specification", 5.3 and 11.2) and AVI (Microsoft, "AVI RIFF File
+//! Reference"; `OpenDML` "AVI File Format Extensions", 1996, for clips with further RIFF chunks of the form AVIX).
 
 use std::io;
 
-use super::{End, Walk};
+use super::{FileEnd, Walk};
 
-/// A PNG ends with the chunk IEND.
-pub(super) fn png(walk: &mut Walk) -> io::Result<End> {
+/// Returns whether a PNG is whole: it ends with the chunk IEND.
+pub(super) fn png(walk: &mut Walk) -> io::Result<FileEnd> {
     walk.skip(8)?;
     loop {
         let length = u32::from_be_bytes(walk.read()?);
         let kind: [u8; 4] = walk.read()?;
         if length > i32::MAX.cast_unsigned() || !kind.iter().all(u8::is_ascii_alphabetic) {
-            return Ok(End::Unknown);
+            return Ok(FileEnd::Unknown);
         }
-        // The data and their CRC.
+        // The data and its CRC.
         walk.skip(u64::from(length) + 4)?;
         if &kind == b"IEND" {
-            return Ok(End::Whole);
+            return Ok(FileEnd::Whole);
         }
     }
 }
 
-/// An AVI is a RIFF chunk, or several; that it ends between two of them, it does not tell.
-pub(super) fn avi(walk: &mut Walk) -> io::Result<End> {
+/// Returns whether an AVI is whole: it is one RIFF chunk or several. A cut between two of them cannot be seen.
+pub(super) fn avi(walk: &mut Walk) -> io::Result<FileEnd> {
     let mut first = true;
     while first || walk.left() >= 4 {
         if &walk.read()? != b"RIFF" {
@@ -35,19 +35,19 @@ pub(super) fn avi(walk: &mut Walk) -> io::Result<End> {
             break;
         }
         match length {
-            // Recorders write it when they have finished.
-            0 => return Ok(End::Cut),
-            // What FFmpeg writes where it cannot come back to it, as into a pipe.
-            u32::MAX => return Ok(End::Unknown),
+            // A recorder writes the length when it has finished.
+            0 => return Ok(FileEnd::Cut),
+            // FFmpeg writes this where it cannot come back to write the length, as into a pipe.
+            u32::MAX => return Ok(FileEnd::Unknown),
             _ => {}
         }
-        let Some(rest) = length.checked_sub(4) else { return Ok(End::Unknown) };
+        let Some(rest) = length.checked_sub(4) else { return Ok(FileEnd::Unknown) };
         walk.skip(u64::from(rest))?;
-        // Chunks start at even places.
+        // Chunks start at even offsets.
         walk.skip(u64::from(length % 2).min(walk.left()))?;
         first = false;
     }
-    Ok(End::Whole)
+    Ok(FileEnd::Whole)
 }
 
 #[cfg(test)]
@@ -72,25 +72,25 @@ mod tests {
 
     #[test]
     fn a_png_is_whole_with_its_last_chunk_and_cut_anywhere_before() {
-        assert_eq!(end(&picture()), End::Whole);
-        assert_eq!(end(&[&picture(), &b"maker's own"[..]].concat()), End::Whole);
+        assert_eq!(end(&picture()), FileEnd::Whole);
+        assert_eq!(end(&[&picture(), &b"maker's own"[..]].concat()), FileEnd::Whole);
         assert_cut_before_end(&picture(), 8, &[]);
     }
 
     #[test]
     fn a_png_of_foreign_syntax_does_not_tell() {
         for chunk in [&b"\0\0\0\0\0\0\0\0"[..], b"\x80\0\0\0IDAT", b"\xFF\xFF\xFF\xFFIDAT", b"\0\0\0\x01ID\nT"] {
-            assert_eq!(end(&[&b"\x89PNG\r\n\x1a\n"[..], chunk].concat()), End::Unknown, "{chunk:?}");
+            assert_eq!(end(&[&b"\x89PNG\r\n\x1a\n"[..], chunk].concat()), FileEnd::Unknown, "{chunk:?}");
         }
     }
 
     #[test]
     fn an_avi_is_whole_with_all_its_length_and_cut_anywhere_before() {
         let clip = riff(*b"AVI ", &[5; 80]);
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         assert_cut_before_end(&clip, 12, &[]);
         for tail in [&b"\0"[..], b"maker's own", b"RIF", b"RIFF\xFF\xFF\xFF\xFFWAVE"] {
-            assert_eq!(end(&[&clip, tail].concat()), End::Whole, "{tail:?}");
+            assert_eq!(end(&[&clip, tail].concat()), FileEnd::Whole, "{tail:?}");
         }
     }
 
@@ -98,7 +98,7 @@ mod tests {
     fn an_avi_of_several_parts_is_cut_inside_any_of_them() {
         let (first, second) = (riff(*b"AVI ", &[5; 80]), riff(*b"AVIX", &[6; 31]));
         let clip = [&first[..], &second, b"\0", &second].concat();
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         // Where a part has ended and less than the next one's name follows, the format does not tell.
         let (one, two) = (first.len(), first.len() + second.len());
         assert_cut_before_end(&clip, 12, &(one..one + 4).chain(two..two + 5).collect::<Vec<_>>());
@@ -106,9 +106,9 @@ mod tests {
 
     #[test]
     fn an_avi_that_was_never_finished_is_cut_but_a_streamed_one_does_not_tell() {
-        assert_eq!(end(b"RIFF\0\0\0\0AVI LIST and so on"), End::Cut);
-        assert_eq!(end(b"RIFF\xFF\xFF\xFF\xFFAVI LIST and so on"), End::Unknown);
-        assert_eq!(end(b"RIFF\x03\0\0\0AVI "), End::Unknown);
+        assert_eq!(end(b"RIFF\0\0\0\0AVI LIST and so on"), FileEnd::Cut);
+        assert_eq!(end(b"RIFF\xFF\xFF\xFF\xFFAVI LIST and so on"), FileEnd::Unknown);
+        assert_eq!(end(b"RIFF\x03\0\0\0AVI "), FileEnd::Unknown);
     }
 
     proptest! {

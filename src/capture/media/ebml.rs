@@ -1,15 +1,16 @@
-//! Matroska and `WebM`: EBML elements of identifier, length and data (RFC 8794, 4 to 6). All but the header lies in one
-//! Segment (RFC 9559, 4.5). A recorder that cannot go back leaves the length of the Segment, and perhaps of each
-//! Cluster, unknown: such a clip can be cut between two elements without telling.
+//! Matroska and `WebM`: EBML elements of identifier, length and data (RFC 8794, 4 to 6).
+//!
+//! Everything except the header is in one Segment (RFC 9559, 4.5). A recorder that cannot go back in its file leaves the
+//! length of the Segment unknown, and maybe that of each Cluster: a cut between two elements of such a clip cannot be seen.
 
 use std::io;
 
-use super::{End, Walk};
+use super::{FileEnd, Walk};
 
 const SEGMENT: u64 = 0x1853_8067;
 const CLUSTER: u64 = 0x1F43_B675;
 
-/// What may stand beside or directly in a Segment or a Cluster (RFC 9559, 5.1): EBML, Void, CRC-32; `SeekHead`, Info,
+/// The elements that may be beside a Segment, or directly in a Segment or a Cluster (RFC 9559, 5.1): EBML, Void, CRC-32; `SeekHead`, Info,
 /// Tracks, Cues, Chapters, Tags, Attachments; Timestamp, `SilentTracks`, Position, `PrevSize`, `SimpleBlock`,
 /// `BlockGroup`, `EncryptedBlock`.
 const ELEMENTS: [u64; 17] = [
@@ -32,27 +33,27 @@ const ELEMENTS: [u64; 17] = [
     0xAF,
 ];
 
-pub(super) fn end(walk: &mut Walk) -> io::Result<End> {
+pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     let mut inside = false;
     while walk.left() > 0 || !inside {
-        let Some((identifier, _)) = number(walk, 4)? else { return Ok(End::Unknown) };
+        let Some((identifier, _)) = number(walk, 4)? else { return Ok(FileEnd::Unknown) };
         if ![SEGMENT, CLUSTER].contains(&identifier) && !ELEMENTS.contains(&identifier) {
-            return Ok(End::Unknown);
+            return Ok(FileEnd::Unknown);
         }
-        let Some((marked, bits)) = number(walk, 8)? else { return Ok(End::Unknown) };
+        let Some((marked, bits)) = number(walk, 8)? else { return Ok(FileEnd::Unknown) };
         let most = (1 << bits) - 1;
         match (identifier, marked & most) {
             (SEGMENT | CLUSTER, length) if length == most => inside = true,
-            (_, length) if length == most => return Ok(End::Unknown),
-            (SEGMENT, length) => return walk.skip(length).map(|()| End::Whole),
+            (_, length) if length == most => return Ok(FileEnd::Unknown),
+            (SEGMENT, length) => return walk.skip(length).map(|()| FileEnd::Whole),
             (_, length) => walk.skip(length)?,
         }
     }
-    Ok(End::Unknown)
+    Ok(FileEnd::Unknown)
 }
 
-/// A number of variable size with the marker of its size, and how many bits it has below that; `None` where it has more
-/// than `most` bytes.
+/// Reads a number of variable size: returns it with the marker of its size, and the number of bits below that marker;
+/// `None` if it has more than `most` bytes.
 fn number(walk: &mut Walk, most: u32) -> io::Result<Option<(u64, u32)>> {
     let first = walk.byte()?;
     let size = first.leading_zeros() + 1;
@@ -75,7 +76,7 @@ mod tests {
 
     const HEADER: &[u8] = b"\x1A\x45\xDF\xA3\x84webm";
 
-    /// `None` for the length leaves it unknown.
+    /// An element, with its length or with the mark for an unknown one.
     fn element(identifier: u64, known: bool, data: &[u8]) -> Vec<u8> {
         let size = identifier.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
         let length = if known { 1 << 56 | data.len() as u64 } else { (1 << 57) - 1 };
@@ -92,15 +93,15 @@ mod tests {
 
     #[test]
     fn a_clip_of_known_length_is_whole_or_cut() {
-        assert_eq!(end(&segment(true)), End::Whole);
-        assert_eq!(end(&[&segment(true), &b"maker's own"[..]].concat()), End::Whole);
+        assert_eq!(end(&segment(true)), FileEnd::Whole);
+        assert_eq!(end(&[&segment(true), &b"maker's own"[..]].concat()), FileEnd::Whole);
         assert_cut_before_end(&segment(true), 4, &[]);
     }
 
     #[test]
     fn a_clip_of_unknown_length_is_cut_inside_an_element_and_does_not_tell_between_two() {
         let clip = segment(false);
-        assert_eq!(end(&clip), End::Unknown);
+        assert_eq!(end(&clip), FileEnd::Unknown);
         // Behind the Segment's header and each element; each data's length, and their order, are as above.
         let mut boundaries = vec![HEADER.len() + 12];
         for step in [12 + 20, 12, 9 + 1, 9 + 30, 12, 9 + 1, 9 + 30] {
@@ -108,14 +109,14 @@ mod tests {
         }
         assert_cut_before_end(&clip, 4, &boundaries);
         for tail in [&[0; 9][..], b"maker's own"] {
-            assert_eq!(end(&[&clip, tail].concat()), End::Unknown, "{tail:?}");
+            assert_eq!(end(&[&clip, tail].concat()), FileEnd::Unknown, "{tail:?}");
         }
     }
 
     #[test]
     fn foreign_syntax_does_not_tell() {
         for foreign in [&b"\x00"[..], b"\x08\x01\x02\x03\x04", b"\xEC\x00", b"\xEC\xFF", b"\x99\x81?"] {
-            assert_eq!(end(&[HEADER, foreign].concat()), End::Unknown, "{foreign:?}");
+            assert_eq!(end(&[HEADER, foreign].concat()), FileEnd::Unknown, "{foreign:?}");
         }
     }
 

@@ -1,30 +1,32 @@
-//! JPEG: segments up to the marker EOI (ITU-T T.81, B.1.1). An EOI inside a segment, such as a thumbnail's, does not
-//! count; whatever follows the picture's own, be it more pictures (CIPA DC-007, "Multi-Picture Format"), does no harm.
+//! JPEG: segments up to the marker EOI, the end of the image (ITU-T T.81, B.1.1).
+//!
+//! An EOI inside a segment, such as a thumbnail's, does not count. Anything may follow the picture's own EOI, such as more
+//! pictures (CIPA DC-007, "Multi-Picture Format").
 
 use std::io;
 
-use super::{End, Walk};
+use super::{FileEnd, Walk};
 
 const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
 
-pub(super) fn end(walk: &mut Walk) -> io::Result<End> {
+pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
     walk.skip(2)?;
     if reaches_end(walk)? {
-        return Ok(End::Whole);
+        return Ok(FileEnd::Whole);
     }
-    // Not the syntax of a JPEG: some cameras' are not. Without any end in what follows it is cut all the same.
+    // Some cameras do not keep to the syntax. Such a picture is cut if no EOI follows at all.
     while marker(walk)? != END_OF_IMAGE {
         walk.skip_until(0xFF)?;
     }
-    Ok(End::Unknown)
+    Ok(FileEnd::Unknown)
 }
 
-/// Goes from marker to marker up to the last; `false` where there is none that should be one.
+/// Goes from marker to marker up to the EOI; returns `false` where a marker should be and is not.
 fn reaches_end(walk: &mut Walk) -> io::Result<bool> {
-    let mut behind_scan = None;
+    let mut after_scan = None;
     loop {
-        let marker = match behind_scan.take() {
+        let marker = match after_scan.take() {
             Some(marker) => marker,
             None if walk.byte()? != 0xFF => return Ok(false),
             None => marker(walk)?,
@@ -39,12 +41,12 @@ fn reaches_end(walk: &mut Walk) -> io::Result<bool> {
         let Some(rest) = u16::from_be_bytes(walk.read()?).checked_sub(2) else { return Ok(false) };
         walk.skip(u64::from(rest))?;
         if marker == START_OF_SCAN {
-            behind_scan = Some(skip_scan(walk)?);
+            after_scan = Some(skip_scan(walk)?);
         }
     }
 }
 
-/// Skips the coded data after a start of scan, and the marker behind it.
+/// Skips the coded data of a scan and returns the marker after it.
 fn skip_scan(walk: &mut Walk) -> io::Result<u8> {
     loop {
         walk.skip_until(0xFF)?;
@@ -56,7 +58,7 @@ fn skip_scan(walk: &mut Walk) -> io::Result<u8> {
     }
 }
 
-/// The second byte of a marker, behind any fill bytes (B.1.1.2).
+/// Returns the second byte of a marker, after any fill bytes (B.1.1.2).
 fn marker(walk: &mut Walk) -> io::Result<u8> {
     loop {
         match walk.byte()? {
@@ -87,31 +89,31 @@ mod tests {
 
     #[test]
     fn a_picture_is_whole_with_its_end_and_cut_anywhere_before() {
-        assert_eq!(end(&picture()), End::Whole);
+        assert_eq!(end(&picture()), FileEnd::Whole);
         assert_cut_before_end(&picture(), 3, &[]);
     }
 
     #[test]
     fn what_follows_the_end_does_no_harm() {
         for tail in [&b"\0\0\0\0"[..], b"maker's own", b"\xFF\xFF\xFF", b"\xFF\xD8\xFF\xE0\x00\x10half of another"] {
-            assert_eq!(end(&[&picture(), tail].concat()), End::Whole, "{tail:?}");
+            assert_eq!(end(&[&picture(), tail].concat()), FileEnd::Whole, "{tail:?}");
         }
-        assert_eq!(end(&[picture(), picture()].concat()), End::Whole);
+        assert_eq!(end(&[picture(), picture()].concat()), FileEnd::Whole);
     }
 
     #[test]
     fn foreign_syntax_is_cut_only_without_any_end() {
-        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything"), End::Cut);
-        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything\xFF\xD9"), End::Unknown);
-        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything\xFF\xD9maker's own"), End::Unknown);
-        assert_eq!(end(b"\xFF\xD8\xFF\xDA\x00\x02scan\xFF\x17more\xFF\xD9"), End::Unknown);
-        assert_eq!(end(b"\xFF\xD8\xFF\xDA\x00\x02scan\xFF\x17more"), End::Cut);
+        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything"), FileEnd::Cut);
+        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything\xFF\xD9"), FileEnd::Unknown);
+        assert_eq!(end(b"\xFF\xD8\xFF\xFE\0\x02anything\xFF\xD9maker's own"), FileEnd::Unknown);
+        assert_eq!(end(b"\xFF\xD8\xFF\xDA\x00\x02scan\xFF\x17more\xFF\xD9"), FileEnd::Unknown);
+        assert_eq!(end(b"\xFF\xD8\xFF\xDA\x00\x02scan\xFF\x17more"), FileEnd::Cut);
     }
 
     proptest! {
         #[test]
         fn a_whole_picture_stays_whole_whatever_follows(tail: Vec<u8>) {
-            prop_assert_eq!(end(&[picture(), tail].concat()), End::Whole);
+            prop_assert_eq!(end(&[picture(), tail].concat()), FileEnd::Whole);
         }
     }
 }

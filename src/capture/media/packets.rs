@@ -1,50 +1,51 @@
-//! Recorders' own streams of packets. Each packet tells its length, nothing tells how many there are: a clip that was
-//! cut just between two looks whole.
+//! The packet streams of Dahua's and Xiongmai's recorders.
 //!
-//! * Dahua's DAV, after the demuxer `dhav` of `FFmpeg`: `DHAV`, kind, three bytes, a number, the whole packet's length,
-//!   the date; at its end `dhav` and the length again. A file may start with a header of its own, `DAHUA`.
-//! * Xiongmai's .h264, after python-dvr and go2rtc: a start code of MPEG with a kind that H.264 and H.265 cannot have
-//!   (their first bit is 0), and the length of what follows the header. Whole pictures, with which every clip starts,
-//!   also have the date.
+//! Each packet has its length, but no field counts the packets: a clip that was cut between two of them looks whole.
 //!
-//! Both pack a date alike, from the low end: six bits of second, six of minute, five of hour, five of day, four of
-//! month, six of the year since 2000.
+//! * A packet of Dahua's .dav (source: the demuxer `dhav` of `FFmpeg`) has `DHAV`, the kind, three bytes, a number, the
+//!   length of the whole packet and the date; it ends with `dhav` and the length again. A header, `DAHUA`, may come first.
+//! * A packet of Xiongmai's .h264 (sources: python-dvr and go2rtc) has an MPEG start code with a kind that H.264 and H.265
+//!   do not use (their first bit is 0), and the length of the data after the header. Packets of whole pictures, with which
+//!   every clip starts, also have the date.
+//!
+//! Both pack a date in the same way, from the lowest bits: six of the second, six of the minute, five of the hour, five of
+//! the day, four of the month, six of the year since 2000.
 
 use std::io;
 
-use super::{End, Walk};
+use super::{FileEnd, Walk};
 
-/// A DHAV packet's kinds: sound, data, a part of a picture, a whole one.
+/// The kinds of DHAV packets: sound, data, a part of a picture, a whole picture.
 pub(super) const DHAV_KINDS: [u8; 4] = [0xF0, 0xF1, 0xFC, 0xFD];
-/// Xiongmai's kinds: data, sound, a whole picture, a part, a still.
+/// The kinds of Xiongmai's packets: data, sound, a whole picture, a part of a picture, a still.
 const XIONGMAI_KINDS: [u8; 5] = [0xF9, 0xFA, 0xFC, 0xFD, 0xFE];
-/// Bytes of the header that a DAV may start with.
+/// Bytes of the header that a .dav may start with.
 pub(super) const DAHUA_HEADER: u64 = 0x400;
-/// A DHAV packet's bytes up to its length, and at its end.
+/// Bytes of a DHAV packet up to its length, and after its data.
 const DHAV_FRAME: u32 = 16 + 8;
 
-/// The end of a DAV whose packets start at `start`.
-pub(super) fn dhav(walk: &mut Walk, start: u64) -> io::Result<End> {
+/// Returns whether a .dav whose packets begin at `start` is whole.
+pub(super) fn dhav(walk: &mut Walk, start: u64) -> io::Result<FileEnd> {
     if walk.left() < start {
-        return Ok(End::Unknown);
+        return Ok(FileEnd::Unknown);
     }
     walk.skip(start)?;
     let mut closed = false;
     while walk.left() > 0 {
         if !walk.starts(b"DHAV")? {
-            return Ok(End::Unknown);
+            return Ok(FileEnd::Unknown);
         }
         walk.skip(8)?;
         let length = walk.read()?;
-        let Some(rest) = u32::from_le_bytes(length).checked_sub(DHAV_FRAME) else { return Ok(End::Unknown) };
+        let Some(rest) = u32::from_le_bytes(length).checked_sub(DHAV_FRAME) else { return Ok(FileEnd::Unknown) };
         walk.skip(u64::from(rest))?;
         let trailer: [u8; 8] = walk.read()?;
         closed = trailer.starts_with(b"dhav") && trailer.ends_with(&length);
     }
-    Ok(if closed { End::Whole } else { End::Unknown })
+    Ok(if closed { FileEnd::Whole } else { FileEnd::Unknown })
 }
 
-/// The packed date of a DAV's first packet.
+/// Returns the packed date of a .dav's first packet; `None` if there is no packet at `start`.
 pub(in crate::capture) fn dhav_date(walk: &mut Walk, start: u64) -> io::Result<Option<u32>> {
     walk.skip(start)?;
     if !walk.starts(b"DHAV")? {
@@ -54,21 +55,22 @@ pub(in crate::capture) fn dhav_date(walk: &mut Walk, start: u64) -> io::Result<O
     Ok(Some(u32::from_le_bytes(walk.read()?)))
 }
 
-pub(super) fn xiongmai(walk: &mut Walk) -> io::Result<End> {
+/// Returns whether a stream of Xiongmai's is whole.
+pub(super) fn xiongmai(walk: &mut Walk) -> io::Result<FileEnd> {
     while walk.left() >= 4 {
-        let Some(length) = header(walk)? else { return Ok(End::Unknown) };
+        let Some(length) = header(walk)? else { return Ok(FileEnd::Unknown) };
         walk.skip(u64::from(length))?;
     }
-    Ok(if walk.left() == 0 { End::Whole } else { End::Unknown })
+    Ok(if walk.left() == 0 { FileEnd::Whole } else { FileEnd::Unknown })
 }
 
-/// The packed date of the picture that a clip starts with.
+/// Returns the packed date of a clip's first picture.
 pub(in crate::capture) fn xiongmai_date(walk: &mut Walk) -> io::Result<u32> {
     walk.skip(8)?;
     Ok(u32::from_le_bytes(walk.read()?))
 }
 
-/// How many bytes follow the header that starts here.
+/// Reads the header of a packet: returns the bytes that follow it; `None` if no packet starts here.
 fn header(walk: &mut Walk) -> io::Result<Option<u32>> {
     let [0, 0, 1, kind] = walk.read()? else { return Ok(None) };
     if !XIONGMAI_KINDS.contains(&kind) {
@@ -85,13 +87,13 @@ fn header(walk: &mut Walk) -> io::Result<Option<u32>> {
     }))
 }
 
-/// Whether a packed date is one. A start code alone is too little to know a format by.
+/// Returns whether a packed date exists. It helps to recognise the format, for which a start code alone is too little.
 pub(super) fn is_date(packed: [u8; 4]) -> bool {
     let [_, month, day, hour, minute, second] = unpack(u32::from_le_bytes(packed));
     (1..=12).contains(&month) && day > 0 && hour < 24 && minute < 60 && second <= 60
 }
 
-/// The parts of a packed date: years since 2000, month, day, hour, minute, second.
+/// Returns the parts of a packed date: years since 2000, month, day, hour, minute, second.
 pub(in crate::capture) fn unpack(packed: u32) -> [u32; 6] {
     [(26, 6), (22, 4), (17, 5), (12, 5), (6, 6), (0, 6)].map(|(from, bits)| packed >> from & ((1 << bits) - 1))
 }
@@ -122,12 +124,12 @@ mod tests {
     fn a_dav_is_cut_inside_a_packet_and_looks_whole_between_two() {
         let packets = [dhav_packet(0xFD, &[7; 90]), dhav_packet(0xF0, b""), dhav_packet(0xFC, b"DHAV")];
         let clip = packets.concat();
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         let boundaries = [packets[0].len(), packets[0].len() + packets[1].len()];
         assert_cut_before_end(&clip, 5, &boundaries);
-        assert!(boundaries.iter().all(|at| end(&clip[..*at]) == End::Whole));
+        assert!(boundaries.iter().all(|at| end(&clip[..*at]) == FileEnd::Whole));
         for tail in [&b"\0"[..], b"maker's own", b"DAV"] {
-            assert_eq!(end(&[&clip, tail].concat()), End::Unknown, "{tail:?}");
+            assert_eq!(end(&[&clip, tail].concat()), FileEnd::Unknown, "{tail:?}");
         }
     }
 
@@ -135,23 +137,23 @@ mod tests {
     fn a_dav_may_have_a_header_of_its_own() {
         let header = [b"DAHUA", &[0; 0x3FB][..]].concat();
         let clip = [&header[..], &dhav_packet(0xFD, &[7; 90])].concat();
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         // The word alone might be anybody's text.
-        assert!((0..=header.len()).all(|length| end(&clip[..length]) == End::Unknown));
+        assert!((0..=header.len()).all(|length| end(&clip[..length]) == FileEnd::Unknown));
         assert_cut_before_end(&clip, header.len() + 1, &[]);
     }
 
     #[test]
     fn a_dav_of_foreign_syntax_does_not_tell() {
-        assert_eq!(end(b"DHAV1234"), End::Unknown);
+        assert_eq!(end(b"DHAV1234"), FileEnd::Unknown);
         for length in [0u32, 1, 23] {
             let packet = [b"DHAV\xFD\0\0\0numb", &length.to_le_bytes()[..], &[7; 50]].concat();
-            assert_eq!(end(&packet), End::Unknown);
+            assert_eq!(end(&packet), FileEnd::Unknown);
         }
         let open = [b"DHAV\xFD\0\0\0numb", &50u32.to_le_bytes()[..], &[7; 34]].concat();
-        assert_eq!(end(&open), End::Unknown);
+        assert_eq!(end(&open), FileEnd::Unknown);
         let far = [b"DHAV\xFD\0\0\0numb", &u32::MAX.to_le_bytes()[..], &[7; 50]].concat();
-        assert_eq!(end(&far), End::Cut);
+        assert_eq!(end(&far), FileEnd::Cut);
     }
 
     #[test]
@@ -159,12 +161,12 @@ mod tests {
         let packets = [(0xFC, 60), (0xFA, 20), (0xFD, 33), (0xF9, 0), (0xFE, 9)];
         let packets = packets.map(|(kind, length)| xiongmai_packet(kind, length));
         let clip = packets.concat();
-        assert_eq!(end(&clip), End::Whole);
+        assert_eq!(end(&clip), FileEnd::Whole);
         // Less than a start code might be padding.
         let boundaries = (1..5).map(|count| packets[..count].concat().len()).flat_map(|at| at..at + 4);
         assert_cut_before_end(&clip, 12, &boundaries.collect::<Vec<_>>());
         for tail in [&[0; 2][..], &[0; 9], b"maker's own", b"\0\0\x01\x67an H.264 unit"] {
-            assert_eq!(end(&[&clip, tail].concat()), End::Unknown, "{tail:?}");
+            assert_eq!(end(&[&clip, tail].concat()), FileEnd::Unknown, "{tail:?}");
         }
     }
 

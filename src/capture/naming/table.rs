@@ -1,11 +1,11 @@
-//! The table of names: data alone.
+//! The table of vendors' names, as data.
 
-/// One way in which a vendor writes a path.
+/// One shape of the paths that a vendor's cameras write.
 #[derive(Debug)]
 pub(super) struct Naming {
-    /// `None` for a stamp that anybody may write.
+    /// The vendor; `None`: a shape that any vendor may use.
     pub(super) vendor: Option<&'static str>,
-    /// For people: `...` stands for folders, `E` for an event.
+    /// The shape for people, in which `...` stands for folders and `E` for an event.
     pub(super) shape: &'static str,
     /// A regular expression in which a word in braces stands for one of [`FRAGMENTS`].
     pub(super) pattern: &'static str,
@@ -13,6 +13,7 @@ pub(super) struct Naming {
     pub(super) year: Year,
 }
 
+/// The number of digits of a year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Year {
     Four,
@@ -21,24 +22,24 @@ pub(super) enum Year {
 
 use Year::{Four, Two};
 
-/// Patterns read bytes, not characters: names need not be UTF-8.
+/// Words that stand for parts of patterns. Patterns match bytes, because names need not be UTF-8.
 const FRAGMENTS: &[(&str, &str)] = &[
     ("{name}", r"{folder}"),
     ("{folder}", r"(?:^|/)"),
     ("{device}", r"(?P<device>[^/]+?)"),
-    // An event is any word that is no number. Nearly all are letters: that is tried first, without going back.
+    // An event is any word that does not begin with a digit. The first alternative is the usual case and never backtracks.
     ("{event}", r"(?P<event>[A-Za-z]+(?:_[A-Za-z]+)*|[^/0-9_][^/]*?)"),
     ("{stamp17}", r"(?P<stamp>[0-9]{17})"),
     ("{stamp14}", r"(?P<stamp>[0-9]{14})"),
     ("{stamp8-6}", r"(?P<stamp>[0-9]{8}[-_][0-9]{6})"),
     ("{n}", r"(?:_[0-9]+)?"),
-    // A `_` marks what is still being written; `.1` is added by FTP servers that refuse to overwrite (STOU).
+    // A `_` at the end marks a file that is still being written; FTP servers add `.1` where a name is taken (STOU).
     ("{ext}", r"(?:\.[A-Za-z0-9]{1,5}_?(?:\.[0-9]{1,3})?)?$"),
     ("{day}", r"{folder}(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})/"),
     ("{h.m.s}", r"(?P<time>[0-9]{2}\.[0-9]{2}\.[0-9]{2})"),
     ("{h/m/s}", r"(?P<time>[0-9]{2}/[0-9]{2}/[0-9]{2})"),
     ("{-h.m.s}", r"(?:-[0-9]{2}\.[0-9]{2}\.[0-9]{2})?"),
-    // Dahua's marks: what started the recording, and numbers.
+    // Dahua writes what started the recording, and numbers.
     ("{[E]}", r"\[(?P<event>[A-Za-z]+)\][^/]*$"),
     ("{[E]?}", r"(?:\[(?P<event>[A-Za-z]+)\][^/]*$|{ext})"),
     ("{ip}", r"(?P<device>[0-9]{1,3}(?:\.[0-9]{1,3}){3})"),
@@ -47,13 +48,13 @@ const FRAGMENTS: &[(&str, &str)] = &[
         "{word}",
         r"(?P<event>[A-Z]+(?:_[A-Z]+)*_(?:DETECTION|SNAP|BACKGROUND|INPUT)|[A-Z]*DETECTION|TIMING|VMD|PIR|IO|EVENT)",
     ),
-    // What may stand before a stamp that is anybody's: not a digit, which would make it longer than it is.
+    // The text before the stamp of any vendor; it must not end with a digit, which would belong to a longer number.
     ("{before}", r"(?:(?P<device>[^/]+?)[_@ .-]+|[^/]*[^/0-9])?"),
     ("{after}", r"(?:[^/0-9][^/]*)?$"),
     ("{year}", r"(?:19[7-9][0-9]|20[0-9]{2})"),
 ];
 
-/// The table. Shapes and traps are gathered from manuals, logs and issue threads of each vendor's users.
+/// The table. Its shapes come from manuals, and from the logs and issue threads of each vendor's users.
 pub(super) const NAMINGS: &[Naming] = &[
     Naming {
         vendor: Some("hikvision"),
@@ -61,7 +62,7 @@ pub(super) const NAMINGS: &[Naming] = &[
         pattern: r"{name}{device}_(?P<channel>[0-9]{2,3})_{stamp17}_(?:[^/_]*[0-9][^/_]*|(?i:unknown))_(?P<event>VEHICLE_DETECTION){n}{ext}",
         year: Four,
     },
-    // By far the most frequent. It leaves no choice where a part ends: the engine reads it in one pass.
+    // By far the most frequent shape. It is clear where each part ends, so the engine reads it in one pass.
     Naming {
         vendor: Some("hikvision"),
         shape: "IP_CH_YYYYMMDDhhmmssmmm[_EVENT].jpg",
@@ -74,14 +75,14 @@ pub(super) const NAMINGS: &[Naming] = &[
         pattern: r"{name}{device}_(?P<channel>[0-9]{2,3})_{stamp17}(?:_{event})?{n}{ext}",
         year: Four,
     },
-    // The serial number stays with the prefix, which many cameras may share.
+    // The device keeps the serial number, because many cameras may have the same prefix.
     Naming {
         vendor: Some("hikvision"),
         shape: "PREFIX_SERIAL_YYYYMMDDhhmmssmmm[_EVENT][_n].jpg",
         pattern: r"{name}(?P<device>[^/]+_(?:[A-Za-z]{2}[0-9]{7}|[A-Za-z][0-9]{8}|[0-9]{9}))_{stamp17}(?:_{event})?{n}{ext}",
         year: Four,
     },
-    // The order of the fields is the user's: the words tell what they are.
+    // The camera's owner chooses the order of the fields; words such as PLATE show which is which.
     Naming {
         vendor: Some("hikvision"),
         shape: "[IP_][DIRECTION_]YYYYMMDDhhmmssmmm_PLATE_(VEHICLE_DETECTION|PLATE|BACKGROUND).jpg",
@@ -250,7 +251,7 @@ pub(super) const NAMINGS: &[Naming] = &[
         pattern: r"{name}{before}(?P<stamp>{year}[-_.][0-9]{2}[-_.][0-9]{2}[-_T@. ]+[0-9]{2}[-_.:]?[0-9]{2}[-_.:]?[0-9]{2}){after}",
         year: Four,
     },
-    // From here on nothing tells the time.
+    // The rows from here on do not tell the time.
     Naming {
         vendor: Some("xiongmai"),
         shape: "hh.mm.ss-hh.mm.ss[E][@hex][n].h264 without its folders",
@@ -283,9 +284,9 @@ pub(super) const NAMINGS: &[Naming] = &[
     },
 ];
 
-/// The regular expression that a row's pattern stands for.
+/// Replaces the words in braces of a row's pattern.
 pub(super) fn expand(pattern: &str) -> String {
-    // One fragment may hold another.
+    // A fragment may contain another one.
     let once = |text: String| FRAGMENTS.iter().fold(text, |text, (word, meaning)| text.replace(word, meaning));
     once(once(pattern.to_owned()))
 }

@@ -1,8 +1,8 @@
-//! Every kind of bad value, with the whole of what is said about it.
+//! Every kind of bad value, with the message about it.
 
 use super::parse;
 
-/// What follows the two required keys from line 3 on, and the start of the message after the file's name.
+/// Text after the two required keys, from line 3, and the start of the message after the file's name.
 const ANYWHERE: &[(&str, &str)] = &[
     ("keep:\n  days: many\n", r#"4: keep.days: not a whole number in range ("many"); write 0 to 36500"#),
     ("keep:\n  days: -1\n", r#"4: keep.days: not a whole number in range ("-1"); write 0 to 36500"#),
@@ -248,7 +248,7 @@ const ANYWHERE: &[(&str, &str)] = &[
     ),
 ];
 
-/// The keys of the section in the second line, from line 3 on, and the start of the message.
+/// Keys of `s3`, from line 3, and the start of the message.
 const IN_S3: &[(&str, &str)] = &[
     ("region: eu-central-1", "2: s3.bucket: is missing; write the name of the bucket, such as my-video-surveillance"),
     ("bucket: ", "3: s3.bucket: is missing; write the name of the bucket"),
@@ -348,7 +348,7 @@ const IN_S3: &[(&str, &str)] = &[
     ),
 ];
 
-/// The keys of the section in the first line, from line 2 on, and the start of the message.
+/// Keys of `drop_folder`, from line 2, and the start of the message.
 const IN_DROP_FOLDER: &[(&str, &str)] = &[
     (
         "rescan: 1m",

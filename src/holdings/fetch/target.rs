@@ -62,7 +62,7 @@ impl TargetFolder {
 
     fn beside(&self, name: &str, sha256: &str) -> PathBuf {
         let hash = sha256.get(..8).unwrap_or(sha256);
-        let variant = ObjectKey::from(name.to_owned()).variant(Variant::Whole, hash);
+        let variant = ObjectKey::verbatim(name.to_owned()).variant(Variant::Whole, hash);
         self.folder.join(key::bounded(variant.as_str(), NAME_MAX))
     }
 

@@ -35,20 +35,18 @@ fn some_objects() -> impl Strategy<Value = Vec<Candidate>> {
     })
 }
 
-fn some_policy() -> impl Strategy<Value = Policy> {
+fn some_policy() -> impl Strategy<Value = RetentionPolicy> {
     let hours = || 0u64..1000;
     let archive = (hours(), proptest::sample::select(&CLASSES[..]), 1u64..600).prop_map(|(hours, class, part_size)| {
         let after = Duration::from_hours(hours);
-        Archive { after, class: class.to_owned(), format: ArchiveFormat::Tar, max_days_per_run: 3, part_size }
+        ArchiveSettings { after, class: class.to_owned(), format: ArchiveFormat::Tar, max_days_per_run: 3, part_size }
     });
     let transition =
-        (hours(), proptest::sample::select(&CLASSES[..]), 0u64..300).prop_map(|(hours, class, min_size)| Transition {
-            after: Duration::from_hours(hours),
-            class: class.to_owned(),
-            min_size,
+        (hours(), proptest::sample::select(&CLASSES[..]), 0u64..300).prop_map(|(hours, class, min_size)| {
+            TransitionSettings { after: Duration::from_hours(hours), class: class.to_owned(), min_size }
         });
-    let expire = hours().prop_map(|hours| Expire { after: Duration::from_hours(hours) });
-    (of(archive), of(transition), of(expire)).prop_map(|(archive, transition, expire)| Policy {
+    let expire = hours().prop_map(|hours| ExpireSettings { after: Duration::from_hours(hours) });
+    (of(archive), of(transition), of(expire)).prop_map(|(archive, transition, expire)| RetentionPolicy {
         archive,
         transition,
         expire,
@@ -56,7 +54,7 @@ fn some_policy() -> impl Strategy<Value = Policy> {
 }
 
 /// The plan by key, whatever the clock; a key that stands twice is a failure.
-fn actions(objects: &[Candidate], policy: &Policy, today: u64) -> BTreeMap<String, Action> {
+fn actions(objects: &[Candidate], policy: &RetentionPolicy, today: u64) -> BTreeMap<String, Action> {
     let mut days: BTreeMap<(NaiveDate, &str), Vec<Candidate>> = BTreeMap::new();
     for object in objects {
         days.entry((object.date, &object.camera)).or_default().push(object.clone());
@@ -172,7 +170,7 @@ proptest! {
         objects in some_objects(), policy in some_policy(), today in 30u64..80, most in 0u32..6,
     ) {
         let Ok(steps) = plan(&objects, &policy, date(today)) else { return Ok(()) };
-        let only = |steps: &[Step], bundles: bool| -> Vec<Step> {
+        let only = |steps: &[RotationStep], bundles: bool| -> Vec<RotationStep> {
             steps.iter().filter(|step| (step.action == Action::Archive) == bundles).cloned().collect()
         };
         let (kept, later) = limit(steps.clone(), most);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use hk_aws::config::Archive;
+use hk_aws::config::ArchiveSettings;
 use hk_aws::key::ArchiveFormat;
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ fn pictures() -> [(String, Vec<u8>); 4] {
 }
 
 /// A site with a day of four pictures that is bundled.
-async fn bundled_as(archive: &Archive) -> Site {
+async fn bundled_as(archive: &ArchiveSettings) -> Site {
     let site = Site::start().await;
     for (file, bytes) in pictures() {
         site.s3.insert(&key(&file), bytes);
@@ -174,7 +174,7 @@ async fn every_format_gives_its_members_back_and_one_of_them_moves_only_its_byte
 
 #[tokio::test]
 async fn a_day_in_parts_and_what_came_after_is_one_day() {
-    let site = bundled_as(&Archive { part_size: 80_000, ..archive("STANDARD", ArchiveFormat::Tar) }).await;
+    let site = bundled_as(&ArchiveSettings { part_size: 80_000, ..archive("STANDARD", ArchiveFormat::Tar) }).await;
     assert_eq!(site.s3.keys().len(), 4, "{:?}", site.s3.keys());
     let late = picture("233000", "LATE");
     site.s3.insert(&key(&late), "late");

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use hk_aws::config::Archive;
+use hk_aws::config::ArchiveSettings;
 use hk_aws::key::ArchiveFormat;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -16,7 +16,7 @@ const BUNDLE: &str = "CAM/archive/2022-02-24.tar";
 const DONE: &str = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2029 00:00:00 GMT\"";
 
 /// A site with days of two pictures that are bundled.
-async fn archived(days: &[&str], archive: &Archive) -> Site {
+async fn archived(days: &[&str], archive: &ArchiveSettings) -> Site {
     let site = Site::start().await;
     for day in days {
         for number in 0..2 {
@@ -28,7 +28,7 @@ async fn archived(days: &[&str], archive: &Archive) -> Site {
     site
 }
 
-fn glacier() -> Archive {
+fn glacier() -> ArchiveSettings {
     archive("GLACIER", ArchiveFormat::Tar)
 }
 
@@ -76,7 +76,7 @@ async fn a_restore_says_its_price_and_asks_once() {
 
 #[tokio::test]
 async fn ranges_parts_and_days_without_an_archive() {
-    let small = Archive { part_size: 1, ..glacier() };
+    let small = ArchiveSettings { part_size: 1, ..glacier() };
     let site = archived(&["2022-02-26", "2022-02-28", "2022-03-01"], &small).await;
     site.s3.insert("CAM/2022-02-27/20220227T000000_loose.jpg", "x");
     site.s3.insert("CAM/2022-02-27/20220227T000001_cold.jpg", "x");

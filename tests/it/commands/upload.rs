@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Site, names, run};
 use crate::support::s3::{Conditions, Fault};
+use crate::support::settings;
 
 fn name(number: usize) -> String {
     format!("192.168.1.64_01_202202240506{number:02}000_TIMING.jpg")
@@ -138,10 +139,9 @@ async fn a_store_that_only_the_environment_names_is_not_taken_for_aws() {
     for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"] {
         let site = Site::start().await;
         site.s3.take_conditions(Conditions::Ignored);
-        let config = std::fs::read_to_string(site.path("config.yaml")).unwrap();
-        let endpoint = format!("endpoint_url: \"{}\", ", site.s3.endpoint());
-        assert!(config.contains(&endpoint));
-        std::fs::write(site.path("config.yaml"), config.replace(&endpoint, "")).unwrap();
+        let mut config = settings::load(&site.path("config.yaml"));
+        assert_eq!(settings::take(&mut config, "s3", "endpoint_url"), site.s3.endpoint());
+        std::fs::write(site.path("config.yaml"), settings::write(&config)).unwrap();
         site.drop_file("CAM/20220224T050607.jpg", b"ours");
         let said = run(site.command(&["upload"]).env(name, site.s3.endpoint())).await;
         assert!(said.code == 0 && said.err.contains("overwrites all the same"), "{said:?}");

@@ -3,7 +3,7 @@
 use aws_smithy_types::base64;
 use chrono::NaiveDate;
 use hk_aws::archive::{Made, archive_day};
-use hk_aws::config::Archive;
+use hk_aws::config::ArchiveSettings;
 use hk_aws::holdings::HoldingsError;
 use hk_aws::key::ArchiveFormat;
 use hk_aws::ledger::{self, Removed};
@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Said, Site, names};
 use crate::support::s3::{Fault, Object};
+use crate::support::settings;
 
 const DAY: &str = "2022-02-24";
 const INDEX: &str = "CAM/archive/2022-02-24.index.json";
@@ -49,7 +50,7 @@ impl Site {
     }
 
     async fn try_bundle(&self, format: ArchiveFormat, class: &str) -> Result<Made, HoldingsError> {
-        let archive = Archive { format, class: class.into(), ..Archive::default() };
+        let archive = ArchiveSettings { format, class: class.into(), ..ArchiveSettings::default() };
         archive_day(&self.context().await, &archive, "CAM", date()).await
     }
 
@@ -396,9 +397,7 @@ async fn archives_of_the_scripts_that_came_before_are_a_remark() {
 #[tokio::test]
 async fn captures_that_were_stored_by_another_layout_are_found_where_they_are() {
     let site = Site::uploaded().await;
-    let config = std::fs::read_to_string(site.path("config.yaml")).unwrap();
-    let changed = config.replace("path_style: true", "path_style: true, key: \"{camera}/{year}/{month}/{day}/{file}\"");
-    std::fs::write(site.path("config.yaml"), changed).unwrap();
+    settings::change(&site.path("config.yaml"), "s3: {key: '{camera}/{year}/{month}/{day}/{file}'}");
     assert_eq!(site.verify(&["--deep"]).await, (0, vec![]));
     site.delete(&key(1));
     assert_eq!(site.verify(&[]).await, (3, findings(&[("missing", &key(1))])));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::Parser as _;
-use hk_aws::aws_template::{self, Format};
+use hk_aws::aws_template::{self, TemplateFormat};
 use hk_aws::cli::Cli;
 use hk_aws::config::Config;
 use serde_json::Value;
@@ -109,7 +109,8 @@ fn check_call(words: &[String]) -> Result<(), String> {
             unit.contains(&format!("\nUser={user}\n")).then_some(()).ok_or("not the user of the unit".to_owned())
         }
         "aws" => {
-            let template = aws_template::render(&parse(&first_configuration()), Format::Cloudformation).unwrap();
+            let template =
+                aws_template::render(&parse(&first_configuration()), TemplateFormat::Cloudformation).unwrap();
             let line = words.join(" ").replace("template.yaml", "FILE");
             template.contains(&format!("#   {line}\n")).then_some(()).ok_or("not as the template says".to_owned())
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hk_aws::bucket::Credentials;
-use hk_aws::config::Config;
+use hk_aws::config::{Access, Config};
 use hk_aws::status::Snapshot;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::s3::{ACCESS_KEY, MemoryS3, REGION, Request, SECRET_KEY};
+use super::settings;
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -28,7 +29,7 @@ pub(crate) struct Site {
     running: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
 }
 
-/// What a test sets beside what every site has: the inner of two YAML maps, and whole lines.
+/// The settings that a test adds to those of every site, as YAML: keys of the two sections, and whole sections.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Settings {
     pub(crate) drop: &'static str,
@@ -81,29 +82,23 @@ impl Site {
         self.config_of(self.settings)
     }
 
-    /// The site's configuration by other settings.
+    /// The site's configuration with other settings.
     pub(crate) fn config_of(&self, Settings { drop, s3, rest }: Settings) -> Config {
-        let rescan = if drop.contains("rescan") { "" } else { "rescan: 1h, " };
-        // The stamps of [`picture`] are as old as they are.
-        let skew = if rest.contains("max_clock_skew") { "" } else { "max_clock_skew: null\n" };
-        let settle = if drop.contains("settle") { "" } else { "settle: 300ms, " };
-        // How full the disk of the machine is must not decide.
-        let rest = if rest.contains("min_free") {
-            rest.to_owned()
-        } else if rest.contains("keep: {") {
-            rest.replace("keep: {", "keep: {min_free: 0, ")
-        } else {
-            format!("keep: {{min_free: 0}}\n{rest}")
-        };
-        let text = format!(
-            "drop_folder: {{path: '{folder}', {settle}{rescan}{drop}}}\n\
-             s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true, {s3}}}\n\
-             state_dir: '{state}'\nruntime_dir: '{run}'\ntimezone: UTC\n{skew}{rest}\n",
+        let mut all = settings::parse(&format!(
+            "drop_folder: {{path: '{folder}', settle: 300ms, rescan: 1h}}\n\
+             s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true}}\n\
+             state_dir: '{state}'\nruntime_dir: '{run}'\ntimezone: UTC\n\
+             # The names of `picture` have old dates.\nmax_clock_skew: null\n\
+             # The machine's disk may be full.\nkeep: {{min_free: 0}}\n",
             folder = self.path("drop").display(),
             endpoint = self.endpoint.clone().unwrap_or_else(|| self.s3.endpoint()),
             state = self.path("state").display(),
             run = self.path("run").display(),
-        );
+        ));
+        for more in [&format!("drop_folder: {{{drop}}}"), &format!("s3: {{{s3}}}"), rest] {
+            settings::merge(&mut all, settings::parse(more));
+        }
+        let text = settings::write(&all);
         Config::parse(Path::new("site.yaml"), &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
     }
 
@@ -111,7 +106,7 @@ impl Site {
     pub(crate) async fn start(&mut self) {
         let before = self.s3.look(|state| state.requests().len());
         self.start_in_trouble().await;
-        let write_only = self.settings.s3.contains("write-only");
+        let write_only = self.config().s3.access == Access::WriteOnly;
         self.s3.wait_for(|state| was_tried(&state.requests()[before..], write_only), DEADLINE).await;
     }
 

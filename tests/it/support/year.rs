@@ -22,8 +22,8 @@ use hk_aws::bundle::{self, Index};
 use hk_aws::clock::Now;
 use hk_aws::config::Config;
 use hk_aws::holdings::{archives, fetch_member, load_index};
-use hk_aws::retention::Policy;
-use hk_aws::retention::prices::{self, Request, STANDARD};
+use hk_aws::retention::RetentionPolicy;
+use hk_aws::retention::prices::{self, RequestKind, STANDARD};
 use hk_aws::site;
 use hk_aws::{ledger, rotate};
 use sha2::{Digest, Sha256};
@@ -137,7 +137,7 @@ impl Year {
         std::fs::create_dir_all(folder.join("state"))?;
         let config = Config::parse(Path::new("year.yaml"), &config, &|_| None);
         let config = config.map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let policy = Policy::of(&config);
+        let policy = RetentionPolicy::of(&config);
         let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "year");
         let context = site::Site::new(Arc::new(config), Some(credentials), Pace::new(now), now).await;
         let mut bill = Bill::default();
@@ -296,13 +296,13 @@ impl Bill {
                 let object = state.object(&request.key).map(|object| object.storage_class.clone());
                 let class = object.unwrap_or_else(|| STANDARD.to_owned());
                 let kind = match request.operation {
-                    "ListObjectsV2" => Request::List,
-                    "PutObject" => Request::Put,
-                    "HeadObject" => Request::Head,
-                    "CopyObject" => Request::Copy,
-                    "DeleteObjects" => Request::Delete,
+                    "ListObjectsV2" => RequestKind::List,
+                    "PutObject" => RequestKind::Put,
+                    "HeadObject" => RequestKind::Head,
+                    "CopyObject" => RequestKind::Copy,
+                    "DeleteObjects" => RequestKind::Delete,
                     // Questions about the bucket cost as much ("Amazon S3 pricing", "GET, SELECT, and all other requests").
-                    _ => Request::Get,
+                    _ => RequestKind::Get,
                 };
                 self.asked[0] += prices::request(kind, &class);
                 *self.requests.entry((request.operation, class)).or_default() += 1;

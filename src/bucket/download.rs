@@ -1,0 +1,88 @@
+//! Downloads: the bytes of an object, or a range of them, hashed as they come.
+
+use std::ops::Range;
+
+use aws_sdk_s3::types::ChecksumMode;
+use aws_smithy_types::base64;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::wire::full_checksum;
+use super::{Bucket, Refusal};
+
+/// The result of a download: the bytes that came, and what they should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// The number of bytes that came.
+    pub size: u64,
+    /// The SHA-256 of the bytes that came, in hexadecimal.
+    pub sha256: String,
+    /// The SHA-256 of the whole object in hexadecimal, from the store's checksum, from the metadata, or both. Empty for
+    /// a range.
+    pub expected: Vec<String>,
+}
+
+impl Download {
+    /// Checks that these are the `size` bytes that were stored.
+    ///
+    /// # Errors
+    /// [`Altered`] if the length differs, or a checksum that the bucket has: the file must not be used.
+    pub fn hold_against(&self, size: u64) -> Result<(), Altered> {
+        let whole = self.size == size && self.expected.iter().all(|expected| *expected == self.sha256);
+        if whole { Ok(()) } else { Err(Altered { came: self.size, size, sha256: self.sha256.clone() }) }
+    }
+}
+
+/// The error of a download that differs from the object that was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes that came are not the ones that were stored: {came} of {size}, SHA-256 {sha256}")]
+pub struct Altered {
+    came: u64,
+    size: u64,
+    sha256: String,
+}
+
+impl Bucket {
+    /// Downloads an object, or a `range` of its bytes that is not empty, into `into`.
+    ///
+    /// # Errors
+    /// A [`Refusal`], after which the bytes in `into` are worthless. Its kind is [`NoSuchKey`] if there is no such
+    /// object, [`Cold`] if it must be restored before it can be read, [`Refused`] if the store gave another reason, and
+    /// [`NoAnswer`] if the store did not answer, the connection broke, or `into` could not be written.
+    ///
+    /// [`NoSuchKey`]: super::RefusalKind::NoSuchKey
+    /// [`Cold`]: super::RefusalKind::Cold
+    /// [`Refused`]: super::RefusalKind::Refused
+    /// [`NoAnswer`]: super::RefusalKind::NoAnswer
+    pub async fn get(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        into: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<Download, Refusal> {
+        let whole = range.is_none();
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.config.bucket)
+            .key(key)
+            .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
+            .set_checksum_mode(whole.then_some(ChecksumMode::Enabled));
+        let sent = request.send().await;
+        let mut object = sent.map_err(|error| Refusal::of("get object", &error).needing("s3:GetObject"))?;
+        let length = object.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
+        let checksum = full_checksum(object.checksum_sha256(), length).and_then(|sum| base64::decode(sum).ok());
+        // Whoever replaces an object sends a checksum that fits the new bytes; the metadata may still be the old one's.
+        let written = object.metadata().and_then(|metadata| metadata.get("sha256")).cloned();
+        let expected = checksum.map(hex::encode).into_iter().chain(written).filter(|_| whole).collect();
+        let (mut size, mut hash) = (0, Sha256::new());
+        while let Some(chunk) = object.body.next().await {
+            let chunk = chunk.map_err(|error| Refusal::later(format!("failed to read object: {error}")))?;
+            hash.update(&chunk);
+            size += chunk.len() as u64;
+            into.write_all(&chunk).await.map_err(|error| Refusal::later(format!("failed to write file: {error}")))?;
+        }
+        into.flush().await.map_err(|error| Refusal::later(format!("failed to write file: {error}")))?;
+        Ok(Download { size, sha256: hex::encode(hash.finalize()), expected })
+    }
+}

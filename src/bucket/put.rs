@@ -1,0 +1,190 @@
+//! Puts: a new object is stored under a key that is free, in one request or in parts.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{ChecksumMode, ObjectLockMode, StorageClass};
+use aws_smithy_types::base64;
+use tokio::sync::watch;
+
+use super::body::{self, Content, Source};
+use super::condition::{Condition, KeyForm, PutTerms, WriteOutcome};
+use super::stall::{self, Phase};
+use super::wire::{Receipt, full_checksum, is_taken, percent, status};
+use super::{About, Bucket, MULTIPART_FROM, Put, Refusal, When};
+use crate::config::{Access, LockMode};
+use crate::key::{self, ObjectKey};
+
+impl Bucket {
+    /// Stores an object under `key`, unless the key is taken.
+    ///
+    /// # Errors
+    /// A [`Refusal`] whose verdict says what to do with the file: put it again ([`TryLater`]), set it aside because S3
+    /// never accepts it ([`GiveUpOnThisFile`]), or stop and wait for the operator ([`NeedsOperator`]). The object may
+    /// be stored in spite of it, because the reply may have been lost.
+    ///
+    /// [`TryLater`]: super::Verdict::TryLater
+    /// [`GiveUpOnThisFile`]: super::Verdict::GiveUpOnThisFile
+    /// [`NeedsOperator`]: super::Verdict::NeedsOperator
+    pub async fn put_new(&self, key: &ObjectKey, source: &Source, about: &About, when: When) -> Result<Put, Refusal> {
+        match self.put(key, source, about, when, KeyForm::Own).await? {
+            WriteOutcome::Stored => Ok(Put::Stored),
+            WriteOutcome::KeyTaken => self.compare(key, source).await,
+        }
+    }
+
+    /// Stores an object under a key that carries the hash of its bytes, so that an object under that key is the same
+    /// one.
+    ///
+    /// # Errors
+    /// A [`Refusal`], as [`Bucket::put_new`] describes.
+    pub async fn put_hashed(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        about: &About,
+        when: When,
+    ) -> Result<Put, Refusal> {
+        match self.put(key, source, about, when, KeyForm::WithHash).await? {
+            WriteOutcome::Stored => Ok(Put::Stored),
+            WriteOutcome::KeyTaken => Ok(Put::AlreadyThere),
+        }
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        about: &About,
+        when: When,
+        form: KeyForm,
+    ) -> Result<WriteOutcome, Refusal> {
+        let in_one_request = source.size < MULTIPART_FROM || matches!(source.content, Content::Stream(_));
+        let condition = if in_one_request { self.put_condition().await? } else { self.parts_condition().await? };
+        let terms = PutTerms { condition, form };
+        // Where a HEAD decides whether the key is free, or parts can be aborted, no other upload of the name may
+        // interfere.
+        let _turn = if in_one_request && condition == Condition::Honoured {
+            None
+        } else {
+            Some(self.pace.names().turn(format!("{}/{}", self.describe(), key::root(key.as_str()))).await)
+        };
+        if !self.is_free(key, terms).await? {
+            return Ok(WriteOutcome::KeyTaken);
+        }
+        if in_one_request {
+            self.put_whole(key, source, about, when, condition).await
+        } else {
+            self.put_in_parts(key, source, about, when, terms).await
+        }
+    }
+
+    async fn put_whole(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        about: &About,
+        when: When,
+        condition: Condition,
+    ) -> Result<WriteOutcome, Refusal> {
+        let (lock_mode, lock_until) = self.lock(when.now);
+        let (sse, sse_key) = self.encryption();
+        let length = i64::try_from(source.size).unwrap_or(i64::MAX);
+        let checksum = self.wants_checksum().then(|| base64::encode(source.sha256));
+        let phase = watch::Sender::new(Phase::Start);
+        let sending = self
+            .client
+            .put_object()
+            .bucket(&self.config.bucket)
+            .key(key.as_str())
+            .set_if_none_match(condition.if_none_match().value())
+            .content_length(length)
+            .content_type(&about.content_type)
+            .set_metadata(Some(metadata(about)))
+            .set_tagging(self.tagging(about))
+            .storage_class(self.class_of(about))
+            .set_checksum_sha256(checksum.clone())
+            .set_object_lock_mode(lock_mode)
+            .set_object_lock_retain_until_date(lock_until)
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(sse_key)
+            .body(body::slice(source, 0..source.size, &self.pace, &phase))
+            .customize()
+            .config_override(without_total_timeout())
+            .send();
+        match stall::watched("put object", source.size, when.patience, &phase, sending).await? {
+            Ok(answer) => {
+                let (etag, sent, repeated) = (answer.e_tag(), checksum.as_deref(), answer.checksum_sha256());
+                Receipt { etag, sent, repeated }.check("put object")?;
+                Ok(WriteOutcome::Stored)
+            }
+            Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
+            Err(error) => Err(Refusal::of("put object", &error)),
+        }
+    }
+
+    /// Returns whether the object under a taken key has the same bytes.
+    async fn compare(&self, key: &ObjectKey, source: &Source) -> Result<Put, Refusal> {
+        if self.config.access == Access::WriteOnly {
+            return Ok(Put::Conflict);
+        }
+        let head = self
+            .client
+            .head_object()
+            .bucket(&self.config.bucket)
+            .key(key.as_str())
+            .checksum_mode(ChecksumMode::Enabled)
+            .send()
+            .await;
+        let head = match head {
+            Ok(head) => head,
+            // Without the right to read, the bytes cannot be compared: they go under a key that carries their hash.
+            Err(error) if status(&error) == Some(403) => return Ok(Put::Conflict),
+            Err(error) if status(&error) == Some(404) => return Err(Refusal::later("the object vanished")),
+            Err(error) => return Err(Refusal::of("head object", &error)),
+        };
+        let same_size = head.content_length().and_then(|length| u64::try_from(length).ok()) == Some(source.size);
+        let same_bytes = match full_checksum(head.checksum_sha256(), source.size) {
+            Some(checksum) => checksum == base64::encode(source.sha256),
+            None => head.metadata().and_then(|metadata| metadata.get("sha256")) == Some(&hex::encode(source.sha256)),
+        };
+        Ok(if same_size && same_bytes { Put::AlreadyThere } else { Put::Conflict })
+    }
+
+    pub(super) fn class_of(&self, about: &About) -> StorageClass {
+        about.class.as_deref().map_or_else(|| self.storage_class(), StorageClass::from)
+    }
+
+    pub(super) fn tagging(&self, about: &About) -> Option<String> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let pairs = about.tags.iter().map(|(name, value)| format!("{name}={}", percent(value.as_bytes(), plain)));
+        self.config.tags.then(|| pairs.collect::<Vec<_>>().join("&")).filter(|tags| !tags.is_empty())
+    }
+
+    /// Returns the mode of the configured lock and the end of a lock that begins `now`.
+    pub(super) fn lock(&self, now: SystemTime) -> (Option<ObjectLockMode>, Option<DateTime>) {
+        let Some(lock) = self.config.object_lock else { return (None, None) };
+        let mode = match lock.mode {
+            LockMode::Governance => ObjectLockMode::Governance,
+            LockMode::Compliance => ObjectLockMode::Compliance,
+        };
+        // A clock that is years ahead cannot lock for years: the same clock signs the request, and S3 refuses a
+        // signature that is more than 15 minutes off ("Error responses": RequestTimeTooSkewed).
+        let until = now + Duration::from_secs(u64::from(lock.days) * 24 * 3600);
+        (Some(mode), Some(DateTime::from(until)))
+    }
+}
+
+pub(super) fn metadata(about: &About) -> HashMap<String, String> {
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
+    about.metadata.iter().map(|(name, value)| ((*name).to_owned(), percent(value.as_bytes(), plain))).collect()
+}
+
+/// Returns settings for a request with a file in its body: it has no total time-out, because [`stall::watched`] ends it
+/// when it no longer makes progress.
+pub(super) fn without_total_timeout() -> Builder {
+    aws_sdk_s3::Config::builder().timeout_config(TimeoutConfig::builder().disable_operation_attempt_timeout().build())
+}

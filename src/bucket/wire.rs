@@ -1,0 +1,91 @@
+//! How values are spelled in requests, and what can be read from an answer of any kind.
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::DateTime;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::base64;
+use sha2::{Digest, Sha256};
+
+use super::{MULTIPART_FROM, Refusal};
+
+/// The error of a request whose answers of failure are an `E`.
+pub(super) type Failed<E> = SdkError<E, HttpResponse>;
+
+/// The parts of a successful answer that prove what was stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Receipt<'a> {
+    /// The `ETag` of the object or part.
+    pub(super) etag: Option<&'a str>,
+    /// The SHA-256 that was sent, in base64.
+    pub(super) sent: Option<&'a str>,
+    /// The SHA-256 in the answer, in base64.
+    pub(super) repeated: Option<&'a str>,
+}
+
+impl Receipt<'_> {
+    /// Checks that the answer is the store's own, and that the store received the bytes that were sent.
+    ///
+    /// Whatever answers in the store's place (a login page, a cache) may say 200 to anything. S3 gives an `ETag` with
+    /// every object and part, and repeats the checksum that was sent (S3 API Reference, `PutObject`). For a store that
+    /// does not repeat it, the `ETag` is enough.
+    ///
+    /// # Errors
+    /// A [`Refusal`] to try later, about `what` (a verb and a noun): the bytes may not be in the bucket.
+    pub(super) fn check(self, what: &str) -> Result<(), Refusal> {
+        if self.etag.is_none_or(str::is_empty) {
+            return Err(Refusal::without_etag(what));
+        }
+        match (self.sent, self.repeated) {
+            (Some(sent), Some(repeated)) if sent != repeated => Err(Refusal::later(format!(
+                "failed to {what}: the checksum in the store's answer is not the one of the bytes that were sent"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns the checksum that the store has for an object of `size` bytes, if it is the checksum of the bytes
+/// themselves.
+///
+/// An object that was uploaded in parts has a checksum of its parts' checksums. Most stores mark it with a dash, but
+/// some do not, so the size decides too.
+pub(super) fn full_checksum(checksum: Option<&str>, size: u64) -> Option<&str> {
+    checksum.filter(|checksum| size < MULTIPART_FROM && !checksum.contains('-'))
+}
+
+/// Returns the SHA-256 of `bytes`, in base64.
+pub(super) fn sha256_base64(bytes: &[u8]) -> String {
+    base64::encode(Sha256::digest(bytes))
+}
+
+/// Returns `bytes` as text, with every byte percent-encoded that is not `plain`.
+pub(super) fn percent(bytes: &[u8], plain: impl Fn(u8) -> bool) -> String {
+    let spell = |byte: &u8| if plain(*byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
+    bytes.iter().map(spell).collect()
+}
+
+/// Returns an `ETag` without its quotes; empty if there is none.
+pub(super) fn unquoted(etag: Option<&str>) -> String {
+    etag.unwrap_or_default().trim_matches('"').to_owned()
+}
+
+/// Returns a time that the store gave, or the latest possible time if it gave none, so that nothing counts as old.
+pub(super) fn time(told: Option<&DateTime>) -> chrono::DateTime<chrono::Utc> {
+    let told = told.and_then(|time| chrono::DateTime::from_timestamp(time.secs(), time.subsec_nanos()));
+    told.unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC)
+}
+
+/// Returns the HTTP status of a failure, if there was an answer.
+pub(super) fn status<E>(error: &Failed<E>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+/// Returns the store's error code of a failure, if there was one.
+pub(super) fn code<E: ProvideErrorMetadata>(error: &Failed<E>) -> Option<&str> {
+    error.as_service_error().and_then(ProvideErrorMetadata::code)
+}
+
+/// Returns whether the store refused to overwrite an object.
+pub(super) fn is_taken<E: ProvideErrorMetadata>(error: &Failed<E>) -> bool {
+    status(error) == Some(412) || code(error) == Some("PreconditionFailed")
+}
