@@ -1,8 +1,8 @@
 //! The daemon: it connects the parts and owns signals, readiness, watchdog, reload and drain.
 //!
 //! * Start: it creates its folders, takes the lock, checks that the drop folder can be read, and starts the loop. It is
-//!   ready once the folder is watched and has been scanned. A bucket out of reach is a matter for the status, not a failed
-//!   start.
+//!   ready once the folder is watched and has been scanned. A bucket out of reach is a matter for the status, not a
+//!   failed start.
 //! * Stop: after the first signal nothing new starts and the uploads under way are finished; the second signal ends the
 //!   process immediately.
 //! * Reload (SIGHUP): a wrong configuration is refused as a whole.
@@ -103,8 +103,8 @@ async fn run_with(
     let telling = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, told_jobs, config.runtime_dir.clone(), ready)));
     let runner = schedule::Runner { sites, snapshots: snapshot.subscribe(), jobs };
     let scheduling = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
-    // This sender keeps the status writer alive after the loop has ended: it has yet to write how a job that was told to
-    // stop has ended.
+    // This sender keeps the status writer alive after the loop has ended: it has yet to write how a job that was told
+    // to stop has ended.
     let last_sender = snapshot.clone();
     let report = Report { snapshot, beat: watchdog(), site: told_site };
     let stopped = stop.clone();
@@ -178,7 +178,7 @@ async fn tell(
         match written {
             Ok(Err(error)) if !complained => {
                 complained = true;
-                tracing::warn!("failed to write status in {}: {error}; all else goes on", folder.display());
+                tracing::warn!("failed to write status in {}: {error}; everything else goes on", folder.display());
             }
             Ok(Ok(())) if complained => {
                 complained = false;
@@ -221,11 +221,13 @@ impl Listener {
                 SIGHUP => reload(&self.config, &self.pace).await.map(|site| Instruction::Reload(Arc::new(site))),
                 SIGUSR1 => Some(Instruction::Look),
                 _ if self.stop.is_cancelled() => {
-                    tracing::warn!("stopped at once by a second signal; what was in work is still in the drop folder");
+                    tracing::warn!(
+                        "stopped immediately by a second signal; files that were not stored yet are still in the drop folder"
+                    );
                     std::process::exit(1);
                 }
                 _ => {
-                    tracing::info!("stopping: uploads in work are finished first");
+                    tracing::info!("stopping: uploads under way are finished first");
                     self.stop.cancel();
                     None
                 }
@@ -279,8 +281,8 @@ fn notify(states: &[NotifyState<'_>]) -> bool {
 
 /// Sends one datagram to a path, or to an abstract name, which begins with `@` (`sd_notify(3)`).
 ///
-/// The library's own call waits until somebody reads it, which may be never. Neither the loop nor the end of the daemon may
-/// hang on that.
+/// The library's own call waits until somebody reads it, which may be never. Neither the loop nor the end of the daemon
+/// may hang on that.
 fn send_notice(address: &OsStr, notice: &[u8]) -> io::Result<()> {
     let address = match address.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-/// The share of a file system, as a divisor, below which it can count as short, even if `keep.min_free` asks for more: on
-/// an 8 GB card, an alarm at 2 GiB free would never end.
+/// The share of a file system, as a divisor, below which it can count as short, even if `keep.min_free` asks for more:
+/// on an 8 GB card, an alarm at 2 GiB free would never end.
 const LEAST_SHARE: u64 = 10;
 
 /// The share of the inodes, as a divisor, below which a file system counts as short: each picture needs an inode.
@@ -37,7 +37,8 @@ impl Room {
         })
     }
 
-    /// Returns why new captures may soon find no room, if `min_free` bytes should stay free; `None` while there is enough.
+    /// Returns why new captures may soon find no room, if `min_free` bytes should stay free; `None` while there is
+    /// enough.
     pub fn shortage(&self, min_free: u64) -> Option<String> {
         if self.free < min_free.min(self.size / LEAST_SHARE) {
             return Some(format!("{} of {} MiB are free", self.free >> 20, self.size >> 20));

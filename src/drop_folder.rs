@@ -1,15 +1,15 @@
 //! The drop folder: scan it, open files, take away those that are done. No other room removes or renames a file there.
 //!
-//! Whoever may write into the folder is not trusted with our files. Every path is walked from the descriptor of the drop
-//! folder without following a symbolic link, and a file is opened only after it is known to be a regular one: opening a
-//! fifo would hang, and opening a device could do anything.
+//! Whoever may write into the folder is not trusted with our files. Every path is walked from the descriptor of the
+//! drop folder without following a symbolic link, and a file is opened only after it is known to be a regular one:
+//! opening a fifo would hang, and opening a device could do anything.
 //!
-//! Taking a file away has three steps: rename it aside within its folder; check that the bytes are still those that were
-//! read and that nobody has the file open; then remove or move it, or put it back. Checking first and removing
+//! Taking a file away has three steps: rename it aside within its folder; check that the bytes are still those that
+//! were read and that nobody has the file open; then remove or move it, or put it back. Checking first and removing
 //! afterwards was rejected: an FTP server that opens the file in between would answer "stored" for a picture that is
-//! gone. A crash between the steps leaves a name that starts with [`ASIDE`]. Whoever takes a file away holds a lock on it,
-//! which the kernel releases when the process dies, so the next scan recognizes what a crash left and the capture is
-//! uploaded as usual.
+//! gone. A crash between the steps leaves a name that starts with [`ASIDE`]. Whoever takes a file away holds a lock on
+//! it, which the kernel releases when the process dies, so the next scan recognizes what a crash left and the capture
+//! is uploaded as usual.
 //!
 //! Whoever may write into the folder can still swap another file in between the check and the removal. He loses a file
 //! that he could have removed himself; the file that he swaps in never becomes a local copy.
@@ -95,7 +95,7 @@ pub enum OpenError {
     /// The file is not there any more.
     #[error("file is gone")]
     Gone,
-    /// The path leads to something else than a regular file, or through a symbolic link.
+    /// The path leads to something other than a regular file, or through a symbolic link.
     #[error("not a regular file: {0}")]
     NotAFile(&'static str),
     /// The rules of the scan reject the file.
@@ -141,8 +141,8 @@ impl DropFolder {
         Self { path: config.path.clone(), ignore: config.ignore.clone(), prunes: true }
     }
 
-    /// Returns the same folder, except that a scan keeps empty folders: for times when the wall clock may be wrong about
-    /// their age.
+    /// Returns the same folder, except that a scan keeps empty folders: for times when the wall clock may be wrong
+    /// about their age.
     #[must_use]
     pub fn without_pruning(&self) -> Self {
         Self { prunes: false, ..self.clone() }
@@ -212,8 +212,8 @@ impl DropFolder {
     /// Opens a file for reading; a symbolic link, fifo or device is never opened.
     ///
     /// # Errors
-    /// [`OpenError::Gone`] if nothing is there; [`OpenError::NotAFile`] and [`OpenError::LeftAlone`] if something is there
-    /// that is no capture; [`OpenError::Io`] if the system refuses, so that the file waits for the owner.
+    /// [`OpenError::Gone`] if nothing is there; [`OpenError::NotAFile`] and [`OpenError::LeftAlone`] if something is
+    /// there that is no capture; [`OpenError::Io`] if the system refuses, so that the file waits for the owner.
     pub fn open(&self, path: &Path) -> Result<Opened, OpenError> {
         let (Some(name), parent) = (path.file_name(), path.parent().unwrap_or(Path::new(""))) else {
             return Err(OpenError::NotAFile("it has no name"));

@@ -1,9 +1,10 @@
-//! The loop of the daemon: it selects what has happened, decides, and acts. It owns the queue; everything that takes time
-//! happens in other tasks.
+//! The loop of the daemon: it selects what has happened, decides, and acts. It owns the queue; everything that takes
+//! time happens in other tasks.
 //!
-//! Hints and the rescan timer start surveys of the folder, and surveys feed the queue. The queue gives out the files that
-//! are due: at most `concurrency` at the same time, of which large files hold no more than half, and one at a time while
-//! the bucket does not answer. The result of each upload comes back to the loop, which judges it and logs it once.
+//! Hints and the rescan timer start surveys of the folder, and surveys feed the queue. The queue gives out the files
+//! that are due: at most `concurrency` at the same time, of which large files hold no more than half, and one at a time
+//! while the bucket does not answer. The result of each upload comes back to the loop, which judges it and logs it
+//! once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -144,8 +145,8 @@ impl Ingest {
 
     /// Runs until `stop`, then waits for the uploads under way, at most for `drain`.
     ///
-    /// An upload that is not finished by then leaves its file in the folder. Nothing that fails ends the loop: it is tried
-    /// again.
+    /// An upload that is not finished by then leaves its file in the folder. Nothing that fails ends the loop: it is
+    /// tried again.
     pub async fn run(
         mut self,
         mut instructions: mpsc::Receiver<Instruction>,
@@ -267,8 +268,8 @@ impl Ingest {
     fn folder_fails(&mut self, error: &std::io::Error) {
         let reason = format!("failed to read drop folder {}: {error}", self.site.folder.path().display());
         if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.reason != reason) {
-            let advice = "make it again or correct drop_folder.path".to_owned();
-            tracing::error!("{reason}; {advice}: it is looked for every second");
+            let advice = "create it again or correct drop_folder.path".to_owned();
+            tracing::error!("{reason}; {advice}; the daemon looks for it every second");
             self.remember(reason.clone());
             self.folder_trouble = Some(status::Trouble { since: self.now().wall.into(), reason, advice });
         }

@@ -30,7 +30,8 @@ pub fn init(target: LogTarget, level: &str) {
     let _already_set = tracing_subscriber::registry().with(filter).with(journald).with(stderr).try_init();
 }
 
-/// Returns whether systemd connected stderr to the journal: `$JOURNAL_STREAM` holds its device and inode (systemd.exec(5)).
+/// Returns whether systemd connected stderr to the journal: `$JOURNAL_STREAM` holds its device and inode
+/// (systemd.exec(5)).
 fn stderr_is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     rustix::fs::fstat(std::io::stderr().as_fd()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))

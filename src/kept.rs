@@ -2,21 +2,20 @@
 //!
 //! They are a convenience; the bucket is the record. So they give way, oldest first, by three limits: their age, the
 //! bytes that they take together, and the bytes that must stay free. Only a copy that this daemon made is removed: a
-//! regular file in that shape whose name and size are in the ledger. No link is followed. A copy that the ledger does not
-//! know stays, and the log tells of it once: its line may have been lost in a power cut, and a folder of the owner's may
-//! look like ours.
+//! regular file in that shape whose name and size are in the ledger. No link is followed. A copy that the ledger does
+//! not know stays, and the log tells of it once: its line may have been lost in a power cut, and a folder of the
+//! owner's may look like ours.
 //!
 //! A copy is not synced: the file is renamed to its place here, which costs a card almost nothing, while a sync would
-//! cost a commit of the journal for each picture. After a power cut a recent copy may be empty or cut; its bytes are in the
-//! bucket.
+//! cost a commit of the journal for each picture. After a power cut a recent copy may be empty or cut; its bytes are in
+//! the bucket.
 //!
-//! Asking the bucket before a copy is removed was rejected: the file was confirmed before it became a copy, a box that may
-//! only write cannot ask, and a full disk cannot wait for a dead link.
+//! Asking the bucket before a copy is removed was rejected: the file was confirmed before it became a copy, a box that
+//! may only write cannot ask, and a full disk cannot wait for a dead link.
 
 use std::cell::LazyCell;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -27,20 +26,22 @@ use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
-use sha2::{Digest, Sha256};
 
-use crate::bucket::read_through;
 use crate::clock::Now;
 use crate::config::{Access, Config, KeepSettings};
 use crate::disk::Room;
-use crate::drop_folder::{ASIDE, NAME_MAX};
+use crate::drop_folder::ASIDE;
 use crate::{key, ledger, retention};
 
+mod names;
 pub mod plan;
 #[cfg(test)]
 mod tests;
 
-use self::plan::{CopyDay, CopyLimits, plan};
+pub use names::{CopyOf, CopyPlace, candidates, place};
+
+use names::names;
+use plan::{CopyDay, CopyLimits, plan};
 
 /// The most copies of one day that are held in memory at the same time while they are given up.
 const BATCH: usize = if cfg!(test) { 16 } else { 4096 };
@@ -155,10 +156,10 @@ impl Kept {
         self.run(0, now)
     }
 
-    /// Gives up at least this many bytes, if there are as many, because a write has just failed; otherwise as
-    /// [`Kept::give_way`].
+    /// Gives up at least this many bytes, or all copies if they have fewer, because a write has just failed.
     ///
-    /// Gives up nothing for a minute after a run that found nothing.
+    /// Apart from that, it does what [`Kept::give_way`] does. For a minute after a call that found nothing to give up,
+    /// it returns immediately.
     pub fn make_room(&self, bytes: u64, now: Now) -> GivenUp {
         self.run(bytes.max(1), now)
     }
@@ -222,8 +223,8 @@ impl Kept {
         self.bytes.store(days.iter().map(|day| day.bytes).sum(), Ordering::Relaxed);
     }
 
-    /// Gives up at least this many bytes of one day, oldest copies first, or the whole day if it has no more; returns the
-    /// bytes that it gave up.
+    /// Gives up at least this many bytes of one day, oldest copies first, or the whole day if it has no more; returns
+    /// the bytes that it gave up.
     fn give_up_share(&self, day: &CopyDay, bytes: u64, run: &mut Run) -> u64 {
         let before = run.given.bytes;
         let until = if bytes == day.bytes { u64::MAX } else { before + bytes };
@@ -240,8 +241,8 @@ impl Kept {
         run.given.bytes - before
     }
 
-    /// Gives up copies of one day, oldest first, until the run has given up `until` bytes; with `u64::MAX`, the whole day
-    /// and its folder.
+    /// Gives up copies of one day, oldest first, until the run has given up `until` bytes; with `u64::MAX`, the whole
+    /// day and its folder.
     fn give_up_of(&self, day: &CopyDay, until: u64, run: &mut Run) -> io::Result<()> {
         let name = day.date.to_string();
         let camera = open_below(open_root(&self.keep.path)?.as_fd(), OsStr::new(&day.camera))?;
@@ -325,7 +326,7 @@ impl Run {
         if let Some((from, to)) = self.dates {
             let GivenUp { copies, bytes } = self.given;
             tracing::info!(
-                "gave up {copies} local copies ({} MiB) of {from} to {to}; the bucket has them",
+                "gave up {copies} local copies ({} MiB) from {from} to {to}; the bucket has them",
                 bytes >> 20
             );
         }
@@ -442,82 +443,4 @@ fn open_below(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
 #[expect(clippy::disallowed_methods, reason = "the home of removal of local copies, which the bucket has")]
 fn remove(folder: &OwnedFd, name: &OsStr, flags: AtFlags) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(folder, name, flags)?)
-}
-
-/// The capture of which a local copy is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CopyOf<'a> {
-    /// Its camera.
-    pub camera: &'a str,
-    /// Its date at the camera.
-    pub date: NaiveDate,
-    /// The last part of its object key.
-    pub file: &'a str,
-}
-
-impl CopyOf<'_> {
-    fn folder(&self, kept: &Path) -> PathBuf {
-        kept.join(self.camera).join(self.date.to_string())
-    }
-}
-
-/// The place for a local copy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CopyPlace {
-    /// This path, where nothing is yet.
-    Free(PathBuf),
-    /// None is needed: the same bytes are kept already.
-    Held,
-}
-
-/// Returns the place for a local copy below `folder`. An earlier copy with other bytes is not replaced.
-///
-/// # Errors
-/// The error of the file system if a copy that is there already cannot be read; an error of the kind `Other` if both names
-/// have other bytes. The capture then gets no copy.
-pub fn place(folder: &Path, copy: CopyOf<'_>, sha256: &[u8; 32]) -> io::Result<CopyPlace> {
-    let day = copy.folder(folder);
-    let names = names(copy.file, &hex::encode(sha256));
-    for name in &names {
-        let path = day.join(name);
-        match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CopyPlace::Free(path)),
-            Err(error) => return Err(error),
-            Ok(copy) if holds(&copy, sha256)? => return Ok(CopyPlace::Held),
-            Ok(_) => {}
-        }
-    }
-    Err(io::Error::other(format!("two other files are kept as {}", names[0])))
-}
-
-/// Returns the paths below `folder` where the local copy of a capture may be: its own name, and the name beside another
-/// copy if its SHA-256 is known (in hexadecimal).
-pub fn candidates(folder: &Path, copy: CopyOf<'_>, sha256: Option<&str>) -> Vec<PathBuf> {
-    let day = copy.folder(folder);
-    let [first, second] = names(copy.file, sha256.unwrap_or_default());
-    let mut paths = vec![day.join(first)];
-    paths.extend(sha256.map(|_| day.join(second)));
-    paths
-}
-
-/// Returns the two names that the copy of a file can have: its own, and the one beside another copy of that name, which
-/// has the beginning of the SHA-256 (in hexadecimal) in it.
-fn names(file: &str, sha256: &str) -> [String; 2] {
-    let first = key::bounded(file, NAME_MAX);
-    let hash = sha256.get(..8).unwrap_or(sha256);
-    let (stem, extension) = first.rsplit_once('.').map_or((first.as_str(), None), |(stem, end)| (stem, Some(end)));
-    let suffix = extension.map_or_else(|| format!("~{hash}"), |extension| format!("~{hash}.{extension}"));
-    // A long name is cut in the stem, because the suffix tells the two apart.
-    let mut keep = stem.len().min(NAME_MAX - suffix.len().min(NAME_MAX));
-    while !stem.is_char_boundary(keep) {
-        keep -= 1;
-    }
-    let second = format!("{}{suffix}", &stem[..keep]);
-    [first, second]
-}
-
-fn holds(copy: &File, sha256: &[u8; 32]) -> io::Result<bool> {
-    let mut hash = Sha256::new();
-    read_through(copy, 0, copy.metadata()?.len(), |chunk| hash.update(chunk))?;
-    Ok(hash.finalize()[..] == sha256[..])
 }

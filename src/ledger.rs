@@ -1,11 +1,12 @@
 //! The ledger: what was stored, one JSON line for each capture, in one file for each camera and day
-//! (`ledger/CAMERA/DATE.jsonl`). An object that is deleted from the bucket gets a line there, too. Each bundle gets a line in
-//! `ledger/CAMERA/bundles.jsonl`.
+//! (`ledger/CAMERA/DATE.jsonl`). An object that is deleted from the bucket gets a line there, too. Each bundle gets a
+//! line in `ledger/CAMERA/bundles.jsonl`.
 //!
-//! A line is written after the bucket has confirmed the capture and before the local file is removed. A crash in between
-//! leaves the file, which is found again; [`append_once`] then sees that its line is there. A line that a crash or a full
-//! disk has torn is left as it is; the next one begins on a line of its own, and the log tells of it. The ledger is a copy
-//! of what the bucket knows and can be rebuilt from it, so it is not synced, which would wear out an SD card.
+//! A line is written after the bucket has confirmed the capture and before the local file is removed. A crash in
+//! between leaves the file, which is found again; [`append_once`] then sees that its line is there. A line that a crash
+//! or a full disk has torn is left as it is; the next one begins on a line of its own, and the log tells of it. The
+//! ledger is a copy of what the bucket knows and can be rebuilt from it, so it is not synced, which would wear out an
+//! SD card.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -326,7 +327,7 @@ mod tests {
             append_once(folder.path(), "CAM", &entry("c")).unwrap();
             append(folder.path(), "CAM", &entry("d")).unwrap();
             let keys: Vec<String> = entries(&path).unwrap().map(|entry| entry.key).collect();
-            // Where only the end of the line is missing, it still tells all.
+            // A line that lacks only its end can still be parsed.
             let expected = if cut + 1 < 2 * line { vec!["a", "c", "d"] } else { vec!["a", "b", "c", "d"] };
             assert_eq!(keys, expected, "cut at {cut}");
             assert!(std::fs::read(&path).unwrap().starts_with(&whole[..cut]), "nothing is reset");

@@ -1,7 +1,7 @@
 //! The locks of the run-time folder: one daemon, and one command at a time that changes the bucket or the local copies.
 //!
-//! A process holds a lock for as long as it has the lock's file open. The kernel releases the lock when the process ends,
-//! however it ends, so a crash leaves no lock behind.
+//! A process holds a lock for as long as it has the lock's file open. The kernel releases the lock when the process
+//! ends, however it ends, so a crash leaves no lock behind.
 
 use std::fs::File;
 use std::io;
@@ -77,7 +77,8 @@ pub fn command(folder: &Path) -> Result<File, LockError> {
 /// Takes the lock of the daemon, and returns its open file: only one daemon may use a run-time folder.
 ///
 /// # Errors
-/// [`LockError::File`] if the file cannot be opened, [`LockError::Taken`] if another daemon runs: this one must not start.
+/// [`LockError::File`] if the file cannot be opened, [`LockError::Taken`] if another daemon runs: this one must not
+/// start.
 pub fn daemon(folder: &Path) -> Result<File, LockError> {
     let path = folder.join(DAEMON);
     let file = open(&path)?;

@@ -1,8 +1,8 @@
 //! State files: small JSON files that the daemon replaces as a whole.
 //!
-//! The new content goes into a file beside the old one, which is then renamed into place. A reader therefore sees the old
-//! content or the new one, never a part of either, and a crash at any point leaves a readable file. Truncating the file
-//! and writing it again was rejected: a crash in between would leave nothing.
+//! The new content goes into a file beside the old one, which is then renamed into place. A reader therefore sees the
+//! old content or the new one, never a part of either, and a crash at any point leaves a readable file. Truncating the
+//! file and writing it again was rejected: a crash in between would leave nothing.
 //!
 //! The file beside it always has the same name, so that the next write replaces the one that a crash left. This is
 //! why only one process may write a state file at a time.
@@ -21,7 +21,8 @@ use serde::de::DeserializeOwned;
 pub enum Purpose {
     /// The next start reads it: it is synced together with its folder, so that it survives a power cut.
     NextStart,
-    /// Other programs read it while the daemon runs: it is not synced, and every user of the box may read it (mode 0644).
+    /// Other programs read it while the daemon runs: it is not synced, and every user of the box may read it (mode
+    /// 0644).
     Report,
 }
 

@@ -1,9 +1,9 @@
 //! The queue: a bounded view of the drop folder, which decides what is uploaded next.
 //!
 //! It is pure: it is told which files were seen and when, and says what to do next. It holds the newest files up to a
-//! capacity. The older ones stay on disk; as soon as there is room, [`Queue::wants_scan`] asks for a scan that finds them
-//! again. The newest file goes first, except that every fourth one is the oldest, so that a backlog always makes some
-//! progress.
+//! capacity. The older ones stay on disk; as soon as there is room, [`Queue::wants_scan`] asks for a scan that finds
+//! them again. The newest file goes first, except that every fourth one is the oldest, so that a backlog always makes
+//! some progress.
 //!
 //! A queue that is complete and durable was rejected: the drop folder already is one.
 
@@ -32,14 +32,15 @@ use ready::{First, ReadyFiles};
 /// The most files that are held. At some 300 bytes each they take about a megabyte.
 pub const CAPACITY: usize = 4096;
 
-/// A file that failed this often while others were stored has trouble of its own: it keeps its own waits when the bucket
-/// answers again.
+/// A file that failed this often while others were stored has trouble of its own: it keeps its own waits when the
+/// bucket answers again.
 pub const OWN_TROUBLE: u32 = 2;
 
 /// The first wait of a file that somebody had open for writing when its upload began.
 const FIRST_RECHECK: Duration = Duration::from_millis(10);
 
-/// The shortest time to settle that is waited for between two looks, so that a `settle` of 0 does not make the loop spin.
+/// The shortest time to settle that is waited for between two looks, so that a `settle` of 0 does not make the loop
+/// spin.
 const LEAST_SETTLE: Duration = Duration::from_millis(100);
 
 /// A path below the drop folder.
@@ -169,7 +170,8 @@ impl Queue {
         true
     }
 
-    /// Returns the next eligible file to upload, which is [`FileState::Uploading`] from now on; `None` if none is ready.
+    /// Returns the next eligible file to upload, which is [`FileState::Uploading`] from now on; `None` if none is
+    /// ready.
     pub fn next(&mut self, eligible: Eligible, now: Now) -> Option<Due> {
         self.wake(now);
         self.turns = self.turns.wrapping_add(1);
@@ -179,7 +181,8 @@ impl Queue {
         self.give_out(&name)
     }
 
-    /// Returns the file with which to find out whether the bucket stores again; it is [`FileState::Uploading`] from now on.
+    /// Returns the file with which to find out whether the bucket stores again; it is [`FileState::Uploading`] from now
+    /// on.
     ///
     /// It is the one that failed least often, and the newest of those: a file that fails by itself does not keep the
     /// others waiting, and a capture just taken goes first.
@@ -198,8 +201,8 @@ impl Queue {
 
     /// Returns a file as it was last seen, and how long it has been so; `None` if it is not in the queue.
     ///
-    /// Its age is counted by the wall clock until it was first seen and by the steady clock since, so that a step of the
-    /// wall clock makes no file older.
+    /// Its age is counted by the wall clock until it was first seen and by the steady clock since, so that a step of
+    /// the wall clock makes no file older.
     pub fn last_seen(&self, path: &Path, now: Now) -> Option<LastSeen> {
         let item = self.items.get(path)?;
         let age = item.stamp.age(item.seen.wall) + now.steady.duration_since(item.seen.steady);
@@ -239,8 +242,8 @@ impl Queue {
             .collect()
     }
 
-    /// Returns when the next wait of a file is over, so that [`Queue::next`] or [`Queue::settled`] has it; `None` if none
-    /// waits.
+    /// Returns when the next wait of a file is over, so that [`Queue::next`] or [`Queue::settled`] has it; `None` if
+    /// none waits.
     pub fn next_wake(&self) -> Option<Instant> {
         self.timers.first().map(|(due, _)| *due)
     }
@@ -256,8 +259,8 @@ impl Queue {
 
     /// Lets a file that somebody had open for writing settle again: first for a moment, then for ever longer.
     ///
-    /// For a moment, because the kernel reports a close before it stops counting the writer: a file that was just closed
-    /// can look open.
+    /// For a moment, because the kernel reports a close before it stops counting the writer: a file that was just
+    /// closed can look open.
     pub fn settle_again(&mut self, path: &Path, reason: &str, now: Now) {
         let Some(item) = self.items.get_mut(path) else { return };
         item.found_open += 1;
@@ -270,8 +273,8 @@ impl Queue {
 
     /// Counts a failed upload, and returns how often the file failed while others were stored.
     ///
-    /// 0 means that the bucket, or the way to it, may be the cause; from [`OWN_TROUBLE`] on, the file is. The caller must
-    /// then call [`Queue::hold`].
+    /// 0 means that the bucket, or the way to it, may be the cause; from [`OWN_TROUBLE`] on, the file is. The caller
+    /// must then call [`Queue::hold`].
     pub fn failed(&mut self, path: &Path, failure: FailedUpload) -> u32 {
         let Some(item) = self.items.get_mut(path) else { return 0 };
         item.failures += 1;
@@ -325,7 +328,8 @@ impl Queue {
         self.left.in_queue()
     }
 
-    /// Queues all files that failed because of the bucket, which answers again; those with trouble of their own wait on.
+    /// Queues all files that failed because of the bucket, which answers again; those with trouble of their own wait
+    /// on.
     pub fn retry_all(&mut self) {
         self.retry(|item| item.own_failures < OWN_TROUBLE);
     }
@@ -360,7 +364,8 @@ impl Queue {
         }
     }
 
-    /// Begins a full scan: [`Queue::left_on_disk`] tells from now on whether this one finds more than there is room for.
+    /// Begins a full scan: [`Queue::left_on_disk`] tells from now on whether this one finds more than there is room
+    /// for.
     pub fn scan_begins(&mut self) {
         self.left_on_disk = false;
     }

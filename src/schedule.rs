@@ -2,15 +2,15 @@
 //!
 //! The beginning of a run is written to [`FILE`] before the run starts. So a restart, however late, sees which runs are
 //! missing, and a job that kills the daemon is not started again immediately. [`croner`] decides which times a clock
-//! repeats in autumn or leaves out in spring; each scheduled time has at most one run. A time in the file that lies in the
-//! future was written by a wrong clock, and does not count for as long as it is in the future.
+//! repeats in autumn or leaves out in spring; each scheduled time has at most one run. A time in the file that lies in
+//! the future was written by a wrong clock, and does not count for as long as it is in the future.
 //!
-//! A job runs only after the first scan, and only while the ingest loop takes the bucket to be in reach. If a capture is
-//! ready at the start, it is stored first: it shows whether the bucket stores. When the daemon stops, the job is told to
-//! stop, and is ended soon after; a job must be safe to end anywhere.
+//! A job runs only after the first scan, and only while the ingest loop can reach the bucket, as far as it knows. If a
+//! capture is ready at the start, it is stored first: it shows whether the bucket stores. When the daemon stops, the
+//! job is told to stop, and is ended soon after; a job must be safe to end anywhere.
 //!
-//! Sleeping until the computed time was rejected, because a wall clock can be set and a box can sleep. Instead, what is due
-//! is computed again with each snapshot of the loop, once a second.
+//! Sleeping until the computed time was rejected, because a wall clock can be set and a box can sleep. Instead, what is
+//! due is computed again with each snapshot of the loop, once a second.
 
 use std::future::Future;
 use std::io;
@@ -51,7 +51,7 @@ pub struct Ended {
 impl Ended {
     /// Returns the end of a run that was told to stop.
     pub fn interrupted() -> Self {
-        RunEnd::Interrupted.saying("interrupted by a stop, and done at the next start")
+        RunEnd::Interrupted.saying("interrupted by a stop of the daemon; it runs again at the next start")
     }
 }
 
@@ -60,7 +60,7 @@ impl Ended {
 pub struct Runner {
     /// The site in force, and how many times somebody has asked to try again what failed.
     pub sites: watch::Receiver<SiteInForce>,
-    /// The state of the ingest loop, at least once a second.
+    /// The snapshots of the ingest loop, which come at least once a second.
     pub snapshots: watch::Receiver<Snapshot>,
     /// Gets the state of the jobs when it changes.
     pub jobs: watch::Sender<Jobs>,
@@ -106,7 +106,8 @@ impl Runner {
     }
 }
 
-/// Returns whether the loop takes the bucket to be in reach, and has stored a capture if one was ready.
+/// Returns whether a job may start: the first scan is finished, the bucket seems to be in reach, and a capture has been
+/// stored if one is ready.
 fn may_start(snapshot: &Snapshot) -> bool {
     let Snapshot { waiting, stored, .. } = snapshot;
     let is_untried = stored.captures == 0 && waiting.queued + waiting.uploading > 0;
@@ -325,7 +326,7 @@ impl Course {
             Err(error) => {
                 if !self.complained {
                     tracing::warn!(
-                        "failed to write {}: {error}; jobs run all the same, but a restart may not know of it",
+                        "failed to write {}: {error}; jobs run anyway, but after a restart the daemon may not know of the last run",
                         self.path.display()
                     );
                 }

@@ -21,8 +21,8 @@ use crate::ledger;
 pub struct SiteInForce {
     /// The site.
     pub site: Arc<Site>,
-    /// How many times somebody has asked to try again what failed: by a reload or by the signal to look. New credentials
-    /// do not count, because they come by themselves.
+    /// How many times somebody has asked to try again what failed: by a reload or by the signal to look. New
+    /// credentials do not count, because they come by themselves.
     pub retries_asked: u64,
 }
 
@@ -53,8 +53,8 @@ pub struct Site {
 impl Site {
     /// Connects the parts that a configuration names.
     ///
-    /// `credentials` replace the standard AWS chain. `pace` takes over the bandwidth limit of this configuration, also for
-    /// uploads that an earlier configuration started.
+    /// `credentials` replace the standard AWS chain. `pace` takes over the bandwidth limit of this configuration, also
+    /// for uploads that an earlier configuration started.
     pub async fn new(config: Arc<Config>, credentials: Option<Credentials>, pace: Pace, clock: fn() -> Now) -> Self {
         pace.set(config.upload.bandwidth.clone());
         let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());

@@ -53,12 +53,12 @@ pub struct Snapshot {
     pub state_free_bytes: Option<u64>,
     /// Bytes of all local copies, once they have been counted.
     pub kept_bytes: Option<u64>,
-    /// The number of captures since the start that were removed here without a local copy or a ledger line, because there
-    /// was no room for it.
+    /// The number of captures since the start that were removed here without a local copy or a ledger line, because
+    /// there was no room for it.
     #[serde(default)]
     pub not_kept: u64,
-    /// Whether the bucket stores nothing now, as far as the daemon knows; [`Snapshot::trouble`] tells of it only once it has
-    /// lasted.
+    /// Whether the bucket stores nothing now, as far as the daemon knows; [`Snapshot::trouble`] tells of it only once
+    /// it has lasted.
     #[serde(default)]
     pub link_down: bool,
     /// The scheduled jobs.

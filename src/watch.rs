@@ -5,8 +5,9 @@
 //! kernel's queue.
 //!
 //! Every folder has a watch of its own. The scan adds it before it reads the folder, so that a file that is created in
-//! between is seen by the watch or by the scan. The recursive mode of the `notify` crate was rejected: it adds the watch
-//! of a new folder after it has reported the folder, and files that come in between would wait for the next full scan.
+//! between is seen by the watch or by the scan. The recursive mode of the `notify` crate was rejected: it adds the
+//! watch of a new folder after it has reported the folder, and files that come in between would wait for the next full
+//! scan.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -135,13 +136,14 @@ impl Watch {
         })
     }
 
-    /// Watches a folder below the drop folder and every folder on the way to it; does no harm if they are watched already.
+    /// Watches a folder below the drop folder and every folder on the way to it; does no harm if they are watched
+    /// already.
     ///
     /// If too many are watched, the least active one is given up for one that changed later.
     ///
     /// # Errors
-    /// The reason why not all folders can be watched, the first time that it happens; the full scans still find what is in
-    /// the others.
+    /// The reason why not all folders can be watched, the first time that it happens; the full scans still find what is
+    /// in the others.
     pub fn cover(&mut self, folder: &Path) -> Result<(), String> {
         let changed = std::fs::symlink_metadata(self.root.join(folder)).and_then(|folder| folder.modified());
         // It is gone again, or may not be read: the scan reports that.
@@ -328,7 +330,7 @@ mod tests {
         assert_eq!(hints.take(), HintedPaths { everywhere: true, paths: HashMap::new() });
     }
 
-    /// A drop folder with three days of a camera, of which the third is the newest.
+    /// Returns a drop folder with three days of a camera; the third is the newest.
     fn three_days() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for day in 1..=3 {

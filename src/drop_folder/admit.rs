@@ -1,7 +1,7 @@
 //! Which regular files may be captures.
 //!
-//! Whoever may write into the folder is not trusted. A hard link makes somebody else's file look like one of the folder,
-//! and a sparse file costs its maker nothing but us hours of reading.
+//! Whoever may write into the folder is not trusted. A hard link makes somebody else's file look like one of the
+//! folder, and a sparse file costs its maker nothing but us hours of reading.
 
 use rustix::fs::Stat;
 
@@ -11,8 +11,8 @@ const LARGEST_OBJECT_BYTES: u64 = 10_000 * (5 << 30);
 /// Files below this size are not compared with the size of their file system.
 const LARGE_BYTES: u64 = 1 << 30;
 
-/// The longest path of a folder that is read, in bytes. The paths of waiting files are held in memory, and a file that is
-/// set aside must fit under the state folder as well (limits.h, `PATH_MAX`).
+/// The longest path of a folder that is read, in bytes. The paths of waiting files are held in memory, and a file that
+/// is set aside must fit under the state folder as well (limits.h, `PATH_MAX`).
 const LONGEST_PATH_BYTES: usize = 1024;
 
 /// The deepest folder that is read: each level holds a descriptor open.
@@ -21,8 +21,8 @@ const DEEPEST: usize = 128;
 /// Returns why a file is no capture; `None` if it may be one.
 ///
 /// `owner` returns the owner of its folder, and `capacity` the size of its file system in bytes. A file with several
-/// names is accepted if it has the owner of its folder: an FTP server that creates the final name by a link (pure-ftpd's
-/// STOU) writes as the user who owns the folder.
+/// names is accepted if it has the owner of its folder: an FTP server that creates the final name by a link
+/// (pure-ftpd's STOU) writes as the user who owns the folder.
 pub(super) fn refuse(
     stat: &Stat,
     owner: impl FnOnce() -> Option<u32>,

@@ -1,4 +1,5 @@
-//! The scan of the drop folder. It goes depth first and holds one open folder for each level, whatever the number of files.
+//! The scan of the drop folder. It goes depth first and holds one open folder for each level, whatever the number of
+//! files.
 
 use std::ffi::OsStr;
 use std::io;

@@ -91,7 +91,8 @@ impl Opened {
         let Some(aside) = self.move_aside()? else { return Ok(Taken::PutBack) };
         match rustix::fs::renameat_with(&self.parent, &aside, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) if is_file(target, self.stamp.inode) => Ok(Taken::Away),
-            // Another file was swapped in at the last moment. Only we may write where it is now, so this check is final.
+            // Another file was swapped in at the last moment. Only we may write where it is now, so this check is
+            // final.
             Ok(()) => {
                 rustix::fs::renameat_with(CWD, target, &self.parent, &aside, RenameFlags::NOREPLACE)?;
                 self.put_back(&aside)?;
@@ -151,8 +152,8 @@ impl Opened {
 
     /// Returns the name that the file gets while it is taken away, which nobody else knows.
     ///
-    /// A file that a crash left aside keeps its name: with the beginning twice, [`sent_as`](super::sent_as) would remove
-    /// only one, and the capture would get another key.
+    /// A file that a crash left aside keeps its name: with the beginning twice, [`sent_as`](super::sent_as) would
+    /// remove only one, and the capture would get another key.
     fn aside(&self) -> OsString {
         if self.name.as_bytes().starts_with(ASIDE.as_bytes()) {
             return self.name.clone();

@@ -1,8 +1,8 @@
 //! Who is still writing a file: the kernel tells it, so that nothing has to be guessed from the file's age.
 //!
-//! The kernel grants a read lease only while nobody has the file open for writing (fcntl(2), "Leases"). So we ask for one
-//! and give it back immediately. That needs the file's owner or `CAP_LEASE`, and a local file system. Where it is refused,
-//! we still see the record lock that vsftpd holds while it writes.
+//! The kernel grants a read lease only while nobody has the file open for writing (fcntl(2), "Leases"). So we ask for
+//! one and give it back immediately. That needs the file's owner or `CAP_LEASE`, and a local file system. Where it is
+//! refused, we still see the record lock that vsftpd holds while it writes.
 
 use std::fs::File;
 use std::io;

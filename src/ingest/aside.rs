@@ -16,7 +16,10 @@ impl Ingest {
         let folder = self.site.config.state_dir.join("set-aside");
         // If an earlier file has the name, the next one gets a number.
         let targets = (0..100).map(|number| aside_place(&folder, path, number));
-        let moved = targets.into_iter().find(|target| !target.exists()).ok_or_else(|| "100 are set aside".to_owned());
+        let moved = targets
+            .into_iter()
+            .find(|target| !target.exists())
+            .ok_or_else(|| "100 files of this name are set aside already".to_owned());
         let judged = self.queue.last_seen(path, now).map(|seen| seen.stamp);
         let moved = moved.and_then(|target| match self.site.folder.open(path) {
             // Another file has come under the same name, and nobody has judged that one.

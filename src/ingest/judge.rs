@@ -21,7 +21,8 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(5);
 const DISPOSE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a file that was cut off is still there.
-const CUT_OFF: &str = "cut off; what there is is stored, and it waits for the camera to resume or send it again";
+const CUT_OFF: &str =
+    "cut off; the part that came is stored, and the file waits for the camera to resume or send it again";
 
 impl Ingest {
     /// Judges the end of an upload or disposal.
@@ -30,8 +31,8 @@ impl Ingest {
         let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(work) = self.in_work.remove(&id) else { return };
         let path = work.due.path.as_path();
-        // If a reload named another drop folder, the queue knows nothing of this file. Unless it is stored it stays in the
-        // old folder.
+        // If a reload named another drop folder, the queue knows nothing of this file. Unless it is stored it stays in
+        // the old folder.
         let is_same_folder = work.site.folder.path() == self.site.folder.path();
         let result = match done {
             Ok((_, finished)) => finished.result,
@@ -65,7 +66,8 @@ impl Ingest {
         }
     }
 
-    /// Takes note of what became of a stored capture's file. The capture is in the bucket: only this box can have trouble.
+    /// Takes note of what became of a stored capture's file. The capture is in the bucket: only this box can have
+    /// trouble.
     fn disposed(&mut self, path: &Path, ingested: &Ingested, now: Now) {
         let Ingested { stored, wait } = ingested;
         let said = match (&stored.left, *wait) {
@@ -144,7 +146,7 @@ impl Ingest {
         // At the 2nd, 4th, 8th time and so on: it may go on for weeks.
         if own >= OWN_TROUBLE && own.is_power_of_two() {
             let path = escape_path(path);
-            tracing::warn!(key = path, "{path} waits by itself, others are stored: {refusal}");
+            tracing::warn!(key = path, "{path} cannot be stored while others are, and is tried again later: {refusal}");
         }
         self.say(&news);
         self.queue.hold(path, &refusal.to_string(), until);

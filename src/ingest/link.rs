@@ -1,7 +1,8 @@
 //! Whether the bucket can be reached. While it cannot, there is one probe at a time instead of a storm of uploads.
 //!
-//! A failed upload counts against the link until other files are stored while that file fails. From then on the failures
-//! are the file's own: they say nothing about the link, and a folder full of such files does not take the link down.
+//! A failed upload counts against the link until other files are stored while that file fails. From then on the
+//! failures are the file's own: they say nothing about the link, and a folder full of such files does not take the link
+//! down.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -37,7 +38,8 @@ pub(super) struct Link {
     down: Option<Down>,
     outages: u64,
     failures_in_a_row: u32,
-    /// What the log said last, in this outage or an earlier one: an outage that comes and goes is not reported each time.
+    /// What the log said last, in this outage or an earlier one: an outage that comes and goes is not reported each
+    /// time.
     last_report: Option<LastReport>,
 }
 
@@ -143,8 +145,8 @@ impl Link {
 
     /// Records that a probe starts.
     ///
-    /// If its file turns out to tell nothing of the bucket, because it is empty or gone or has trouble of its own, another
-    /// file may follow soon.
+    /// If its file turns out to tell nothing of the bucket, because it is empty or gone or has trouble of its own,
+    /// another file may follow soon.
     pub(super) fn probe_begins(&mut self) {
         if let Some(down) = &mut self.down {
             down.is_unanswered = true;
@@ -159,7 +161,8 @@ impl Link {
         }
     }
 
-    /// Lets a probe start as soon as the uploads under way have ended, which may have begun before the trouble was mended.
+    /// Lets a probe start as soon as the uploads under way have ended, which may have begun before the trouble was
+    /// mended.
     pub(super) fn probe_after_uploads(&mut self, now: Now) {
         if let Some(down) = &mut self.down {
             down.next_probe = now.steady;

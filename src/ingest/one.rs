@@ -8,8 +8,8 @@
 //! remembers that the file is stored, and [`dispose_one`] tries the other steps again. A write that finds no room first
 //! makes older local copies give way. If there is still no room for a copy, the file is removed without one. While the
 //! disk of the drop folder itself runs short, a stored file is removed whatever else fails, even without a line in the
-//! ledger: the ledger can be rebuilt from the bucket, while a full drop folder turns the next capture away. Otherwise the
-//! file stays until the trouble is mended.
+//! ledger: the ledger can be rebuilt from the bucket, while a full drop folder turns the next capture away. Otherwise
+//! the file stays until the trouble is mended.
 
 use std::fs::File;
 use std::io;
@@ -45,8 +45,8 @@ const MAKE_ROOM_FOR: u64 = 8;
 pub struct Ingested {
     /// The capture as stored.
     pub stored: Box<Stored>,
-    /// How long the file, which was cut off, still waits for the camera to resume or send it again; `None` if it does not
-    /// wait.
+    /// How long the file, which was cut off, still waits for the camera to resume or send it again; `None` if it does
+    /// not wait.
     pub wait: Option<Duration>,
 }
 
@@ -142,8 +142,8 @@ pub async fn dispose_one(
     .await
 }
 
-/// Returns how long a file has been in its state: as the queue counts it, or by the wall clock if the queue does not know
-/// the file.
+/// Returns how long a file has been in its state: as the queue counts it, or by the wall clock if the queue does not
+/// know the file.
 fn age(stamp: &Stamp, last_seen: Option<LastSeen>, now: Now) -> Duration {
     match last_seen {
         Some(seen) if seen.stamp == *stamp => seen.age,
@@ -153,7 +153,8 @@ fn age(stamp: &Stamp, last_seen: Option<LastSeen>, now: Now) -> Duration {
     }
 }
 
-/// Returns how long a file of this `age` still waits for its camera; `None` if it is complete or has waited long enough.
+/// Returns how long a file of this `age` still waits for its camera; `None` if it is complete or has waited long
+/// enough.
 fn wait_for_camera(site: &Site, stored: &Stored, age: Duration) -> Option<Duration> {
     let patience = site.config.drop_folder.partial_after;
     patience.checked_sub(age).filter(|wait| stored.partial && !wait.is_zero())
@@ -171,8 +172,8 @@ struct Ready {
 }
 
 impl Ready {
-    /// Puts the file under the capture's own key, or beside it if another object is there. A file that was cut off always
-    /// goes beside it, because the whole one may follow.
+    /// Puts the file under the capture's own key, or beside it if another object is there. A file that was cut off
+    /// always goes beside it, because the whole one may follow.
     async fn put(&self, site: &Site, about: &About, when: When) -> Result<(ObjectKey, Put), Refusal> {
         let hash = &hex::encode(self.source.sha256)[..8];
         let variant = if self.partial {
@@ -246,7 +247,8 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
             };
             Ok((source, partial, capture, first_key))
         });
-        // If the camera has begun to send the file again meanwhile, what was read of the two contents must not be mixed.
+        // If the camera has begun to send the file again meanwhile, what was read of the two contents must not be
+        // mixed.
         if !opened.is_unchanged() {
             return Err(NotStored::Changed);
         }

@@ -1,4 +1,4 @@
-//! One pass over the drop folder, or over some of it, for whoever does not want to wait for the daemon.
+//! One pass over the drop folder, or over parts of it, for a command that does not wait for the daemon.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -15,50 +15,50 @@ use crate::drop_folder::{FoundFile, Sight};
 use crate::key::ObjectKey;
 use crate::site::Site;
 
-/// The pass ends after this number of failures in a row that are no fault of the files.
+/// The pass ends after this many failures in a row that are not the fault of a file.
 const REFUSALS: usize = 10;
 
-/// Files that were found and wait for an upload to end: memory does not grow with the folder.
+/// The most files that have been found and wait for a free upload, so that memory does not grow with the folder.
 const FOUND_AHEAD: usize = 64;
 
 /// What a pass does with each file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassMode {
-    /// It is uploaded.
+    /// Each file is uploaded.
     Upload,
-    /// It is only said where it would go; nothing is touched.
+    /// The pass only tells which key each file would get; it changes nothing.
     DryRun,
 }
 
 /// What happens during a pass.
 #[derive(Debug)]
 pub enum PassEvent {
-    /// A path is no file that can be uploaded.
+    /// A path leads to nothing that can be uploaded.
     NoFile {
-        /// Below the drop folder.
+        /// The path below the drop folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// A file would get this key.
     Planned {
-        /// Below the drop folder.
+        /// Its path below the drop folder.
         path: PathBuf,
-        /// Its key.
+        /// The key.
         key: ObjectKey,
         /// Its size in bytes.
         size: u64,
     },
-    /// A file is empty, and would stay.
+    /// A file is empty, and would stay in the folder.
     Empty(PathBuf),
-    /// A file went through all steps, well or not.
+    /// A file was tried.
     Done {
-        /// Below the drop folder.
+        /// Its path below the drop folder.
         path: PathBuf,
-        /// What became of it.
+        /// The capture as stored, or why it was not stored.
         outcome: Result<Ingested, NotStored>,
     },
-    /// This number of failures in a row ended the pass; what was not tried stays.
+    /// This many failures in a row ended the pass; files that were not tried stay in the folder.
     GaveUp(usize),
 }
 
@@ -70,19 +70,21 @@ pub enum PassError {
     Unreadable {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// A task of the pass panicked; its file is still in the drop folder.
+    /// The scan or an upload panicked; the file is still in the drop folder.
     #[error("{0}")]
     Panicked(String),
-    /// Whoever is told what happens wanted no more.
+    /// The caller's `tell` ended the pass.
     #[error("the pass was ended")]
     Stopped,
 }
 
-/// Goes through `paths` below the drop folder, or all of it if there are none; `tell` hears of each file, and may end the
-/// pass. Returns the number of failures in a row, no fault of the files, that it ended with.
+/// Uploads the files at `paths` below the drop folder, or the whole folder if there are none.
+///
+/// `tell` gets every event and may end the pass. Returns how many failures in a row that are not the fault of a file
+/// there were at the end.
 ///
 /// # Errors
 /// [`PassError`]; every file that was not stored is still in the drop folder.
@@ -96,7 +98,7 @@ pub async fn pass(
     std::fs::read_dir(site.folder.path()).map_err(unreadable)?;
     let mut told = |event| if tell(event).is_break() { Err(PassError::Stopped) } else { Ok(()) };
     let (send, mut found) = mpsc::channel(FOUND_AHEAD);
-    // In 1970 no folder is old enough to be pruned: a dry run touches nothing.
+    // In 1970 no folder is old enough to be removed, so that a dry run changes nothing.
     let now = if mode == PassMode::DryRun { SystemTime::UNIX_EPOCH } else { (site.clock)().wall };
     let scanning = Arc::clone(site);
     let scan = tokio::task::spawn_blocking(move || find(&scanning, &paths, now, &send));
@@ -121,7 +123,7 @@ pub async fn pass(
                     _ => refused_in_a_row,
                 };
                 told(PassEvent::Done { path, outcome })?;
-                // Every attempt reads a file and waits for the network: a dead link is not asked once a file.
+                // Every attempt reads a file and waits for the network, so a dead link is not tried for every file.
                 if refused_in_a_row >= REFUSALS && more {
                     more = false;
                     found.close();
@@ -135,13 +137,13 @@ pub async fn pass(
     Ok(refused_in_a_row)
 }
 
-/// A path that is no file that can be uploaded.
+/// A path that leads to nothing that can be uploaded.
 struct NoFile {
     path: PathBuf,
     why: String,
 }
 
-/// Sends every file of `paths`, or of the whole folder. If nobody receives any more, the pass has ended.
+/// Sends every file of `paths`, or of the whole folder, until the pass has ended.
 fn find(
     site: &Site,
     paths: &[PathBuf],
@@ -181,7 +183,7 @@ fn find(
     Ok(())
 }
 
-/// Returns where a file would go; reads no more than its start.
+/// Returns the key that a file would get, and reads only the start of the file.
 fn planned(site: &Site, found: FoundFile) -> PassEvent {
     if found.stamp.size == 0 {
         return PassEvent::Empty(found.path);
@@ -198,7 +200,7 @@ fn planned(site: &Site, found: FoundFile) -> PassEvent {
     }
 }
 
-/// Uploads a file once it has been quiet for as long as the daemon would wait.
+/// Uploads a file as soon as it has not changed for as long as the daemon would wait.
 async fn settle_and_ingest(site: Arc<Site>, found: FoundFile) -> Result<Ingested, NotStored> {
     let settle = site.config.drop_folder.settle;
     let now = (site.clock)().wall;

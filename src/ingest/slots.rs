@@ -1,13 +1,14 @@
 //! Which uploads may run at the same time, so that pictures never wait for clips.
 //!
-//! Large files hold at most half of the slots, and one slot is always left to small ones: if `upload.concurrency` is 1, a
-//! small file may be uploaded beside a large one. That is one connection more than asked for, now and then. The
-//! alternatives are worse: a picture would wait while a clip goes up, which takes hours at a limited bandwidth, or a clip
-//! would wait until no more pictures come.
+//! Large files hold at most half of the slots, and one slot is always left to small ones: if `upload.concurrency` is 1,
+//! a small file may be uploaded beside a large one. That is one connection more than asked for, now and then. The
+//! alternatives are worse: a picture would wait while a clip goes up, which takes hours at a limited bandwidth, or a
+//! clip would wait until no more pictures come.
 
 use crate::queue::{Eligible, SizeClass};
 
-/// The hard cap on all uploads, as a multiple of `concurrency`; uploads that hang in an outage count here, but hold no slot.
+/// The hard cap on all uploads, as a multiple of `concurrency`; uploads that hang in an outage count here, but hold no
+/// slot.
 pub(super) const MOST_FOLD: usize = 2;
 
 /// The uploads under way that hold a slot.

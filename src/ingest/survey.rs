@@ -1,11 +1,11 @@
 //! Surveys of the drop folder, on threads of their own. What they see comes to the loop in batches, and a survey waits
 //! while the loop is busy.
 //!
-//! There are two kinds, and at most one of each runs at a time: a full scan, and a look at the paths that hints name, so
-//! that a capture just taken does not wait until a million old ones have been counted.
+//! There are two kinds, and at most one of each runs at a time: a full scan, and a look at the paths that hints name,
+//! so that a capture just taken does not wait until a million old ones have been counted.
 //!
-//! A full scan that only refills the queue ends as soon as the queue is full. Otherwise a backlog of a million files would
-//! be read as a whole for every few thousand of them.
+//! A full scan that only refills the queue ends as soon as the queue is full. Otherwise a backlog of a million files
+//! would be read as a whole for every few thousand of them.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -33,8 +33,8 @@ const BATCHES: usize = 8;
 /// queue holds.
 const REFILL_LEAST: usize = 16 * CAPACITY;
 
-/// After a full scan the next one waits at least this many times as long as the scan took: a scan of a million files must
-/// not keep the disk from the uploads. A scan that something asks for, such as an overflow, does not wait.
+/// After a full scan the next one waits at least this many times as long as the scan took: a scan of a million files
+/// must not keep the disk from the uploads. A scan that something asks for, such as an overflow, does not wait.
 const REST: u32 = 4;
 
 /// How often the folder is read in full if inotify does not report its changes.
@@ -358,7 +358,9 @@ impl<'a> SurveyRun<'a> {
     fn see(&mut self, sight: Sight, hint: Hint) {
         if let Sight::Folder(path) = &sight {
             if let Some(Err(reason)) = self.with_watch(|watch| watch.cover(path)) {
-                tracing::warn!("the folders that were quiet for longest are found by the rescan alone: {reason}");
+                tracing::warn!(
+                    "files in the folders that were quiet for longest are found by the rescan only: {reason}"
+                );
             }
             return;
         }

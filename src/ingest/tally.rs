@@ -29,7 +29,7 @@ pub(super) struct IngestTally {
     last_errors: VecDeque<status::LastError>,
     set_aside: u64,
     set_aside_files: Vec<status::FileStatus>,
-    /// What the last full scan found, and looks since.
+    /// What the last full scan found, and what looks have found since.
     counted: ScanCounts,
     /// What the full scan under way has found so far.
     counting: ScanCounts,

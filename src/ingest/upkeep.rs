@@ -23,10 +23,10 @@ use crate::status::Trouble;
 /// How often local copies are compared with the limits of the configuration.
 const EVERY: Duration = Duration::from_hours(1);
 
-/// How often more local copies are asked to give way while the disk of the drop folder is short of room.
+/// How often local copies are given up while the disk of the drop folder is short of room.
 const WHILE_SHORT: Duration = Duration::from_mins(1);
 
-/// The most different reasons why stored files stay that are logged.
+/// The number of different reasons for stored files that stay after which no more are logged.
 const MOST_REASONS: usize = 4;
 
 /// The log says that local copies are kept again once none has been refused for this long.
@@ -46,7 +46,7 @@ pub(super) struct Upkeep {
     /// Why stored files stay in the drop folder.
     left: Option<Trouble>,
     left_reasons: BTreeSet<String>,
-    /// How many captures were removed here without the local copy or the ledger line that they should have.
+    /// How many files were removed here without the local copy or the ledger line that they should have.
     not_kept: u64,
     /// When that happened last, until copies are kept again.
     refused: Option<Instant>,
@@ -103,7 +103,7 @@ impl Upkeep {
         let done = self.run.as_mut()?.now_or_never()?;
         self.run = None;
         Some(done.unwrap_or_else(|error| {
-            tracing::error!("giving up local copies failed: {error}; it is tried again within the hour");
+            tracing::error!("failed to give up local copies: {error}; it is tried again within the hour");
             GivenUp::default()
         }))
     }
@@ -132,7 +132,7 @@ impl Upkeep {
         }
         let reason = format!("the disk of drop folder {} runs full: {reason}", site.folder.path().display());
         let advice = format!(
-            "make room on it, or give it a larger one: {waiting} files wait there, and new ones may find no place"
+            "make room on it, or use a larger disk: {waiting} files wait there, and there may be no room for new ones"
         );
         let message = format!("{reason}; {advice}");
         tracing::error!("{message}");
@@ -145,9 +145,10 @@ impl Upkeep {
         if self.left_reasons.len() >= MOST_REASONS || !self.left_reasons.insert(reason.to_owned()) {
             return None;
         }
-        let advice = "mend that: it goes as soon as it can, and is not sent again".to_owned();
+        let advice = "mend that: the file is then removed, and it is not sent again".to_owned();
         let path = escape_path(path);
-        let message = format!("{path} is stored, but stays in the drop folder, and maybe others: {reason}; {advice}");
+        let message =
+            format!("{path} is stored, but stays in the drop folder, and others may, too: {reason}; {advice}");
         tracing::error!("{message}");
         let reason = format!("stored files stay in the drop folder: {reason}");
         self.left = Some(Trouble { since: self.left.as_ref().map_or(at, |left| left.since), reason, advice });
@@ -168,13 +169,12 @@ impl Upkeep {
         if self.refused.replace(now.steady).is_some() {
             return None;
         }
-        let message =
-            format!("{reason}; captures are in the bucket, and are removed here without what could not be written");
+        let message = format!("{reason}; such captures are in the bucket, and their files are removed here anyway");
         tracing::warn!("{message}");
         Some(message)
     }
 
-    /// Returns how many captures were removed here without the local copy or the ledger line that they should have.
+    /// Returns how many files were removed here without the local copy or the ledger line that they should have.
     pub(super) fn not_kept(&self) -> u64 {
         self.not_kept
     }

@@ -43,8 +43,8 @@ pub struct Share {
 /// Returns what to give up of `days`, oldest first, if `free` bytes are free.
 ///
 /// `today` decides what is too old; with `None`, when the clock is not believed, nothing is. Days that wait for their
-/// bundle go after all others. Days with the same date go in the order of their cameras' names. If less than `min_free` is
-/// free, an eighth of it is given up on top, so that the next capture does not cause the next run.
+/// bundle go after all others. Days with the same date go in the order of their cameras' names. If less than `min_free`
+/// is free, an eighth of it is given up on top, so that the next capture does not cause the next run.
 pub fn plan(days: &[CopyDay], free: u64, today: Option<NaiveDate>, limits: &CopyLimits) -> Vec<Share> {
     let total: u64 = days.iter().map(|day| day.bytes).sum();
     let over = limits.max_size.map_or(0, |most| total.saturating_sub(most));
@@ -74,9 +74,9 @@ pub fn plan(days: &[CopyDay], free: u64, today: Option<NaiveDate>, limits: &Copy
 
 /// Returns `today` if the clock is believed. It is not if even the newest copy is more than a day past its time.
 ///
-/// While the daemon runs, copies are given up day by day. All of them can be too old together only if this box was off for
-/// a long time, or if its clock has jumped ahead. We cannot tell which, so the copies stay until the next capture shows
-/// it. A clock that is behind does no harm: it gives up too little.
+/// While the daemon runs, copies are given up day by day. All of them can be too old together only if this box was off
+/// for a long time, or if its clock has jumped ahead. We cannot tell which, so the copies stay until the next capture
+/// shows it. A clock that is behind does no harm: it gives up too little.
 pub fn believed(today: NaiveDate, days: &[CopyDay], keep_days: u32) -> Option<NaiveDate> {
     let newest = days.iter().map(|day| day.date).max()?;
     // With `keep.days` at 0 every copy is always past its time.
@@ -196,7 +196,8 @@ mod tests {
             for (index, day) in days.iter().enumerate() {
                 prop_assert!(given[index] <= day.bytes && (day.open || given[index] == 0));
                 prop_assert!(!day.open || !old(day) || given[index] == day.bytes);
-                // Whatever is older than something given up is given up as a whole, and what waits only after all else.
+                // What is older than something given up is given up as a whole, and a day that waits only after all
+                // others.
                 let newer = days.iter().enumerate().any(|(other, that)| {
                     given[other] > 0 && !old(that) && (that.waits, that.date, &that.camera) > (day.waits, day.date, &day.camera)
                 });

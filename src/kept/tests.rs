@@ -1,3 +1,7 @@
+use std::fs::File;
+
+use sha2::{Digest, Sha256};
+
 use super::*;
 
 #[test]

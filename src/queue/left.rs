@@ -1,7 +1,9 @@
-//! Files that are stored but cannot be taken out of the drop folder, because its disk has become read-only, for example.
+//! Files that are stored but cannot be taken out of the drop folder, because its disk has become read-only, for
+//! example.
 //!
-//! A few of them keep their place in the queue, so that it shows when they can be taken away again. The others give their
-//! place up to files that are not stored yet; of each only a fingerprint is held, so that it is not uploaded again.
+//! A few of them keep their place in the queue, so that it shows when they can be taken away again. The others give
+//! their place up to files that are not stored yet; of each only a fingerprint is held, so that it is not uploaded
+//! again.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -20,8 +22,8 @@ const MOST_FINGERPRINTS: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct LeftFiles {
     in_queue: BTreeSet<Name>,
-    /// The fingerprints of those that are not in the queue. With a chance of one in 10^13 another capture has one of them,
-    /// and waits until they are cleared.
+    /// The fingerprints of those that are not in the queue. With a chance of one in 10^13 another capture has one of
+    /// them, and waits until they are cleared.
     pub(super) fingerprints: HashSet<u64>,
     hasher: RandomState,
 }

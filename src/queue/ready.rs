@@ -14,7 +14,8 @@ pub(super) enum First {
     Oldest,
 }
 
-/// The files that are ready to be uploaded. Large ones are held apart, because they may have to wait while small ones go.
+/// The files that are ready to be uploaded. Large ones are held apart, because they may have to wait while small ones
+/// go.
 #[derive(Debug, Default)]
 pub(super) struct ReadyFiles {
     pub(super) small: BTreeSet<Aged>,

@@ -20,8 +20,8 @@ pub const FILE: &str = "schedule.json";
 /// The longest file that is read; a job takes a few hundred bytes.
 const LONGEST_FILE_BYTES: u64 = 64 * 1024;
 
-/// A run that seems to have begun up to this far in the future counts all the same: a clock that is set back a little must
-/// not repeat it.
+/// A run counts even if it seems to have begun up to this far in the future: a clock that is set back a little must not
+/// repeat it.
 const AHEAD: TimeDelta = TimeDelta::hours(1);
 
 /// The first and the longest wait after a run that failed for a reason that passes.
@@ -57,8 +57,8 @@ impl RunEnd {
 pub struct JobRecord {
     /// The cron expression that was followed last; empty while the job is off.
     pub schedule: Option<String>,
-    /// Scheduled times count from here on: when the last run began, or when the schedule changed or the clock was set back
-    /// after that.
+    /// Scheduled times count from here on: when the last run began, or when the schedule changed or the clock was set
+    /// back after that.
     pub since: Option<DateTime<Utc>>,
     /// When the last run began; it made up for everything that was scheduled until then.
     pub last_begun_at: Option<DateTime<Utc>>,
@@ -102,7 +102,8 @@ impl JobRecord {
         [self.since, self.last_begun_at].into_iter().flatten().filter(|time| *time <= now + AHEAD).max()
     }
 
-    /// Returns the first scheduled time without a run, which is due if it is not after `now`; `None` if there never is one.
+    /// Returns the first scheduled time without a run, which is due if it is not after `now`; `None` if there never is
+    /// one.
     ///
     /// One run makes up for all times that were missed.
     pub fn next<Z: TimeZone>(&self, cron: &Cron, zone: &Z, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -115,8 +116,8 @@ impl JobRecord {
         let (wait, from) = match self.end {
             Some(RunEnd::Interrupted) => (Duration::ZERO, self.last_ended_at?),
             Some(RunEnd::TryLater) => (self.wait(), self.last_ended_at?),
-            // The daemon was killed during the run, perhaps by the job itself: without a wait, it would be killed at every
-            // restart.
+            // The daemon was killed during the run, perhaps by the job itself: without a wait, it would be killed at
+            // every restart.
             None => (self.wait(), self.last_begun_at?),
             Some(RunEnd::Done | RunEnd::Partly | RunEnd::NeedsOperator) => return None,
         };
@@ -172,7 +173,7 @@ impl JobRecord {
             last_ended_at: self.last_ended_at,
             last_success_at: self.last_success_at,
             outcome: if was_killed {
-                Some("failed: the daemon was killed in it".to_owned())
+                Some("failed: the daemon was killed during the run".to_owned())
             } else {
                 self.outcome.clone()
             },
@@ -199,7 +200,7 @@ pub fn read(path: &Path) -> io::Result<JobRecords> {
     if records.values().all(JobRecord::is_plausible) {
         Ok(records)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "it holds a time that cannot be"))
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it holds an impossible time"))
     }
 }
 

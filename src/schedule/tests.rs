@@ -97,7 +97,7 @@ fn a_run_in_the_future_counts_as_now_and_is_not_forgotten() {
     record.settle(DAILY, at("2026-02-25T01:30:00Z"));
     assert_eq!(next(&record, DAILY, Kyiv, "2026-02-25T01:30:00Z"), "2026-02-25 03:30 +02:00");
 
-    // So it is where there is an older time, too.
+    // The same is true if an older time is known, too.
     let mut record = JobRecord::default();
     record.settle(DAILY, at("2026-02-01T12:00:00Z"));
     record.begin(at("2038-01-19T03:14:00Z"));
@@ -152,7 +152,7 @@ fn jump() -> impl Strategy<Value = TimeDelta> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
-    /// The link is up: whatever is due runs at once.
+    /// The link is up: whatever is due runs immediately.
     #[test]
     fn whatever_the_clock_does_each_time_it_passes_is_made_once(
         schedule in prop::sample::select(vec!["30 3 * * *", "*/7 * * * *", "0 3,4 * * 0", "15 0 1 * *", "59 23 31 12 *"]),
