@@ -44,7 +44,6 @@ pub use body::{Content, Reader, Source, read_through};
 pub use condition::{Condition, Conditions, PROBE};
 pub use download::{Altered, Download};
 pub use listing::Object;
-// The old name, for callers that are about to change.
 pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, RestoreAsked, RestoreState, Tier, is_cold, poll_interval};
 pub use pace::{Pace, Precedence};
 pub use parts::part_bytes;
