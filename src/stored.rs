@@ -27,7 +27,7 @@ pub struct Stored {
     pub sha256: [u8; 32],
     /// Whether the ledger has its line.
     pub written: bool,
-    /// Why the local file could not be disposed of, if so; it stays, and [`dispose_one`] tries again.
+    /// Why the local file could not be disposed of, if so; it stays, and [`crate::ingest::dispose_one`] tries again.
     pub left: Option<String>,
     /// Why the local file was removed without a copy that was wanted, or a line in the ledger, if so.
     pub not_kept: Option<String>,
