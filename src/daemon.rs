@@ -1,11 +1,16 @@
-//! The daemon: wires the parts, and owns signals, readiness, watchdog, reload and drain.
+//! The daemon: it connects the parts and owns signals, readiness, watchdog, reload and drain.
 //!
-//! Start: folders and lock, the drop folder must be readable, then the loop; READY once the folder is watched and was
-//! scanned. A bucket that cannot be reached is a status, not a failed start. Stop: the first signal starts nothing new
-//! and waits for what is in work, the second ends the process at once. Reload: a wrong file is refused as a whole. Reload
-//! and the signal to look also say that something is mended: what failed is tried at once.
+//! * Start: it creates its folders, takes the lock, checks that the drop folder can be read, and starts the loop. It is
+//!   ready once the folder is watched and has been scanned. A bucket out of reach is a matter for the status, not a failed
+//!   start.
+//! * Stop: after the first signal nothing new starts and the uploads under way are finished; the second signal ends the
+//!   process immediately.
+//! * Reload (SIGHUP): a wrong configuration is refused as a whole.
+//! * Look (SIGUSR1): everything is looked at again. This signal and a reload also say that something is mended, so what
+//!   failed is tried again immediately.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -22,51 +27,59 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::bucket::{Credentials, Pace};
+use crate::bucket::{Bucket, Credentials, Pace};
 use crate::clock::Now;
 use crate::config::Config;
-use crate::ingest::{Command, Ingest, Report};
-use crate::site::Site;
-use crate::status::{Jobs, Snapshot, State};
+use crate::ingest::{Ingest, Instruction, Report};
+use crate::site::{Site, SiteInForce};
+use crate::status::{DaemonState, Jobs, Snapshot};
 use crate::{lock, rotate, schedule};
 
-/// How long uploads in work may take to finish at the end: less than `TimeoutStopSec` of the unit (30 s).
+/// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// How long systemd is waited for when it does not read what it is told.
+/// How long to wait for systemd if it does not read what it is told.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Reads the clocks. Everything else is told what time it is.
+/// Returns the time of both clocks; almost everything else gets the time from its caller.
 #[expect(clippy::disallowed_methods, reason = "this is where real time is read")]
 pub fn now() -> Now {
     Now { steady: Instant::now(), wall: SystemTime::now() }
 }
 
-/// Runs the daemon until `stop`, without touching signals; `credentials` instead of the standard chain.
+/// Runs the daemon until `stop`, and leaves the signals of the process alone.
+///
+/// `credentials` replace the standard AWS chain.
 ///
 /// # Errors
-/// Where it cannot start, or the loop panicked.
+/// An error for the owner if the daemon cannot start, or if one of its tasks panicked.
 pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
-    // Nobody sends commands; the sender must live, or the loop would see the end of the channel.
-    let (_commands, received) = mpsc::channel(1);
+    // Nobody sends instructions, but the sender must live: without it, the loop would see the end of the channel.
+    let (_instructions, received) = mpsc::channel(1);
     run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default()).await
 }
 
-/// Runs the daemon as a service: by the signals of the process.
+/// Runs the daemon as a service, which the signals of the process control.
 ///
 /// # Errors
-/// Where it cannot start, or the loop panicked.
+/// An error for the owner if the daemon cannot start, or if one of its tasks panicked.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let (commands, received) = mpsc::channel(4);
+    let (instructions, received) = mpsc::channel(4);
     let config = Arc::new(config);
     let signals =
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
-    // One for all configurations: a reload changes the limit of uploads under way, too.
+    // One for all configurations, so that a reload changes the limit of the uploads under way, too.
     let pace = Pace::new(now);
     let ready = Arc::new(AtomicBool::new(false));
-    let listener = listen(signals, Arc::clone(&config), pace.clone(), stop.clone(), commands, Arc::clone(&ready));
-    let _listener = AbortOnDropHandle::new(tokio::spawn(listener));
+    let listener = Listener {
+        config: Arc::clone(&config),
+        pace: pace.clone(),
+        stop: stop.clone(),
+        instructions,
+        ready: Arc::clone(&ready),
+    };
+    let _listening = AbortOnDropHandle::new(tokio::spawn(listener.listen(signals)));
     run_with(config, None, pace, stop, received, ready).await
 }
 
@@ -75,13 +88,45 @@ async fn run_with(
     credentials: Option<Credentials>,
     pace: Pace,
     stop: CancellationToken,
-    commands: mpsc::Receiver<Command>,
+    instructions: mpsc::Receiver<Instruction>,
     ready: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
+    let _lock = prepare(&config)?;
+    let site = Arc::new(Site::new(Arc::clone(&config), credentials, pace, now).await);
+    tracing::info!("watching {}, storing in {}", site.folder.path().display(), site.bucket.describe());
+    let _trying = AbortOnDropHandle::new(tokio::spawn(try_bucket(site.bucket.clone())));
+    let ingest = Ingest::new(Arc::clone(&site));
+    let (snapshot, snapshots) = watch::channel(ingest.snapshot());
+    let (told_site, sites) = watch::channel(SiteInForce::new(site));
+    let (jobs, told_jobs) = watch::channel(Jobs::new());
+    // Each task ends together with this function, however that ends.
+    let telling = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, told_jobs, config.runtime_dir.clone(), ready)));
+    let runner = schedule::Runner { sites, snapshots: snapshot.subscribe(), jobs };
+    let scheduling = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
+    // This sender keeps the status writer alive after the loop has ended: it has yet to write how a job that was told to
+    // stop has ended.
+    let last_sender = snapshot.clone();
+    let report = Report { snapshot, beat: watchdog(), site: told_site };
+    let stopped = stop.clone();
+    let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
+        stopped.cancelled().await;
+        notify(&[NotifyState::Stopping]);
+    }));
+    let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(instructions, report, stop, DRAIN)));
+    ingesting.await.context("the ingest loop panicked")?;
+    scheduling.await.context("the scheduler panicked")?;
+    drop(last_sender);
+    telling.await.context("the status writer panicked")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Creates the folders, takes the lock of the daemon and returns it, and checks that the drop folder can be read.
+fn prepare(config: &Config) -> anyhow::Result<File> {
     for folder in [&config.state_dir, &config.runtime_dir] {
         std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
     }
-    let _lock = lock::daemon(&config.runtime_dir)?;
+    let lock = lock::daemon(&config.runtime_dir)?;
     let path = &config.drop_folder.path;
     std::fs::read_dir(path).with_context(|| {
         format!(
@@ -93,41 +138,17 @@ async fn run_with(
     for key in config.not_in_effect() {
         tracing::warn!("{}: {key} has no effect in this version", config.source.display());
     }
-    let site = Arc::new(Site::new(Arc::clone(&config), credentials, pace, now).await);
-    tracing::info!("watching {}, storing in {}", path.display(), site.bucket.describe());
-    // An outage is a status: nothing waits for the answer but the first capture, which asks again.
-    let asked = site.bucket.clone();
-    let _asking = AbortOnDropHandle::new(tokio::spawn(async move {
-        if let Err(refusal) = asked.put_condition().await {
-            tracing::warn!("{} cannot be tried yet: {refusal}", asked.describe());
-        }
-    }));
-    let ingest = Ingest::new(Arc::clone(&site));
-    let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
-    let (sites, current) = watch::channel(site);
-    let (jobs, told_jobs) = watch::channel(Jobs::new());
-    // Each task ends with this function, however it ends.
-    let teller = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, told_jobs, config.runtime_dir.clone(), ready)));
-    let runner = schedule::Runner { sites: current, snapshots: snapshot.subscribe(), jobs };
-    let running = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
-    // The teller lives as long as there is a sender: it has yet to tell how a run that is cut off ended.
-    let last_words = snapshot.clone();
-    let report = Report { snapshot, beat: watchdog(), site: sites };
-    let told_stop = stop.clone();
-    let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
-        told_stop.cancelled().await;
-        notify(&[NotifyState::Stopping]);
-    }));
-    let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(commands, report, stop, DRAIN)));
-    ingesting.await.context("the ingest loop panicked")?;
-    running.await.context("the scheduler panicked")?;
-    drop(last_words);
-    teller.await.context("the status writer panicked")?;
-    tracing::info!("stopped");
-    Ok(())
+    Ok(lock)
 }
 
-/// Tells systemd that the loop turns, several times in the time it allows.
+/// Tries what the store can do. Nothing waits for the answer except the first capture, which asks again if this fails.
+async fn try_bucket(bucket: Bucket) {
+    if let Err(refusal) = bucket.put_condition().await {
+        tracing::warn!("{} cannot be tried yet: {refusal}", bucket.describe());
+    }
+}
+
+/// Returns the function that tells systemd that the loop runs, four times in the time that systemd allows.
 fn watchdog() -> Box<dyn FnMut(Now) + Send> {
     let Some(limit) = sd_notify::watchdog_enabled() else { return Box::new(|_| {}) };
     let mut last: Option<Instant> = None;
@@ -139,7 +160,8 @@ fn watchdog() -> Box<dyn FnMut(Now) + Send> {
     })
 }
 
-/// Passes snapshots on to `status.json` and to systemd, until the loop is gone; `ready` is whether systemd was told so.
+/// Passes snapshots on to `status.json` and to systemd until the loop has ended; `ready` tells whether systemd has been
+/// told that the daemon is ready.
 async fn tell(
     mut snapshots: watch::Receiver<Snapshot>,
     mut jobs: watch::Receiver<Jobs>,
@@ -151,7 +173,7 @@ async fn tell(
         let mut snapshot = snapshots.borrow_and_update().clone();
         snapshot.jobs = jobs.borrow_and_update().clone();
         let (said, state, target) = (snapshot.line(), snapshot.state, folder.clone());
-        // Written before it is told: whoever waits for READY finds the file.
+        // The file is written first, so that whoever waits for READY finds it.
         let written = tokio::task::spawn_blocking(move || snapshot.write(&target)).await;
         match written {
             Ok(Err(error)) if !complained => {
@@ -167,12 +189,12 @@ async fn tell(
         if said != line && notify(&[NotifyState::Status(&said)]) {
             line = said;
         }
-        // Until it is heard: systemd gives up on a daemon that never says so.
-        if !matches!(state, State::Starting | State::Stopping) && !ready.load(Ordering::Acquire) {
+        // Repeated until systemd hears it: it gives up on a daemon that never says that it is ready.
+        if !matches!(state, DaemonState::Starting | DaemonState::Stopping) && !ready.load(Ordering::Acquire) {
             ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
         }
         tokio::select! {
-            // The end of the one must not hide the last word of the others.
+            // Jobs first: the end of the snapshots must not hide the last change of the jobs.
             biased;
             Ok(()) = jobs.changed() => {}
             alive = snapshots.changed() => if alive.is_err() { return },
@@ -180,43 +202,48 @@ async fn tell(
     }
 }
 
-async fn listen(
-    mut signals: signal_hook_tokio::Signals,
+/// Turns the signals of the process into instructions for the loop.
+struct Listener {
     config: Arc<Config>,
     pace: Pace,
     stop: CancellationToken,
-    commands: mpsc::Sender<Command>,
+    instructions: mpsc::Sender<Instruction>,
+    /// Whether systemd has been told that the daemon is ready.
     ready: Arc<AtomicBool>,
-) {
-    while let Some(signal) = signals.next().await {
-        let command = match signal {
-            // Nobody takes commands any more, and a full channel must not keep the second signal waiting.
-            SIGHUP | SIGUSR1 if stop.is_cancelled() => None,
-            SIGHUP => reload(&config, &pace).await.map(|site| Command::Reload(Arc::new(site))),
-            SIGUSR1 => Some(Command::Look),
-            _ if stop.is_cancelled() => {
-                tracing::warn!("stopped at once by a second signal; what was in work is still in the drop folder");
-                std::process::exit(1);
+}
+
+impl Listener {
+    async fn listen(self, mut signals: signal_hook_tokio::Signals) {
+        while let Some(signal) = signals.next().await {
+            let instruction = match signal {
+                // The loop takes no instructions any more, and a full channel must not delay the second signal.
+                SIGHUP | SIGUSR1 if self.stop.is_cancelled() => None,
+                SIGHUP => reload(&self.config, &self.pace).await.map(|site| Instruction::Reload(Arc::new(site))),
+                SIGUSR1 => Some(Instruction::Look),
+                _ if self.stop.is_cancelled() => {
+                    tracing::warn!("stopped at once by a second signal; what was in work is still in the drop folder");
+                    std::process::exit(1);
+                }
+                _ => {
+                    tracing::info!("stopping: uploads in work are finished first");
+                    self.stop.cancel();
+                    None
+                }
+            };
+            if let Some(instruction) = instruction
+                && self.instructions.send(instruction).await.is_err()
+            {
+                return;
             }
-            _ => {
-                tracing::info!("stopping: uploads in work are finished first");
-                stop.cancel();
-                None
+            if signal == SIGHUP && self.ready.load(Ordering::Acquire) {
+                // If systemd does not hear it now, it is told with the next snapshot.
+                self.ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
             }
-        };
-        if let Some(command) = command
-            && commands.send(command).await.is_err()
-        {
-            return;
-        }
-        if signal == SIGHUP && ready.load(Ordering::Acquire) {
-            // What is not heard now is told with the next snapshot.
-            ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
         }
     }
 }
 
-/// Reads the configuration again; `None` where it is refused and the old one stays.
+/// Reads the configuration again and returns its site; `None` if it is refused, so that the old one stays in force.
 async fn reload(running: &Config, pace: &Pace) -> Option<Site> {
     let reloading = NotifyState::monotonic_usec_now().ok();
     notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
@@ -243,17 +270,17 @@ async fn reload(running: &Config, pace: &Pace) -> Option<Site> {
     Some(Site::new(Arc::new(config), None, pace.clone(), now).await)
 }
 
-/// Tells systemd, if it is there; says whether it can be counted on to hear.
+/// Tells systemd these states; returns whether it has got them, or is not there at all.
 fn notify(states: &[NotifyState<'_>]) -> bool {
     let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return true };
     let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
     send_notice(&address, lines.join("\n").as_bytes()).is_ok()
 }
 
-/// Sends one datagram to a path, or to the abstract name behind an `@` (`sd_notify(3)`).
+/// Sends one datagram to a path, or to an abstract name, which begins with `@` (`sd_notify(3)`).
 ///
-/// The library's own call waits for as long as nobody reads, which may be for ever: neither the loop nor the end of the
-/// daemon may hang on that.
+/// The library's own call waits until somebody reads it, which may be never. Neither the loop nor the end of the daemon may
+/// hang on that.
 fn send_notice(address: &OsStr, notice: &[u8]) -> io::Result<()> {
     let address = match address.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

@@ -1,32 +1,32 @@
-//! How much room a file system has, and which failures mean that it has none.
+//! How much room a file system has, and which errors mean that it has none.
 
 use std::io;
 use std::path::Path;
 
 use rustix::io::Errno;
 
-/// A file system counts as short below this share of its size, however much `keep.min_free` asks for: on a card of
-/// 8 GB an alarm at 2 GiB would never end.
+/// The share of a file system, as a divisor, below which it can count as short, even if `keep.min_free` asks for more: on
+/// an 8 GB card, an alarm at 2 GiB free would never end.
 const LEAST_SHARE: u64 = 10;
 
-/// A file system counts as short below this share of its inodes: a camera's pictures need one each.
+/// The share of the inodes, as a divisor, below which a file system counts as short: each picture needs an inode.
 const LEAST_INODES_SHARE: u64 = 50;
 
 /// The room on one file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes that ordinary users may still write.
+    /// Free bytes for ordinary users.
     pub free: u64,
-    /// Bytes in all.
+    /// Total bytes.
     pub size: u64,
-    /// Files that may still be made.
+    /// Free inodes: how many more files can be created.
     pub free_inodes: u64,
-    /// Files in all; 0 where the file system sets no limit.
+    /// Total inodes; 0 if the file system sets no limit.
     pub inodes: u64,
 }
 
 impl Room {
-    /// Looks at the file system on which `path` lies; a path that is not there yet counts as its nearest folder.
+    /// Returns the room on the file system of `path`, or of its nearest existing parent; `None` if none can be read.
     pub fn at(path: &Path) -> Option<Self> {
         let stat = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok())?;
         Some(Self {
@@ -37,7 +37,7 @@ impl Room {
         })
     }
 
-    /// Why new captures may soon find no room where `min_free` bytes were to stay free; `None` while they do.
+    /// Returns why new captures may soon find no room, if `min_free` bytes should stay free; `None` while there is enough.
     pub fn shortage(&self, min_free: u64) -> Option<String> {
         if self.free < min_free.min(self.size / LEAST_SHARE) {
             return Some(format!("{} of {} MiB are free", self.free >> 20, self.size >> 20));
@@ -47,12 +47,12 @@ impl Room {
     }
 }
 
-/// Whether a write failed for want of room: giving something up may help.
+/// Returns whether a write failed because there is no room: removing something may help.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(errno(error), Some(Errno::NOSPC | Errno::DQUOT))
 }
 
-/// Whether a write failed because nothing at all can be written there.
+/// Returns whether a write failed because the file system is read-only.
 pub fn is_read_only(error: &io::Error) -> bool {
     errno(error) == Some(Errno::ROFS)
 }

@@ -1,12 +1,11 @@
-//! The loop: it selects, decides, acts. One owner for the queue; everything that takes time happens elsewhere.
+//! The loop of the daemon: it selects what has happened, decides, and acts. It owns the queue; everything that takes time
+//! happens in other tasks.
 //!
-//! Hints and the rescan timer start surveys of the folder, surveys feed the queue, the queue gives out what is due, at
-//! most `concurrency` at once and one at a time while the bucket does not answer; large files hold no more than half of
-//! the places. What becomes of a file comes back
-//! and is judged here, where it is also logged, once.
+//! Hints and the rescan timer start surveys of the folder, and surveys feed the queue. The queue gives out the files that
+//! are due: at most `concurrency` at the same time, of which large files hold no more than half, and one at a time while
+//! the bucket does not answer. The result of each upload comes back to the loop, which judges it and logs it once.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -14,66 +13,57 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::bucket::{Patience, Refusal, Verdict};
-use crate::clock::{Now, backoff};
+use crate::bucket::{Patience, Verdict};
+use crate::clock::Now;
 use crate::drop_folder::Sight;
-use crate::queue::{self, Due, Hint, OWN_TROUBLE, Queue};
-use crate::site::Site;
+use crate::queue::{self, Due, Queue};
+use crate::site::{Site, SiteInForce};
 use crate::status::{self, Snapshot};
 use crate::stored::Stored;
 
 mod aside;
+mod judge;
 mod link;
 mod one;
 mod pass;
-mod places;
+mod slots;
 mod survey;
 mod tally;
 mod tell;
 mod upkeep;
 
-pub use one::{Outcome, dispose_one, ingest_one};
+pub use one::{Ingested, NotStored, dispose_one, ingest_one};
 pub use pass::{PassError, PassEvent, PassMode, pass};
 
-use link::{Link, Turn};
-use places::Places;
-use survey::{Batch, Done, Surveyor};
-use tally::Tally;
+use link::{Demand, Link, NextUpload};
+use slots::UploadSlots;
+use survey::{Batch, SurveyEnd, SurveyKind, Surveyor};
+use tally::IngestTally;
 use upkeep::Upkeep;
 
-/// First and longest wait of a file that fails by itself.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
-
-/// A stored file that cannot be disposed of is tried again after so long; it costs no request.
-const DISPOSE_AGAIN: Duration = Duration::from_secs(5);
-
-/// Why a file that was cut off is still there.
-const CUT_OFF: &str = "cut off; what there is is stored, and it waits for the camera to resume or send it again";
-
-/// Most time for uploads in work at the end while the bucket does not answer.
+/// How long the uploads under way may take at the end while the bucket does not answer.
 const DRAIN_WHILE_DOWN: Duration = Duration::from_secs(1);
 
-/// How often the drop folder itself is checked to be the one that is watched, and the status is renewed.
+/// How often the loop checks that the drop folder is still the watched one, and renews the status.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the daemon asks of the loop.
+/// What the daemon tells the loop to do.
 #[derive(Debug)]
-pub enum Command {
-    /// Work by these settings from now on, and try everything that failed.
+pub enum Instruction {
+    /// Use this site from now on, and try again everything that failed.
     Reload(Arc<Site>),
-    /// Look at everything, and try everything that failed.
+    /// Look at everything, and try again everything that failed.
     Look,
 }
 
-/// How the loop tells what it does.
+/// Where the loop reports what it does.
 pub struct Report {
-    /// Renewed every second and on every change of state.
+    /// Gets a snapshot every second and on every change of state.
     pub snapshot: watch::Sender<Snapshot>,
-    /// Called by the loop itself, at least once a second while it turns.
+    /// The loop calls this at least once a second while it runs.
     pub beat: Box<dyn FnMut(Now) + Send>,
-    /// The settings in force: sent when they or the credentials are new, and again with each command.
-    pub site: watch::Sender<Arc<Site>>,
+    /// Gets the site in force when it is new, when its credentials are, and after each instruction.
+    pub site: watch::Sender<SiteInForce>,
 }
 
 impl std::fmt::Debug for Report {
@@ -82,58 +72,83 @@ impl std::fmt::Debug for Report {
     }
 }
 
-type Worked = (Outcome, Arc<Site>);
+/// What is done with a file that the queue gives out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// It is uploaded.
+    Upload,
+    /// It is stored already, and only has to leave the folder.
+    Disposal,
+}
 
-/// How an upload began.
+/// The result of an upload or a disposal.
+#[derive(Debug)]
+struct Finished {
+    result: Result<Ingested, NotStored>,
+    /// The site with new credentials, if the upload read them again.
+    renewed: Option<Arc<Site>>,
+}
+
+/// An upload or disposal under way, and what the loop knew when it began.
 #[derive(Debug)]
 struct InWork {
     due: Due,
+    work: Work,
     site: Arc<Site>,
-    /// How many captures had been stored then.
+    /// How many reloads there had been.
+    reloads: u64,
+    /// How many captures had been stored.
     stored: u64,
     /// How many outages there had been.
     outages: u64,
 }
 
-/// The loop's state.
+/// The loop and its state.
 #[derive(Debug)]
 pub struct Ingest {
     site: Arc<Site>,
+    /// How many times the site was replaced by a reload.
+    reloads: u64,
     queue: Queue,
     surveyor: Surveyor,
     link: Link,
-    /// Each gives back the site that it worked with.
-    uploads: JoinSet<Worked>,
+    uploads: JoinSet<Finished>,
     in_work: HashMap<Id, InWork>,
-    scanned_once: bool,
+    /// Whether a full scan has finished since the start.
+    has_scanned: bool,
+    is_stopping: bool,
     folder_trouble: Option<status::Trouble>,
     upkeep: Upkeep,
-    tally: Tally,
+    tally: IngestTally,
 }
 
 impl Ingest {
-    /// A loop for the drop folder of `site`; nothing is watched or read yet.
+    /// Returns a loop for the drop folder of `site`; nothing is watched or read yet.
     pub fn new(site: Arc<Site>) -> Self {
         let now = (site.clock)();
         Self {
+            reloads: 0,
             queue: Queue::new(queue::CAPACITY, site.config.drop_folder.settle),
             surveyor: Surveyor::new(now),
             link: Link::default(),
             uploads: JoinSet::new(),
             in_work: HashMap::new(),
-            scanned_once: false,
+            has_scanned: false,
+            is_stopping: false,
             folder_trouble: None,
             upkeep: Upkeep::new(now),
-            tally: Tally::new(now.wall.into()),
+            tally: IngestTally::new(now.wall.into()),
             site,
         }
     }
 
-    /// Runs until `stop`, then drains what is in work, for at most `drain`. What is not finished is still in the folder.
-    /// Whatever fails is tried again.
+    /// Runs until `stop`, then waits for the uploads under way, at most for `drain`.
+    ///
+    /// An upload that is not finished by then leaves its file in the folder. Nothing that fails ends the loop: it is tried
+    /// again.
     pub async fn run(
         mut self,
-        mut commands: mpsc::Receiver<Command>,
+        mut instructions: mpsc::Receiver<Instruction>,
         mut report: Report,
         stop: CancellationToken,
         drain: Duration,
@@ -150,37 +165,27 @@ impl Ingest {
             let hints = Arc::clone(&self.surveyor.hints);
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(command) = commands.recv() => {
-                    self.obey(command);
-                    report.site.send_replace(Arc::clone(&self.site));
-                }
-                Some(done) = self.uploads.join_next_with_id() => {
-                    let degraded = self.link.outage().is_some();
-                    self.judge(done);
-                    self.hand_out_renewed(&report.site);
-                    if degraded != self.link.outage().is_some() {
-                        report.snapshot.send_replace(self.snapshot(status::State::Ok));
-                    }
-                }
-                Some(done) = self.surveyor.tasks.join_next() => {
-                    let first = !self.scanned_once;
-                    self.surveyed(done);
-                    if first && self.scanned_once {
-                        report.snapshot.send_replace(self.snapshot(status::State::Ok));
-                    }
-                }
+                Some(instruction) = instructions.recv() => self.obey(instruction, &report),
+                Some(done) = self.uploads.join_next_with_id() => self.upload_ended(done, &report),
+                Some(done) = self.surveyor.tasks.join_next() => self.survey_ended(done, &report),
                 Some(batch) = self.surveyor.batches.recv() => self.observe(batch),
                 () = hints.ready(), if self.surveyor.takes_hints() => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
                 _ = tick.tick() => {
                     self.follow_folder();
                     self.look_at_disks();
-                    report.snapshot.send_replace(self.snapshot(status::State::Ok));
+                    self.tell_snapshot(&report);
                 }
             }
         }
-        report.snapshot.send_replace(self.snapshot(status::State::Stopping));
-        // What hangs in a dead link does not come back to life in time.
+        self.drain(&mut report, drain).await;
+    }
+
+    /// Waits for the uploads under way, at most for `drain`, and ends the others.
+    async fn drain(mut self, report: &mut Report, drain: Duration) {
+        self.is_stopping = true;
+        self.tell_snapshot(report);
+        // An upload that hangs in a dead link does not finish in time anyway.
         let drain = if self.link.down().is_some() { drain.min(DRAIN_WHILE_DOWN) } else { drain };
         self.site.kept.stop();
         let drained = tokio::time::timeout(drain, async {
@@ -193,71 +198,72 @@ impl Ingest {
             tracing::warn!("{} uploads are not finished and begin again at the next start", self.uploads.len());
         }
         self.uploads.shutdown().await;
-        report.snapshot.send_replace(self.snapshot(status::State::Stopping));
+        self.tell_snapshot(report);
     }
 
     fn now(&self) -> Now {
         (self.site.clock)()
     }
 
+    /// Returns when the loop has to look again if nothing happens.
     fn next_wake(&self, now: Now) -> Instant {
         let idle = now.steady + TICK;
-        let probe = self.link.next_turn(self.queue.has_newcomer());
-        let timers = [self.queue.next_wake(), probe, self.surveyor.next_scan()];
+        let probe = self.link.next_attempt(self.demand(self.slots()));
+        let timers = [self.queue.next_wake(), probe, Some(self.surveyor.next_scan())];
         timers.into_iter().flatten().filter(|wake| *wake > now.steady).fold(idle, Instant::min)
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, instruction: Instruction, report: &Report) {
         let now = self.now();
-        match command {
-            Command::Look => {
+        match instruction {
+            Instruction::Look => {
                 self.surveyor.scan_soon();
-                self.link.probe_soon(!self.uploads.is_empty(), now);
-                self.queue.retry_even_own_trouble();
+                if self.uploads.is_empty() {
+                    self.link.probe_soon(now);
+                } else {
+                    self.link.probe_after_uploads(now);
+                }
             }
-            Command::Reload(site) => {
+            Instruction::Reload(site) => {
                 if site.folder.path() != self.site.folder.path() {
                     self.queue = Queue::new(queue::CAPACITY, site.config.drop_folder.settle);
                 }
                 self.queue.set_settle(site.config.drop_folder.settle);
                 self.site = site;
+                self.reloads += 1;
                 self.link.reloaded(now);
-                self.queue.retry_even_own_trouble();
                 self.upkeep.look_soon(now);
                 self.surveyor.watch_anew(&self.site.folder);
                 self.follow_folder();
             }
         }
-    }
-
-    /// Hands the settings out with the credentials that an upload has found.
-    fn hand_out_renewed(&self, sites: &watch::Sender<Arc<Site>>) {
-        sites.send_if_modified(|known| {
-            let is_renewed = !Arc::ptr_eq(known, &self.site);
-            *known = Arc::clone(&self.site);
-            is_renewed
+        self.queue.retry_even_own_trouble();
+        report.site.send_modify(|told| {
+            told.site = Arc::clone(&self.site);
+            told.retries_asked += 1;
         });
     }
 
-    /// Makes sure that the drop folder that is there is the one that is watched.
+    /// Makes sure that the drop folder that exists now is the one that is watched.
     fn follow_folder(&mut self) {
         if let Err(error) = self.surveyor.follow(&self.site.folder) {
             self.folder_fails(&error);
         }
     }
 
-    /// Makes room in time, and says where there is none.
+    /// Removes local copies before a disk is full, and reports if there is no room for new captures.
     fn look_at_disks(&mut self) {
-        let (waiting, left, now) = (self.queue.len(), self.queue.left(), self.now());
-        if left == 0 && self.queue.dispose_again() {
+        let now = self.now();
+        if self.queue.left() == 0 && self.queue.dispose_again() {
             self.surveyor.scan_soon();
         }
-        let said = self.upkeep.look(&self.site, waiting, left, now);
+        let said = self.upkeep.look(&self.site, &self.queue, now);
         if let Some(message) = said {
             self.remember(message);
         }
     }
 
+    /// Reports that the drop folder cannot be read, unless it has been reported.
     fn folder_fails(&mut self, error: &std::io::Error) {
         let reason = format!("failed to read drop folder {}: {error}", self.site.folder.path().display());
         if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.reason != reason) {
@@ -274,37 +280,40 @@ impl Ingest {
             let settled = self.queue.settled(now);
             self.surveyor.start_look(&site.folder, settled, now);
         }
-        let rescan = site.config.drop_folder.rescan;
-        if self.surveyor.start_scan(&site.folder, self.queue.wants_scan(), rescan, now) {
+        let has_begun = self.surveyor.start_scan(&site.folder, site.config.drop_folder.rescan, now)
+            || self.queue.wants_scan() && self.surveyor.start_refill(&site.folder, now);
+        if has_begun {
             self.tally.scan_begins();
             self.queue.scan_begins();
         }
     }
 
-    fn surveyed(&mut self, done: Result<Done, JoinError>) {
-        let done = match done {
-            Ok(done) => done,
+    fn survey_ended(&mut self, done: Result<SurveyEnd, JoinError>, report: &Report) {
+        let end = match done {
+            Ok(end) => end,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // Cancelled: the runtime ends, and the loop with it.
+                // It was cancelled: the runtime ends, and the loop with it.
                 Err(_) => return,
             },
         };
-        for batch in self.surveyor.finished(&done, self.now()) {
+        for batch in self.surveyor.finished(&end, self.now()) {
             self.observe(batch);
         }
-        match (done.result, done.full_scan) {
-            (Ok(()), Some(_)) if done.broken_off => {}
-            (Ok(()), Some(began)) => {
-                self.queue.scanned(began);
-                self.tally.scan_ends();
-                self.scanned_once = true;
-                if self.folder_trouble.take().is_some() {
-                    tracing::info!("the drop folder can be read again");
-                }
-            }
-            (Ok(()), None) => {}
-            (Err(error), _) => self.folder_fails(&error),
+        if let Err(error) = end.result {
+            return self.folder_fails(&error);
+        }
+        if end.kind == SurveyKind::Look || end.is_cut_short {
+            return;
+        }
+        self.queue.scanned(end.began);
+        self.tally.scan_ends();
+        if self.folder_trouble.take().is_some() {
+            tracing::info!("the drop folder can be read again");
+        }
+        let is_first = !std::mem::replace(&mut self.has_scanned, true);
+        if is_first {
+            self.tell_snapshot(report);
         }
     }
 
@@ -314,11 +323,11 @@ impl Ingest {
             match sight {
                 Sight::File(found) => {
                     self.queue.observe(&found, hint, now);
-                    if batch.from_full_scan {
+                    if batch.kind == SurveyKind::FullScan {
                         self.tally.see_file(&found);
                     }
                 }
-                other => self.tally.see_other(other, batch.from_full_scan),
+                other => self.tally.see_other(other, batch.kind),
             }
         }
         if self.queue.left_on_disk() {
@@ -329,215 +338,87 @@ impl Ingest {
     fn start_uploads(&mut self, now: Now) {
         let concurrency = self.site.config.upload.concurrency;
         loop {
-            let places = self.places();
-            let crowded = self.in_work.len() > places::MOST_FOLD * concurrency;
-            let (due, patience) = match self.link.turn(places.is_empty(), self.queue.has_newcomer(), now) {
-                Turn::Wait => return,
-                Turn::Next if crowded => return,
-                Turn::Next => {
-                    let Some(wanted) = places.wanted(concurrency) else { return };
-                    (self.queue.next(wanted, now), Patience::Ordinary)
+            let slots = self.slots();
+            let is_crowded = self.in_work.len() > slots::MOST_FOLD * concurrency;
+            let (due, patience) = match self.link.next_upload(self.demand(slots), now) {
+                NextUpload::Wait => return,
+                NextUpload::Any if is_crowded => return,
+                NextUpload::Any => {
+                    let Some(eligible) = slots.eligible(concurrency) else { return };
+                    (self.queue.next(eligible, now), Patience::Ordinary)
                 }
-                Turn::Probe(patience) => (self.queue.next_to_probe(now), patience),
+                NextUpload::Probe(patience) => (self.queue.next_to_probe(now), patience),
             };
             let Some(due) = due else { return };
             self.link.probe_begins();
-            // What needs the operator may have been mended in the AWS files.
-            let renew = self.link.down().is_some_and(|down| down.refusal.verdict == Verdict::NeedsOperator);
-            let (path, mut site) = (due.path.clone(), Arc::clone(&self.site));
-            let (rest, known) = (self.queue.rest(&path, now), self.queue.stored(&path));
-            let handle = self.uploads.spawn(async move {
-                if let Some(known) = known {
-                    return (dispose_one(Arc::clone(&site), path, known, rest).await, site);
-                }
-                if renew {
-                    site = Arc::new(site.renewed().await);
-                }
-                (ingest_one(Arc::clone(&site), path, rest, patience).await, site)
-            });
-            let (stored, outages) = (self.tally.stored.captures, self.link.outages());
-            self.in_work.insert(handle.id(), InWork { due, site: Arc::clone(&self.site), stored, outages });
+            self.start_upload(due, patience, now);
         }
     }
 
-    /// The places that are taken. What began before the last outage may hang in it for a while, and while nothing can be
-    /// stored, what began with other settings does not hold up the trial of these: neither takes anybody's place.
-    fn places(&self) -> Places {
-        let up = self.link.down().is_none();
-        let counts = |work: &&InWork| work.outages == self.link.outages() && (up || self.is_current(&work.site));
-        self.in_work.values().filter(counts).fold(Places::default(), |places, work| places.with(work.due.large))
-    }
-
-    /// Whether no reload has made other settings of these.
-    fn is_current(&self, site: &Site) -> bool {
-        Arc::ptr_eq(&site.config, &self.site.config)
-    }
-
-    fn judge(&mut self, done: Result<(Id, Worked), JoinError>) {
-        let now = self.now();
-        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let Some(InWork { due, site: began_with, stored: began, .. }) = self.in_work.remove(&id) else { return };
-        let path = due.path;
-        let same_folder = began_with.folder.path() == self.site.folder.path();
-        let outcome = match done {
-            Ok((_, (outcome, site))) => {
-                let is_renewed = !Arc::ptr_eq(&site, &began_with);
-                if is_renewed && self.is_current(&site) {
-                    self.site = site;
-                }
-                outcome
-            }
-            Err(error) if same_folder => return self.set_aside(&path, &format!("the upload panicked: {error}"), now),
-            Err(error) => return tracing::error!("the upload of {} panicked: {error}", show(&path)),
+    fn start_upload(&mut self, due: Due, patience: Patience, now: Now) {
+        // The owner may have mended the trouble in the AWS files, so they are read again.
+        let renews = self.link.down().is_some_and(|down| down.refusal.verdict == Verdict::NeedsOperator);
+        let (path, site) = (due.path.clone(), Arc::clone(&self.site));
+        let last_seen = self.queue.last_seen(&path, now);
+        let (handle, work) = if let Some(stored) = self.queue.stored(&path) {
+            let disposal =
+                async move { Finished { result: dispose_one(site, path, stored, last_seen).await, renewed: None } };
+            (self.uploads.spawn(disposal), Work::Disposal)
+        } else {
+            let upload = async move {
+                let renewed = if renews { Some(Arc::new(site.renewed().await)) } else { None };
+                let site = renewed.as_ref().map_or(site, Arc::clone);
+                Finished { result: ingest_one(site, path, last_seen, patience).await, renewed }
+            };
+            (self.uploads.spawn(upload), Work::Upload)
         };
-        if !same_folder {
-            // A reload named another drop folder: what is not stored stays in the old one, and the queue knows nothing of it.
-            if let Outcome::Stored(stored) | Outcome::Partial(stored, _) = outcome {
-                self.tell_stored(&stored, now);
-            }
-            return;
-        }
-        match outcome {
-            Outcome::Stored(stored) => self.stored(&path, &stored, None, now),
-            Outcome::Partial(stored, wait) => self.stored(&path, &stored, Some(wait), now),
-            Outcome::Disposed(stored, wait) => self.disposed(&path, &stored, wait, now),
-            Outcome::Gone => self.done(&path),
-            Outcome::Growing => self.queue.settle_again(&path, "open for writing", now),
-            Outcome::Changed => {
-                let hint = self.queue.done(&path).unwrap_or(Hint::Scan);
-                self.surveyor.hints.at(&path, hint);
-            }
-            Outcome::Empty(age) => self.empty(&path, age, now),
-            Outcome::Refused(refusal) if !self.is_current(&began_with) => {
-                self.queue.hold(&path, &refusal.to_string(), now.steady);
-            }
-            Outcome::Refused(refusal) => self.refused(&path, &refusal, began, now),
-            Outcome::Unreadable(reason) => {
-                self.queue.failed(&path, began, self.tally.stored.captures, self.link.down().is_some());
-                let wait = backoff(self.queue.failures(&path), FIRST_WAIT, LONGEST_WAIT, jitter(now));
-                if self.queue.hold(&path, &reason, now.steady + wait) {
-                    let message = format!("failed to open {}: {reason}; let the daemon's user read it", show(&path));
-                    tracing::error!("{message}");
-                    self.remember(message);
-                }
-            }
-        }
-    }
-
-    /// Says that a capture is stored.
-    fn tell_stored(&mut self, stored: &Stored, now: Now) {
-        if !(stored.partial && stored.again) {
-            self.tally.remember_stored(stored, now.wall.into());
-        }
-        let capture = &stored.capture;
-        tracing::info!(
-            camera = capture.camera,
-            key = %stored.key,
-            event = capture.event,
-            taken_at = capture.taken.to_rfc3339(),
-            size_bytes = stored.size,
-            elapsed_ms = u64::try_from(stored.elapsed.as_millis()).unwrap_or(u64::MAX),
-            "{}{} {}",
-            if stored.again { "was stored before:" } else { "stored" },
-            if stored.partial { " as far as it came:" } else { "" },
-            stored.key,
-        );
-        if let Some(told) = capture.camera_time
-            && self.tally.doubt(&capture.camera, told)
-        {
-            let message = format!(
-                "the clock of camera {} is wrong: of what arrived at {} it says {}; such captures are filed by arrival until \
-                 its clock is set",
-                capture.camera,
-                capture.taken.to_rfc3339(),
-                told.to_rfc3339(),
-            );
-            tracing::warn!(camera = capture.camera, "{message}");
-            self.remember(message);
-        }
-    }
-
-    /// Takes note of a stored capture; `wait` where it was cut off and its file stays for a while.
-    fn stored(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
-        self.tell_stored(stored, now);
-        let was_down = self.link.down().is_some();
-        let news = self.link.succeeded(now);
-        self.say(&news);
-        if was_down {
-            self.queue.retry_all();
-        }
-        self.disposed(path, stored, wait, now);
-        if wait.is_some() {
-            // The camera may have resumed while the part went up, and no event tells of that again.
-            self.surveyor.hints.at(path, Hint::Scan);
-        }
-    }
-
-    /// Lets go of a file that is no longer there, and looks at what came in its place meanwhile.
-    fn done(&mut self, path: &Path) {
-        if let Some(hint) = self.queue.done(path) {
-            self.surveyor.hints.at(path, hint);
-        }
-    }
-
-    /// Takes note of what became of a stored capture's file; it is in the bucket, only this box can be in trouble.
-    fn disposed(&mut self, path: &Path, stored: &Stored, wait: Option<Duration>, now: Now) {
-        let keeps = self.site.config.keep.days > 0;
-        let said = match (&stored.left, wait) {
-            (None, None) => {
-                self.done(path);
-                self.upkeep.gone(stored, keeps, now)
-            }
-            (left, wait) => {
-                self.queue.remember_stored(path, Arc::new(stored.clone()));
-                let (reason, wait) = match left {
-                    Some(reason) => (format!("stored; {reason}"), DISPOSE_AGAIN),
-                    None => (CUT_OFF.to_owned(), wait.unwrap_or(DISPOSE_AGAIN)),
-                };
-                self.queue.hold(path, &reason, now.steady + wait);
-                left.as_ref().and_then(|reason| self.upkeep.stays(&show(path), reason, now.wall.into()))
-            }
+        let in_work = InWork {
+            due,
+            work,
+            site: Arc::clone(&self.site),
+            reloads: self.reloads,
+            stored: self.tally.stored.captures,
+            outages: self.link.outages(),
         };
-        if let Some(message) = said {
-            self.remember(message);
+        self.in_work.insert(handle.id(), in_work);
+    }
+
+    /// Returns the slots that are taken.
+    ///
+    /// Two kinds of uploads hold none: those that began before the last outage, which may hang in it for a while; and,
+    /// while nothing can be stored, those that began before a reload, which must not hold up the trial of new settings.
+    fn slots(&self) -> UploadSlots {
+        let is_up = self.link.down().is_none();
+        let holds_slot =
+            |work: &&InWork| work.outages == self.link.outages() && (is_up || work.reloads == self.reloads);
+        self.in_work.values().filter(holds_slot).fold(UploadSlots::default(), |slots, work| slots.with(work.due.size))
+    }
+
+    fn demand(&self, slots: UploadSlots) -> Demand {
+        Demand { is_idle: slots.is_empty(), has_newcomer: self.queue.has_newcomer() }
+    }
+
+    fn upload_ended(&mut self, done: Result<(Id, Finished), JoinError>, report: &Report) {
+        if let Some(site) = self.renewed(&done) {
+            self.site = site;
+            report.site.send_modify(|told| told.site = Arc::clone(&self.site));
+        }
+        let was_degraded = self.link.outage().is_some();
+        self.judge(done);
+        if was_degraded != self.link.outage().is_some() {
+            self.tell_snapshot(report);
         }
     }
 
-    fn empty(&mut self, path: &Path, age: Duration, now: Now) {
-        let patience = self.site.config.drop_folder.partial_after;
-        match patience.checked_sub(age) {
-            None | Some(Duration::ZERO) => self.set_aside(path, "empty", now),
-            Some(rest) => {
-                self.queue.hold(path, "empty", now.steady + rest);
-            }
-        }
-    }
-
-    fn refused(&mut self, path: &Path, refusal: &Refusal, began: u64, now: Now) {
-        if refusal.verdict == Verdict::GiveUpOnThisFile {
-            return self.set_aside(path, &refusal.to_string(), now);
-        }
-        let own = self.queue.failed(path, began, self.tally.stored.captures, self.link.down().is_some());
-        let news = self.link.failed(refusal, own, jitter(now), now);
-        let until = match self.link.next_probe() {
-            Some(probe) if own < OWN_TROUBLE => probe,
-            _ => now.steady + backoff(own, FIRST_WAIT, LONGEST_WAIT, jitter(now)),
-        };
-        // Ever more seldom: it may go on for weeks.
-        if own >= OWN_TROUBLE && own.is_power_of_two() {
-            tracing::warn!(key = show(path), "{} waits by itself, others are stored: {refusal}", show(path));
-        }
-        self.say(&news);
-        self.queue.hold(path, &refusal.to_string(), until);
+    /// Returns the site with the credentials that an upload has read again, unless a reload has replaced it meanwhile.
+    fn renewed(&self, done: &Result<(Id, Finished), JoinError>) -> Option<Arc<Site>> {
+        let (id, finished) = done.as_ref().ok()?;
+        let is_current = self.in_work.get(id).is_some_and(|work| work.reloads == self.reloads);
+        finished.renewed.as_ref().filter(|_| is_current).map(Arc::clone)
     }
 }
 
-/// A path as text that cannot play tricks on a terminal or a log.
-pub fn show(path: &Path) -> String {
-    crate::key::escape_path(path)
-}
-
-/// A number in 0..1 that differs from box to box and from moment to moment; no more is asked of it.
+/// Returns a number from 0 to 1 that differs from box to box and from moment to moment, which is all that it is for.
 fn jitter(now: Now) -> f64 {
     let nanos = now.wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     f64::from(nanos % 1000) / 1000.0

@@ -1,4 +1,4 @@
-//! Where the log goes: to the journal with its own fields, or to stderr.
+//! Sets up the log: to the journal, where each field can be searched for, or to stderr.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -9,9 +9,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogTarget;
 
-/// Sends what `level` lets through to `target`; of other crates, only errors: what matters of theirs is ours to say.
+/// Sends messages of this program from `level` up to `target`, and of other crates only errors.
 ///
-/// Fields reach the journal without a prefix, so that `journalctl CAMERA=...` works.
+/// The journal gets the fields without a prefix, so that `journalctl CAMERA=...` works.
 pub fn init(target: LogTarget, level: &str) {
     let filter = EnvFilter::new(format!("error,hk_aws={level}"));
     let journald = match target {
@@ -26,11 +26,11 @@ pub fn init(target: LogTarget, level: &str) {
             .with_target(false)
     });
     let journald = journald.map(|layer| layer.with_field_prefix(None));
-    // A subscriber is set once; in tests another one may be there already.
+    // It can be set only once in a process, and in tests another one may be set already.
     let _already_set = tracing_subscriber::registry().with(filter).with(journald).with(stderr).try_init();
 }
 
-/// Whether systemd connected stderr to the journal: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5)).
+/// Returns whether systemd connected stderr to the journal: `$JOURNAL_STREAM` holds its device and inode (systemd.exec(5)).
 fn stderr_is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     rustix::fs::fstat(std::io::stderr().as_fd()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))

@@ -1,15 +1,17 @@
-//! Local copies after upload: `CAMERA/DATE/file` below one folder, named as in the bucket.
+//! Local copies after upload, in `CAMERA/DATE/file` below one folder, with the names that they have in the bucket.
 //!
-//! They are a convenience; the bucket is the record. So they give way: by age, by what they take together and by what
-//! is free, oldest first. Only what this daemon put here goes: a regular file in that shape whose name and size the
-//! ledger has, and no link is followed. A copy that the ledger does not know stays, and the log says so once: after a
-//! power cut its line may be lost, and a folder of the operator's own may look like ours.
+//! They are a convenience; the bucket is the record. So they give way, oldest first, by three limits: their age, the
+//! bytes that they take together, and the bytes that must stay free. Only a copy that this daemon made is removed: a
+//! regular file in that shape whose name and size are in the ledger. No link is followed. A copy that the ledger does not
+//! know stays, and the log tells of it once: its line may have been lost in a power cut, and a folder of the owner's may
+//! look like ours.
 //!
-//! A copy is not synced: it moves here by a rename, which costs a card nothing, while a sync would cost it a journal
-//! commit for each picture. After a power cut a young copy may be empty or cut; its bytes are in the bucket.
+//! A copy is not synced: the file is renamed to its place here, which costs a card almost nothing, while a sync would
+//! cost a commit of the journal for each picture. After a power cut a recent copy may be empty or cut; its bytes are in the
+//! bucket.
 //!
-//! Asking the bucket before a copy goes was rejected: it was confirmed before it came here, a box that may only write
-//! cannot ask, and a full disk cannot wait for a dead link.
+//! Asking the bucket before a copy is removed was rejected: the file was confirmed before it became a copy, a box that may
+//! only write cannot ask, and a full disk cannot wait for a dead link.
 
 use std::cell::LazyCell;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -31,67 +33,70 @@ use crate::bucket::read_through;
 use crate::clock::Now;
 use crate::config::{Access, Config, KeepSettings};
 use crate::disk::Room;
-use crate::drop_folder::ASIDE;
+use crate::drop_folder::{ASIDE, NAME_MAX};
 use crate::{key, ledger, retention};
 
 pub mod plan;
 #[cfg(test)]
 mod tests;
 
-use self::plan::{Day, Policy, plan};
+use self::plan::{CopyDay, CopyLimits, plan};
 
-/// Longest file name on the file systems of Linux, in bytes.
-const NAME_MAX: usize = 255;
-
-/// Copies of one day that are held in memory together while they are given up.
+/// The most copies of one day that are held in memory at the same time while they are given up.
 const BATCH: usize = if cfg!(test) { 16 } else { 4096 };
 
-/// After a run that could give nothing up, a full disk is not walked again for so long.
+/// How long a full disk is not walked again after a run that could give nothing up.
 const FRUITLESS: Duration = Duration::from_mins(1);
 
-/// A copy under way this long ago was left by a crash: its original is still in the drop folder.
+/// A copy under way that has not changed for this long was left by a crash; its original is still in the drop folder.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_hours(1);
 
-/// Not known yet: no run has counted.
+/// The value of [`Kept::bytes`] until a run has counted the copies.
 const UNCOUNTED: u64 = u64::MAX;
 
-/// The folder of local copies, and how it gives way.
+/// The folder of local copies.
 #[derive(Debug)]
 pub struct Kept {
     keep: KeepSettings,
     zone: chrono_tz::Tz,
     ledger: PathBuf,
-    /// From which age on a day should have its bundle, where this box makes bundles.
+    /// The age at which a day should have its bundle; `None` if this box makes no bundles.
     bundled_after: Option<Duration>,
-    /// One run at a time.
-    turn: Mutex<Turn>,
+    /// Only one run at a time.
+    memory: Mutex<RunMemory>,
     bytes: AtomicU64,
     stopped: AtomicBool,
 }
 
 /// What one run leaves to the next.
 #[derive(Debug, Default)]
-struct Turn {
+struct RunMemory {
+    /// When a run found nothing to give up although a write needed room.
     fruitless: Option<Instant>,
-    said_unknown: bool,
-    said_clock: bool,
-    said_error: bool,
+    reported_unknown: bool,
+    reported_clock: bool,
+    reported_error: bool,
 }
 
-/// What a run did.
+/// What a run gave up.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Given {
-    /// Copies that are gone.
+pub struct GivenUp {
+    /// The number of copies.
     pub copies: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
 /// A run under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Run {
-    given: Given,
-    /// The dates of which something went.
+    /// The date of this box, in the zone of the configuration.
+    today: NaiveDate,
+    now: Now,
+    /// The bytes to give up whatever the limits say, because a write needs them; 0 for a run by the limits alone.
+    needed: u64,
+    given: GivenUp,
+    /// The first and last date of what was given up.
     dates: Option<(NaiveDate, NaiveDate)>,
     unknown: u64,
     unknown_example: Option<PathBuf>,
@@ -99,7 +104,7 @@ struct Run {
 }
 
 impl Kept {
-    /// The local copies of a configuration.
+    /// Returns the local copies of a configuration; nothing is read yet.
     pub fn new(config: &Config) -> Self {
         Self {
             keep: config.keep.clone(),
@@ -108,23 +113,24 @@ impl Kept {
             bundled_after: (config.rotate.archive.as_ref())
                 .filter(|_| config.s3.access == Access::ReadWrite)
                 .map(|archive| archive.after),
-            turn: Mutex::default(),
+            memory: Mutex::default(),
             bytes: AtomicU64::new(UNCOUNTED),
             stopped: AtomicBool::new(false),
         }
     }
 
-    /// Ends the run under way and any later one that no failed write asks for: a process that stops cannot wait for it.
+    /// Ends the run under way, and every later one except those that a failed write needs: a process that stops cannot
+    /// wait for it.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Bytes of all copies, once they were counted.
+    /// Returns the bytes of all copies; `None` until they have been counted.
     pub fn bytes(&self) -> Option<u64> {
         Some(self.bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNCOUNTED)
     }
 
-    /// Bytes of the copies of one camera-day.
+    /// Returns the bytes of the copies of one camera and day.
     pub fn bytes_of(&self, camera: &str, date: NaiveDate) -> u64 {
         let folder = self.keep.path.join(camera).join(date.to_string());
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -135,138 +141,158 @@ impl Kept {
             .sum()
     }
 
-    /// Takes note of a copy that came.
+    /// Counts a new copy.
     pub fn came(&self, bytes: u64) {
         let add = |known: u64| (known != UNCOUNTED).then(|| known.saturating_add(bytes));
-        // Until copies are counted there is nothing to add to.
+        // It is an error if nothing has been counted yet: the first run counts this copy as well.
         let _uncounted = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Gives up what is too old or too much, and at least `more` bytes where there are so many: a write has just
-    /// failed. Blocking; the log says what went. Runs wait for each other.
-    pub fn give_way(&self, now: Now, more: u64) -> Given {
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_vain = turn.fruitless.is_some_and(|at| now.steady.saturating_duration_since(at) < FRUITLESS);
-        if more > 0 && in_vain || self.must_stop(more) {
-            return Given::default();
+    /// Gives up the copies that are too old or too many, and logs what it gave up; returns their number and bytes.
+    ///
+    /// Blocks, and waits for another run.
+    pub fn give_way(&self, now: Now) -> GivenUp {
+        self.run(0, now)
+    }
+
+    /// Gives up at least this many bytes, if there are as many, because a write has just failed; otherwise as
+    /// [`Kept::give_way`].
+    ///
+    /// Gives up nothing for a minute after a run that found nothing.
+    pub fn make_room(&self, bytes: u64, now: Now) -> GivenUp {
+        self.run(bytes.max(1), now)
+    }
+
+    fn run(&self, needed: u64, now: Now) -> GivenUp {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_fruitless = memory.fruitless.is_some_and(|at| now.steady.saturating_duration_since(at) < FRUITLESS);
+        if needed > 0 && was_fruitless || self.must_stop(needed) {
+            return GivenUp::default();
         }
         let today = chrono::DateTime::<chrono::Utc>::from(now.wall).with_timezone(&self.zone).date_naive();
-        let mut run = Run::default();
-        match self.walk(now, today, more) {
-            Ok(days) => self.give_up(days, today, more, &mut run, &mut turn),
-            // Nothing was ever kept.
+        let mut run = Run::new(today, needed, now);
+        match self.walk(&run) {
+            Ok(days) => self.give_up(days, &mut run, &mut memory),
+            // No copy was ever kept.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.bytes.store(0, Ordering::Relaxed),
             Err(error) => {
                 run.error = Some(format!("failed to read local copies {}: {error}", self.keep.path.display()));
             }
         }
-        if more > 0 {
-            turn.fruitless = (run.given.copies == 0).then_some(now.steady);
+        if needed > 0 {
+            memory.fruitless = (run.given.copies == 0).then_some(now.steady);
         }
-        run.say(&mut turn);
+        run.report(&mut memory);
         run.given
     }
 
-    fn must_stop(&self, more: u64) -> bool {
-        more == 0 && self.stopped.load(Ordering::Relaxed)
+    fn must_stop(&self, needed: u64) -> bool {
+        needed == 0 && self.stopped.load(Ordering::Relaxed)
     }
 
-    fn give_up(&self, mut days: Vec<Day>, today: NaiveDate, more: u64, run: &mut Run, turn: &mut Turn) {
+    /// Plans and gives up until the limits are kept or nothing more can go.
+    fn give_up(&self, mut days: Vec<CopyDay>, run: &mut Run, memory: &mut RunMemory) {
+        let today = run.today;
         let believed = plan::believed(today, &days, self.keep.days);
-        if believed.is_none() && !days.is_empty() && !turn.said_clock {
+        if believed.is_none() && !days.is_empty() && !memory.reported_clock {
             tracing::warn!(
                 "by the clock of this box, {today}, every local copy is past keep.days: they stay until the next capture \
                  shows that the clock is right"
             );
         }
-        turn.said_clock = believed.is_none() && !days.is_empty();
+        memory.reported_clock = believed.is_none() && !days.is_empty();
         let KeepSettings { days: keep_days, max_size, min_free, .. } = self.keep;
-        // Counted on from here: a file system may take its time to hand freed blocks out.
+        // The file system may take its time to free blocks, so what is given up is added to this.
         let free = Room::at(&self.keep.path).map_or(u64::MAX, |room| room.free);
         loop {
-            let policy = Policy { days: keep_days, max_size, min_free, more: more.saturating_sub(run.given.bytes) };
-            let shares = plan(&days, free.saturating_add(run.given.bytes), believed, &policy);
-            if shares.is_empty() || self.must_stop(more) {
+            let needed = run.needed.saturating_sub(run.given.bytes);
+            let limits = CopyLimits { days: keep_days, max_size, min_free, needed };
+            let shares = plan(&days, free.saturating_add(run.given.bytes), believed, &limits);
+            if shares.is_empty() || self.must_stop(run.needed) {
                 break;
             }
             for share in shares {
                 let day = &mut days[share.day];
-                let whole = share.bytes == day.bytes;
-                let stop = || self.must_stop(more);
-                let freed = self.give_up_of(day, if whole { u64::MAX } else { share.bytes }, &stop, run);
+                let freed = self.give_up_share(day, share.bytes, run);
+                // What is left of it cannot be given up; other days go instead.
+                day.open = share.bytes != day.bytes && freed >= share.bytes;
                 day.bytes = day.bytes.saturating_sub(freed);
-                // What is left of it cannot be given up; others go instead.
-                day.open = !whole && freed >= share.bytes;
             }
         }
         self.bytes.store(days.iter().map(|day| day.bytes).sum(), Ordering::Relaxed);
     }
 
-    /// Gives up at least `wanted` bytes of one day, oldest copies first; answers how many.
-    fn give_up_of(&self, day: &Day, wanted: u64, stop: &dyn Fn() -> bool, run: &mut Run) -> u64 {
-        let name = day.date.to_string();
-        let path = self.keep.path.join(&day.camera).join(&name);
+    /// Gives up at least this many bytes of one day, oldest copies first, or the whole day if it has no more; returns the
+    /// bytes that it gave up.
+    fn give_up_share(&self, day: &CopyDay, bytes: u64, run: &mut Run) -> u64 {
         let before = run.given.bytes;
-        let mut work = || -> io::Result<()> {
-            let camera = open_below(open_root(&self.keep.path)?.as_fd(), OsStr::new(&day.camera))?;
-            let folder = open_below(camera.as_fd(), OsStr::new(&name))?;
-            let ledger = ledger::path(&self.ledger, &day.camera, day.date);
-            let mut after = None;
-            while run.given.bytes - before < wanted && !stop() {
-                let batch = oldest(&folder, after.as_ref())?;
-                let Some(last) = batch.last().cloned() else { break };
-                let known = known(&batch, &ledger);
-                for copy in &batch {
-                    if run.given.bytes - before >= wanted || stop() {
-                        break;
-                    }
-                    if !known.contains(copy.name.as_str()) {
-                        run.unknown += 1;
-                        run.unknown_example.get_or_insert_with(|| path.join(&copy.name));
-                        continue;
-                    }
-                    remove(&folder, OsStr::new(&copy.name), AtFlags::empty())?;
-                    run.given.copies += 1;
-                    run.given.bytes += copy.size;
-                    let (from, to) = run.dates.unwrap_or((day.date, day.date));
-                    run.dates = Some((from.min(day.date), to.max(day.date)));
-                }
-                after = Some(last);
-            }
-            if wanted == u64::MAX {
-                // It stays where something else is in it.
-                let _not_empty = remove(&camera, OsStr::new(&name), AtFlags::REMOVEDIR);
-            }
-            Ok(())
-        };
-        match work() {
-            // Somebody else was there first.
+        let until = if bytes == day.bytes { u64::MAX } else { before + bytes };
+        match self.give_up_of(day, until, run) {
+            Ok(()) => {}
+            // Somebody else has removed the folder.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                let failed = || format!("failed to give up local copies in {}: {error}", path.display());
-                run.error.get_or_insert_with(failed);
+                let folder = self.folder_of(day);
+                run.error
+                    .get_or_insert_with(|| format!("failed to give up local copies in {}: {error}", folder.display()));
             }
-            Ok(()) => {}
         }
         run.given.bytes - before
     }
 
-    /// Every camera-day that has our shape.
-    fn walk(&self, now: Now, today: NaiveDate, more: u64) -> io::Result<Vec<Day>> {
+    /// Gives up copies of one day, oldest first, until the run has given up `until` bytes; with `u64::MAX`, the whole day
+    /// and its folder.
+    fn give_up_of(&self, day: &CopyDay, until: u64, run: &mut Run) -> io::Result<()> {
+        let name = day.date.to_string();
+        let camera = open_below(open_root(&self.keep.path)?.as_fd(), OsStr::new(&day.camera))?;
+        let folder = open_below(camera.as_fd(), OsStr::new(&name))?;
+        let ledger = ledger::path(&self.ledger, &day.camera, day.date);
+        let mut after = None;
+        while run.given.bytes < until && !self.must_stop(run.needed) {
+            let batch = oldest(&folder, after.as_ref())?;
+            let Some(last) = batch.last().cloned() else { break };
+            let known = known(&batch, &ledger);
+            for copy in &batch {
+                if run.given.bytes >= until || self.must_stop(run.needed) {
+                    break;
+                }
+                if known.contains(copy.name.as_str()) {
+                    remove(&folder, OsStr::new(&copy.name), AtFlags::empty())?;
+                    run.gave_up(copy, day.date);
+                } else {
+                    run.unknown += 1;
+                    run.unknown_example.get_or_insert_with(|| self.folder_of(day).join(&copy.name));
+                }
+            }
+            after = Some(last);
+        }
+        if until == u64::MAX {
+            // It fails, and the folder stays, if something else is in it.
+            let _not_empty = remove(&camera, OsStr::new(&name), AtFlags::REMOVEDIR);
+        }
+        Ok(())
+    }
+
+    fn folder_of(&self, day: &CopyDay) -> PathBuf {
+        self.keep.path.join(&day.camera).join(day.date.to_string())
+    }
+
+    /// Returns every camera and day whose folder has a name as we write it.
+    fn walk(&self, run: &Run) -> io::Result<Vec<CopyDay>> {
         let root = open_root(&self.keep.path)?;
         let mut days = Vec::new();
         each(&root, |camera, _| {
             let (Ok(folder), Some(camera)) = (open_below(root.as_fd(), camera), camera.to_str()) else { return };
-            let is_due = |date| self.bundled_after.is_some_and(|after| retention::is_due(date, after, today));
-            // The file of bundles is read for the first day that needs it.
+            let is_due = |date| self.bundled_after.is_some_and(|after| retention::is_due(date, after, run.today));
+            // Only a day that is due needs the list of bundles, so it is read late.
             let bundled = LazyCell::new(|| ledger::bundled_days(&self.ledger, camera));
-            // What cannot be read is not ours to judge.
+            // A folder that cannot be read is left alone.
             let _unread = each(&folder, |name, _| {
-                let Some(date) = date_of(name).filter(|_| !self.must_stop(more)) else { return };
+                let Some(date) = date_of(name).filter(|_| !self.must_stop(run.needed)) else { return };
                 let Ok(day) = open_below(folder.as_fd(), name) else { return };
-                let bytes = size_of(&day, now).unwrap_or(0);
+                let bytes = size_of(&day, run.now).unwrap_or(0);
                 let waits = is_due(date) && !bundled.contains(&date);
-                days.push(Day { camera: camera.to_owned(), date, bytes, open: true, waits });
+                days.push(CopyDay { camera: camera.to_owned(), date, bytes, open: true, waits });
             });
         })?;
         Ok(days)
@@ -274,44 +300,65 @@ impl Kept {
 }
 
 impl Run {
-    fn say(&self, turn: &mut Turn) {
+    fn new(today: NaiveDate, needed: u64, now: Now) -> Self {
+        Self {
+            today,
+            now,
+            needed,
+            given: GivenUp::default(),
+            dates: None,
+            unknown: 0,
+            unknown_example: None,
+            error: None,
+        }
+    }
+
+    fn gave_up(&mut self, copy: &LocalCopy, date: NaiveDate) {
+        self.given.copies += 1;
+        self.given.bytes += copy.size;
+        let (from, to) = self.dates.unwrap_or((date, date));
+        self.dates = Some((from.min(date), to.max(date)));
+    }
+
+    /// Logs what the run did; troubles that last are logged once.
+    fn report(&self, memory: &mut RunMemory) {
         if let Some((from, to)) = self.dates {
-            let Given { copies, bytes } = self.given;
+            let GivenUp { copies, bytes } = self.given;
             tracing::info!(
                 "gave up {copies} local copies ({} MiB) of {from} to {to}; the bucket has them",
                 bytes >> 20
             );
         }
-        if let (Some(example), false) = (&self.unknown_example, turn.said_unknown) {
-            turn.said_unknown = true;
+        if let (Some(example), false) = (&self.unknown_example, memory.reported_unknown) {
+            memory.reported_unknown = true;
             tracing::warn!(
                 "{} files among the local copies are not in the ledger and stay, such as {}: remove them if the bucket has them",
                 self.unknown,
-                crate::key::escape_path(example),
+                key::escape_path(example),
             );
         }
-        if let (Some(error), false) = (&self.error, turn.said_error) {
+        if let (Some(error), false) = (&self.error, memory.reported_error) {
             tracing::warn!("{error}; they stay");
         }
-        turn.said_error = self.error.is_some();
+        memory.reported_error = self.error.is_some();
     }
 }
 
-/// A file that may be a copy; ordered by age, then by name.
+/// A file that may be a copy. Copies are sorted by age, then by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Copy {
+struct LocalCopy {
     modified: (i64, u64),
     name: String,
     size: u64,
 }
 
-/// The oldest regular files of a day after `after`, at most [`BATCH`], oldest first.
-fn oldest(day: &OwnedFd, after: Option<&Copy>) -> io::Result<Vec<Copy>> {
+/// Returns the oldest regular files of a day that come after `after`, oldest first, at most [`BATCH`].
+fn oldest(day: &OwnedFd, after: Option<&LocalCopy>) -> io::Result<Vec<LocalCopy>> {
     let mut batch = BinaryHeap::new();
     each(day, |name, stat| {
         let Some(name) = name.to_str().filter(|name| is_regular(stat) && !name.starts_with(ASIDE)) else { return };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let copy = Copy { modified: (stat.st_mtime, stat.st_mtime_nsec), name: name.to_owned(), size };
+        let copy = LocalCopy { modified: (stat.st_mtime, stat.st_mtime_nsec), name: name.to_owned(), size };
         if after.is_none_or(|after| copy > *after) {
             batch.push(copy);
             if batch.len() > BATCH {
@@ -322,10 +369,12 @@ fn oldest(day: &OwnedFd, after: Option<&Copy>) -> io::Result<Vec<Copy>> {
     Ok(batch.into_sorted_vec())
 }
 
-/// Which of `batch` the ledger of that day has. A power cut may have cut a copy, but none grows.
-fn known<'a>(batch: &'a [Copy], ledger: &Path) -> HashSet<&'a str> {
+/// Returns the names in `batch` that the ledger of the day has.
+///
+/// A copy may be shorter than its line says, because a power cut may have cut it, but not longer.
+fn known<'a>(batch: &'a [LocalCopy], ledger: &Path) -> HashSet<&'a str> {
     let Ok(entries) = ledger::entries(ledger) else { return HashSet::new() };
-    let copies: HashMap<&str, &'a Copy> = batch.iter().map(|copy| (copy.name.as_str(), copy)).collect();
+    let copies: HashMap<&str, &'a LocalCopy> = batch.iter().map(|copy| (copy.name.as_str(), copy)).collect();
     entries
         .flat_map(|entry| {
             let file = entry.key.rsplit('/').next().unwrap_or_default();
@@ -336,7 +385,7 @@ fn known<'a>(batch: &'a [Copy], ledger: &Path) -> HashSet<&'a str> {
         .collect()
 }
 
-/// Bytes of the regular files of a day; what a crash left of a copy under way goes.
+/// Returns the bytes of the regular files of a day, and removes copies under way that a crash left.
 fn size_of(day: &OwnedFd, now: Now) -> io::Result<u64> {
     let wall = now.wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut bytes = 0;
@@ -360,13 +409,13 @@ fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// A folder's name, if it is a date as we write it.
+/// Returns the date in a folder's name; `None` if it is not written as we write it.
 fn date_of(name: &OsStr) -> Option<NaiveDate> {
     let name = name.to_str()?;
     NaiveDate::parse_from_str(name, "%Y-%m-%d").ok().filter(|date| date.to_string() == name)
 }
 
-/// Shows every entry of a folder with what it is, links as links.
+/// Calls `see` for every entry of a folder; links are not followed.
 fn each(folder: &OwnedFd, mut see: impl FnMut(&OsStr, &Stat)) -> io::Result<()> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
@@ -395,51 +444,70 @@ fn remove(folder: &OwnedFd, name: &OsStr, flags: AtFlags) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(folder, name, flags)?)
 }
 
-/// Where a local copy belongs.
+/// The capture of which a local copy is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyOf<'a> {
+    /// Its camera.
+    pub camera: &'a str,
+    /// Its date at the camera.
+    pub date: NaiveDate,
+    /// The last part of its object key.
+    pub file: &'a str,
+}
+
+impl CopyOf<'_> {
+    fn folder(&self, kept: &Path) -> PathBuf {
+        kept.join(self.camera).join(self.date.to_string())
+    }
+}
+
+/// The place for a local copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// Here, and nothing is there yet.
+pub enum CopyPlace {
+    /// This path, where nothing is yet.
     Free(PathBuf),
-    /// The same bytes are kept already.
+    /// None is needed: the same bytes are kept already.
     Held,
 }
 
-/// Finds the place of a capture's copy below `folder`; an earlier copy with other bytes stays what it is.
+/// Returns the place for a local copy below `folder`. An earlier copy with other bytes is not replaced.
 ///
 /// # Errors
-/// Where a copy that is there already cannot be read.
-pub fn place(folder: &Path, camera: &str, date: NaiveDate, file: &str, sha256: &[u8; 32]) -> io::Result<Place> {
-    let day = folder.join(camera).join(date.to_string());
-    let names = names(file, &hex::encode(sha256));
+/// The error of the file system if a copy that is there already cannot be read; an error of the kind `Other` if both names
+/// have other bytes. The capture then gets no copy.
+pub fn place(folder: &Path, copy: CopyOf<'_>, sha256: &[u8; 32]) -> io::Result<CopyPlace> {
+    let day = copy.folder(folder);
+    let names = names(copy.file, &hex::encode(sha256));
     for name in &names {
         let path = day.join(name);
         match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::Free(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CopyPlace::Free(path)),
             Err(error) => return Err(error),
-            Ok(copy) if holds(&copy, sha256)? => return Ok(Place::Held),
+            Ok(copy) if holds(&copy, sha256)? => return Ok(CopyPlace::Held),
             Ok(_) => {}
         }
     }
     Err(io::Error::other(format!("two other files are kept as {}", names[0])))
 }
 
-/// Where the copy of a key's file may lie below `folder`: under its own name, or beside another one of that name where
-/// its SHA-256 is known.
-pub fn candidates(folder: &Path, camera: &str, date: NaiveDate, file: &str, sha256: Option<&str>) -> Vec<PathBuf> {
-    let day = folder.join(camera).join(date.to_string());
-    let [first, second] = names(file, sha256.unwrap_or_default());
+/// Returns the paths below `folder` where the local copy of a capture may be: its own name, and the name beside another
+/// copy if its SHA-256 is known (in hexadecimal).
+pub fn candidates(folder: &Path, copy: CopyOf<'_>, sha256: Option<&str>) -> Vec<PathBuf> {
+    let day = copy.folder(folder);
+    let [first, second] = names(copy.file, sha256.unwrap_or_default());
     let mut paths = vec![day.join(first)];
     paths.extend(sha256.map(|_| day.join(second)));
     paths
 }
 
-/// The names under which a copy of a key's file may lie: its own, and beside another one of that name.
+/// Returns the two names that the copy of a file can have: its own, and the one beside another copy of that name, which
+/// has the beginning of the SHA-256 (in hexadecimal) in it.
 fn names(file: &str, sha256: &str) -> [String; 2] {
     let first = key::bounded(file, NAME_MAX);
     let hash = sha256.get(..8).unwrap_or(sha256);
     let (stem, extension) = first.rsplit_once('.').map_or((first.as_str(), None), |(stem, end)| (stem, Some(end)));
     let suffix = extension.map_or_else(|| format!("~{hash}"), |extension| format!("~{hash}.{extension}"));
-    // Cut the stem, not the suffix that tells the two apart.
+    // A long name is cut in the stem, because the suffix tells the two apart.
     let mut keep = stem.len().min(NAME_MAX - suffix.len().min(NAME_MAX));
     while !stem.is_char_boundary(keep) {
         keep -= 1;

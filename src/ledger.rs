@@ -1,10 +1,11 @@
-//! What was stored: one JSON line a capture, one file a camera-day, `ledger/CAMERA/DATE.jsonl`. What is deleted from the
-//! bucket has a line there too, and each bundle one in `ledger/CAMERA/bundles.jsonl`.
+//! The ledger: what was stored, one JSON line for each capture, in one file for each camera and day
+//! (`ledger/CAMERA/DATE.jsonl`). An object that is deleted from the bucket gets a line there, too. Each bundle gets a line in
+//! `ledger/CAMERA/bundles.jsonl`.
 //!
-//! Written after the bucket confirmed and before the local file goes, so that a crash in between leaves the file to be
-//! found again; [`append`] then sees that its line is there. A line that a crash or a full disk tore is left as it is,
-//! the next one starts on a line of its own, and the log says so. The ledger is a copy of what the bucket knows and can
-//! be rebuilt from it: it is not synced, which would wear an SD card out.
+//! A line is written after the bucket has confirmed the capture and before the local file is removed. A crash in between
+//! leaves the file, which is found again; [`append_once`] then sees that its line is there. A line that a crash or a full
+//! disk has torn is left as it is; the next one begins on a line of its own, and the log tells of it. The ledger is a copy
+//! of what the bucket knows and can be rebuilt from it, so it is not synced, which would wear out an SD card.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -16,143 +17,160 @@ use rustix::fs::FlockOperation;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// One stored capture.
+/// The line of a stored capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// When the bucket confirmed it.
+pub struct LedgerEntry {
+    /// When the bucket confirmed the capture.
     pub stored_at: DateTime<Utc>,
     /// The object's key.
     pub key: String,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Of the bytes, in hexadecimal.
+    /// The SHA-256 of the bytes, in hexadecimal.
     pub sha256: String,
-    /// When it was taken, at the camera's offset.
+    /// When the capture was taken, with the UTC offset of the camera.
     pub taken_at: DateTime<FixedOffset>,
-    /// The event word.
+    /// The camera's word for the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
-    /// The path below the drop folder.
+    /// The path of the file below the drop folder.
     pub source: String,
     /// Whether the recording was cut off.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
 }
 
-/// An object that was deleted, and where its bytes are now.
+/// The line of an object that is deleted from the bucket, and where its bytes are now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// When it was decided; written before it is done.
+    /// When the deletion was decided; the line is written before the object is deleted.
     pub removed_at: DateTime<Utc>,
     /// The object's key.
     pub key: String,
-    /// The bundle that holds it; `None`: it expired.
+    /// The key of the bundle that holds its bytes; `None` if it expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
 }
 
-/// One line of a camera-day.
+/// One line in the file of a camera and day.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-pub enum Line {
-    /// It was stored.
-    Stored(Box<Entry>),
-    /// It was to be deleted.
+pub enum LedgerLine {
+    /// A capture was stored.
+    Stored(Box<LedgerEntry>),
+    /// An object was to be deleted.
     Removed(Removed),
 }
 
-/// A bundle that is confirmed; a line in the file of bundles of its camera.
+/// The line of a bundle that the bucket has confirmed, in its camera's file of bundles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundled {
-    /// When it was confirmed.
+    /// When the bucket confirmed the bundle.
     pub bundled_at: DateTime<Utc>,
     /// The bundle's key.
     pub key: String,
     /// The day of its members.
     pub date: NaiveDate,
-    /// How many they are.
+    /// The number of its members.
     pub members: u64,
-    /// Bytes of the bundle.
+    /// The size of the bundle in bytes.
     pub size: u64,
-    /// Of the bundle, in hexadecimal.
+    /// The SHA-256 of the bundle, in hexadecimal.
     pub sha256: String,
 }
 
-/// The name of the file of bundles of a camera.
+/// The name of a camera's file of bundles.
 const BUNDLES: &str = "bundles.jsonl";
 
-/// Longest line that is read as an entry, in bytes; a key has at most 1024.
+/// The longest line that is read, in bytes; a key has at most 1024.
 const LONGEST_LINE: u64 = 64 * 1024;
 
-/// Where the ledger lies below the folder of state.
+/// Returns the folder of the ledger below the state folder.
 pub fn folder(state_dir: &Path) -> PathBuf {
     state_dir.join("ledger")
 }
 
-/// The file of one camera-day below the ledger's folder.
+/// Returns the path of the file of a camera and day; `folder` is the ledger's.
 pub fn path(folder: &Path, camera: &str, date: NaiveDate) -> PathBuf {
     folder.join(camera).join(format!("{date}.jsonl"))
 }
 
-/// Appends an entry below `folder`; `again` where the object was in the bucket before, so that its line may be there.
+/// Appends the line of a capture to the file of its day; `folder` is the ledger's.
 ///
 /// # Errors
-/// Where the file cannot be read or written; nothing of the line is then left.
-pub fn append(folder: &Path, camera: &str, entry: &Entry, again: bool) -> io::Result<()> {
+/// The error of the file system if the file cannot be read or written; it then has no part of the line.
+pub fn append(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Result<()> {
     let path = path(folder, camera, entry.taken_at.date_naive());
-    let known = again.then_some(entry);
-    write(&path, std::slice::from_ref(entry), known)
+    write(&mut open(&path)?, &path, std::slice::from_ref(entry))
 }
 
-/// Takes note of objects of a camera-day that are about to be deleted.
+/// Appends the line of a capture to the file of its day, unless the file has it already.
+///
+/// This is for an object that was in the bucket before, so that its line may have been written before, too.
 ///
 /// # Errors
-/// As of [`append`].
+/// The same as of [`append`].
+pub fn append_once(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Result<()> {
+    let path = path(folder, camera, entry.taken_at.date_naive());
+    let mut file = open(&path)?;
+    if holds(&file, entry)? {
+        return Ok(());
+    }
+    write(&mut file, &path, std::slice::from_ref(entry))
+}
+
+/// Appends the lines of objects of a camera and day that are about to be deleted.
+///
+/// # Errors
+/// The same as of [`append`]: nothing may be deleted.
 pub fn append_removed(folder: &Path, camera: &str, date: NaiveDate, removed: &[Removed]) -> io::Result<()> {
-    write(&path(folder, camera, date), removed, None)
+    let path = path(folder, camera, date);
+    write(&mut open(&path)?, &path, removed)
 }
 
-/// Takes note of a bundle.
+/// Appends the line of a bundle to its camera's file of bundles.
 ///
 /// # Errors
-/// As of [`append`].
+/// The same as of [`append`].
 pub fn append_bundle(folder: &Path, camera: &str, bundle: &Bundled) -> io::Result<()> {
-    write(&folder.join(camera).join(BUNDLES), std::slice::from_ref(bundle), None)
+    let path = folder.join(camera).join(BUNDLES);
+    write(&mut open(&path)?, &path, std::slice::from_ref(bundle))
 }
 
-/// The days of a camera of which there are bundles, as far as this ledger knows.
+/// Returns the days of a camera that have a bundle, as far as the ledger knows.
 pub fn bundled_days(folder: &Path, camera: &str) -> BTreeSet<NaiveDate> {
     bundles(folder, camera).map(|bundle| bundle.date).collect()
 }
 
-/// The bundles of a camera, as far as this ledger knows; none where it has no file of them.
+/// Returns the bundles of a camera, as far as the ledger knows; none if there is no file of them.
 pub fn bundles(folder: &Path, camera: &str) -> impl Iterator<Item = Bundled> {
     let file = File::open(folder.join(camera).join(BUNDLES)).ok();
     file.map(lines).into_iter().flatten().filter_map(|line| parse(&line))
 }
 
-/// Whether there is anything of a camera.
+/// Returns whether the ledger has anything of a camera.
 pub fn knows(folder: &Path, camera: &str) -> bool {
     folder.join(camera).is_dir()
 }
 
-/// The cameras of which there is anything; none where there is no ledger.
+/// Returns the cameras that the ledger has anything of; none if there is no ledger.
 ///
 /// # Errors
-/// Where the folder cannot be read.
+/// The error of the file system if the folder cannot be read.
 pub fn cameras(folder: &Path) -> io::Result<Vec<String>> {
     names(folder)
 }
 
-/// The days of a camera that have a file.
+/// Returns the days of a camera that have a file.
 ///
 /// # Errors
-/// Where the folder cannot be read.
+/// The error of the file system if the folder cannot be read.
 pub fn days(folder: &Path, camera: &str) -> io::Result<Vec<NaiveDate>> {
     let names = names(&folder.join(camera))?;
     Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl")?.parse().ok()).collect())
 }
 
+/// Returns the names in a folder that are valid text; none if the folder is missing.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -161,29 +179,29 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     entries.filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose()).collect()
 }
 
-/// Appends lines to a file, all with one write; none where `known` is there already.
-fn write<T: Serialize>(path: &Path, items: &[T], known: Option<&Entry>) -> io::Result<()> {
+/// Opens a file of the ledger, which is created if it is missing, and locks it until it is closed.
+fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-    // Two lines written at once must not meet where one of them is torn. Given up with the file.
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    // Without the lock, a line could begin where another one that is written at the same time is torn.
     rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-    if let Some(known) = known
-        && holds(&file, known)?
-    {
-        return Ok(());
-    }
-    let torn = ends_torn(&mut file)?;
+    Ok(file)
+}
+
+/// Appends lines to the file that is open at `path`, all with one write.
+fn write<T: Serialize>(file: &mut File, path: &Path, items: &[T]) -> io::Result<()> {
+    let torn = ends_torn(file)?;
     let mut text = if torn { b"\n".to_vec() } else { Vec::new() };
     for item in items {
         serde_json::to_writer(&mut text, item)?;
         text.push(b'\n');
     }
     let length = file.metadata()?.len();
-    // One write: a line is appended whole or, in a crash, torn at its end.
+    // One write, so that a crash can tear only the end of what is appended.
     if let Err(error) = file.write_all(&text) {
-        // A disk that is full takes a part of it.
+        // A full disk may have taken a part of it.
         let _torn_again = file.set_len(length);
         return Err(error);
     }
@@ -196,27 +214,27 @@ fn write<T: Serialize>(path: &Path, items: &[T], known: Option<&Entry>) -> io::R
     Ok(())
 }
 
-/// The entries of one file; what is none, or was torn, is passed over.
+/// Returns the captures in one file, in their order. Other lines, and lines that cannot be parsed, are skipped.
 ///
 /// # Errors
-/// Where it cannot be opened; a failure to read ends the entries.
-pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = Entry>> {
+/// The error of the file system if the file cannot be opened. If it cannot be read further, the entries end.
+pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = LedgerEntry>> {
     Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
 }
 
-/// What was deleted of one file; all else is passed over.
+/// Returns the deleted objects in one file, in their order. Other lines, and lines that cannot be parsed, are skipped.
 ///
 /// # Errors
-/// As of [`entries`].
+/// The same as of [`entries`].
 pub fn removed(path: &Path) -> io::Result<impl Iterator<Item = Removed>> {
     Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
 }
 
-/// All lines of one file in their order; what is none, or was torn, is passed over.
+/// Returns all lines of one file in their order. Lines that cannot be parsed are skipped.
 ///
 /// # Errors
-/// As of [`entries`].
-pub fn history(path: &Path) -> io::Result<impl Iterator<Item = Line>> {
+/// The same as of [`entries`].
+pub fn history(path: &Path) -> io::Result<impl Iterator<Item = LedgerLine>> {
     Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
 }
 
@@ -224,6 +242,7 @@ fn parse<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     serde_json::from_slice(line).ok()
 }
 
+/// Returns the lines of a file until its end or an error; a line that is too long comes in several parts.
 fn lines(file: impl Read) -> impl Iterator<Item = Vec<u8>> {
     let mut reader = BufReader::new(file);
     std::iter::from_fn(move || {
@@ -235,15 +254,17 @@ fn lines(file: impl Read) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-fn holds(file: &File, entry: &Entry) -> io::Result<bool> {
+/// Returns whether a file has the line of a capture: one with the same key and SHA-256.
+fn holds(file: &File, entry: &LedgerEntry) -> io::Result<bool> {
     let mut file = file;
     file.seek(SeekFrom::Start(0))?;
-    // A day has thousands of lines: few are worth to be parsed.
+    // A day has thousands of lines; only those that may match are parsed.
     let may_be = |line: &Vec<u8>| std::str::from_utf8(line).is_ok_and(|line| line.contains(&entry.sha256));
-    let mut known = lines(file).filter(may_be).filter_map(|line| parse::<Entry>(&line));
+    let mut known = lines(file).filter(may_be).filter_map(|line| parse::<LedgerEntry>(&line));
     Ok(known.any(|known| (&known.key, &known.sha256) == (&entry.key, &entry.sha256)))
 }
 
+/// Returns whether the last line of a file has no end.
 fn ends_torn(file: &mut File) -> io::Result<bool> {
     if file.metadata()?.len() == 0 {
         return Ok(false);
@@ -258,9 +279,9 @@ fn ends_torn(file: &mut File) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    fn entry(key: &str) -> Entry {
+    fn entry(key: &str) -> LedgerEntry {
         let taken_at = DateTime::parse_from_rfc3339("2022-02-24T05:00:00+02:00").unwrap();
-        Entry {
+        LedgerEntry {
             stored_at: taken_at.to_utc(),
             key: key.into(),
             size: 1,
@@ -275,15 +296,18 @@ mod tests {
     #[test]
     fn a_torn_line_spoils_no_other_and_a_line_is_not_written_twice() {
         let folder = tempfile::tempdir().unwrap();
-        append(folder.path(), "CAM", &entry("a"), false).unwrap();
+        append(folder.path(), "CAM", &entry("a")).unwrap();
         let path = folder.path().join("CAM/2022-02-24.jsonl");
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"key\": \"torn").unwrap();
-        append(folder.path(), "CAM", &entry("b"), true).unwrap();
-        append(folder.path(), "CAM", &entry("b"), true).unwrap();
-        append(folder.path(), "CAM", &entry("a"), true).unwrap();
+        append_once(folder.path(), "CAM", &entry("b")).unwrap();
+        append_once(folder.path(), "CAM", &entry("b")).unwrap();
+        append_once(folder.path(), "CAM", &entry("a")).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
-        let keys: Vec<String> =
-            text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok()).map(|entry| entry.key).collect();
+        let keys: Vec<String> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<LedgerEntry>(line).ok())
+            .map(|entry| entry.key)
+            .collect();
         assert_eq!(keys, ["a", "b"]);
         assert_eq!(text.lines().count(), 3);
     }
@@ -292,15 +316,15 @@ mod tests {
     fn a_ledger_torn_at_any_byte_goes_on_and_loses_no_whole_line() {
         let folder = tempfile::tempdir().unwrap();
         for key in ["a", "b", "c"] {
-            append(folder.path(), "CAM", &entry(key), false).unwrap();
+            append(folder.path(), "CAM", &entry(key)).unwrap();
         }
         let path = folder.path().join("CAM/2022-02-24.jsonl");
         let whole = std::fs::read(&path).unwrap();
         let line = whole.len() / 3;
         for cut in line..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            append(folder.path(), "CAM", &entry("c"), true).unwrap();
-            append(folder.path(), "CAM", &entry("d"), false).unwrap();
+            append_once(folder.path(), "CAM", &entry("c")).unwrap();
+            append(folder.path(), "CAM", &entry("d")).unwrap();
             let keys: Vec<String> = entries(&path).unwrap().map(|entry| entry.key).collect();
             // Where only the end of the line is missing, it still tells all.
             let expected = if cut + 1 < 2 * line { vec!["a", "c", "d"] } else { vec!["a", "b", "c", "d"] };
@@ -316,7 +340,7 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         for garbage in [vec![0; 4096], vec![b'{'; 200_000], b"\n\n\xff\xfe{}\n[]".to_vec()] {
             std::fs::write(&path, &garbage).unwrap();
-            append(folder.path(), "CAM", &entry("a"), true).unwrap();
+            append_once(folder.path(), "CAM", &entry("a")).unwrap();
             let keys: Vec<String> = entries(&path).unwrap().map(|entry| entry.key).collect();
             assert_eq!(keys, ["a"]);
         }

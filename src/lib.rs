@@ -63,6 +63,7 @@ pub mod config;
 pub mod disk;
 pub mod key;
 pub mod lock;
+pub mod persist;
 
 pub mod capture;
 pub mod drop_folder;

@@ -1,4 +1,4 @@
-//! The program: parses its arguments, runs the command, and turns its end into an exit code.
+//! The program: parses its arguments, runs the command, and turns its result into an exit code.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::Parser;
 use hk_aws::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    // A wrong command line ends here, with code 2.
+    // If the command line is wrong, the process ends here with code 2.
     let cli = Cli::parse();
     match cli::run(cli) {
         Ok(()) => ExitCode::SUCCESS,

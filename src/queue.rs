@@ -1,192 +1,86 @@
-//! What is due now: a bounded view of the drop folder, and no more than that.
+//! The queue: a bounded view of the drop folder, which decides what is uploaded next.
 //!
-//! Pure: it is told what was seen and when, and says what to do next. It holds the newest files up to a capacity; the
-//! older ones stay on disk, and once there is room a scan finds them again ([`Queue::wants_scan`]). Newest first, but
-//! every fourth turn goes to the oldest, so that a backlog always makes some progress.
+//! It is pure: it is told which files were seen and when, and says what to do next. It holds the newest files up to a
+//! capacity. The older ones stay on disk; as soon as there is room, [`Queue::wants_scan`] asks for a scan that finds them
+//! again. The newest file goes first, except that every fourth one is the oldest, so that a backlog always makes some
+//! progress.
 //!
-//! A queue that is complete and durable was rejected: the folder already is one.
-//!
-//! A file that is stored but cannot be taken away (its disk has turned read-only) gives its place up to one that is not
-//! stored yet; of each of those no more than a fingerprint is held, so that it is not sent again.
+//! A queue that is complete and durable was rejected: the drop folder already is one.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::{Now, backoff};
 use crate::config::UploadSettings;
-use crate::drop_folder::{Found, Stamp};
+use crate::drop_folder::{FoundFile, Stamp};
 use crate::stored::Stored;
 
+mod file;
+mod left;
+mod ready;
 #[cfg(test)]
 mod tests;
 
-/// How many files are held. At some 300 bytes each this is about a megabyte.
+pub use file::{Due, Eligible, FailedUpload, FileState, Hint, LARGE_BYTES, LastSeen, QueuedFile, SizeClass};
+
+use file::QueueItem;
+use left::LeftFiles;
+use ready::{First, ReadyFiles};
+
+/// The most files that are held. At some 300 bytes each they take about a megabyte.
 pub const CAPACITY: usize = 4096;
 
-/// How many stored files keep their place, to find out whether they can be taken away again.
-const LEFT_IN_PLACE: usize = 64;
-
-/// How many fingerprints are held, of 8 bytes each: with what a set needs around them, about 5 megabytes.
-const FINGERPRINTS: usize = 256 * 1024;
-
-/// A file of this many bytes or more is large: a clip, where pictures are smaller.
-pub const LARGE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// A file that failed so often while others did not is in trouble of its own: it is left to its own waits when the bucket
+/// A file that failed this often while others were stored has trouble of its own: it keeps its own waits when the bucket
 /// answers again.
 pub const OWN_TROUBLE: u32 = 2;
 
-/// First wait of a file that was open for writing when its turn came.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// The first wait of a file that somebody had open for writing when its upload began.
+const FIRST_RECHECK: Duration = Duration::from_millis(10);
 
-/// A `settle` of 0 must not turn waiting into spinning.
+/// The shortest time to settle that is waited for between two looks, so that a `settle` of 0 does not make the loop spin.
 const LEAST_SETTLE: Duration = Duration::from_millis(100);
 
-/// How a file came to be looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hint {
-    /// A scan came across it.
-    Scan,
-    /// It was closed after writing, or moved in: whole as far as its writer is concerned.
-    Closed,
-}
-
-/// Where a file in the queue stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Waits until it has been quiet for a while.
-    Settling,
-    /// Due.
-    Queued,
-    /// In work.
-    Uploading,
-    /// Failed, and waits for its next turn.
-    BackingOff,
-}
-
-#[derive(Debug)]
-struct Item {
-    stamp: Stamp,
-    state: State,
-    /// When this stamp was first seen.
-    seen: Now,
-    /// When it is taken to have begun to be quiet.
-    since: Instant,
-    /// When the next look is due; in [`Queue::timers`] while settling or backing off.
-    due: Instant,
-    /// How often it was open for writing when its turn came.
-    asked: u32,
-    failures: u32,
-    /// Failures between which other files were stored.
-    own_failures: u32,
-    /// How many files had been stored when it last failed.
-    failed_at: Option<u64>,
-    reason: Option<String>,
-    /// That these very bytes are in the bucket already, where only the rest is left to do.
-    stored: Option<Arc<Stored>>,
-    last_seen: Instant,
-    /// How it was seen as something else while it was in work, if it was.
-    seen_in_work: Option<Hint>,
-}
-
+/// A path below the drop folder.
 type Name = Arc<Path>;
 
-/// See the module's text.
+/// A file with the time of its last modification, to sort files by age.
+type Aged = (SystemTime, Name);
+
+/// The files of the drop folder that are known, the state of each, and the order in which they are uploaded.
 #[derive(Debug)]
 pub struct Queue {
-    items: HashMap<Name, Item>,
-    /// Queued files by age.
-    queued: Queued,
+    items: HashMap<Name, QueueItem>,
+    ready: ReadyFiles,
     /// All files by age, to know which to leave to a later scan.
-    by_age: BTreeSet<(SystemTime, Name)>,
+    by_age: BTreeSet<Aged>,
+    /// The files that settle or back off, by when they are due.
     timers: BTreeSet<(Instant, Name)>,
     capacity: usize,
     settle: Duration,
-    turn: u32,
+    /// How many times a file has been asked for.
+    turns: u32,
     left_on_disk: bool,
     /// The file that came last.
     newcomer: Option<Name>,
-    /// Stored files that could not be disposed of.
-    left: BTreeSet<Name>,
-    /// Fingerprints of those that gave up their place. A chance of one in 10^13 delays a capture until they are cleared.
-    put_off: HashSet<u64>,
-    hasher: RandomState,
-}
-
-/// Queued files by age, the large ones apart, because they may have to wait where small ones need not.
-#[derive(Debug, Default)]
-struct Queued {
-    small: BTreeSet<(SystemTime, Name)>,
-    large: BTreeSet<(SystemTime, Name)>,
-}
-
-impl Queued {
-    fn of_size(&mut self, size: u64) -> &mut BTreeSet<(SystemTime, Name)> {
-        if size >= LARGE_BYTES { &mut self.large } else { &mut self.small }
-    }
-
-    /// Takes out the oldest or the newest.
-    fn pop(&mut self, oldest: bool, only_small: bool) -> Option<Name> {
-        let end = |files: &BTreeSet<(SystemTime, Name)>| if oldest { files.first() } else { files.last() }.cloned();
-        let (small, large) = (end(&self.small), if only_small { None } else { end(&self.large) });
-        let found = if oldest { small.into_iter().chain(large).min() } else { small.max(large) }?;
-        let _ = self.small.remove(&found) || self.large.remove(&found);
-        Some(found.1)
-    }
-}
-
-/// Which files are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// Whatever is due.
-    Any,
-    /// Only what is below [`LARGE_BYTES`].
-    Small,
-}
-
-/// A file that is in work now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
-    /// Below the drop folder.
-    pub path: PathBuf,
-    /// Whether it has [`LARGE_BYTES`] or more.
-    pub large: bool,
-}
-
-/// A file's place in the queue, for `status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place<'a> {
-    /// Below the drop folder.
-    pub path: &'a Path,
-    /// Where it stands.
-    pub state: State,
-    /// Its bytes.
-    pub size: u64,
-    /// Its arrival.
-    pub modified: SystemTime,
-    /// Why it waits, where there is a reason.
-    pub reason: Option<&'a str>,
+    left: LeftFiles,
 }
 
 impl Queue {
-    /// An empty queue for `capacity` files that lets a file settle for `settle`.
+    /// Returns an empty queue for `capacity` files, in which a file settles for `settle`.
     pub fn new(capacity: usize, settle: Duration) -> Self {
         Self {
             items: HashMap::new(),
-            queued: Queued::default(),
+            ready: ReadyFiles::default(),
             by_age: BTreeSet::new(),
             timers: BTreeSet::new(),
             capacity,
             settle,
-            turn: 0,
+            turns: 0,
             left_on_disk: false,
             newcomer: None,
-            left: BTreeSet::new(),
-            put_off: HashSet::new(),
-            hasher: RandomState::new(),
+            left: LeftFiles::default(),
         }
     }
 
@@ -195,17 +89,17 @@ impl Queue {
         self.settle = settle;
     }
 
-    /// Takes note of a file that is in the folder now.
-    pub fn observe(&mut self, found: &Found, hint: Hint, now: Now) {
+    /// Takes in a file that is in the folder now, or updates it.
+    pub fn observe(&mut self, found: &FoundFile, hint: Hint, now: Now) {
         let name: Name = Arc::from(found.path.as_path());
         let Some(item) = self.items.get_mut(&name) else {
             return self.admit(&name, found.stamp, hint, now);
         };
         item.last_seen = now.steady;
-        if item.state == State::Uploading {
-            // Another file may have come under the name while this one was taken away: whoever is done looks again.
-            if item.stamp != found.stamp && item.seen_in_work != Some(Hint::Closed) {
-                item.seen_in_work = Some(hint);
+        if item.state == FileState::Uploading {
+            // Another file may have come under the name while this one was taken away: [`Queue::done`] reports it.
+            if item.stamp != found.stamp && item.replaced != Some(Hint::Closed) {
+                item.replaced = Some(hint);
             }
             return;
         }
@@ -213,82 +107,61 @@ impl Queue {
             self.forget(&name);
             return self.admit(&name, found.stamp, hint, now);
         }
-        let quiet = hint == Hint::Closed || now.steady.duration_since(item.since) >= self.settle;
-        if item.state == State::Settling && quiet {
+        let is_quiet = hint == Hint::Closed || now.steady.duration_since(item.quiet_since) >= self.settle;
+        if item.state == FileState::Settling && is_quiet {
             self.arrives(&name);
-        } else if item.state == State::Settling && item.due <= now.steady {
-            let due = item.since + self.settle;
-            self.wait(&name, State::Settling, due);
+        } else if item.state == FileState::Settling && item.due <= now.steady {
+            let due = item.quiet_since + self.settle;
+            self.wait(&name, FileState::Settling, due);
         }
     }
 
+    /// Takes in a file that is not in the queue, if there is room or something older can give way.
     fn admit(&mut self, name: &Name, stamp: Stamp, hint: Hint, now: Now) {
-        if !self.put_off.is_empty() && self.put_off.contains(&self.fingerprint(name, &stamp)) {
+        if self.left.is_put_off(name, &stamp) {
             return;
         }
         if self.items.len() >= self.capacity && !self.put_one_off() && !self.make_room(stamp.modified) {
             self.left_on_disk = true;
             return;
         }
-        let item = Item {
-            stamp,
-            state: State::Settling,
-            seen: now,
-            since: now.steady,
-            due: now.steady,
-            asked: 0,
-            failures: 0,
-            own_failures: 0,
-            failed_at: None,
-            reason: None,
-            stored: None,
-            last_seen: now.steady,
-            seen_in_work: None,
-        };
         self.by_age.insert((stamp.modified, Arc::clone(name)));
-        self.items.insert(Arc::clone(name), item);
+        self.items.insert(Arc::clone(name), QueueItem::new(stamp, now));
         if hint == Hint::Closed || is_quiet(&stamp, self.settle, now.wall) {
             self.arrives(name);
         } else {
-            self.wait(name, State::Settling, now.steady + self.settle);
+            self.wait(name, FileState::Settling, now.steady + self.settle);
         }
     }
 
-    /// Lets go of a file that is stored, and holds on to its fingerprint.
+    /// Lets a stored file give up its place; returns whether one did.
     fn put_one_off(&mut self) -> bool {
-        if self.left.len() <= LEFT_IN_PLACE.min(self.capacity / 4) || self.put_off.len() >= FINGERPRINTS {
-            return false;
-        }
-        let in_work = |name: &Name| self.items.get(name).is_some_and(|item| item.state == State::Uploading);
-        let Some(name) = self.left.iter().find(|name| !in_work(name)).map(Arc::clone) else { return false };
+        let is_idle = |name: &Name| self.items.get(name).is_none_or(|item| item.state != FileState::Uploading);
+        let Some(name) = self.left.spare(self.capacity, is_idle) else { return false };
         self.let_go(&name);
         true
     }
 
-    /// Takes files in again that had given up their place; says whether there are any, for a scan to find.
+    /// Lets the stored files that gave up their places in again; returns whether there were any, for a scan to find.
     pub fn dispose_again(&mut self) -> bool {
-        !std::mem::take(&mut self.put_off).is_empty()
+        !std::mem::take(&mut self.left.fingerprints).is_empty()
     }
 
-    /// Forgets a file that stays in the folder, but not that it is stored.
+    /// Forgets a file that stays in the folder; if it is stored, its fingerprint is kept.
     fn let_go(&mut self, name: &Name) {
         if let Some(item) = self.items.get(name).filter(|_| self.left.contains(name)) {
-            self.put_off.insert(self.fingerprint(name, &item.stamp));
+            self.left.put_off(name, &item.stamp);
         }
         self.forget(name);
     }
 
-    fn fingerprint(&self, name: &Name, stamp: &Stamp) -> u64 {
-        self.hasher.hash_one((name, stamp.inode, stamp.size, stamp.modified, stamp.changed))
-    }
-
-    /// Lets go of the oldest file if it is older than `modified`; it stays in the folder.
+    /// Lets go of the oldest file if it is older than `modified`; returns whether it did. The file stays in the folder.
     fn make_room(&mut self, modified: SystemTime) -> bool {
         let oldest = self
             .by_age
             .iter()
             .take_while(|(age, _)| *age < modified)
-            .find(|(_, name)| self.items.get(name).is_some_and(|item| item.state != State::Uploading))
+            .find(|(_, name)| self.items.get(name).is_some_and(|item| item.state != FileState::Uploading))
             .map(|(_, name)| Arc::clone(name));
         let Some(oldest) = oldest else { return false };
         self.left_on_disk = true;
@@ -296,65 +169,68 @@ impl Queue {
         true
     }
 
-    /// The next file to upload, now in work; `None` while nothing is due that is wanted.
-    pub fn next(&mut self, wanted: Wanted, now: Now) -> Option<Due> {
+    /// Returns the next eligible file to upload, which is [`FileState::Uploading`] from now on; `None` if none is ready.
+    pub fn next(&mut self, eligible: Eligible, now: Now) -> Option<Due> {
         self.wake(now);
-        self.turn = self.turn.wrapping_add(1);
-        let backlog = self.turn.is_multiple_of(UploadSettings::BACKLOG_TURN);
-        let name = self.queued.pop(backlog, wanted == Wanted::Small)?;
-        let item = self.items.get_mut(&name)?;
-        item.state = State::Uploading;
-        Some(Due { path: name.to_path_buf(), large: item.stamp.size >= LARGE_BYTES })
+        self.turns = self.turns.wrapping_add(1);
+        let is_backlog_turn = self.turns.is_multiple_of(UploadSettings::BACKLOG_TURN);
+        let first = if is_backlog_turn { First::Oldest } else { First::Newest };
+        let name = self.ready.pop(first, eligible)?;
+        self.give_out(&name)
     }
 
-    /// A file as it was seen, and for how long it has been so: before that by the wall clock, since by the steady one,
-    /// so that a step of the wall clock makes nothing older.
-    pub fn rest(&self, path: &Path, now: Now) -> Option<(Stamp, Duration)> {
-        let item = self.items.get(path)?;
-        Some((item.stamp, item.stamp.age(item.seen.wall) + now.steady.duration_since(item.seen.steady)))
-    }
-
-    /// The file to find out with whether the bucket stores again, now in work: what failed least, and the newest of that.
+    /// Returns the file with which to find out whether the bucket stores again; it is [`FileState::Uploading`] from now on.
     ///
-    /// So no file that fails by itself stands in the way of the others, and a capture just taken goes first.
-    /// A picture tells sooner than a clip.
+    /// It is the one that failed least often, and the newest of those: a file that fails by itself does not keep the
+    /// others waiting, and a capture just taken goes first.
     pub fn next_to_probe(&mut self, now: Now) -> Option<Due> {
         self.wake(now);
-        let failures = |(_, name): &&(SystemTime, Name)| self.items.get(name).map_or(0, |item| item.failures);
-        let small = self.queued.small.iter().rev().min_by_key(failures);
-        let large = self.queued.large.iter().rev().min_by_key(failures);
-        let place = small.into_iter().chain(large).min_by_key(failures)?.clone();
-        let item = self.items.get_mut(&place.1)?;
-        self.queued.of_size(item.stamp.size).remove(&place);
-        item.state = State::Uploading;
-        Some(Due { path: place.1.to_path_buf(), large: item.stamp.size >= LARGE_BYTES })
+        let failures = |name: &Name| self.items.get(name).map_or(0, |item| item.failures);
+        let name = self.ready.pop_least_failed(failures)?;
+        self.give_out(&name)
     }
 
-    /// Whether the file that came last still waits for its first turn.
+    fn give_out(&mut self, name: &Name) -> Option<Due> {
+        let item = self.items.get_mut(name)?;
+        item.state = FileState::Uploading;
+        Some(Due { path: name.to_path_buf(), size: SizeClass::of(item.stamp.size) })
+    }
+
+    /// Returns a file as it was last seen, and how long it has been so; `None` if it is not in the queue.
+    ///
+    /// Its age is counted by the wall clock until it was first seen and by the steady clock since, so that a step of the
+    /// wall clock makes no file older.
+    pub fn last_seen(&self, path: &Path, now: Now) -> Option<LastSeen> {
+        let item = self.items.get(path)?;
+        let age = item.stamp.age(item.seen.wall) + now.steady.duration_since(item.seen.steady);
+        Some(LastSeen { stamp: item.stamp, age })
+    }
+
+    /// Returns whether the file that came last still waits for its first attempt.
     pub fn has_newcomer(&self) -> bool {
         let item = self.newcomer.as_ref().and_then(|name| self.items.get(name));
-        item.is_some_and(|item| item.state == State::Queued && item.failures == 0)
+        item.is_some_and(|item| item.state == FileState::Queued && item.failures == 0)
     }
 
-    /// Queues what has backed off for long enough.
+    /// Queues the files that have backed off for long enough.
     fn wake(&mut self, now: Now) {
-        for name in self.due(State::BackingOff, now) {
+        for name in self.due(FileState::BackingOff, now) {
             self.enqueue(&name);
         }
     }
 
-    /// Files that have been quiet for long enough, if they still are what they were: look at them again.
+    /// Returns the files that may have settled: they have to be looked at again.
     pub fn settled(&mut self, now: Now) -> Vec<PathBuf> {
-        let due = self.due(State::Settling, now);
+        let due = self.due(FileState::Settling, now);
         for name in &due {
-            // A look that fails must not come back at once.
-            self.wait(name, State::Settling, now.steady + self.settle.max(LEAST_SETTLE));
+            // A look that fails must not be repeated immediately.
+            self.wait(name, FileState::Settling, now.steady + self.settle.max(LEAST_SETTLE));
         }
         due.iter().map(|name| name.to_path_buf()).collect()
     }
 
-    /// Files in `state` whose time has come.
-    fn due(&self, state: State, now: Now) -> Vec<Name> {
+    /// Returns the files in `state` whose wait is over.
+    fn due(&self, state: FileState, now: Now) -> Vec<Name> {
         self.timers
             .iter()
             .take_while(|(due, _)| *due <= now.steady)
@@ -363,69 +239,75 @@ impl Queue {
             .collect()
     }
 
-    /// When [`Queue::next`] or [`Queue::settled`] will have something that they do not have yet.
+    /// Returns when the next wait of a file is over, so that [`Queue::next`] or [`Queue::settled`] has it; `None` if none
+    /// waits.
     pub fn next_wake(&self) -> Option<Instant> {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// Lets go of a file: it is uploaded, set aside or gone. Where something else was seen under its name meanwhile, it
-    /// has to be looked at again, with the hint that is given back.
+    /// Forgets a file that is uploaded, set aside or gone.
+    ///
+    /// Returns a hint if another file was seen under its name meanwhile: that one has to be looked at.
     pub fn done(&mut self, path: &Path) -> Option<Hint> {
-        let seen = self.items.get(path).and_then(|item| item.seen_in_work);
+        let replaced = self.items.get(path).and_then(|item| item.replaced);
         self.forget(&Arc::from(path));
-        seen
+        replaced
     }
 
-    /// A file that turned out to be open for writing is asked again soon, then ever more slowly.
+    /// Lets a file that somebody had open for writing settle again: first for a moment, then for ever longer.
     ///
-    /// Soon, because the kernel tells of a close before it counts the writer out: a file just closed can look open.
+    /// For a moment, because the kernel reports a close before it stops counting the writer: a file that was just closed
+    /// can look open.
     pub fn settle_again(&mut self, path: &Path, reason: &str, now: Now) {
         let Some(item) = self.items.get_mut(path) else { return };
-        item.asked += 1;
-        let wait = backoff(item.asked, ASK_AGAIN, self.settle.max(LEAST_SETTLE), 0.0);
-        // Unchanged by then, it is due, whatever `settle` says.
-        item.since = (now.steady + wait).checked_sub(self.settle).unwrap_or(now.steady);
+        item.found_open += 1;
+        let wait = backoff(item.found_open, FIRST_RECHECK, self.settle.max(LEAST_SETTLE), 0.0);
+        // If it has not changed by then, it is due, however long `settle` is.
+        item.quiet_since = (now.steady + wait).checked_sub(self.settle).unwrap_or(now.steady);
         item.reason = Some(reason.to_owned());
-        self.wait(&Arc::from(path), State::Settling, now.steady + wait);
+        self.wait(&Arc::from(path), FileState::Settling, now.steady + wait);
     }
 
-    /// Takes note of a failure, and says how often the file failed while others were stored: 0 means that the bucket, or
-    /// the way to it, may be to blame, and from [`OWN_TROUBLE`] on it is the file. `began` and `stored` are how many files
-    /// had been stored when it was taken up and now; `down` is whether the bucket answers nobody. [`Queue::hold`] must
-    /// follow.
-    pub fn failed(&mut self, path: &Path, began: u64, stored: u64, down: bool) -> u32 {
+    /// Counts a failed upload, and returns how often the file failed while others were stored.
+    ///
+    /// 0 means that the bucket, or the way to it, may be the cause; from [`OWN_TROUBLE`] on, the file is. The caller must
+    /// then call [`Queue::hold`].
+    pub fn failed(&mut self, path: &Path, failure: FailedUpload) -> u32 {
         let Some(item) = self.items.get_mut(path) else { return 0 };
         item.failures += 1;
-        // Known for its own trouble, it waits ever longer, also while nothing else comes.
-        if item.failed_at.unwrap_or(began) < stored || item.own_failures >= OWN_TROUBLE && !down {
+        let others_were_stored = item.failed_at.unwrap_or(failure.stored_at_start) < failure.stored_now;
+        // A file that is known for its own trouble waits ever longer, even if no other files come.
+        let has_own_trouble = item.own_failures >= OWN_TROUBLE && !failure.is_link_down;
+        if others_were_stored || has_own_trouble {
             item.own_failures += 1;
         }
-        item.failed_at = Some(stored);
+        item.failed_at = Some(failure.stored_now);
         item.own_failures
     }
 
-    /// How often a file failed, whatever was to blame.
+    /// Returns how often a file failed, whatever the cause.
     pub fn failures(&self, path: &Path) -> u32 {
         self.items.get(path).map_or(0, |item| item.failures)
     }
 
-    /// A file has to wait until a known time. Says whether the reason is a new one.
+    /// Lets a file wait until a known time; returns whether the reason differs from the one before.
     pub fn hold(&mut self, path: &Path, reason: &str, until: Instant) -> bool {
         let name: Name = Arc::from(path);
         let before = self.items.get_mut(&name).and_then(|item| item.reason.replace(reason.to_owned()));
-        self.wait(&name, State::BackingOff, until);
+        self.wait(&name, FileState::BackingOff, until);
         before.as_deref() != Some(reason)
     }
 
-    /// Remembers that a file in work is stored, so that its next turn does not send it again. Forgotten with the file, and
-    /// as soon as it is another one.
+    /// Remembers that a file is stored, so that its next turn does not upload it again.
+    ///
+    /// This is forgotten together with the file, and when the file changes.
     pub fn remember_stored(&mut self, path: &Path, stored: Arc<Stored>) {
         let Some((name, item)) = self.items.get_key_value(path) else { return };
         let (name, before) = (Arc::clone(name), item.stamp.modified);
         self.by_age.remove(&(before, Arc::clone(&name)));
         self.by_age.insert((stored.stamp.modified, Arc::clone(&name)));
         let Some(item) = self.items.get_mut(&name) else { return };
-        // What a failed disposal did to its times is no change.
+        // A failed attempt to take it away has changed its times, which is no change by anybody else.
         item.stamp = stored.stamp;
         if stored.left.is_some() {
             self.left.insert(name);
@@ -433,31 +315,31 @@ impl Queue {
         item.stored = Some(stored);
     }
 
-    /// What is stored of a file already.
+    /// Returns the capture of a file that is stored already.
     pub fn stored(&self, path: &Path) -> Option<Arc<Stored>> {
         self.items.get(path)?.stored.as_ref().map(Arc::clone)
     }
 
-    /// How many files of the queue are stored and could not be disposed of.
+    /// Returns how many files of the queue are stored but could not be taken out of the folder.
     pub fn left(&self) -> usize {
-        self.left.len()
+        self.left.in_queue()
     }
 
-    /// Queues everything that failed because of the bucket, not of itself: the bucket answers again.
+    /// Queues all files that failed because of the bucket, which answers again; those with trouble of their own wait on.
     pub fn retry_all(&mut self) {
         self.retry(|item| item.own_failures < OWN_TROUBLE);
     }
 
-    /// Queues everything that failed, for whatever reason: somebody says that it is mended.
+    /// Queues all files that failed, whatever the cause: somebody says that it is mended.
     pub fn retry_even_own_trouble(&mut self) {
         self.retry(|_| true);
     }
 
-    fn retry(&mut self, which: impl Fn(&Item) -> bool) {
+    fn retry(&mut self, which: impl Fn(&QueueItem) -> bool) {
         let names: Vec<Name> = self
             .items
             .iter()
-            .filter(|(_, item)| item.state == State::BackingOff && item.failures > 0 && which(item))
+            .filter(|(_, item)| item.state == FileState::BackingOff && item.failures > 0 && which(item))
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in names {
@@ -465,12 +347,12 @@ impl Queue {
         }
     }
 
-    /// Forgets what a full scan that began at `began` did not come across.
+    /// Forgets the files that a full scan which began at `began` did not find.
     pub fn scanned(&mut self, began: Instant) {
         let gone: Vec<Name> = self
             .items
             .iter()
-            .filter(|(_, item)| item.state != State::Uploading && item.last_seen < began)
+            .filter(|(_, item)| item.state != FileState::Uploading && item.last_seen < began)
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in gone {
@@ -478,36 +360,31 @@ impl Queue {
         }
     }
 
-    /// A full scan begins: what it cannot hold will be reported by [`Queue::wants_scan`] again.
+    /// Begins a full scan: [`Queue::left_on_disk`] tells from now on whether this one finds more than there is room for.
     pub fn scan_begins(&mut self) {
         self.left_on_disk = false;
     }
 
-    /// Whether files were left on disk for which there is room now.
+    /// Returns whether files were left on disk for which there is room now.
     pub fn wants_scan(&self) -> bool {
-        self.left_on_disk && self.items.len().saturating_sub(self.left.len()) <= self.capacity / 4
+        self.left_on_disk && self.items.len().saturating_sub(self.left()) <= self.capacity / 4
     }
 
-    /// Whether files were left on disk, so that [`Queue::places`] is not all.
+    /// Returns whether files were left on disk, so that [`Queue::files`] are not all.
     pub fn left_on_disk(&self) -> bool {
-        self.left_on_disk || !self.put_off.is_empty()
+        self.left_on_disk || !self.left.fingerprints.is_empty()
     }
 
-    /// How many files are in the queue, whatever their state.
-    pub fn len(&self) -> usize {
+    /// Returns how many files are in the queue, in any state.
+    pub fn count(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether the queue is empty.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// Every file in the queue, oldest first.
-    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+    /// Returns every file in the queue, oldest first.
+    pub fn files(&self) -> impl Iterator<Item = QueuedFile<'_>> {
         self.by_age.iter().filter_map(|(_, name)| {
             let item = self.items.get(name)?;
-            Some(Place {
+            Some(QueuedFile {
                 path: name,
                 state: item.state,
                 size: item.stamp.size,
@@ -517,10 +394,10 @@ impl Queue {
         })
     }
 
-    /// Queues a file that came, or has become quiet.
+    /// Queues a file that has come or has settled.
     fn arrives(&mut self, name: &Name) {
-        // One that was open for writing is asked again and again: that is no news.
-        if self.items.get(name).is_some_and(|item| item.asked == 0) {
+        // A file that was open for writing is looked at again and again, which makes it no newcomer.
+        if self.items.get(name).is_some_and(|item| item.found_open == 0) {
             self.newcomer = Some(Arc::clone(name));
         }
         self.enqueue(name);
@@ -529,14 +406,14 @@ impl Queue {
     fn enqueue(&mut self, name: &Name) {
         let Some(item) = self.items.get_mut(name) else { return };
         self.timers.remove(&(item.due, Arc::clone(name)));
-        item.state = State::Queued;
-        self.queued.of_size(item.stamp.size).insert((item.stamp.modified, Arc::clone(name)));
+        item.state = FileState::Queued;
+        self.ready.insert(SizeClass::of(item.stamp.size), item.stamp.modified, name);
     }
 
-    fn wait(&mut self, name: &Name, state: State, due: Instant) {
+    fn wait(&mut self, name: &Name, state: FileState, due: Instant) {
         let Some(item) = self.items.get_mut(name) else { return };
         self.timers.remove(&(item.due, Arc::clone(name)));
-        self.queued.of_size(item.stamp.size).remove(&(item.stamp.modified, Arc::clone(name)));
+        self.ready.remove(SizeClass::of(item.stamp.size), item.stamp.modified, name);
         item.state = state;
         item.due = due;
         self.timers.insert((due, Arc::clone(name)));
@@ -546,14 +423,14 @@ impl Queue {
         let Some(item) = self.items.remove(name) else { return };
         self.left.remove(name);
         self.timers.remove(&(item.due, Arc::clone(name)));
-        self.queued.of_size(item.stamp.size).remove(&(item.stamp.modified, Arc::clone(name)));
+        self.ready.remove(SizeClass::of(item.stamp.size), item.stamp.modified, name);
         self.by_age.remove(&(item.stamp.modified, Arc::clone(name)));
     }
 }
 
-/// Whether a file has been quiet for `settle` by the wall clock, which may have stepped: when in doubt, it has not.
+/// Returns whether a file has not changed for `settle` by the wall clock; a file from the future has not.
 ///
-/// The change time decides with the modification time, because no FTP command can set it back.
+/// The change time counts as well as the modification time, because no FTP command can set it back.
 fn is_quiet(stamp: &Stamp, settle: Duration, wall: SystemTime) -> bool {
     [stamp.modified, stamp.changed].iter().all(|time| wall.duration_since(*time).is_ok_and(|age| age >= settle))
 }

@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket::{Object, RefusalKind, Verdict};
 use crate::config::Access;
 use crate::holdings::{self, DayArchive, HoldingsError, load_index};
-use crate::kept::Given;
+use crate::kept::GivenUp;
 use crate::lock;
 use crate::retention::{
     self, Action, Candidate, Doubt, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary,
 };
-use crate::schedule::Ended;
+use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
 
 mod apply;
@@ -339,9 +339,9 @@ impl Rotated {
 }
 
 /// Gives up local copies that are too old or too many, as the daemon does every hour.
-pub async fn give_way(site: &Site) -> Given {
+pub async fn give_way(site: &Site) -> GivenUp {
     let (kept, now) = (Arc::clone(&site.kept), (site.clock)());
-    tokio::task::spawn_blocking(move || kept.give_way(now, 0)).await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || kept.give_way(now)).await.unwrap_or_default()
 }
 
 /// Runs the rotation once, when no other command is at work.
@@ -349,20 +349,20 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
     let folder = site.config.runtime_dir.clone();
     let locking = tokio::task::spawn_blocking(move || lock::command(&folder));
     let locked = tokio::select! {
-        () = stop.cancelled() => return Ended::Interrupted,
+        () = stop.cancelled() => return Ended::interrupted(),
         locked = locking => locked,
     };
     let _lock = match locked {
         Ok(Ok(lock)) => lock,
-        Ok(Err(error)) => return Ended::NeedsOperator(error.to_string()),
-        Err(_) => return Ended::Interrupted,
+        Ok(Err(error)) => return RunEnd::NeedsOperator.saying(error.to_string()),
+        Err(_) => return Ended::interrupted(),
     };
     let mut rotated = Rotated::default();
     let done = rotate(&site, &stop, &mut rotated).await;
     for failure in &rotated.failures {
         tracing::warn!("rotation: {failure}");
     }
-    if stop.is_cancelled() { Ended::Interrupted } else { ended(done, &rotated) }
+    if stop.is_cancelled() { Ended::interrupted() } else { ended(done, &rotated) }
 }
 
 /// Plans and acts; returns how many days wait for later runs.
@@ -383,15 +383,16 @@ async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) ->
 fn ended(done: Result<u64, RotateError>, rotated: &Rotated) -> Ended {
     let line = rotated.line();
     match (done, rotated.failures.as_slice()) {
-        (Err(error), _) if error.verdict() == Some(Verdict::TryLater) => Ended::TryLater(format!("{error} ({line})")),
-        (Err(error), _) => Ended::NeedsOperator(format!("{error} ({line})")),
+        (Err(error), _) if error.verdict() == Some(Verdict::TryLater) => {
+            RunEnd::TryLater.saying(format!("{error} ({line})"))
+        }
+        (Err(error), _) => RunEnd::NeedsOperator.saying(format!("{error} ({line})")),
         (Ok(later), failures) => {
             let later = if later == 0 { String::new() } else { format!("; {later} days more wait for the next runs") };
             match failures {
-                [] => Ended::Done(format!("{line}{later}")),
-                [first, ..] => {
-                    Ended::Partly(format!("{line}{later}; {} failed or were left, such as {first}", failures.len()))
-                }
+                [] => RunEnd::Done.saying(format!("{line}{later}")),
+                [first, ..] => RunEnd::Partly
+                    .saying(format!("{line}{later}; {} failed or were left, such as {first}", failures.len())),
             }
         }
     }

@@ -1,16 +1,16 @@
-//! When jobs run: by cron in the system's zone, one at a time, and what was missed is made up once.
+//! When jobs run: by cron in the time zone of the system, one at a time. Missed runs are made up by one run.
 //!
-//! The last run is remembered in [`FILE`] before it begins: a restart, however late, sees what is missing, and a job
-//! that kills the daemon does not do so again at once. Everything that was missed is made by one run. Times are instants:
-//! what a clock repeats in autumn or leaves out in spring is [`croner`]'s to say, and each of its times is made at most
-//! once. A time in the future was written by a clock that was wrong; it is not believed while it is.
+//! The beginning of a run is written to [`FILE`] before the run starts. So a restart, however late, sees which runs are
+//! missing, and a job that kills the daemon is not started again immediately. [`croner`] decides which times a clock
+//! repeats in autumn or leaves out in spring; each scheduled time has at most one run. A time in the file that lies in the
+//! future was written by a wrong clock, and does not count for as long as it is in the future.
 //!
-//! A job runs only while the bucket can be reached as far as the ingest loop knows, after the first scan, and after a
-//! first capture where one is ready to go: what has just come goes first, and shows whether the bucket stores. It is
-//! told to stop when the daemon stops, and is cut off soon after: a job must be safe to kill anywhere.
+//! A job runs only after the first scan, and only while the ingest loop takes the bucket to be in reach. If a capture is
+//! ready at the start, it is stored first: it shows whether the bucket stores. When the daemon stops, the job is told to
+//! stop, and is ended soon after; a job must be safe to end anywhere.
 //!
-//! Waking at the time that was computed was rejected: a wall clock steps, and a box sleeps. What is due is asked anew
-//! with each snapshot of the loop, once a second.
+//! Sleeping until the computed time was rejected, because a wall clock can be set and a box can sleep. Instead, what is due
+//! is computed again with each snapshot of the loop, once a second.
 
 use std::future::Future;
 use std::io;
@@ -24,44 +24,45 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Now;
 use crate::config::{Access, Config};
-use crate::site::Site;
-use crate::status::{Jobs, Snapshot, State};
+use crate::site::{Site, SiteInForce};
+use crate::status::{DaemonState, Jobs, Snapshot};
 
 mod record;
 #[cfg(test)]
 mod tests;
 
-pub use record::{End, FILE, Record, Records, read, write};
+pub use record::{FILE, JobRecord, JobRecords, RunEnd, read, write};
 
 /// The job that rotates.
 pub const ROTATE: &str = "rotate";
 
-/// How long a job may take to end once the daemon stops.
+/// How long a job may take to end after it was told to stop.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// How a run ended, with one line for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// All was done; what.
-    Done(String),
-    /// Some failed; what was done and what was not, by name. It is not tried again before the next scheduled time.
-    Partly(String),
-    /// It failed for a reason that passes, and is tried again soon.
-    TryLater(String),
-    /// It failed until a human acts, and is tried again at the next scheduled time, or when the daemon is told to.
-    NeedsOperator(String),
-    /// It was told to stop.
-    Interrupted,
+pub struct Ended {
+    /// How it ended.
+    pub end: RunEnd,
+    /// What was done, or why it was not.
+    pub outcome: String,
+}
+
+impl Ended {
+    /// Returns the end of a run that was told to stop.
+    pub fn interrupted() -> Self {
+        RunEnd::Interrupted.saying("interrupted by a stop, and done at the next start")
+    }
 }
 
 /// Runs the job when it is due.
 #[derive(Debug)]
 pub struct Runner {
-    /// The settings in force; sent again, unchanged, they ask for what failed to be tried.
-    pub sites: watch::Receiver<Arc<Site>>,
-    /// What the ingest loop does, at least once a second.
+    /// The site in force, and how many times somebody has asked to try again what failed.
+    pub sites: watch::Receiver<SiteInForce>,
+    /// The state of the ingest loop, at least once a second.
     pub snapshots: watch::Receiver<Snapshot>,
-    /// Told what the jobs do.
+    /// Gets the state of the jobs when it changes.
     pub jobs: watch::Sender<Jobs>,
 }
 
@@ -71,16 +72,12 @@ impl Runner {
     where
         F: Future<Output = Ended> + Send + 'static,
     {
-        let mut site = Arc::clone(&self.sites.borrow_and_update());
+        let SiteInForce { mut site, mut retries_asked } = self.sites.borrow_and_update().clone();
         let mut course = Course::load(&site).await;
-        let mut told = false;
         loop {
-            if std::mem::take(&mut told) || self.sites.has_changed().unwrap_or(false) {
-                let current = Arc::clone(&self.sites.borrow_and_update());
-                // New credentials alone are no reason: they come by themselves.
-                course.asked |= Arc::ptr_eq(&current, &site) || !Arc::ptr_eq(&current.config, &site.config);
-                site = current;
-            }
+            let current = self.sites.borrow_and_update().clone();
+            course.asked |= current.retries_asked != retries_asked;
+            (site, retries_asked) = (current.site, current.retries_asked);
             let now = (site.clock)();
             let due = course.follow(&site.config, now).await;
             self.tell(course.jobs());
@@ -95,7 +92,7 @@ impl Runner {
             tokio::select! {
                 () = stop.cancelled() => break,
                 alive = self.snapshots.changed() => if alive.is_err() { break },
-                Ok(()) = self.sites.changed() => told = true,
+                Ok(()) = self.sites.changed() => {}
             }
         }
     }
@@ -109,154 +106,163 @@ impl Runner {
     }
 }
 
-/// Whether the bucket can be reached, as far as is known.
+/// Returns whether the loop takes the bucket to be in reach, and has stored a capture if one was ready.
 fn may_start(snapshot: &Snapshot) -> bool {
     let Snapshot { waiting, stored, .. } = snapshot;
-    let untried = stored.captures == 0 && waiting.queued + waiting.uploading > 0;
-    matches!(snapshot.state, State::Ok | State::Degraded) && !snapshot.link_down && !untried
+    let is_untried = stored.captures == 0 && waiting.queued + waiting.uploading > 0;
+    matches!(snapshot.state, DaemonState::Ok | DaemonState::Degraded) && !snapshot.link_down && !is_untried
 }
 
-/// Waits for the end of a run, and not for long once `stop` is there.
+/// Waits for the end of a run and returns how it ended; after `stop`, it waits for [`GRACE`] at most.
 async fn attend(mut run: AbortOnDropHandle<Ended>, stop: &CancellationToken) -> Ended {
     let ended = tokio::select! {
         ended = &mut run => ended,
         () = stop.cancelled() => match tokio::time::timeout(GRACE, run).await {
             Ok(ended) => ended,
-            Err(_) => return Ended::Interrupted,
+            Err(_) => return Ended::interrupted(),
         },
     };
     match ended {
-        Ok(Ended::Interrupted) if !stop.is_cancelled() => Ended::TryLater("it broke off".to_owned()),
+        Ok(ended) if ended.end == RunEnd::Interrupted && !stop.is_cancelled() => {
+            RunEnd::TryLater.saying("it broke off")
+        }
         Ok(ended) => ended,
-        Err(error) if error.is_panic() => Ended::NeedsOperator(format!("it panicked: {error}; please report that")),
+        Err(error) if error.is_panic() => {
+            RunEnd::NeedsOperator.saying(format!("it panicked: {error}; please report that"))
+        }
         // The runtime ends, and the daemon with it.
-        Err(_) => Ended::Interrupted,
+        Err(_) => Ended::interrupted(),
     }
 }
 
-/// Whether rotation is the box's work.
+/// Who rotates the captures in the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Yes,
-    /// Nothing is asked for.
-    Nothing,
-    /// Something is, but the box may neither list nor delete.
-    Elsewhere,
+enum RotatedBy {
+    ThisBox,
+    /// The configuration asks for no rotation.
+    Nobody,
+    /// The lifecycle of the bucket, because this box may neither list nor delete.
+    Lifecycle,
 }
 
-impl Wanted {
-    fn by(config: &Config) -> Self {
+impl RotatedBy {
+    fn of(config: &Config) -> Self {
         let rotate = &config.rotate;
         match (rotate.archive.is_some() || rotate.transition.is_some() || rotate.expire.is_some(), config.s3.access) {
-            (false, _) => Self::Nothing,
-            (true, Access::ReadWrite) => Self::Yes,
-            (true, Access::WriteOnly) => Self::Elsewhere,
+            (false, _) => Self::Nobody,
+            (true, Access::ReadWrite) => Self::ThisBox,
+            (true, Access::WriteOnly) => Self::Lifecycle,
         }
     }
 }
 
-/// The job's course through time: what the file has, and what only this process knows.
+/// The state of the job: what the file has of it, and what only this process knows.
 #[derive(Debug)]
 struct Course {
     path: std::path::PathBuf,
-    records: Records,
-    /// As they are in the file.
-    saved: Records,
+    records: JobRecords,
+    /// The records as they are in the file.
+    saved: JobRecords,
+    /// Whether the log has told that the file cannot be written.
     complained: bool,
-    wanted: Option<Wanted>,
-    /// When the last run is tried again. By the steady clock: a step of the other one is no reason.
-    retry: Option<(Instant, DateTime<Utc>)>,
+    /// Who rotated when it was last looked at; `None` before the first look.
+    rotated_by: Option<RotatedBy>,
+    /// When the last run is tried again, if it is.
+    retry: Option<Retry>,
     next_at: Option<DateTime<Utc>>,
     running: bool,
-    /// Somebody says that something is mended.
+    /// Whether somebody says that something is mended.
     asked: bool,
-    /// What the operator was told last.
-    said: Option<String>,
+    /// The last failure that needs the owner, as the log told it.
+    last_failure: Option<String>,
+}
+
+/// When a run is tried again.
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    /// By the steady clock, which decides: a step of the wall clock is no reason to try.
+    due: Instant,
+    /// By the wall clock, for people.
+    at: DateTime<Utc>,
 }
 
 impl Course {
+    /// Reads the file; if that is damaged, the runs are counted from now on.
     async fn load(site: &Site) -> Self {
         let (path, now) = (site.config.state_dir.join(FILE), (site.clock)());
         let file = path.clone();
         let read = tokio::task::spawn_blocking(move || read(&file)).await.unwrap_or_else(|error| Err(error.into()));
         let records = read.unwrap_or_else(|error| {
-            // A new box has none.
+            // A new box has no file.
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!("{} is damaged: {error}; jobs are counted from now on", path.display());
             }
-            Records::new()
+            JobRecords::new()
         });
         let mut course = Self {
             path,
             saved: records.clone(),
             records,
             complained: false,
-            wanted: None,
+            rotated_by: None,
             retry: None,
             next_at: None,
             running: false,
             asked: false,
-            said: None,
+            last_failure: None,
         };
         course.set_retry(now);
         course
     }
 
-    fn record(&mut self) -> &mut Record {
+    fn record(&mut self) -> &mut JobRecord {
         self.records.entry(ROTATE.to_owned()).or_default()
     }
 
     fn set_retry(&mut self, now: Now) {
         let retry = self.record().retry_in(now.wall.into());
-        self.retry = retry.map(|wait| (now.steady + wait, (now.wall + wait).into()));
+        self.retry = retry.map(|wait| Retry { due: now.steady + wait, at: (now.wall + wait).into() });
     }
 
-    /// Keeps up with settings and clocks; whether a run is due.
+    /// Follows the settings and the clocks; returns whether a run is due.
     async fn follow(&mut self, config: &Config, now: Now) -> bool {
-        let (wanted, wall) = (Wanted::by(config), now.wall.into());
-        if self.wanted.replace(wanted) != Some(wanted) && wanted == Wanted::Elsewhere {
+        let (rotated_by, wall) = (RotatedBy::of(config), now.wall.into());
+        if self.rotated_by.replace(rotated_by) != Some(rotated_by) && rotated_by == RotatedBy::Lifecycle {
             tracing::info!(
                 "rotation is the work of the bucket's lifecycle where the box may only write (s3.access: write-only): see \
                  hk-aws aws-template"
             );
         }
         let schedule = &config.rotate.schedule;
-        if wanted == Wanted::Yes {
-            self.record().settle(schedule.as_str(), wall);
-            self.save().await;
-        } else {
+        if rotated_by != RotatedBy::ThisBox {
             self.record().turn_off();
             self.save().await;
             return false;
         }
+        self.record().settle(schedule.as_str(), wall);
+        self.save().await;
         let scheduled = self.record().next(schedule.cron(), &Local, wall);
-        self.next_at = scheduled.into_iter().chain(self.retry.map(|(_, at)| at)).min();
+        self.next_at = scheduled.into_iter().chain(self.retry.map(|retry| retry.at)).min();
         self.asked &= self.record().failed();
         self.asked
             || scheduled.is_some_and(|next| next <= wall)
-            || self.retry.is_some_and(|(retry, _)| retry <= now.steady)
+            || self.retry.is_some_and(|retry| retry.due <= now.steady)
     }
 
     async fn begin(&mut self, now: Now) {
         tracing::info!("{ROTATE} begins");
         self.record().begin(now.wall.into());
         (self.running, self.asked, self.next_at) = (true, false, None);
-        // Before the first act: the next start knows of it whatever becomes of this process.
+        // Before the job does anything, so that the next start knows of the run, whatever becomes of this process.
         self.save().await;
     }
 
     async fn end(&mut self, ended: Ended, now: Now) {
-        let (end, outcome) = match ended {
-            Ended::Done(done) => (End::Done, done),
-            Ended::Partly(partly) => (End::Partly, partly),
-            Ended::TryLater(reason) => (End::TryLater, reason),
-            Ended::NeedsOperator(reason) => (End::NeedsOperator, reason),
-            Ended::Interrupted => (End::Interrupted, "interrupted by a stop, and done at the next start".to_owned()),
-        };
+        let Ended { end, outcome } = ended;
         let shown = match end {
-            End::Done | End::Interrupted => outcome.clone(),
-            End::Partly => format!("in part: {outcome}"),
-            End::TryLater | End::NeedsOperator => format!("failed: {outcome}"),
+            RunEnd::Done | RunEnd::Interrupted => outcome.clone(),
+            RunEnd::Partly => format!("in part: {outcome}"),
+            RunEnd::TryLater | RunEnd::NeedsOperator => format!("failed: {outcome}"),
         };
         self.record().end(end, shown, now.wall.into());
         self.running = false;
@@ -265,28 +271,30 @@ impl Course {
         self.save().await;
     }
 
-    fn say(&mut self, end: End, outcome: &str, now: Now) {
-        let said = self.said.take();
+    /// Logs how a run ended; the same failure that needs the owner is an error only the first time.
+    fn say(&mut self, end: RunEnd, outcome: &str, now: Now) {
+        let last_failure = self.last_failure.take();
         match end {
-            End::Done | End::Interrupted => tracing::info!("{ROTATE}: {outcome}"),
-            End::Partly => tracing::warn!("{ROTATE}, in part: {outcome}"),
-            End::TryLater => {
-                let wait = self.retry.map_or(0, |(at, _)| at.saturating_duration_since(now.steady).as_secs() / 60);
+            RunEnd::Done | RunEnd::Interrupted => tracing::info!("{ROTATE}: {outcome}"),
+            RunEnd::Partly => tracing::warn!("{ROTATE}, in part: {outcome}"),
+            RunEnd::TryLater => {
+                let wait = self.retry.map_or(0, |retry| retry.due.saturating_duration_since(now.steady).as_secs() / 60);
                 tracing::warn!("{ROTATE} failed: {outcome}; it is tried again in {wait} min");
             }
-            End::NeedsOperator => {
-                if said.as_deref() == Some(outcome) {
+            RunEnd::NeedsOperator => {
+                if last_failure.as_deref() == Some(outcome) {
                     tracing::info!("{ROTATE} failed as before: {outcome}");
                 } else {
                     tracing::error!("{ROTATE} failed: {outcome}");
                 }
-                self.said = Some(outcome.to_owned());
+                self.last_failure = Some(outcome.to_owned());
             }
         }
     }
 
+    /// Returns the state of the job for the status.
     fn jobs(&mut self) -> Jobs {
-        if self.wanted != Some(Wanted::Yes) {
+        if self.rotated_by != Some(RotatedBy::ThisBox) {
             return Jobs::new();
         }
         let (running, next_at) = (self.running, self.next_at);
@@ -298,9 +306,10 @@ impl Course {
         Jobs::from([(ROTATE.to_owned(), job)])
     }
 
+    /// Writes the file if the records have changed.
     async fn save(&mut self) {
-        // What says nothing yet needs no file.
-        self.records.retain(|_, record| *record != Record::default());
+        // A record without any content is not worth a file.
+        self.records.retain(|_, record| *record != JobRecord::default());
         if self.records == self.saved {
             return;
         }
@@ -313,13 +322,15 @@ impl Course {
                     tracing::info!("the schedule can be written again");
                 }
             }
-            Err(error) if !std::mem::replace(&mut self.complained, true) => {
-                tracing::warn!(
-                    "failed to write {}: {error}; jobs run all the same, but a restart may not know of it",
-                    self.path.display()
-                );
+            Err(error) => {
+                if !self.complained {
+                    tracing::warn!(
+                        "failed to write {}: {error}; jobs run all the same, but a restart may not know of it",
+                        self.path.display()
+                    );
+                }
+                self.complained = true;
             }
-            Err(_) => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The site: one configuration, and the parts that it names, wired together. Everything below works with it.
+//! The site: one configuration with the drop folder, the bucket and the local copies that it names.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,24 @@ use crate::kept::Kept;
 use crate::key::{Layout, ObjectKey};
 use crate::ledger;
 
-/// What an upload needs to know; one value a configuration, replaced as a whole by a reload.
+/// The site in force, as the ingest loop passes it on to the scheduler.
+#[derive(Debug, Clone)]
+pub struct SiteInForce {
+    /// The site.
+    pub site: Arc<Site>,
+    /// How many times somebody has asked to try again what failed: by a reload or by the signal to look. New credentials
+    /// do not count, because they come by themselves.
+    pub retries_asked: u64,
+}
+
+impl SiteInForce {
+    /// Returns a site that nobody has asked to try again.
+    pub fn new(site: Arc<Site>) -> Self {
+        Self { site, retries_asked: 0 }
+    }
+}
+
+/// One configuration and its parts, as uploads, commands and rotation use them. A reload replaces the whole value.
 #[derive(Debug)]
 pub struct Site {
     /// The settings.
@@ -27,16 +44,17 @@ pub struct Site {
     pub bucket: Bucket,
     /// The local copies.
     pub kept: Arc<Kept>,
-    /// The shape of keys.
+    /// How object keys are made.
     pub layout: Layout,
-    /// Reads the clocks.
+    /// Reads both clocks.
     pub clock: fn() -> Now,
 }
 
 impl Site {
-    /// Wires the parts that a configuration names.
+    /// Connects the parts that a configuration names.
     ///
-    /// `pace` takes on the limit of this configuration, also for uploads under way by another.
+    /// `credentials` replace the standard AWS chain. `pace` takes over the bandwidth limit of this configuration, also for
+    /// uploads that an earlier configuration started.
     pub async fn new(config: Arc<Config>, credentials: Option<Credentials>, pace: Pace, clock: fn() -> Now) -> Self {
         pace.set(config.upload.bandwidth.clone());
         let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
@@ -45,7 +63,7 @@ impl Site {
         Self { folder: DropFolder::new(&config.drop_folder), bucket, kept, layout, config, clock }
     }
 
-    /// The same settings with credentials, and all else that the AWS files say, as they are now.
+    /// Returns the same settings with everything that the AWS files say, such as credentials, read again.
     pub async fn renewed(&self) -> Self {
         let (config, folder, layout) = (Arc::clone(&self.config), self.folder.clone(), self.layout.clone());
         Self {
@@ -58,10 +76,12 @@ impl Site {
         }
     }
 
-    /// Classifies a file of the folder, with a look into it where the path does not tell the time, and gives it its key.
+    /// Returns what a file of the drop folder is, and its object key.
+    ///
+    /// Reads the file only if its path does not tell when it was taken.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// The error of the file system if the file cannot be read.
     pub fn classify(&self, path: &Path, file: &mut File, modified: SystemTime) -> io::Result<(Capture, ObjectKey)> {
         let sent_as = drop_folder::sent_as(path);
         let sighting = capture::sight(&sent_as, &self.config);
@@ -72,12 +92,12 @@ impl Site {
         Ok((capture, key))
     }
 
-    /// Why the drop folder may soon have no room for new captures, if so.
+    /// Returns why the drop folder may soon have no room for new captures; `None` while there is enough.
     pub fn shortage(&self) -> Option<String> {
         Room::at(self.folder.path())?.shortage(self.config.keep.min_free)
     }
 
-    /// Where the ledger lies.
+    /// Returns the path of the ledger's folder.
     pub fn ledger(&self) -> PathBuf {
         ledger::folder(&self.config.state_dir)
     }

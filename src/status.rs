@@ -1,197 +1,203 @@
-//! What the daemon does now: one snapshot, for `status.json` and systemd's one line.
+//! A snapshot of the daemon: `status.json` holds it, and systemd shows one line of it.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Room;
+use crate::persist::{self, Purpose};
 
-/// The file's name below the run-time folder.
+/// The name of the file in the run-time folder.
 pub const FILE: &str = "status.json";
+
+/// A limit above the longest snapshot, which lists a few hundred files and a thousand cameras and has about 2 MB.
+const LONGEST_FILE_BYTES: u64 = 16 << 20;
 
 /// The daemon at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The program's version.
     pub version: String,
-    /// Its process.
+    /// The process id.
     pub pid: u32,
-    /// The moment.
+    /// When the snapshot was made.
     pub at: DateTime<Utc>,
-    /// Since when it runs.
+    /// When the daemon started.
     pub started_at: DateTime<Utc>,
-    /// How it does.
-    pub state: State,
-    /// Where captures go.
+    /// The state of the daemon.
+    pub state: DaemonState,
+    /// The bucket that captures go to, for people.
     pub bucket: String,
-    /// Why they do not, while they do not.
+    /// What keeps captures from being stored, while something does.
     pub trouble: Option<Trouble>,
-    /// Files in the drop folder by what they wait for.
-    pub waiting: Waiting,
-    /// The oldest capture that exists on this box alone.
+    /// The number of files in the drop folder in each state.
+    pub waiting: WaitingCounts,
+    /// The oldest capture that is not in the bucket yet.
     pub oldest_only_here: Option<OnlyHere>,
-    /// Files in the drop folder that wait, oldest first, up to [`Snapshot::MOST_FILES`].
-    pub files: Vec<File>,
-    /// What is not uploaded, and why, up to [`Snapshot::MOST_FILES`].
-    pub not_uploaded: Vec<File>,
-    /// What was stored since the start.
-    pub stored: Stored,
-    /// Each camera that something came from since the start.
-    pub cameras: BTreeMap<String, Camera>,
+    /// The waiting files of the drop folder, oldest first, at most [`Snapshot::MOST_FILES`].
+    pub files: Vec<FileStatus>,
+    /// The files that are not uploaded, and why; at most [`Snapshot::MOST_FILES`] set aside and as many others.
+    pub not_uploaded: Vec<FileStatus>,
+    /// The captures stored since the start.
+    pub stored: StoredTotals,
+    /// The cameras of the captures stored since the start, by name.
+    pub cameras: BTreeMap<String, CameraStatus>,
     /// The last errors, newest last.
     pub last_errors: Vec<LastError>,
-    /// Free bytes where the drop folder lies.
+    /// Free bytes on the file system of the drop folder.
     pub drop_folder_free_bytes: Option<u64>,
-    /// Free bytes where local copies and state lie.
+    /// Free bytes on the file system of the state folder.
     pub state_free_bytes: Option<u64>,
-    /// Bytes of the local copies, once they were counted.
+    /// Bytes of all local copies, once they have been counted.
     pub kept_bytes: Option<u64>,
-    /// Captures since the start that were removed here without a copy, or a line in the ledger, for want of room.
+    /// The number of captures since the start that were removed here without a local copy or a ledger line, because there
+    /// was no room for it.
     #[serde(default)]
     pub not_kept: u64,
-    /// Whether nothing can be stored at the moment, as far as is known; [`Snapshot::trouble`] comes once it has lasted.
+    /// Whether the bucket stores nothing now, as far as the daemon knows; [`Snapshot::trouble`] tells of it only once it has
+    /// lasted.
     #[serde(default)]
     pub link_down: bool,
-    /// What runs by a schedule.
+    /// The scheduled jobs.
     #[serde(default)]
     pub jobs: Jobs,
 }
 
-/// How the daemon does.
+/// The state of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
-    /// The first scan is not done.
+pub enum DaemonState {
+    /// The first scan is not finished.
     Starting,
-    /// All is well.
+    /// Captures are stored as they come.
     Ok,
-    /// Captures wait for something that should not be.
+    /// Something is wrong, and captures wait for it to end.
     Degraded,
-    /// It ends.
+    /// The daemon is stopping.
     Stopping,
 }
 
 /// What keeps captures from being stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// Since when.
+    /// When it began.
     pub since: DateTime<Utc>,
-    /// What happens.
+    /// What is wrong.
     pub reason: String,
-    /// What to do.
+    /// What the owner can do about it.
     pub advice: String,
 }
 
-/// Files in the drop folder, counted.
+/// The number of files in the drop folder in each state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
-    /// Not quiet for long enough.
+pub struct WaitingCounts {
+    /// Files that changed a moment ago and may still grow.
     pub settling: u64,
-    /// Due.
+    /// Files that are ready to be uploaded.
     pub queued: u64,
-    /// In work.
+    /// Files that are being uploaded.
     pub uploading: u64,
-    /// Failed, or empty, and waiting for another turn.
+    /// Files that failed, or are empty or cut off, and are tried again later.
     pub backing_off: u64,
-    /// Left on disk for a later scan, because the queue is full.
+    /// Files that a later scan takes up, because the queue is full.
     pub on_disk: u64,
-    /// Bytes of all of these.
+    /// Bytes of all files counted above.
     pub bytes: u64,
-    /// Not captures by the configuration.
+    /// Files and folders that `drop_folder.ignore` names.
     pub ignored: u64,
-    /// No regular files, or unreadable folders.
+    /// What cannot be a capture, such as a symbolic link, and folders that cannot be read.
     pub left_alone: u64,
-    /// Moved to the set-aside folder since the start.
+    /// Files that were moved to the set-aside folder since the start.
     pub set_aside: u64,
 }
 
-/// A capture that is on this box alone.
+/// A capture that is not in the bucket yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnlyHere {
-    /// Below the drop folder.
+    /// Its path below the drop folder.
     pub path: String,
     /// When it arrived.
     pub since: DateTime<Utc>,
 }
 
-/// A file and where it stands.
+/// A file of the drop folder and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct File {
-    /// Below the drop folder.
+pub struct FileStatus {
+    /// Its path below the drop folder.
     pub path: String,
     /// `settling`, `queued`, `uploading`, `backing off`, `ignored`, `left alone` or `set aside`.
     pub state: String,
-    /// Why, where there is a reason.
+    /// Why it is in that state, if there is a reason to tell.
     pub reason: Option<String>,
 }
 
-/// What was stored since the start.
+/// The captures stored since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
-    /// Captures.
+pub struct StoredTotals {
+    /// Their number.
     pub captures: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
-/// One camera since the start.
+/// A camera and its captures since the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Camera {
-    /// Captures stored.
+pub struct CameraStatus {
+    /// The number of captures stored.
     pub captures: u64,
     /// When the newest one was taken.
     pub last_taken_at: DateTime<FixedOffset>,
     /// When the last one was stored.
     pub last_stored_at: DateTime<Utc>,
-    /// What its clock said that was not believed, if it did.
+    /// What its clock said, if it was not believed.
     pub wrong_clock: Option<WrongClock>,
 }
 
 /// A camera's clock that cannot be right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrongClock {
-    /// Captures that were filed by their arrival instead.
+    /// The number of captures that were filed by their arrival instead.
     pub captures: u64,
-    /// What the clock said of the last of them.
+    /// The time that the clock gave for the last of them.
     pub last_said: DateTime<FixedOffset>,
 }
 
-/// What runs by a schedule, by name.
+/// The scheduled jobs by name.
 pub type Jobs = BTreeMap<String, Job>;
 
-/// A job and its last run.
+/// A scheduled job and its last run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// When it is due next; in the past while it waits for the bucket.
+    /// When it is due next; a time in the past while it waits for the bucket.
     pub next_at: Option<DateTime<Utc>>,
-    /// Since when it runs, while it does.
+    /// When the run under way began.
     pub running_since: Option<DateTime<Utc>>,
-    /// When the last run began, the one under way included.
+    /// When the last run began; the run under way counts.
     pub last_begun_at: Option<DateTime<Utc>>,
     /// When the last run ended.
     pub last_ended_at: Option<DateTime<Utc>>,
     /// When the last run in which nothing failed ended.
     pub last_success_at: Option<DateTime<Utc>>,
-    /// What became of the last run, for people.
+    /// How the last run ended, for people.
     pub outcome: Option<String>,
-    /// Whether it failed, or a part of it.
+    /// Whether the last run failed as a whole or in part.
     pub failed: bool,
 }
 
-/// An error, once.
+/// An error that was logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {
-    /// When.
+    /// When it was logged.
     pub at: DateTime<Utc>,
-    /// What.
+    /// The text of the log.
     pub message: String,
 }
 
 impl Trouble {
-    /// One trouble that tells of both.
+    /// Returns one trouble that tells of both, since the earlier of the two.
     pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {
             (Some(one), Some(other)) => Some(Self {
@@ -205,17 +211,17 @@ impl Trouble {
 }
 
 impl Snapshot {
-    /// Most files of which path and state are given.
+    /// The length limit of each list of files.
     pub const MOST_FILES: usize = 100;
 
-    /// One line for `systemctl status`.
+    /// Returns the line that `systemctl status` shows.
     pub fn line(&self) -> String {
         let waiting = &self.waiting;
         let count = waiting.settling + waiting.queued + waiting.uploading + waiting.backing_off + waiting.on_disk;
         let stored = format!("{} stored, {count} waiting", self.stored.captures);
         match (&self.trouble, self.state) {
-            (_, State::Starting) => "looking at the drop folder".to_owned(),
-            (_, State::Stopping) => format!("stopping; {stored}"),
+            (_, DaemonState::Starting) => "looking at the drop folder".to_owned(),
+            (_, DaemonState::Stopping) => format!("stopping; {stored}"),
             (Some(trouble), _) => {
                 format!("{stored}; trouble since {}: {}", trouble.since.format("%F %T UTC"), trouble.reason)
             }
@@ -223,33 +229,24 @@ impl Snapshot {
         }
     }
 
-    /// Writes the snapshot below `folder`, whole or not at all. One process at a time may do so.
+    /// Writes the snapshot to its file below `folder`.
     ///
     /// # Errors
-    /// Where the folder cannot be written.
-    #[expect(clippy::disallowed_methods, reason = "a state file is renamed into place")]
+    /// The error of the file system if the folder cannot be written; the file then has its old content.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        // Always the same name: what a crash leaves is used again, not left for ever.
-        let temporary = folder.join(format!("{FILE}.new"));
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(&text)?;
-        // Readable by whoever may look at the box; it holds no secret.
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        std::fs::rename(temporary, folder.join(FILE))
+        persist::write(&folder.join(FILE), self, Purpose::Report)
     }
 
-    /// Reads the last snapshot below `folder`.
+    /// Returns the last snapshot below `folder`.
     ///
     /// # Errors
-    /// Where there is none or it is none.
+    /// `NotFound` if there is no file; `InvalidData` if it is not a snapshot.
     pub fn read(folder: &Path) -> io::Result<Self> {
-        Ok(serde_json::from_slice(&std::fs::read(folder.join(FILE))?)?)
+        persist::read(&folder.join(FILE), LONGEST_FILE_BYTES)
     }
 }
 
-/// Free bytes for ordinary users where `path` lies.
+/// Returns the free bytes for ordinary users on the file system of `path`; `None` if it cannot be read.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     Room::at(path).map(|room| room.free)
 }

@@ -1,4 +1,4 @@
-//! A capture that is in the bucket: what the queue, the ledger, the status and the local copies are told of it.
+//! A capture that is in the bucket, as the queue, the ledger, the status and the local copies need to know it.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use crate::key::ObjectKey;
 /// A capture that is in the bucket.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// What it is.
+    /// Its camera, time and event.
     pub capture: Capture,
-    /// Where it is.
+    /// Its object key.
     pub key: ObjectKey,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// From the file's last change to the confirmation.
+    /// The time from the file's last change to the bucket's confirmation.
     pub elapsed: Duration,
-    /// Whether it was there before.
+    /// Whether the object was there already, so that nothing was sent.
     pub again: bool,
-    /// Whether it was cut off.
+    /// Whether the file was cut off, so that the object holds only a part of the recording.
     pub partial: bool,
-    /// The file as it was when it was read, or as a failed disposal left it.
+    /// The state of the file when it was read, or after an attempt to take it away failed.
     pub stamp: Stamp,
-    /// Of the bytes.
+    /// The SHA-256 of the bytes.
     pub sha256: [u8; 32],
-    /// Whether the ledger has its line.
+    /// Whether the ledger has a line for it.
     pub written: bool,
-    /// Why the local file could not be disposed of, if so; it stays, and [`crate::ingest::dispose_one`] tries again.
+    /// Why the file is still in the drop folder, if taking it away failed; that is tried again.
     pub left: Option<String>,
-    /// Why the local file was removed without a copy that was wanted, or a line in the ledger, if so.
+    /// Why the file was removed without the local copy or the ledger line that it should have, if that happened.
     pub not_kept: Option<String>,
 }

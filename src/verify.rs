@@ -237,7 +237,8 @@ impl Rebuilt {
 fn advise(site: &Site, finding: &mut Finding) {
     let Some((sha256, size)) = &finding.wanted else { return };
     let file = finding.key.rsplit('/').next().unwrap_or(&finding.key);
-    let candidates = kept::candidates(&site.config.keep.path, &finding.camera, finding.date, file, Some(sha256));
+    let copy = kept::CopyOf { camera: &finding.camera, date: finding.date, file };
+    let candidates = kept::candidates(&site.config.keep.path, copy, Some(sha256));
     let is_copy = |path: &&std::path::PathBuf| std::fs::metadata(path).is_ok_and(|file| file.len() == *size);
     if let Some(path) = candidates.iter().find(is_copy) {
         finding.advice = format!("{} may be a copy of it: keep it safe, and put it back", path.display());

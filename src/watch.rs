@@ -1,11 +1,12 @@
-//! inotify, reduced to hints where to look. It carries no state that matters.
+//! inotify events, reduced to hints where to look. No state that matters is kept here.
 //!
-//! An event never says what happened, only where the folder should be read again; losing one costs promptness, nothing
-//! else. Hints are bounded: too many collapse into "look everywhere", as does an overflow of the kernel's queue.
+//! An event never says what happened, only which path should be looked at; losing one means that a file is found later,
+//! by the next full scan. The number of hints is bounded: too many become "look everywhere", as does an overflow of the
+//! kernel's queue.
 //!
-//! Every folder is watched by itself, by whoever scans it and before it is read, so that a file made in between is
-//! seen by one of the two. The recursive mode of the `notify` crate was rejected: it adds the watch of a new folder
-//! after it has told of it, and the files that came in between would wait for the next full scan.
+//! Every folder has a watch of its own. The scan adds it before it reads the folder, so that a file that is created in
+//! between is seen by the watch or by the scan. The recursive mode of the `notify` crate was rejected: it adds the watch
+//! of a new folder after it has reported the folder, and files that come in between would wait for the next full scan.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -21,48 +22,48 @@ use tokio::sync::Notify;
 use crate::drop_folder::ASIDE;
 use crate::queue::Hint;
 
-/// More hints than this are one: look everywhere.
+/// The most hints that are held; one more replaces them all with "look everywhere".
 const MAX_HINTS: usize = 10_000;
 
-/// Most folders that are watched; the kernel's own limit is shared with every other program of the box.
+/// The most folders that are watched; all programs of a user share the kernel's own limit.
 pub const MAX_WATCHES: usize = 8192;
 
-/// Where to look.
+/// The paths to look at.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Places {
-    /// Everywhere; the rest is then empty.
+pub struct HintedPaths {
+    /// Whether everything is to be looked at; `paths` is then empty.
     pub everywhere: bool,
-    /// Paths below the drop folder; whether file or folder shows when they are looked at.
+    /// Files and folders below the drop folder.
     pub paths: HashMap<PathBuf, Hint>,
 }
 
 /// Hints that wait to be taken.
 #[derive(Debug, Default)]
 pub struct Hints {
-    places: Mutex<Places>,
+    hinted: Mutex<HintedPaths>,
     wake: Notify,
 }
 
 impl Hints {
     /// Asks for a look at everything.
     pub fn everywhere(&self) {
-        let mut places = self.lock();
-        places.everywhere = true;
-        places.paths.clear();
+        let mut hinted = self.lock();
+        hinted.everywhere = true;
+        hinted.paths.clear();
         self.wake.notify_one();
     }
 
     /// Asks for a look at one path below the drop folder.
     pub fn at(&self, path: &Path, hint: Hint) {
-        let mut places = self.lock();
-        if places.everywhere {
+        let mut hinted = self.lock();
+        if hinted.everywhere {
             return;
         }
-        if places.paths.len() >= MAX_HINTS {
-            drop(places);
+        if hinted.paths.len() >= MAX_HINTS {
+            drop(hinted);
             return self.everywhere();
         }
-        let known = places.paths.entry(path.to_owned()).or_insert(hint);
+        let known = hinted.paths.entry(path.to_owned()).or_insert(hint);
         if hint == Hint::Closed {
             *known = hint;
         }
@@ -74,47 +75,49 @@ impl Hints {
         self.wake.notified().await;
     }
 
-    /// Takes all hints.
-    pub fn take(&self) -> Places {
+    /// Returns all hints and forgets them.
+    pub fn take(&self) -> HintedPaths {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Places> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HintedPaths> {
+        self.hinted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The watches on a drop folder, the most active folders' where there are more than can be watched.
+/// The watches on the folders below a drop folder: on all of them, or on the most active ones if there are too many.
 #[derive(Debug)]
 pub struct Watch {
     watcher: RecommendedWatcher,
     root: PathBuf,
     covered: HashMap<PathBuf, Covered>,
-    /// The same, the idlest first; a folder is as active as what lies in it, and goes after it.
-    by_activity: BTreeSet<Rank>,
-    /// The number of the last full scan.
+    /// The watched folders, the least active first. A folder is as active as its contents and comes after them.
+    by_activity: BTreeSet<ActivityRank>,
+    /// The number of full scans so far.
     scan: u64,
-    /// As many folders are watched.
+    /// The most folders that can be watched now.
     limit: usize,
-    full: bool,
+    /// Whether it has been reported that not all folders can be watched.
+    reported_full: bool,
 }
 
 /// A watched folder.
 #[derive(Debug, Clone, Copy)]
 struct Covered {
-    /// The last change that is known of, in it or below it.
+    /// The last known change in the folder or below it.
     active: SystemTime,
-    /// The full scan that came across it last.
+    /// The number of the last full scan that found it.
     scan: u64,
 }
 
-type Rank = (SystemTime, Reverse<usize>, PathBuf);
+/// The order in which watches are given up: by activity, then the deepest folder first.
+type ActivityRank = (SystemTime, Reverse<usize>, PathBuf);
 
 impl Watch {
-    /// Starts without a single watch; [`Watch::cover`] adds them.
+    /// Returns an inotify instance without any watch; [`Watch::cover`] adds them.
     ///
     /// # Errors
-    /// Where the kernel has no inotify instance left.
+    /// [`notify::Error`] if the kernel has no inotify instance left: the folder has to be polled.
     pub fn start(root: &Path, hints: Arc<Hints>) -> notify::Result<Self> {
         let base = root.to_owned();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
@@ -128,19 +131,20 @@ impl Watch {
             by_activity: BTreeSet::new(),
             scan: 0,
             limit: MAX_WATCHES,
-            full: false,
+            reported_full: false,
         })
     }
 
-    /// Watches one folder below the drop folder, and those that lead to it; harmless if it is watched already.
+    /// Watches a folder below the drop folder and every folder on the way to it; does no harm if they are watched already.
     ///
-    /// Where too many are watched, the idlest one is given up for one that changed since.
+    /// If too many are watched, the least active one is given up for one that changed later.
     ///
     /// # Errors
-    /// Where not all can be watched; said once.
+    /// The reason why not all folders can be watched, the first time that it happens; the full scans still find what is in
+    /// the others.
     pub fn cover(&mut self, folder: &Path) -> Result<(), String> {
         let changed = std::fs::symlink_metadata(self.root.join(folder)).and_then(|folder| folder.modified());
-        // Gone again, or no right to read it: the scan says so.
+        // It is gone again, or may not be read: the scan reports that.
         let Ok(active) = changed else { return Ok(()) };
         let mut way: Vec<&Path> = folder.ancestors().collect();
         way.reverse();
@@ -154,18 +158,19 @@ impl Watch {
         result
     }
 
+    /// Adds the watch of one folder.
     fn cover_one(&mut self, folder: &Path, active: SystemTime) -> Result<(), String> {
         let known = self.covered.contains_key(folder);
         let mut why = format!("{} folders are watched already", self.limit);
         let mut result = Ok(());
         loop {
             if !known && self.covered.len() >= self.limit {
-                result = self.say_full(&why);
+                result = self.report_full(&why);
                 if !self.make_room(active) {
                     return result;
                 }
             }
-            // A folder that was deleted and made again needs a new watch under its old name.
+            // Also if it is known: a folder that was deleted and created again needs a new watch.
             match self.watcher.watch(&self.root.join(folder), RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     let entry = self.covered.entry(folder.to_owned());
@@ -175,17 +180,17 @@ impl Watch {
                 Err(notify::Error { kind: notify::ErrorKind::PathNotFound | notify::ErrorKind::Io(_), .. }) => {
                     return result;
                 }
-                // The kernel's limit is lower than ours, at least for now.
+                // The kernel allows fewer than we do, at least for now.
                 Err(error) if !known && matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
                     why = error.to_string();
                     self.limit = self.covered.len();
                 }
-                Err(error) => return self.say_full(&error.to_string()),
+                Err(error) => return self.report_full(&error.to_string()),
             }
         }
     }
 
-    /// Takes note that something changed in a watched folder or below it.
+    /// Remembers that something changed in a watched folder or below it.
     fn note(&mut self, folder: &Path, active: SystemTime) {
         let Some(covered) = self.covered.get_mut(folder) else { return };
         let before = covered.active;
@@ -196,11 +201,11 @@ impl Watch {
         }
     }
 
-    /// Gives up the watch on the idlest folder, if it is idler than one that changed at `active`.
+    /// Gives up the watch on the least active folder if that last changed before `active`; returns whether it did.
     fn make_room(&mut self, active: SystemTime) -> bool {
-        let idler = |rank: &&Rank| rank.0 < active;
-        let Some((_, _, idlest)) = self.by_activity.first().filter(idler).cloned() else { return false };
-        self.give_up(&idlest);
+        let is_less_active = |rank: &&ActivityRank| rank.0 < active;
+        let Some((_, _, least)) = self.by_activity.first().filter(is_less_active).cloned() else { return false };
+        self.give_up(&least);
         true
     }
 
@@ -208,36 +213,41 @@ impl Watch {
         if let Some(covered) = self.covered.remove(folder) {
             self.by_activity.remove(&rank(folder, covered.active));
         }
-        // The kernel has most often dropped the watch together with the folder.
+        // An error is usual: the kernel drops the watch together with the folder.
         let _dropped = self.watcher.unwatch(&self.root.join(folder));
     }
 
-    fn say_full(&mut self, why: &str) -> Result<(), String> {
-        if std::mem::replace(&mut self.full, true) { Ok(()) } else { Err(why.to_owned()) }
+    /// Returns `why` as an error unless it has been reported that not all folders can be watched.
+    fn report_full(&mut self, why: &str) -> Result<(), String> {
+        if self.reported_full {
+            return Ok(());
+        }
+        self.reported_full = true;
+        Err(why.to_owned())
     }
 
-    /// A full scan begins, which will call [`Watch::cover`] for every folder.
+    /// Begins a full scan, which calls [`Watch::cover`] for every folder.
     pub fn scan_begins(&mut self) {
         self.scan += 1;
         self.limit = MAX_WATCHES;
     }
 
-    /// Gives up the watches on folders that the full scan did not come across.
+    /// Ends a full scan: gives up the watches on folders that it did not find.
     pub fn scan_ends(&mut self) {
         let gone = self.covered.iter().filter(|(_, covered)| covered.scan < self.scan);
         let gone: Vec<PathBuf> = gone.map(|(folder, _)| folder.clone()).collect();
         for folder in gone {
             self.give_up(&folder);
         }
-        self.full &= self.covered.len() >= self.limit;
+        self.reported_full &= self.covered.len() >= self.limit;
     }
 }
 
-fn rank(folder: &Path, active: SystemTime) -> Rank {
+fn rank(folder: &Path, active: SystemTime) -> ActivityRank {
     (active, Reverse(folder.components().count()), folder.to_owned())
 }
 
-/// Turns an event into hints.
+/// Turns an event into a hint, if it tells of a file or folder that has come or is complete.
 fn pass_on(event: &Event, root: &Path, hints: &Hints) {
     if event.need_rescan() {
         return hints.everywhere();
@@ -254,7 +264,7 @@ fn pass_on(event: &Event, root: &Path, hints: &Hints) {
         }
         _ => return,
     };
-    // Of a rename's two names the last is the one that is there.
+    // A rename has two paths; the last one is the new name.
     let Some(path) = event.paths.last().and_then(|path| path.strip_prefix(root).ok()) else { return };
     let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(ASIDE.as_bytes());
     if !path.file_name().is_some_and(ours) {
@@ -272,7 +282,7 @@ mod tests {
         paths.iter().fold(Event::new(kind), |event, path| event.add_path(path.into()))
     }
 
-    fn hints_of(events: &[Event]) -> Places {
+    fn hints_of(events: &[Event]) -> HintedPaths {
         let hints = Hints::default();
         for event in events {
             pass_on(event, Path::new("/drop"), &hints);
@@ -284,7 +294,7 @@ mod tests {
     fn closing_and_moving_in_say_that_a_file_is_whole_and_creating_does_not() {
         let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
         let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
-        let places = hints_of(&[
+        let hinted = hints_of(&[
             event(EventKind::Create(CreateKind::File), &["/drop/a/1.jpg"]),
             event(closed, &["/drop/a/1.jpg"]),
             event(EventKind::Create(CreateKind::File), &["/drop/a/2.jpg"]),
@@ -292,8 +302,8 @@ mod tests {
             event(EventKind::Modify(ModifyKind::Any), &["/drop/a/4.jpg"]),
             event(closed, &["/drop/a/.hk-aws-1f-5.jpg"]),
         ]);
-        assert!(!places.everywhere);
-        let mut paths: Vec<_> = places.paths.iter().map(|(path, hint)| (path.to_string_lossy(), *hint)).collect();
+        assert!(!hinted.everywhere);
+        let mut paths: Vec<_> = hinted.paths.iter().map(|(path, hint)| (path.to_string_lossy(), *hint)).collect();
         paths.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(
             paths,
@@ -315,7 +325,7 @@ mod tests {
         for number in 0..=MAX_HINTS {
             hints.at(Path::new(&number.to_string()), Hint::Closed);
         }
-        assert_eq!(hints.take(), Places { everywhere: true, paths: HashMap::new() });
+        assert_eq!(hints.take(), HintedPaths { everywhere: true, paths: HashMap::new() });
     }
 
     /// A drop folder with three days of a camera, of which the third is the newest.
@@ -375,6 +385,7 @@ mod tests {
         for path in ["", "CAM", "CAM/1", "CAM/2"] {
             watch.cover(Path::new(path)).unwrap();
         }
+        #[expect(clippy::disallowed_methods, reason = "a test may remove what it made")]
         std::fs::remove_dir(folder.path().join("CAM/2")).unwrap();
         watch.scan_begins();
         for path in ["", "CAM", "CAM/1"] {

@@ -23,7 +23,7 @@ pub(super) struct LocalCopies<'a> {
     site: &'a Site,
     camera: &'a str,
     date: NaiveDate,
-    entries: HashMap<String, ledger::Entry>,
+    entries: HashMap<String, ledger::LedgerEntry>,
     /// The folder of downloaded members; made when the first one is downloaded.
     spool: Option<TempDir>,
     /// What was downloaded.
@@ -113,7 +113,8 @@ impl<'a> LocalCopies<'a> {
     async fn local(&self, object: &Object) -> Result<Option<LocalBytes>, HoldingsError> {
         let known = self.entries.get(&object.key).map(|entry| entry.sha256.as_str());
         let file = object.key.rsplit('/').next().unwrap_or(&object.key);
-        for path in kept::candidates(&self.site.config.keep.path, self.camera, self.date, file, known) {
+        let copy = kept::CopyOf { camera: self.camera, date: self.date, file };
+        for path in kept::candidates(&self.site.config.keep.path, copy, known) {
             let (size, copy) = (object.size, path.clone());
             // A copy that cannot be read is as good as none: the bucket has the bytes.
             let Ok(Ok(Some(digests))) = tokio::task::spawn_blocking(move || digest(&copy, size)).await else {

@@ -15,8 +15,7 @@ use crate::capture::{self, Arrival, CameraFrom, Media, Sighting, TakenFrom};
 use crate::config::Config;
 use crate::daemon;
 use crate::drop_folder::{DropFolder, Sight};
-use crate::ingest::show;
-use crate::key::Layout;
+use crate::key::{Layout, escape_path};
 
 #[derive(Debug, Serialize)]
 struct Classified {
@@ -62,7 +61,7 @@ pub(super) fn classify(out: &Out, config: &Config, paths: &[PathBuf], explain: b
             Ok(classified) => out.item(&classified, &classified)?,
             Err(reason) => {
                 failed += 1;
-                tell(format_args!("{}: {reason}", show(path)));
+                tell(format_args!("{}: {reason}", escape_path(path)));
             }
         }
     }
@@ -90,7 +89,7 @@ fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String
     };
     let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
     Ok(Classified {
-        path: show(&path),
+        path: escape_path(&path),
         taken_at: capture.as_ref().map(|capture| capture.taken.to_rfc3339()),
         taken_from: capture.as_ref().map_or(TakenFrom::Arrival, |capture| capture.taken_from),
         camera_time: capture.as_ref().and_then(|capture| capture.camera_time).map(|told| told.to_rfc3339()),

@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::Partly;
 use super::classify::below;
 use super::out::{Out, Printing, tell};
-use crate::ingest::{self, Outcome, PassEvent, PassMode, show};
+use crate::ingest::{self, Ingested, NotStored, PassEvent, PassMode};
+use crate::key::escape_path;
 use crate::lock;
 use crate::site::Site;
 
@@ -74,15 +75,16 @@ impl UploadSum {
     fn no_file(&mut self, path: &Path, why: &str) {
         self.total += 1;
         self.failed += 1;
-        tell(format_args!("{}: {why}", show(path)));
+        tell(format_args!("{}: {why}", escape_path(path)));
     }
 
     fn print(&mut self, out: &Out, bar: &ProgressBar, event: PassEvent) -> anyhow::Result<()> {
         match event {
             PassEvent::NoFile { path, why } => self.no_file(&path, &why),
-            PassEvent::Empty(path) => out.remark(format_args!("{}: {EMPTY}", show(&path))),
+            PassEvent::Empty(path) => out.remark(format_args!("{}: {EMPTY}", escape_path(&path))),
             PassEvent::Planned { path, key, size } => {
-                let line = UploadLine { path: &show(&path), key: key.as_str(), size, outcome: "would be stored" };
+                let line =
+                    UploadLine { path: &escape_path(&path), key: key.as_str(), size, outcome: "would be stored" };
                 line.print(out, bar)?;
             }
             PassEvent::Done { path, outcome } => {
@@ -98,15 +100,15 @@ impl UploadSum {
 }
 
 /// Prints what became of a file; returns whether it is stored.
-fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Outcome) -> anyhow::Result<bool> {
-    let path = &show(path);
+fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Result<Ingested, NotStored>) -> anyhow::Result<bool> {
+    let path = &escape_path(path);
     let why = match outcome {
-        Outcome::Partial(stored, _) => {
+        Ok(Ingested { stored, wait: Some(_) }) => {
             let outcome = "is cut off; stored as far as it came:";
             UploadLine { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
             return Ok(true);
         }
-        Outcome::Stored(stored) | Outcome::Disposed(stored, _) => {
+        Ok(Ingested { stored, wait: None }) => {
             let outcome = if stored.again { "was stored before" } else { "stored" };
             UploadLine { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
             if let Some(reason) = &stored.not_kept {
@@ -116,12 +118,12 @@ fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Outcome) -> anyhow
             format!("stored, but stays in the drop folder: {left}")
         }
         // Somebody else, most likely the daemon, took it.
-        Outcome::Gone => return Ok(true),
-        Outcome::Growing => "is still being written; it stays".to_owned(),
-        Outcome::Changed => "changed while it was read; it stays".to_owned(),
-        Outcome::Empty(_) => EMPTY.to_owned(),
-        Outcome::Refused(refusal) => refusal.to_string(),
-        Outcome::Unreadable(reason) => reason,
+        Err(NotStored::Gone) => return Ok(true),
+        Err(NotStored::Growing) => "is still being written; it stays".to_owned(),
+        Err(NotStored::Changed) => "changed while it was read; it stays".to_owned(),
+        Err(NotStored::Empty(_)) => EMPTY.to_owned(),
+        Err(NotStored::Refused(refusal)) => refusal.to_string(),
+        Err(NotStored::Unreadable(reason)) => reason,
     };
     bar.suspend(|| tell(format_args!("{path}: {why}")));
     Ok(false)

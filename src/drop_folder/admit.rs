@@ -1,25 +1,28 @@
-//! Which regular files are captures. Whoever may write into the folder is trusted neither with files of others, which a
-//! hard link makes look like his own, nor with our time: a file of holes costs him nothing and us hours of reading.
+//! Which regular files may be captures.
+//!
+//! Whoever may write into the folder is not trusted. A hard link makes somebody else's file look like one of the folder,
+//! and a sparse file costs its maker nothing but us hours of reading.
 
 use rustix::fs::Stat;
 
-/// The largest object there can be: 10,000 parts of 5 GiB (S3 User Guide, "Amazon S3 multipart upload limits").
+/// The size of the largest possible object: 10,000 parts of 5 GiB (S3 User Guide, "Amazon S3 multipart upload limits").
 const LARGEST_OBJECT_BYTES: u64 = 10_000 * (5 << 30);
 
-/// Files below this size are not held against their file system.
+/// Files below this size are not compared with the size of their file system.
 const LARGE_BYTES: u64 = 1 << 30;
 
-/// Longest path of a folder that is looked into, in bytes: what waits is held in memory by its path, and must have one
-/// below the state folder as well (limits.h, `PATH_MAX`).
+/// The longest path of a folder that is read, in bytes. The paths of waiting files are held in memory, and a file that is
+/// set aside must fit under the state folder as well (limits.h, `PATH_MAX`).
 const LONGEST_PATH_BYTES: usize = 1024;
 
-/// Deepest folder that is looked into; each level holds a descriptor open.
+/// The deepest folder that is read: each level holds a descriptor open.
 const DEEPEST: usize = 128;
 
-/// Why a file is no capture, if so; `owner` is its folder's, `capacity` that of its file system in bytes.
+/// Returns why a file is no capture; `None` if it may be one.
 ///
-/// Of a file with several names the owner tells whose it is: an FTP server that makes its final name by a link (STOU of
-/// pure-ftpd) writes as the user who owns the folder.
+/// `owner` returns the owner of its folder, and `capacity` the size of its file system in bytes. A file with several
+/// names is accepted if it has the owner of its folder: an FTP server that creates the final name by a link (pure-ftpd's
+/// STOU) writes as the user who owns the folder.
 pub(super) fn refuse(
     stat: &Stat,
     owner: impl FnOnce() -> Option<u32>,
@@ -41,7 +44,7 @@ pub(super) fn refuse(
     None
 }
 
-/// Why a folder is not looked into, if so.
+/// Returns why a folder is not read; `None` if it is.
 pub(super) fn refuse_folder(path: &std::path::Path) -> Option<String> {
     if path.components().count() > DEEPEST {
         return Some(format!("folder is nested more than {DEEPEST} deep"));
@@ -62,7 +65,7 @@ mod tests {
         for (names, user, size, refused) in [
             (1, 7, 9, None),
             (2, 7, 9, None),
-            // root's own as well.
+            // Also a file of root.
             (2, 0, 9, Some("somebody else's")),
             (1, 0, 9, None),
             (1, 7, 10 * GIB, None),

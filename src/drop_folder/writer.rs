@@ -1,8 +1,8 @@
-//! Whether somebody is still writing a file: asked of the kernel, not guessed from its age.
+//! Who is still writing a file: the kernel tells it, so that nothing has to be guessed from the file's age.
 //!
-//! A read lease is granted only while nobody has the file open for writing (fcntl(2), "Leases"), so asking for one and
-//! giving it back at once is the question. It needs the file's owner or `CAP_LEASE`, and a local file system; where it
-//! is refused, the record lock that vsftpd holds while it writes still shows.
+//! The kernel grants a read lease only while nobody has the file open for writing (fcntl(2), "Leases"). So we ask for one
+//! and give it back immediately. That needs the file's owner or `CAP_LEASE`, and a local file system. Where it is refused,
+//! we still see the record lock that vsftpd holds while it writes.
 
 use std::fs::File;
 use std::io;
@@ -15,20 +15,20 @@ use std::sync::{Arc, Once};
 /// Who has a file open for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
-    /// Nobody: the kernel says so.
+    /// Nobody.
     Nobody,
     /// Some process.
     Somebody,
-    /// The kernel does not tell us: not our file, or not a local file system.
+    /// The kernel does not tell: the file is not ours, or not on a local file system.
     Unknown,
 }
 
-/// Asks who has `file`, which must be open for reading only, open for writing.
+/// Returns who has a file open for writing; `file` itself must be open for reading only.
 pub(super) fn writer(file: &File) -> Writer {
     ignore_lease_breaks();
     match fcntl(file, libc::F_SETLEASE, libc::F_RDLCK) {
         Ok(()) => {
-            // A lease that cannot be given back ends with the descriptor.
+            // If it cannot be given back, the lease ends when the descriptor is closed.
             let _released = fcntl(file, libc::F_SETLEASE, libc::F_UNLCK);
             Writer::Nobody
         }
@@ -38,11 +38,11 @@ pub(super) fn writer(file: &File) -> Writer {
     }
 }
 
-/// A writer that opens the file in the instant of our lease makes the kernel send SIGIO, which would end the process.
+/// Catches SIGIO, which the kernel sends if a writer opens the file during our lease and which would end the process.
 fn ignore_lease_breaks() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // Registering can fail only for forbidden signals, of which SIGIO is none.
+        // It can fail only for signals that may not be caught; SIGIO is not one of them.
         let _id = signal_hook::flag::register(libc::SIGIO, Arc::new(AtomicBool::new(false)));
     });
 }

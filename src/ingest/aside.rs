@@ -1,23 +1,25 @@
-//! Files that can never be stored: moved out of the way, never deleted.
+//! Files that can never be stored: they are moved out of the drop folder and never deleted.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Ingest, LONGEST_WAIT, show};
+use super::Ingest;
+use super::judge::LONGEST_WAIT;
 use crate::clock::Now;
 use crate::drop_folder::{NAME_MAX, OpenError, Taken};
+use crate::key::escape_path;
 
 impl Ingest {
-    /// Moves a file that cannot be stored out of the way; its bytes are kept.
+    /// Moves a file that cannot be stored to the set-aside folder.
     pub(super) fn set_aside(&mut self, path: &Path, reason: &str, now: Now) {
         let folder = self.site.config.state_dir.join("set-aside");
-        // The name may be taken by an earlier one: the second counts on.
+        // If an earlier file has the name, the next one gets a number.
         let targets = (0..100).map(|number| aside_place(&folder, path, number));
         let moved = targets.into_iter().find(|target| !target.exists()).ok_or_else(|| "100 are set aside".to_owned());
-        let judged = self.queue.rest(path, now).map(|(stamp, _)| stamp);
+        let judged = self.queue.last_seen(path, now).map(|seen| seen.stamp);
         let moved = moved.and_then(|target| match self.site.folder.open(path) {
-            // Another file under the same name: nobody has judged that one.
+            // Another file has come under the same name, and nobody has judged that one.
             Ok(opened) if judged.is_some_and(|judged| judged != opened.stamp()) => Ok((Taken::PutBack, target)),
             Ok(mut opened) => opened.move_to(&target).map(|taken| (taken, target)).map_err(|error| error.to_string()),
             Err(OpenError::Gone) => Ok((Taken::Away, target)),
@@ -25,10 +27,10 @@ impl Ingest {
         });
         match moved {
             Ok((Taken::Away, target)) => {
-                let kept = show(target.strip_prefix(&folder).unwrap_or(&target));
+                let kept = escape_path(target.strip_prefix(&folder).unwrap_or(&target));
                 let message = format!(
                     "set aside {} ({reason}); its bytes are kept in {} as {kept}",
-                    show(path),
+                    escape_path(path),
                     folder.display()
                 );
                 tracing::error!("{message}");
@@ -39,16 +41,16 @@ impl Ingest {
             Ok((Taken::PutBack, _)) => self.queue.settle_again(path, reason, now),
             Err(error) => {
                 if self.queue.hold(path, &format!("{reason}; {error}"), now.steady + LONGEST_WAIT) {
-                    tracing::error!("failed to set aside {} ({reason}): {error}", show(path));
+                    tracing::error!("failed to set aside {} ({reason}): {error}", escape_path(path));
                 }
             }
         }
     }
 }
 
-/// Where a file is set aside below `folder`, the `number`-th of its name: under its own path.
+/// Returns where a file is set aside: below `folder` under its own path, with `number` added if that is not 0.
 fn aside_place(folder: &Path, path: &Path, number: u32) -> PathBuf {
-    // Nothing else is in the path of a file that was found; nothing else could lead out of the folder.
+    // The path of a found file has only normal steps; any other could lead out of the folder.
     let mut below: PathBuf = path.components().filter(|step| matches!(step, Component::Normal(_))).collect();
     if let (Some(name), true) = (below.file_name(), number > 0) {
         let suffix = format!(".{number}");

@@ -1,7 +1,7 @@
-//! Whether the bucket can be reached: while it can't, one probe at a time instead of a storm.
+//! Whether the bucket can be reached. While it cannot, there is one probe at a time instead of a storm of uploads.
 //!
-//! A failure is the link's until others were stored while that file failed. From then on it is the file's own: it says
-//! nothing about the link any more, and a folder full of such files takes no link down.
+//! A failed upload counts against the link until other files are stored while that file fails. From then on the failures
+//! are the file's own: they say nothing about the link, and a folder full of such files does not take the link down.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,25 +9,26 @@ use crate::bucket::{Patience, Refusal, Verdict};
 use crate::clock::{Now, backoff};
 use crate::queue::OWN_TROUBLE;
 
-/// So many failures in a row mean that it is not the files, though others were stored beside them.
+/// This many failures in a row take the link down, even if other files were stored in between.
 const FAILURES_IN_A_ROW: u32 = 3;
 
-/// A failure that its first probe does not repeat is no outage yet, and nothing is said of it.
+/// An outage is reported once this many attempts have failed: the first upload and at least one probe.
 const PROBES_OF_AN_OUTAGE: u32 = 2;
 
+/// The first wait for a probe.
 const FIRST_PROBE: Duration = Duration::from_secs(1);
-/// An outage is probed at least this often, so that full speed is seconds away when it ends.
+/// The longest wait for a probe of an outage, so that uploads are back at full speed seconds after it ends.
 const OUTAGE_PROBE: Duration = Duration::from_secs(5);
-/// What waits for a human need not be asked so often, but whoever has just mended it stands by.
+/// The longest wait for a probe while the owner must act: few requests, but whoever has just mended it sees it soon.
 const OPERATOR_PROBE: Duration = Duration::from_secs(10);
 
-/// A capture that has just come is tried at once, or so long after the last failure: what waits may be to blame.
+/// A capture that has just come is tried immediately, but not sooner than this after the last failure.
 const FRESH_PROBE: Duration = Duration::from_secs(1);
 
-/// Every so many probes one has all the patience of an ordinary upload.
+/// One in this many probes waits as long for an answer as an ordinary upload.
 const PATIENT_PROBE: u32 = 4;
 
-/// How often an outage that goes on is said again.
+/// How often the log repeats that an outage goes on.
 const REMINDER: Duration = Duration::from_mins(1);
 
 /// The way to the bucket.
@@ -35,172 +36,216 @@ const REMINDER: Duration = Duration::from_mins(1);
 pub(super) struct Link {
     down: Option<Down>,
     outages: u64,
-    in_a_row: u32,
-    /// What was said last, and when; an outage that comes and goes is not said each time.
-    said: Option<(Instant, Verdict, Option<String>)>,
+    failures_in_a_row: u32,
+    /// What the log said last, in this outage or an earlier one: an outage that comes and goes is not reported each time.
+    last_report: Option<LastReport>,
 }
 
-/// An outage.
+/// Why and since when nothing can be stored.
 #[derive(Debug, Clone)]
 pub(super) struct Down {
     pub(super) since: SystemTime,
+    /// The last refusal.
     pub(super) refusal: Refusal,
     since_steady: Instant,
     probes: u32,
     next_probe: Instant,
     failed_last: Instant,
-    asked_for: bool,
-    unanswered: bool,
-    said: bool,
+    /// Whether a probe is to follow the one under way immediately.
+    is_probe_asked_for: bool,
+    /// Whether the last probe has told nothing of the bucket so far.
+    is_unanswered: bool,
+    is_reported: bool,
+}
+
+/// An outage as the log reported it.
+#[derive(Debug)]
+struct LastReport {
+    at: Instant,
+    verdict: Verdict,
+    code: Option<String>,
+}
+
+/// What the loop has to upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Demand {
+    /// Whether no upload is under way.
+    pub(super) is_idle: bool,
+    /// Whether there is a file that nobody has tried yet.
+    pub(super) has_newcomer: bool,
 }
 
 /// What may be uploaded next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Nothing.
+pub(super) enum NextUpload {
+    /// Nothing for now.
     Wait,
-    /// Whatever is next.
-    Next,
-    /// One file, to see whether the bucket stores again.
+    /// Any file.
+    Any,
+    /// One file, to find out whether the bucket stores again.
     Probe(Patience),
 }
 
-/// What is to be said in the log.
+/// What the log has to report.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
+    /// Nothing.
     None,
-    /// It is down, or the reason has changed.
+    /// The link is down, or the reason has changed.
     Down,
-    /// It is still down.
+    /// The link is still down, after this long.
     StillDown(Duration),
-    /// It is up again.
+    /// The link is up again, after this long.
     Up(Duration),
 }
 
 impl Link {
-    /// What holds uploads back, if something does.
+    /// Returns what holds uploads back; `None` while nothing does.
     pub(super) fn down(&self) -> Option<&Down> {
         self.down.as_ref()
     }
 
-    /// What holds uploads back, once a probe has shown that it does.
+    /// Returns what holds uploads back, once a probe has confirmed it.
     pub(super) fn outage(&self) -> Option<&Down> {
         self.down.as_ref().filter(|down| down.probes >= PROBES_OF_AN_OUTAGE)
     }
 
-    /// How often it has gone down.
+    /// Returns how often the link has gone down.
     pub(super) fn outages(&self) -> u64 {
         self.outages
     }
 
-    /// What may start; a probe only while the link is `idle`. A `newcomer` is a file that nobody has tried yet.
-    pub(super) fn turn(&self, idle: bool, newcomer: bool, now: Now) -> Turn {
-        match (self.next_turn(newcomer), &self.down) {
-            (Some(probe), _) if !idle || now.steady < probe => Turn::Wait,
-            // Impatience alone would never find a line that has become very slow.
-            (Some(_), Some(down)) if !down.probes.is_multiple_of(PATIENT_PROBE) => Turn::Probe(Patience::Probe),
-            (Some(_), _) => Turn::Probe(Patience::Ordinary),
-            (None, _) => Turn::Next,
+    /// Returns what may be uploaded now. While the link is down that is one probe at a time.
+    pub(super) fn next_upload(&self, demand: Demand, now: Now) -> NextUpload {
+        let (Some(down), Some(due)) = (&self.down, self.next_attempt(demand)) else { return NextUpload::Any };
+        if !demand.is_idle || now.steady < due {
+            NextUpload::Wait
+        } else if down.probes.is_multiple_of(PATIENT_PROBE) {
+            // Impatient probes alone would never find a line that has become very slow.
+            NextUpload::Probe(Patience::Ordinary)
+        } else {
+            NextUpload::Probe(Patience::Probe)
         }
     }
 
-    /// While it is down: when [`Link::turn`] has something.
-    pub(super) fn next_turn(&self, newcomer: bool) -> Option<Instant> {
+    /// Returns when the next probe may start; `None` while the link is up.
+    pub(super) fn next_attempt(&self, demand: Demand) -> Option<Instant> {
         let down = self.down.as_ref()?;
         let fresh = down.failed_last + FRESH_PROBE;
-        Some(if newcomer || down.unanswered { fresh.min(down.next_probe) } else { down.next_probe })
+        let is_early = demand.has_newcomer || down.is_unanswered;
+        Some(if is_early { fresh.min(down.next_probe) } else { down.next_probe })
     }
 
-    /// A probe starts. If its file turns out to say nothing of the bucket, because it is empty or gone or in trouble of its
-    /// own, the turn is the next one's.
-    pub(super) fn probe_begins(&mut self) {
-        if let Some(down) = &mut self.down {
-            down.unanswered = true;
-        }
-    }
-
-    /// When the next probe is due.
+    /// Returns when the next probe is due if no new file comes; `None` while the link is up.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         self.down.as_ref().map(|down| down.next_probe)
     }
 
-    /// Lets a probe start now, or after the one that is `under_way` and may have left too early: somebody says that it is
-    /// mended.
-    pub(super) fn probe_soon(&mut self, under_way: bool, now: Now) {
+    /// Records that a probe starts.
+    ///
+    /// If its file turns out to tell nothing of the bucket, because it is empty or gone or has trouble of its own, another
+    /// file may follow soon.
+    pub(super) fn probe_begins(&mut self) {
         if let Some(down) = &mut self.down {
-            down.next_probe = now.steady;
-            down.asked_for = under_way;
+            down.is_unanswered = true;
         }
     }
 
-    /// The settings are new: whether they are better shows at once, and is said again if not.
-    pub(super) fn reloaded(&mut self, now: Now) {
-        self.probe_soon(false, now);
-        self.said = None;
+    /// Lets a probe start now: somebody says that the trouble is mended.
+    pub(super) fn probe_soon(&mut self, now: Now) {
+        if let Some(down) = &mut self.down {
+            down.next_probe = now.steady;
+            down.is_probe_asked_for = false;
+        }
     }
 
-    /// An object was stored.
+    /// Lets a probe start as soon as the uploads under way have ended, which may have begun before the trouble was mended.
+    pub(super) fn probe_after_uploads(&mut self, now: Now) {
+        if let Some(down) = &mut self.down {
+            down.next_probe = now.steady;
+            down.is_probe_asked_for = true;
+        }
+    }
+
+    /// Begins to use new settings: a probe shows soon whether they are better, and if not, the log says so again.
+    pub(super) fn reloaded(&mut self, now: Now) {
+        self.probe_soon(now);
+        self.last_report = None;
+    }
+
+    /// Records that an object was stored, and returns what is new.
     pub(super) fn succeeded(&mut self, now: Now) -> News {
-        self.in_a_row = 0;
+        self.failures_in_a_row = 0;
         match self.down.take() {
-            Some(down) if down.said => News::Up(now.steady.duration_since(down.since_steady)),
+            Some(down) if down.is_reported => News::Up(now.steady.duration_since(down.since_steady)),
             _ => News::None,
         }
     }
 
-    /// A request failed; `own` is how often this file did so while others were stored.
+    /// Records a failed upload, and returns what is new; `own` is how often this file failed while others were stored.
     pub(super) fn failed(&mut self, refusal: &Refusal, own: u32, jitter: f64, now: Now) -> News {
         if own >= OWN_TROUBLE {
             return News::None;
         }
-        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         let longest = if refusal.verdict == Verdict::NeedsOperator { OPERATOR_PROBE } else { OUTAGE_PROBE };
-        let Some(down) = &mut self.down else {
-            if own == 0 || self.in_a_row >= FAILURES_IN_A_ROW {
-                self.outages += 1;
-                self.down = Some(Down {
-                    since: now.wall,
-                    refusal: refusal.clone(),
-                    since_steady: now.steady,
-                    probes: 1,
-                    next_probe: now.steady + backoff(1, FIRST_PROBE, longest, jitter),
-                    failed_last: now.steady,
-                    asked_for: false,
-                    unanswered: false,
-                    said: false,
-                });
-            }
+        let wait = |probes| backoff(probes, FIRST_PROBE, longest, jitter);
+        if let Some(down) = &mut self.down {
+            down.fails_again(refusal, wait, now);
+            return self.report(now);
+        }
+        if own == 0 || self.failures_in_a_row >= FAILURES_IN_A_ROW {
+            self.outages += 1;
+            self.down = Some(Down {
+                since: now.wall,
+                refusal: refusal.clone(),
+                since_steady: now.steady,
+                probes: 1,
+                next_probe: now.steady + wait(1),
+                failed_last: now.steady,
+                is_probe_asked_for: false,
+                is_unanswered: false,
+                is_reported: false,
+            });
+        }
+        News::None
+    }
+
+    /// Returns what the log has to report of an outage after another failure.
+    fn report(&mut self, now: Now) -> News {
+        let Some(down) = self.down.as_mut().filter(|down| down.probes >= PROBES_OF_AN_OUTAGE) else {
             return News::None;
         };
-        // Uploads that were under way when it went down are no probes.
-        let fresh = now.steady.duration_since(down.failed_last) >= FRESH_PROBE;
-        if now.steady >= down.next_probe || fresh {
-            down.probes += 1;
-            down.next_probe = now.steady + backoff(down.probes, FIRST_PROBE, longest, jitter);
-        }
-        if std::mem::take(&mut down.asked_for) {
-            down.next_probe = now.steady;
-        }
-        (down.failed_last, down.unanswered) = (now.steady, false);
-        down.refusal = refusal.clone();
-        if down.probes < PROBES_OF_AN_OUTAGE {
+        let Refusal { verdict, code, .. } = &down.refusal;
+        let is_new = self.last_report.as_ref().is_none_or(|last| {
+            let is_same = (last.verdict, &last.code) == (*verdict, code);
+            *verdict == Verdict::NeedsOperator && !is_same
+        });
+        let is_recent = |last: &LastReport| now.steady.duration_since(last.at) < REMINDER;
+        if !is_new && self.last_report.as_ref().is_some_and(is_recent) {
             return News::None;
         }
-        let changed = match &self.said {
-            None => true,
-            Some((_, verdict, code)) => {
-                refusal.verdict == Verdict::NeedsOperator && (*verdict, code) != (refusal.verdict, &refusal.code)
-            }
-        };
-        if !changed && self.said.as_ref().is_some_and(|(at, ..)| now.steady.duration_since(*at) < REMINDER) {
-            return News::None;
+        self.last_report = Some(LastReport { at: now.steady, verdict: *verdict, code: code.clone() });
+        let was_reported = std::mem::replace(&mut down.is_reported, true);
+        if was_reported && !is_new { News::StillDown(now.steady.duration_since(down.since_steady)) } else { News::Down }
+    }
+}
+
+impl Down {
+    /// Records another failure; `wait` returns how long to wait for the next probe after this number of probes.
+    fn fails_again(&mut self, refusal: &Refusal, wait: impl Fn(u32) -> Duration, now: Now) {
+        // Uploads that were under way when the link went down are no probes.
+        let is_fresh = now.steady.duration_since(self.failed_last) >= FRESH_PROBE;
+        if now.steady >= self.next_probe || is_fresh {
+            self.probes += 1;
+            self.next_probe = now.steady + wait(self.probes);
         }
-        self.said = Some((now.steady, refusal.verdict, refusal.code.clone()));
-        if std::mem::replace(&mut down.said, true) && !changed {
-            News::StillDown(now.steady.duration_since(down.since_steady))
-        } else {
-            News::Down
+        if std::mem::take(&mut self.is_probe_asked_for) {
+            self.next_probe = now.steady;
         }
+        self.failed_last = now.steady;
+        self.is_unanswered = false;
+        self.refusal = refusal.clone();
     }
 }
 
@@ -217,6 +262,12 @@ mod tests {
         Now { steady: now.steady + by, wall: now.wall + by }
     }
 
+    /// The demand of a loop in each situation.
+    const BUSY: Demand = Demand { is_idle: false, has_newcomer: false };
+    const BUSY_NEWCOMER: Demand = Demand { is_idle: false, has_newcomer: true };
+    const IDLE: Demand = Demand { is_idle: true, has_newcomer: false };
+    const IDLE_NEWCOMER: Demand = Demand { is_idle: true, has_newcomer: true };
+
     fn start() -> Now {
         #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
         Now { steady: Instant::now(), wall: SystemTime::UNIX_EPOCH }
@@ -228,9 +279,9 @@ mod tests {
         let mut now = start();
         let (mut said, mut patient) = (Vec::new(), 0);
         for _ in 0..300 {
-            assert_eq!(link.turn(false, false, now) == Turn::Next, link.down().is_none());
-            if link.turn(true, false, now) != Turn::Wait {
-                patient += i32::from(link.turn(true, false, now) == Turn::Probe(Patience::Ordinary));
+            assert_eq!(link.next_upload(BUSY, now) == NextUpload::Any, link.down().is_none());
+            if link.next_upload(IDLE, now) != NextUpload::Wait {
+                patient += i32::from(link.next_upload(IDLE, now) == NextUpload::Probe(Patience::Ordinary));
                 said.push(link.failed(&refusal, 0, 0.0, now));
             }
             now = later(now, 1);
@@ -242,7 +293,7 @@ mod tests {
         assert!((3..=5).contains(&reminders), "{reminders}");
         assert_eq!(said.iter().filter(|news| **news == News::Down).count(), 1);
         assert_eq!(link.succeeded(now), News::Up(Duration::from_mins(5)));
-        assert_eq!(link.turn(false, false, now), Turn::Next);
+        assert_eq!(link.next_upload(BUSY, now), NextUpload::Any);
         assert_eq!(link.outages(), 1);
     }
 
@@ -255,16 +306,16 @@ mod tests {
         }
         link.failed(&refusal, 0, 0.0, now);
         let soon = later(now, 2);
-        assert_eq!(link.turn(true, false, soon), Turn::Wait);
-        assert_eq!(link.turn(true, true, soon), Turn::Probe(Patience::Probe));
-        assert_eq!(link.turn(false, true, soon), Turn::Wait, "one at a time");
+        assert_eq!(link.next_upload(IDLE, soon), NextUpload::Wait);
+        assert_eq!(link.next_upload(IDLE_NEWCOMER, soon), NextUpload::Probe(Patience::Probe));
+        assert_eq!(link.next_upload(BUSY_NEWCOMER, soon), NextUpload::Wait, "one at a time");
         link.failed(&refusal, 0, 0.0, soon);
-        assert_eq!(link.turn(true, true, soon), Turn::Wait);
-        assert_eq!(link.next_turn(true), Some(soon.steady + FRESH_PROBE));
+        assert_eq!(link.next_upload(IDLE_NEWCOMER, soon), NextUpload::Wait);
+        assert_eq!(link.next_attempt(IDLE_NEWCOMER), Some(soon.steady + FRESH_PROBE));
         link.probe_begins();
         assert_eq!(
-            link.turn(true, false, later(soon, 1)),
-            Turn::Probe(Patience::Probe),
+            link.next_upload(IDLE, later(soon, 1)),
+            NextUpload::Probe(Patience::Probe),
             "a probe that told nothing was none"
         );
     }
@@ -276,14 +327,14 @@ mod tests {
             link.failed(&refusal, 0, 0.0, later(now, seconds));
         }
         let soon = later(now, 41);
-        assert_eq!(link.turn(true, false, soon), Turn::Wait);
-        link.probe_soon(true, soon);
+        assert_eq!(link.next_upload(IDLE, soon), NextUpload::Wait);
+        link.probe_after_uploads(soon);
         link.failed(&refusal, 0, 0.0, soon);
-        assert_eq!(link.turn(true, false, soon), Turn::Probe(Patience::Probe));
+        assert_eq!(link.next_upload(IDLE, soon), NextUpload::Probe(Patience::Probe));
         link.failed(&refusal, 0, 0.0, soon);
-        assert_eq!(link.turn(true, false, soon), Turn::Wait, "once");
+        assert_eq!(link.next_upload(IDLE, soon), NextUpload::Wait, "once");
         link.reloaded(soon);
-        assert_eq!(link.turn(true, false, soon), Turn::Probe(Patience::Probe), "one, as before the reload");
+        assert_eq!(link.next_upload(IDLE, soon), NextUpload::Probe(Patience::Probe), "one, as before the reload");
         assert_eq!(link.failed(&refusal, 0, 0.0, soon), News::Down, "said again");
     }
 

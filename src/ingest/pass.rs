@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::one::{Outcome, ingest_one};
+use super::one::{Ingested, NotStored, ingest_one};
 use crate::bucket::Patience;
-use crate::drop_folder::{Found, Sight};
+use crate::drop_folder::{FoundFile, Sight};
 use crate::key::ObjectKey;
 use crate::site::Site;
 
@@ -56,7 +56,7 @@ pub enum PassEvent {
         /// Below the drop folder.
         path: PathBuf,
         /// What became of it.
-        outcome: Outcome,
+        outcome: Result<Ingested, NotStored>,
     },
     /// This number of failures in a row ended the pass; what was not tried stays.
     GaveUp(usize),
@@ -116,8 +116,8 @@ pub async fn pass(
             Some(done) = uploads.join_next() => {
                 let (path, outcome) = done.map_err(|error| PassError::Panicked(format!("an upload panicked: {error}")))?;
                 refused_in_a_row = match &outcome {
-                    Outcome::Refused(refusal) if refusal.concerns_all() => refused_in_a_row + 1,
-                    Outcome::Stored(_) => 0,
+                    Err(NotStored::Refused(refusal)) if refusal.concerns_all() => refused_in_a_row + 1,
+                    Ok(Ingested { wait: None, .. }) => 0,
                     _ => refused_in_a_row,
                 };
                 told(PassEvent::Done { path, outcome })?;
@@ -142,7 +142,12 @@ struct NoFile {
 }
 
 /// Sends every file of `paths`, or of the whole folder. If nobody receives any more, the pass has ended.
-fn find(site: &Site, paths: &[PathBuf], now: SystemTime, send: &mpsc::Sender<Result<Found, NoFile>>) -> io::Result<()> {
+fn find(
+    site: &Site,
+    paths: &[PathBuf],
+    now: SystemTime,
+    send: &mpsc::Sender<Result<FoundFile, NoFile>>,
+) -> io::Result<()> {
     let mut see = |sight| {
         let is_heard = match sight {
             Sight::File(found) => send.blocking_send(Ok(found)).is_ok(),
@@ -177,7 +182,7 @@ fn find(site: &Site, paths: &[PathBuf], now: SystemTime, send: &mpsc::Sender<Res
 }
 
 /// Returns where a file would go; reads no more than its start.
-fn planned(site: &Site, found: Found) -> PassEvent {
+fn planned(site: &Site, found: FoundFile) -> PassEvent {
     if found.stamp.size == 0 {
         return PassEvent::Empty(found.path);
     }
@@ -194,7 +199,7 @@ fn planned(site: &Site, found: Found) -> PassEvent {
 }
 
 /// Uploads a file once it has been quiet for as long as the daemon would wait.
-async fn settle_and_ingest(site: Arc<Site>, found: Found) -> Outcome {
+async fn settle_and_ingest(site: Arc<Site>, found: FoundFile) -> Result<Ingested, NotStored> {
     let settle = site.config.drop_folder.settle;
     let now = (site.clock)().wall;
     let age = now.duration_since(found.stamp.changed).unwrap_or(Duration::ZERO);

@@ -1,11 +1,13 @@
-//! Looking at the folder off the loop: what is seen comes back in batches, and waits where the loop is busy.
+//! Surveys of the drop folder, on threads of their own. What they see comes to the loop in batches, and a survey waits
+//! while the loop is busy.
 //!
-//! There are two kinds of survey, at most one of each at a time: a full scan, and a look at the places that hints name,
-//! so that a capture just taken does not wait until a million old ones have been counted.
+//! There are two kinds, and at most one of each runs at a time: a full scan, and a look at the paths that hints name, so
+//! that a capture just taken does not wait until a million old ones have been counted.
 //!
-//! A full scan that only refills the queue breaks off once the queue is full: else a backlog of a million would be
-//! looked at again for every few thousand of it.
+//! A full scan that only refills the queue ends as soon as the queue is full. Otherwise a backlog of a million files would
+//! be read as a whole for every few thousand of them.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -19,70 +21,83 @@ use tokio::task::JoinSet;
 use crate::clock::Now;
 use crate::drop_folder::{DropFolder, EMPTY_FOLDER_AGE, Sight, Writer};
 use crate::queue::{CAPACITY, Hint};
-use crate::watch::{Hints, Places, Watch};
+use crate::watch::{Hints, Watch};
 
-/// Sights that travel together.
+/// The number of sights in a full batch.
 const BATCH: usize = 256;
 
-/// Batches that wait for the loop before the survey does.
+/// The number of batches that can wait for the loop.
 const BATCHES: usize = 8;
 
-/// So many files are looked at, at least, to find the newest among them for the queue: sixteen times what it holds.
-const REFILL_LOOK: usize = 16 * CAPACITY;
+/// A scan that refills the queue reads at least this many files, to find the newest among them: sixteen times what the
+/// queue holds.
+const REFILL_LEAST: usize = 16 * CAPACITY;
 
-/// After a full scan the next one waits so many times as long as it took, if that is longer than `rescan`: a scan of a
-/// million files must not take the disk away from the uploads. What asks for a scan, such as an overflow, does not wait.
+/// After a full scan the next one waits at least this many times as long as the scan took: a scan of a million files must
+/// not keep the disk from the uploads. A scan that something asks for, such as an overflow, does not wait.
 const REST: u32 = 4;
 
-/// How often the folder is looked at in full where no inotify tells of changes.
+/// How often the folder is read in full if inotify does not report its changes.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What the clocks may drift apart between two surveys without one of them having been set.
+/// If the wall clock moves against the steady one by more than this between two surveys, somebody has set it.
 const STEP: Duration = Duration::from_mins(1);
 
-/// What a survey sends back.
+/// What a survey sends to the loop.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) sights: Vec<(Sight, Hint)>,
-    pub(super) from_full_scan: bool,
+    pub(super) kind: SurveyKind,
+}
+
+/// The kind of a survey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum SurveyKind {
+    /// A scan of everything.
+    FullScan,
+    /// A look at the paths that hints named.
+    Look,
 }
 
 /// The end of a survey.
 #[derive(Debug)]
-pub(super) struct Done {
-    /// When it began, if it was a full scan.
-    pub(super) full_scan: Option<Instant>,
-    /// Whether it was broken off: then what it did not come across may be there.
-    pub(super) broken_off: bool,
+pub(super) struct SurveyEnd {
+    pub(super) kind: SurveyKind,
+    pub(super) began: Instant,
+    /// Whether it ended early: then a file that it did not see may be there.
+    pub(super) is_cut_short: bool,
     pub(super) result: io::Result<()>,
 }
 
 type SharedWatch = Arc<Mutex<Option<Watch>>>;
 
-/// Watches the drop folder and looks at it.
+/// Watches the drop folder and starts the surveys.
 #[derive(Debug)]
 pub(super) struct Surveyor {
     pub(super) hints: Arc<Hints>,
     pub(super) batches: mpsc::Receiver<Batch>,
-    pub(super) tasks: JoinSet<Done>,
+    pub(super) tasks: JoinSet<SurveyEnd>,
     send: mpsc::Sender<Batch>,
     watch: SharedWatch,
     /// The identity of the folder that is watched; `None` while there is none.
     watched: Option<(u64, u64)>,
     polling: bool,
-    scanning: bool,
-    looking: bool,
+    /// The surveys under way.
+    running: HashSet<SurveyKind>,
     /// The clocks when they were last compared.
     compared: Now,
-    /// When the wall clock was last seen to have stepped.
+    /// When the wall clock was last seen to have been set.
     stepped: Option<Instant>,
-    /// When the next full scan is due; `None` at once.
-    next_scan: Option<Instant>,
+    /// When the next full scan is due by the timer.
+    next_scan: Instant,
+    /// Whether a full scan has been asked for and has not begun.
+    is_scan_asked_for: bool,
     /// Tells the scan under way that the queue is full.
-    full: Arc<AtomicBool>,
+    is_queue_full: Arc<AtomicBool>,
 }
 
 impl Surveyor {
+    /// Returns a surveyor that watches nothing yet and begins with a full scan.
     pub(super) fn new(now: Now) -> Self {
         let (send, batches) = mpsc::channel(BATCHES);
         Self {
@@ -93,34 +108,34 @@ impl Surveyor {
             watch: Arc::new(Mutex::new(None)),
             watched: None,
             polling: false,
-            scanning: false,
-            looking: false,
+            running: HashSet::new(),
             compared: now,
             stepped: None,
-            next_scan: None,
-            full: Arc::default(),
+            next_scan: now.steady,
+            is_scan_asked_for: true,
+            is_queue_full: Arc::default(),
         }
     }
 
-    /// When the next full scan is due; `None` where it is now.
-    pub(super) fn next_scan(&self) -> Option<Instant> {
+    /// Returns when the next full scan is due by the timer.
+    pub(super) fn next_scan(&self) -> Instant {
         self.next_scan
     }
 
-    /// Whether hints would be taken now.
+    /// Returns whether a look at hinted paths can start now.
     pub(super) fn takes_hints(&self) -> bool {
-        !self.looking
+        !self.running.contains(&SurveyKind::Look)
     }
 
-    /// Asks for a full scan now.
+    /// Asks for a full scan as soon as possible.
     pub(super) fn scan_soon(&mut self) {
-        self.next_scan = None;
+        self.is_scan_asked_for = true;
     }
 
-    /// Watches the folder if it is not the one that is watched: deleted, made again or mounted over.
+    /// Watches the folder if it is not the one that is watched, because it was deleted, created again or mounted over.
     ///
     /// # Errors
-    /// Where there is none.
+    /// The error of the file system if the folder is missing or unreadable; nothing is watched then.
     pub(super) fn follow(&mut self, folder: &DropFolder) -> io::Result<()> {
         let identity = folder.identity().inspect_err(|_| self.watched = None)?;
         if self.watched != Some(identity) {
@@ -130,7 +145,7 @@ impl Surveyor {
         Ok(())
     }
 
-    /// Starts without a watch; the full scan that follows covers every folder.
+    /// Replaces the watch by an empty one, and asks for the full scan that adds every folder to it.
     pub(super) fn watch_anew(&mut self, folder: &DropFolder) {
         let started = if folder.has_inotify().unwrap_or(true) {
             Watch::start(folder.path(), Arc::clone(&self.hints)).map_err(|error| error.to_string())
@@ -146,44 +161,54 @@ impl Surveyor {
         self.scan_soon();
     }
 
-    /// Starts a full scan if one is due, or one to refill the queue if that is `wanted`; says whether it did.
-    pub(super) fn start_scan(&mut self, folder: &DropFolder, wanted: bool, rescan: Duration, now: Now) -> bool {
-        let due = self.next_scan.is_none_or(|next| now.steady >= next);
-        if !(due || wanted) || self.scanning || self.watched.is_none() {
+    /// Starts a full scan if one is due or asked for; returns whether it did.
+    pub(super) fn start_scan(&mut self, folder: &DropFolder, rescan: Duration, now: Now) -> bool {
+        let is_due = self.is_scan_asked_for || now.steady >= self.next_scan;
+        if !is_due || !self.can_scan() {
             return false;
         }
-        self.scanning = true;
-        self.full = Arc::default();
-        let refill = if due {
-            self.next_scan = Some(now.steady + if self.polling { rescan.min(POLL) } else { rescan });
-            None
-        } else {
-            Some(Refill { least: REFILL_LOOK, full: Arc::clone(&self.full) })
-        };
-        self.start(folder, Places { everywhere: true, ..Places::default() }, refill, now);
+        self.is_scan_asked_for = false;
+        self.next_scan = now.steady + if self.polling { rescan.min(POLL) } else { rescan };
+        self.start(folder, Extent::Everything, now);
         true
     }
 
-    /// Takes note that the queue is full.
-    pub(super) fn queue_is_full(&self) {
-        self.full.store(true, Ordering::Relaxed);
+    /// Starts a full scan that ends as soon as the queue is full; returns whether it did.
+    pub(super) fn start_refill(&mut self, folder: &DropFolder, now: Now) -> bool {
+        if !self.can_scan() {
+            return false;
+        }
+        self.is_queue_full = Arc::default();
+        let refill = Refill { least: REFILL_LEAST, is_queue_full: Arc::clone(&self.is_queue_full) };
+        self.start(folder, Extent::UntilFull(refill), now);
+        true
     }
 
-    /// Starts to look where hints point, and at the `settled` files.
+    fn can_scan(&self) -> bool {
+        !self.running.contains(&SurveyKind::FullScan) && self.watched.is_some()
+    }
+
+    /// Tells a scan that refills the queue that it is full.
+    pub(super) fn queue_is_full(&self) {
+        self.is_queue_full.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts a look at the paths that hints name and at the `settled` files.
     pub(super) fn start_look(&mut self, folder: &DropFolder, settled: Vec<PathBuf>, now: Now) {
-        let mut places = self.hints.take();
-        if std::mem::take(&mut places.everywhere) {
+        let hinted = self.hints.take();
+        if hinted.everywhere {
             self.scan_soon();
         }
-        places.paths.extend(settled.into_iter().map(|path| (path, Hint::Scan)));
-        if !places.paths.is_empty() {
-            self.looking = true;
-            self.start(folder, places, None, now);
+        let mut paths = hinted.paths;
+        paths.extend(settled.into_iter().map(|path| (path, Hint::Scan)));
+        if !paths.is_empty() {
+            self.start(folder, Extent::Hinted(paths), now);
         }
     }
 
-    /// Whether the wall clock tells the age of folders: a step makes a fresh one look old, until a day has passed
-    /// after which any that looks old is.
+    /// Returns whether the wall clock tells the age of folders.
+    ///
+    /// For a day after somebody has set the clock it does not, because a new folder may look old.
     fn knows_ages(&mut self, now: Now) -> bool {
         let before = std::mem::replace(&mut self.compared, now);
         let expected = before.wall + now.steady.duration_since(before.steady);
@@ -194,57 +219,77 @@ impl Surveyor {
         self.stepped.is_none_or(|stepped| now.steady.duration_since(stepped) >= EMPTY_FOLDER_AGE)
     }
 
-    fn start(&mut self, folder: &DropFolder, places: Places, refill: Option<Refill>, now: Now) {
+    fn start(&mut self, folder: &DropFolder, extent: Extent, now: Now) {
         let folder = if self.knows_ages(now) { folder.clone() } else { folder.without_pruning() };
-        let (watch, send) = (Arc::clone(&self.watch), self.send.clone());
+        let (watch, send, kind) = (Arc::clone(&self.watch), self.send.clone(), extent.kind());
+        self.running.insert(kind);
         self.tasks.spawn_blocking(move || {
-            let mut survey = Survey::new(&folder, &watch, &send, places.everywhere, refill);
-            let result = survey.look(&places, now.wall);
-            Done { full_scan: places.everywhere.then_some(now.steady), broken_off: survey.broken_off, result }
+            let mut survey = SurveyRun::new(&folder, &watch, &send, extent);
+            let result = survey.run(now.wall);
+            SurveyEnd { kind, began: now.steady, is_cut_short: survey.is_cut_short, result }
         });
     }
 
-    /// Takes note of the end of a survey, and gives back what it had sent before.
-    pub(super) fn finished(&mut self, done: &Done, now: Now) -> Vec<Batch> {
-        if let Some(began) = done.full_scan {
-            self.scanning = false;
-            let rested = now.steady + now.steady.duration_since(began) * REST;
-            self.next_scan = self.next_scan.map(|next| next.max(rested));
-        } else {
-            self.looking = false;
+    /// Records the end of a survey, and returns the batches that are still on their way.
+    pub(super) fn finished(&mut self, end: &SurveyEnd, now: Now) -> Vec<Batch> {
+        self.running.remove(&end.kind);
+        if end.kind == SurveyKind::FullScan {
+            let rested = now.steady + now.steady.duration_since(end.began) * REST;
+            self.next_scan = self.next_scan.max(rested);
         }
-        if done.result.is_err() {
-            // Made again, the folder can have the inode that it had before: only the failure tells.
+        if end.result.is_err() {
+            // A folder that was created again can have the inode that it had before: only the failure shows it.
             self.watched = None;
         }
         std::iter::from_fn(|| self.batches.try_recv().ok()).collect()
     }
 }
 
-/// When a scan that refills the queue has seen enough.
+/// How far a survey looks.
+#[derive(Debug)]
+enum Extent {
+    /// At everything below the drop folder.
+    Everything,
+    /// At everything, but only until the queue is full.
+    UntilFull(Refill),
+    /// At these paths and below them.
+    Hinted(HashMap<PathBuf, Hint>),
+}
+
+impl Extent {
+    fn kind(&self) -> SurveyKind {
+        match self {
+            Self::Everything | Self::UntilFull(_) => SurveyKind::FullScan,
+            Self::Hinted(_) => SurveyKind::Look,
+        }
+    }
+}
+
+/// When a scan that refills the queue may end.
 #[derive(Debug)]
 struct Refill {
-    /// Files that are looked at in any case.
+    /// The number of files that it reads in any case.
     least: usize,
-    /// Whether the queue is full.
-    full: Arc<AtomicBool>,
+    is_queue_full: Arc<AtomicBool>,
 }
 
-struct Survey<'a> {
+/// A survey under way.
+struct SurveyRun<'a> {
     folder: &'a DropFolder,
     watch: &'a SharedWatch,
-    batch: Vec<(Sight, Hint)>,
     send: &'a mpsc::Sender<Batch>,
-    full: bool,
-    refill: Option<Refill>,
+    extent: Extent,
+    batch: Vec<(Sight, Hint)>,
+    /// The number of files seen.
     files: usize,
-    broken_off: bool,
+    is_cut_short: bool,
 }
 
-/// What the kernel knows of a file's writers, as a hint.
+/// Returns the hint for a file that a look finds in a folder: whether its writer is done with it.
 ///
-/// A file that is open may just be closing, and was told of before anybody listened: whoever uploads it asks again.
-fn closed(folder: &DropFolder, sight: &Sight) -> Hint {
+/// A file that is still open may be about to be closed, and its close may have been reported before anybody listened:
+/// the upload asks again.
+fn hint_of(folder: &DropFolder, sight: &Sight) -> Hint {
     match sight {
         Sight::File(found) if found.stamp.size > 0 => match folder.open(&found.path).map(|opened| opened.writer()) {
             Ok(Writer::Nobody | Writer::Somebody) => Hint::Closed,
@@ -254,32 +299,26 @@ fn closed(folder: &DropFolder, sight: &Sight) -> Hint {
     }
 }
 
-impl<'a> Survey<'a> {
-    fn new(
-        folder: &'a DropFolder,
-        watch: &'a SharedWatch,
-        send: &'a mpsc::Sender<Batch>,
-        full: bool,
-        refill: Option<Refill>,
-    ) -> Self {
-        Self { folder, watch, batch: Vec::new(), send, full, refill, files: 0, broken_off: false }
+impl<'a> SurveyRun<'a> {
+    fn new(folder: &'a DropFolder, watch: &'a SharedWatch, send: &'a mpsc::Sender<Batch>, extent: Extent) -> Self {
+        Self { folder, watch, send, extent, batch: Vec::new(), files: 0, is_cut_short: false }
     }
 
-    /// Looks at `places` and sends what is there. Blocking: it belongs on a thread of its own.
-    fn look(&mut self, places: &Places, now: SystemTime) -> io::Result<()> {
-        if places.everywhere {
-            self.with_watch(Watch::scan_begins);
-            self.scan(Path::new(""), now)?;
-            if !self.broken_off {
-                self.with_watch(Watch::scan_ends);
-            }
-        } else {
-            for (path, hint) in &places.paths {
-                match self.folder.look(path, now)? {
+    /// Looks and sends what is there. It blocks, so it needs a thread of its own.
+    fn run(&mut self, now: SystemTime) -> io::Result<()> {
+        if let Extent::Hinted(paths) = &mut self.extent {
+            for (path, hint) in std::mem::take(paths) {
+                match self.folder.look(&path, now)? {
                     Some(Sight::Folder(path)) => self.scan(&path, now)?,
-                    Some(sight) => self.see(sight, *hint),
+                    Some(sight) => self.see(sight, hint),
                     None => {}
                 }
+            }
+        } else {
+            self.with_watch(Watch::scan_begins);
+            self.scan(Path::new(""), now)?;
+            if !self.is_cut_short {
+                self.with_watch(Watch::scan_ends);
             }
         }
         self.flush();
@@ -291,23 +330,29 @@ impl<'a> Survey<'a> {
     }
 
     fn scan(&mut self, below: &Path, now: SystemTime) -> io::Result<()> {
-        let folder = self.folder;
-        let seen = folder.scan(below, now, &mut |sight| {
-            // A new folder is filled before it can be watched: nobody will tell that these files were closed.
-            let hint = if self.full { Hint::Scan } else { closed(folder, &sight) };
+        let (folder, kind) = (self.folder, self.extent.kind());
+        let scanned = folder.scan(below, now, &mut |sight| {
+            let hint = match kind {
+                SurveyKind::FullScan => Hint::Scan,
+                // A new folder may be filled before it is watched: no event tells that these files were closed.
+                SurveyKind::Look => hint_of(folder, &sight),
+            };
             self.see(sight, hint);
-            self.broken_off = self.has_seen_enough();
-            if self.broken_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            self.is_cut_short = self.has_seen_enough();
+            if self.is_cut_short { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        match seen {
-            // A folder below that went away in the meantime is no fault; the drop folder itself is.
+        match scanned {
+            // That a folder further down went away meanwhile is no fault; that the drop folder did is one.
             Err(error) if below.as_os_str().is_empty() => Err(error),
             _ => Ok(()),
         }
     }
 
     fn has_seen_enough(&self) -> bool {
-        self.refill.as_ref().is_some_and(|refill| self.files >= refill.least && refill.full.load(Ordering::Relaxed))
+        match &self.extent {
+            Extent::UntilFull(refill) => self.files >= refill.least && refill.is_queue_full.load(Ordering::Relaxed),
+            Extent::Everything | Extent::Hinted(_) => false,
+        }
     }
 
     fn see(&mut self, sight: Sight, hint: Hint) {
@@ -326,8 +371,8 @@ impl<'a> Survey<'a> {
 
     fn flush(&mut self) {
         if !self.batch.is_empty() {
-            let batch = Batch { sights: std::mem::take(&mut self.batch), from_full_scan: self.full };
-            // The loop is gone: nobody is left to tell.
+            let batch = Batch { sights: std::mem::take(&mut self.batch), kind: self.extent.kind() };
+            // An error means that the loop has ended.
             let _unheard = self.send.blocking_send(batch);
         }
     }
@@ -361,13 +406,13 @@ mod tests {
         let mut surveyor = Surveyor::new(now);
         surveyor.follow(&folder).unwrap();
         let mut scan_for = |surveyor: &mut Surveyor, duration: Duration| {
-            if !surveyor.start_scan(&folder, false, minute, now) {
+            if !surveyor.start_scan(&folder, minute, now) {
                 return false;
             }
             let began = now.steady;
             now.steady += duration;
-            let done = Done { full_scan: Some(began), broken_off: false, result: Ok(()) };
-            surveyor.finished(&done, now);
+            let end = SurveyEnd { kind: SurveyKind::FullScan, began, is_cut_short: false, result: Ok(()) };
+            surveyor.finished(&end, now);
             now.steady += minute;
             true
         };
@@ -376,8 +421,8 @@ mod tests {
         assert!(!scan_for(&mut surveyor, minute), "a minute after one that took a minute");
         surveyor.scan_soon();
         assert!(scan_for(&mut surveyor, minute), "asked for");
-        now.steady = surveyor.next_scan().unwrap();
-        assert!(surveyor.start_scan(&folder, false, minute, now), "after its rest");
+        now.steady = surveyor.next_scan();
+        assert!(surveyor.start_scan(&folder, minute, now), "after its rest");
     }
 
     fn drop_folder(path: &Path) -> DropFolder {
@@ -392,13 +437,12 @@ mod tests {
             std::fs::write(folder.path().join(format!("{number}.jpg")), "x").unwrap();
         }
         let (folder, watch) = (drop_folder(folder.path()), Arc::new(Mutex::new(None)));
-        let everywhere = Places { everywhere: true, ..Places::default() };
         for (full, least, expected) in [(true, 300, 300), (true, 2000, 1000), (false, 300, 1000)] {
             let (send, mut batches) = mpsc::channel(BATCHES);
-            let refill = Refill { least, full: Arc::new(AtomicBool::new(full)) };
-            let mut survey = Survey::new(&folder, &watch, &send, true, Some(refill));
-            survey.look(&everywhere, SystemTime::UNIX_EPOCH).unwrap();
-            assert_eq!(survey.broken_off, expected < 1000);
+            let refill = Refill { least, is_queue_full: Arc::new(AtomicBool::new(full)) };
+            let mut survey = SurveyRun::new(&folder, &watch, &send, Extent::UntilFull(refill));
+            survey.run(SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(survey.is_cut_short, expected < 1000);
             let seen: usize = std::iter::from_fn(|| batches.try_recv().ok()).map(|batch| batch.sights.len()).sum();
             assert_eq!(seen, expected, "full: {full}, at least {least}");
         }

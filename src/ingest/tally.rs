@@ -1,4 +1,4 @@
-//! What the loop counts and remembers, for the status.
+//! What the loop counts and remembers for the status.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -6,71 +6,76 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, FixedOffset, Utc};
 
-use super::{Stored, show};
+use super::Stored;
+use super::survey::SurveyKind;
 use crate::capture;
-use crate::drop_folder::{Found, Sight};
-use crate::queue::{self, Queue};
+use crate::drop_folder::{FoundFile, Sight};
+use crate::key::escape_path;
+use crate::queue::{FileState, Queue};
 use crate::status::{self, Snapshot};
 
-/// How many cameras are remembered: whoever may push can make up any number of them.
+/// The most cameras that are remembered: whoever may push can make up any number of names.
 const MOST_CAMERAS: usize = 1000;
 
-/// How many errors are remembered.
+/// The number of errors that are remembered.
 const LAST_ERRORS: usize = 10;
 
+/// The counts since the start, and those of the last full scan.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct IngestTally {
     pub(super) started_at: DateTime<Utc>,
-    pub(super) stored: status::Stored,
-    pub(super) cameras: BTreeMap<String, status::Camera>,
+    pub(super) stored: status::StoredTotals,
+    pub(super) cameras: BTreeMap<String, status::CameraStatus>,
     last_errors: VecDeque<status::LastError>,
     set_aside: u64,
-    set_aside_files: Vec<status::File>,
-    /// What the last full scan saw, and hints since.
-    seen: Seen,
-    /// What the full scan under way has seen.
-    seeing: Seen,
+    set_aside_files: Vec<status::FileStatus>,
+    /// What the last full scan found, and looks since.
+    counted: ScanCounts,
+    /// What the full scan under way has found so far.
+    counting: ScanCounts,
 }
 
+/// What a full scan found.
 #[derive(Debug, Default)]
-struct Seen {
+struct ScanCounts {
     files: u64,
     bytes: u64,
     ignored: u64,
     left_alone: u64,
     oldest: Option<(SystemTime, PathBuf)>,
-    not_uploaded: Vec<status::File>,
-    /// How many captures had been stored before.
+    not_uploaded: Vec<status::FileStatus>,
+    /// How many captures had been stored when it began.
     stored_before: u64,
 }
 
-/// What the queue holds, and what it cannot hold.
+/// The files that wait, in the queue and on disk.
 #[derive(Debug, Default)]
-pub(super) struct Waits {
-    pub(super) waiting: status::Waiting,
-    pub(super) files: Vec<status::File>,
+pub(super) struct WaitReport {
+    pub(super) waiting: status::WaitingCounts,
+    pub(super) files: Vec<status::FileStatus>,
     pub(super) oldest: Option<status::OnlyHere>,
 }
 
-impl Tally {
+impl IngestTally {
     pub(super) fn new(started_at: DateTime<Utc>) -> Self {
         Self {
             started_at,
-            stored: status::Stored::default(),
+            stored: status::StoredTotals::default(),
             cameras: BTreeMap::new(),
             last_errors: VecDeque::new(),
             set_aside: 0,
             set_aside_files: Vec::new(),
-            seen: Seen::default(),
-            seeing: Seen::default(),
+            counted: ScanCounts::default(),
+            counting: ScanCounts::default(),
         }
     }
 
+    /// Counts a stored capture. If there are too many cameras, the one that stored nothing for longest is forgotten.
     pub(super) fn remember_stored(&mut self, stored: &Stored, at: DateTime<Utc>) {
         self.stored.captures += 1;
         self.stored.bytes += stored.size;
         let taken = stored.capture.taken;
-        let new = status::Camera { captures: 0, last_taken_at: taken, last_stored_at: at, wrong_clock: None };
+        let new = status::CameraStatus { captures: 0, last_taken_at: taken, last_stored_at: at, wrong_clock: None };
         if self.cameras.len() >= MOST_CAMERAS && !self.cameras.contains_key(&stored.capture.camera) {
             let quietest = self.cameras.iter().min_by_key(|(_, camera)| camera.last_stored_at);
             if let Some(quietest) = quietest.map(|(name, _)| name.clone()) {
@@ -83,7 +88,7 @@ impl Tally {
         camera.last_stored_at = at;
     }
 
-    /// Takes note of a camera's time that is not believed; says whether that is news.
+    /// Counts a time of a camera's clock that is not believed; returns whether it is the first of this camera.
     pub(super) fn doubt(&mut self, camera: &str, told: DateTime<FixedOffset>) -> bool {
         let Some(camera) = self.cameras.get_mut(camera) else { return false };
         let captures = camera.wrong_clock.as_ref().map_or(0, |wrong| wrong.captures);
@@ -91,6 +96,7 @@ impl Tally {
         captures == 0
     }
 
+    /// Remembers an error, and forgets the oldest if there are too many.
     pub(super) fn remember_error(&mut self, message: String, at: DateTime<Utc>) {
         self.last_errors.push_back(status::LastError { at, message });
         while self.last_errors.len() > LAST_ERRORS {
@@ -98,92 +104,106 @@ impl Tally {
         }
     }
 
+    /// Counts a file that was set aside.
     pub(super) fn remember_set_aside(&mut self, path: &Path, reason: &str) {
         self.set_aside += 1;
         if self.set_aside_files.len() < Snapshot::MOST_FILES {
             let reason = Some(reason.to_owned());
-            self.set_aside_files.push(status::File { path: show(path), state: "set aside".to_owned(), reason });
+            self.set_aside_files.push(status::FileStatus {
+                path: escape_path(path),
+                state: "set aside".to_owned(),
+                reason,
+            });
         }
     }
 
+    /// Begins to count a full scan.
     pub(super) fn scan_begins(&mut self) {
-        self.seeing = Seen { stored_before: self.stored.captures, ..Seen::default() };
+        self.counting = ScanCounts { stored_before: self.stored.captures, ..ScanCounts::default() };
     }
 
+    /// Replaces the counts of the last full scan by those of the scan that has just ended.
     pub(super) fn scan_ends(&mut self) {
-        self.seen = std::mem::take(&mut self.seeing);
+        self.counted = std::mem::take(&mut self.counting);
     }
 
-    /// Counts a file that a full scan came across.
-    pub(super) fn see_file(&mut self, found: &Found) {
-        let seeing = &mut self.seeing;
-        seeing.files += 1;
-        seeing.bytes += found.stamp.size;
-        let age = found.stamp.modified;
-        if seeing.oldest.as_ref().is_none_or(|(oldest, _)| age < *oldest) {
-            seeing.oldest = Some((age, found.path.clone()));
+    /// Counts a file that a full scan found.
+    pub(super) fn see_file(&mut self, found: &FoundFile) {
+        let counting = &mut self.counting;
+        counting.files += 1;
+        counting.bytes += found.stamp.size;
+        let modified = found.stamp.modified;
+        if counting.oldest.as_ref().is_none_or(|(oldest, _)| modified < *oldest) {
+            counting.oldest = Some((modified, found.path.clone()));
         }
     }
 
-    /// Takes note of what is not uploaded.
-    pub(super) fn see_other(&mut self, sight: Sight, from_full_scan: bool) {
+    /// Counts what a survey found that is not uploaded.
+    pub(super) fn see_other(&mut self, sight: Sight, kind: SurveyKind) {
         let (path, state, reason) = match sight {
             Sight::Ignored(path, pattern) => (path, "ignored", format!("matches {pattern} of drop_folder.ignore")),
             Sight::LeftAlone(path, reason) => (path, "left alone", reason),
             Sight::Folder(_) | Sight::File(_) => return,
         };
-        let seen = if from_full_scan { &mut self.seeing } else { &mut self.seen };
-        let file = status::File { path: show(&path), state: state.to_owned(), reason: Some(reason) };
-        // A hint may tell of the same file again; beyond the list only a full scan counts.
-        let full = seen.not_uploaded.len() >= Snapshot::MOST_FILES;
-        let known = !full && !from_full_scan && seen.not_uploaded.contains(&file);
-        if from_full_scan || !full && !known {
-            seen.ignored += u64::from(state == "ignored");
-            seen.left_alone += u64::from(state == "left alone");
+        let file = status::FileStatus { path: escape_path(&path), state: state.to_owned(), reason: Some(reason) };
+        let counts = match kind {
+            SurveyKind::FullScan => &mut self.counting,
+            SurveyKind::Look => &mut self.counted,
+        };
+        let is_full = counts.not_uploaded.len() >= Snapshot::MOST_FILES;
+        // A look may find a file that is counted already. It counts only files that are not in the list, so it counts
+        // none once the list is full.
+        if kind == SurveyKind::Look && (is_full || counts.not_uploaded.contains(&file)) {
+            return;
         }
-        if !full && !known {
-            seen.not_uploaded.push(file);
+        counts.ignored += u64::from(state == "ignored");
+        counts.left_alone += u64::from(state == "left alone");
+        if !is_full {
+            counts.not_uploaded.push(file);
         }
     }
 
-    /// Counts what waits.
-    pub(super) fn waits(&self, queue: &Queue) -> Waits {
-        let mut waits = Waits::default();
-        let waiting = &mut waits.waiting;
+    /// Returns the waiting files of the queue, and an estimate of those that it cannot hold.
+    pub(super) fn waits(&self, queue: &Queue) -> WaitReport {
+        let mut report = WaitReport::default();
+        let waiting = &mut report.waiting;
         (waiting.ignored, waiting.left_alone, waiting.set_aside) =
-            (self.seen.ignored, self.seen.left_alone, self.set_aside);
+            (self.counted.ignored, self.counted.left_alone, self.set_aside);
         let mut oldest = None;
-        for place in queue.places() {
-            let (count, word) = match place.state {
-                queue::State::Settling => (&mut waiting.settling, "settling"),
-                queue::State::Queued => (&mut waiting.queued, "queued"),
-                queue::State::Uploading => (&mut waiting.uploading, "uploading"),
-                queue::State::BackingOff => (&mut waiting.backing_off, "backing off"),
+        for file in queue.files() {
+            let (count, word) = match file.state {
+                FileState::Settling => (&mut waiting.settling, "settling"),
+                FileState::Queued => (&mut waiting.queued, "queued"),
+                FileState::Uploading => (&mut waiting.uploading, "uploading"),
+                FileState::BackingOff => (&mut waiting.backing_off, "backing off"),
             };
             *count += 1;
-            waiting.bytes += place.size;
-            oldest = oldest.or_else(|| Some((place.modified, place.path.to_owned())));
-            if waits.files.len() < Snapshot::MOST_FILES {
-                let reason = place.reason.map(str::to_owned);
-                waits.files.push(status::File { path: show(place.path), state: word.to_owned(), reason });
+            waiting.bytes += file.size;
+            oldest = oldest.or_else(|| Some((file.modified, file.path.to_owned())));
+            if report.files.len() < Snapshot::MOST_FILES {
+                let reason = file.reason.map(str::to_owned);
+                let (path, state) = (escape_path(file.path), word.to_owned());
+                report.files.push(status::FileStatus { path, state, reason });
             }
         }
         if queue.left_on_disk() {
-            let gone = self.stored.captures - self.seen.stored_before;
-            waiting.on_disk = self.seen.files.saturating_sub(gone + queue.len() as u64);
-            // As large as the files of the last scan were on the average.
-            waiting.bytes += waiting.on_disk * self.seen.bytes.checked_div(self.seen.files).unwrap_or(0);
-            oldest = self.seen.oldest.clone().into_iter().chain(oldest).min();
+            let gone = self.stored.captures - self.counted.stored_before;
+            waiting.on_disk = self.counted.files.saturating_sub(gone + queue.count() as u64);
+            // Files on disk are taken to be as large as the files of the last scan on average.
+            waiting.bytes += waiting.on_disk * self.counted.bytes.checked_div(self.counted.files).unwrap_or(0);
+            oldest = self.counted.oldest.clone().into_iter().chain(oldest).min();
         }
-        waits.oldest =
-            oldest.map(|(since, path)| status::OnlyHere { path: show(&path), since: capture::arrival(since) });
-        waits
+        report.oldest =
+            oldest.map(|(since, path)| status::OnlyHere { path: escape_path(&path), since: capture::arrival(since) });
+        report
     }
 
-    pub(super) fn not_uploaded(&self) -> Vec<status::File> {
-        self.set_aside_files.iter().chain(&self.seen.not_uploaded).cloned().collect()
+    /// Returns the files that are not uploaded: those set aside, and those that scans and looks found.
+    pub(super) fn not_uploaded(&self) -> Vec<status::FileStatus> {
+        self.set_aside_files.iter().chain(&self.counted.not_uploaded).cloned().collect()
     }
 
+    /// Returns the last errors, newest last.
     pub(super) fn last_errors(&self) -> Vec<status::LastError> {
         self.last_errors.iter().cloned().collect()
     }

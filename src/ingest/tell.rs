@@ -1,15 +1,49 @@
-//! What the loop tells: lines of the log when the link changes, and a snapshot for the status.
+//! What the loop tells: lines of the log, and snapshots for the status.
 
 use super::link::News;
-use super::{Ingest, status};
+use super::{Ingest, Report, Stored, status};
 use crate::bucket::Verdict;
-use crate::status::Snapshot;
+use crate::clock::Now;
+use crate::status::{DaemonState, Snapshot};
 
 impl Ingest {
-    /// Says what is new of the link.
+    /// Logs that a capture is stored, and counts it.
+    pub(super) fn tell_stored(&mut self, stored: &Stored, now: Now) {
+        if !(stored.partial && stored.again) {
+            self.tally.remember_stored(stored, now.wall.into());
+        }
+        let capture = &stored.capture;
+        tracing::info!(
+            camera = capture.camera,
+            key = %stored.key,
+            event = capture.event,
+            taken_at = capture.taken.to_rfc3339(),
+            size_bytes = stored.size,
+            elapsed_ms = u64::try_from(stored.elapsed.as_millis()).unwrap_or(u64::MAX),
+            "{}{} {}",
+            if stored.again { "was stored before:" } else { "stored" },
+            if stored.partial { " as far as it came:" } else { "" },
+            stored.key,
+        );
+        if let Some(told) = capture.camera_time
+            && self.tally.doubt(&capture.camera, told)
+        {
+            let message = format!(
+                "the clock of camera {} is wrong: it gives {} for a capture that arrived at {}; such captures are filed by \
+                 their arrival until the clock is set",
+                capture.camera,
+                told.to_rfc3339(),
+                capture.taken.to_rfc3339(),
+            );
+            tracing::warn!(camera = capture.camera, "{message}");
+            self.remember(message);
+        }
+    }
+
+    /// Logs what is new of the link.
     pub(super) fn say(&mut self, news: &News) {
         let down = self.link.down().cloned();
-        let waiting = self.queue.len();
+        let waiting = self.queue.count();
         match (news, down) {
             (News::Down, Some(down)) => {
                 let message = format!("nothing can be stored in {}: {}", self.site.bucket.describe(), down.refusal);
@@ -34,14 +68,19 @@ impl Ingest {
         }
     }
 
-    /// Remembers an error for the status.
+    /// Remembers the text of an error for the status.
     pub(super) fn remember(&mut self, message: String) {
         let at = self.now().wall.into();
         self.tally.remember_error(message, at);
     }
 
-    /// What the loop does now; `state` as far as the loop does not know better.
-    pub(super) fn snapshot(&self, state: status::State) -> Snapshot {
+    /// Sends a snapshot to whoever reads the status.
+    pub(super) fn tell_snapshot(&self, report: &Report) {
+        report.snapshot.send_replace(self.snapshot());
+    }
+
+    /// Returns a snapshot of the loop; before [`Ingest::run`] it says that the daemon is starting.
+    pub fn snapshot(&self) -> Snapshot {
         let waits = self.tally.waits(&self.queue);
         let down = self.link.outage().map(|down| status::Trouble {
             since: down.since.into(),
@@ -50,10 +89,14 @@ impl Ingest {
         });
         let trouble = self.folder_trouble.clone().or(down);
         let trouble = status::Trouble::both(trouble, self.upkeep.trouble().cloned());
-        let state = match state {
-            status::State::Ok if !self.scanned_once => status::State::Starting,
-            status::State::Ok if trouble.is_some() => status::State::Degraded,
-            state => state,
+        let state = if self.is_stopping {
+            DaemonState::Stopping
+        } else if !self.has_scanned {
+            DaemonState::Starting
+        } else if trouble.is_some() {
+            DaemonState::Degraded
+        } else {
+            DaemonState::Ok
         };
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -75,13 +118,8 @@ impl Ingest {
             kept_bytes: self.site.kept.bytes(),
             not_kept: self.upkeep.not_kept(),
             link_down: self.link.down().is_some(),
-            // The loop knows nothing of them.
+            // The scheduler reports them; the loop does not know them.
             jobs: status::Jobs::new(),
         }
-    }
-
-    /// A snapshot before anything happened.
-    pub fn first_snapshot(&self) -> Snapshot {
-        self.snapshot(status::State::Starting)
     }
 }

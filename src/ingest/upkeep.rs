@@ -1,8 +1,10 @@
-//! What the loop does for this box's disks: local copies give way in time, and the operator hears before a disk is full.
+//! What the loop does for the disks of this box: old local copies are removed in time, and the owner hears of a disk
+//! before it is full.
 //!
-//! One line a change of state, whatever the number of files.
+//! Each change of state is one line of the log, whatever the number of files.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,35 +14,41 @@ use tokio::task::JoinHandle;
 
 use super::{Site, Stored};
 use crate::clock::Now;
-use crate::kept::Given;
+use crate::config::KeepSettings;
+use crate::kept::GivenUp;
+use crate::key::escape_path;
+use crate::queue::Queue;
 use crate::status::Trouble;
 
-/// How often local copies are held against what may be kept.
+/// How often local copies are compared with the limits of the configuration.
 const EVERY: Duration = Duration::from_hours(1);
 
-/// How often they are asked for room again while the drop folder's disk is short of it.
+/// How often more local copies are asked to give way while the disk of the drop folder is short of room.
 const WHILE_SHORT: Duration = Duration::from_mins(1);
 
-/// A different reason why stored files stay is said too, but no more than so many.
+/// The most different reasons why stored files stay that are logged.
 const MOST_REASONS: usize = 4;
 
-/// Copies are said to be kept again once none was refused for so long.
+/// The log says that local copies are kept again once none has been refused for this long.
 const KEPT_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
-/// The disks' state as far as it was said.
+/// The state of the disks as far as the log has told it.
 #[derive(Debug)]
 pub(super) struct Upkeep {
-    run: Option<JoinHandle<Given>>,
+    /// The run under way that lets local copies give way.
+    run: Option<JoinHandle<GivenUp>>,
     run_began: Option<Instant>,
     next_run: Instant,
-    /// Since when the drop folder's disk is short of room.
+    /// When the disk of the drop folder became short of room.
     short: Option<Instant>,
+    /// The shortage, once local copies have nothing more to give.
     alarm: Option<Trouble>,
     /// Why stored files stay in the drop folder.
     left: Option<Trouble>,
     left_reasons: BTreeSet<String>,
-    /// Captures that were removed here without a copy, and when the last one was, while that goes on.
+    /// How many captures were removed here without the local copy or the ledger line that they should have.
     not_kept: u64,
+    /// When that happened last, until copies are kept again.
     refused: Option<Instant>,
 }
 
@@ -59,10 +67,9 @@ impl Upkeep {
         }
     }
 
-    /// Looks at the disks; `waiting` files are in the queue, of which `left` are stored and stay against our will.
-    /// Answers an error that was said.
-    pub(super) fn look(&mut self, site: &Arc<Site>, waiting: usize, left: usize, now: Now) -> Option<String> {
-        if left == 0 && self.left.take().is_some() {
+    /// Looks at the disks, and starts a run if one is due; returns an error that was logged.
+    pub(super) fn look(&mut self, site: &Arc<Site>, queue: &Queue, now: Now) -> Option<String> {
+        if queue.left() == 0 && self.left.take().is_some() {
             self.left_reasons.clear();
             tracing::info!("no stored file is left in the drop folder any more");
         }
@@ -75,39 +82,39 @@ impl Upkeep {
                 }
                 None
             }
-            Some(reason) => self.is_short(site, &reason, waiting, ended, now),
+            Some(reason) => self.runs_short(site, &reason, queue.count(), ended, now),
         };
         if self.run.is_none() && now.steady >= self.next_run {
             let site = Arc::clone(site);
-            self.run = Some(tokio::task::spawn_blocking(move || site.kept.give_way(now, 0)));
+            self.run = Some(tokio::task::spawn_blocking(move || site.kept.give_way(now)));
             self.run_began = Some(now.steady);
             self.next_run = now.steady + if self.short.is_some() { WHILE_SHORT } else { EVERY };
         }
         said
     }
 
-    /// Local copies by these settings from now on.
+    /// Starts a run soon, because the settings are new.
     pub(super) fn look_soon(&mut self, now: Now) {
         self.next_run = now.steady;
     }
 
-    /// What a run gave up that has just ended, if one has.
-    fn ended(&mut self) -> Option<Given> {
+    /// Returns what was given up by a run that has just ended; `None` if none has.
+    fn ended(&mut self) -> Option<GivenUp> {
         let done = self.run.as_mut()?.now_or_never()?;
         self.run = None;
         Some(done.unwrap_or_else(|error| {
             tracing::error!("giving up local copies failed: {error}; it is tried again within the hour");
-            Given::default()
+            GivenUp::default()
         }))
     }
 
-    /// Local copies give way first; it is said once they have nothing more to give.
-    fn is_short(
+    /// Lets local copies give way first, and raises the alarm once they have nothing more to give.
+    fn runs_short(
         &mut self,
         site: &Site,
         reason: &str,
         waiting: usize,
-        ended: Option<Given>,
+        ended: Option<GivenUp>,
         now: Now,
     ) -> Option<String> {
         let since = *self.short.get_or_insert_with(|| {
@@ -116,7 +123,7 @@ impl Upkeep {
         });
         let given = ended.filter(|_| self.run_began.is_some_and(|began| began >= since))?;
         if given.copies > 0 {
-            // Captures came meanwhile, or a copy had another name on the disk.
+            // It was not enough: captures came meanwhile, or the bytes of a copy are still in use by another name.
             self.next_run = now.steady;
             return None;
         }
@@ -133,12 +140,13 @@ impl Upkeep {
         Some(message)
     }
 
-    /// A stored file stays in the drop folder; answers an error that was said.
-    pub(super) fn stays(&mut self, path: &str, reason: &str, at: DateTime<Utc>) -> Option<String> {
+    /// Records that a stored file stays in the drop folder; returns an error that was logged.
+    pub(super) fn stays(&mut self, path: &Path, reason: &str, at: DateTime<Utc>) -> Option<String> {
         if self.left_reasons.len() >= MOST_REASONS || !self.left_reasons.insert(reason.to_owned()) {
             return None;
         }
         let advice = "mend that: it goes as soon as it can, and is not sent again".to_owned();
+        let path = escape_path(path);
         let message = format!("{path} is stored, but stays in the drop folder, and maybe others: {reason}; {advice}");
         tracing::error!("{message}");
         let reason = format!("stored files stay in the drop folder: {reason}");
@@ -146,11 +154,11 @@ impl Upkeep {
         Some(message)
     }
 
-    /// A stored file is gone from the drop folder; answers a warning that was said.
-    pub(super) fn gone(&mut self, stored: &Stored, keeps: bool, now: Now) -> Option<String> {
+    /// Records that a stored file has left the drop folder; returns a warning that was logged.
+    pub(super) fn gone(&mut self, stored: &Stored, keep: &KeepSettings, now: Now) -> Option<String> {
         let Some(reason) = &stored.not_kept else {
-            let quiet = |last: Instant| now.steady.saturating_duration_since(last) >= KEPT_AGAIN_AFTER;
-            if keeps && self.refused.is_some_and(quiet) {
+            let is_over = |last: Instant| now.steady.saturating_duration_since(last) >= KEPT_AGAIN_AFTER;
+            if keep.days > 0 && self.refused.is_some_and(is_over) {
                 self.refused = None;
                 tracing::info!("local copies are kept again");
             }
@@ -166,12 +174,12 @@ impl Upkeep {
         Some(message)
     }
 
-    /// How many captures were removed here without a copy, or a line in the ledger, that was wanted.
+    /// Returns how many captures were removed here without the local copy or the ledger line that they should have.
     pub(super) fn not_kept(&self) -> u64 {
         self.not_kept
     }
 
-    /// What the operator has to mend.
+    /// Returns what the owner has to mend; `None` if nothing.
     pub(super) fn trouble(&self) -> Option<&Trouble> {
         self.alarm.as_ref().or(self.left.as_ref())
     }

@@ -1,55 +1,55 @@
-//! Which local copies to give up: a pure function of what there is, what is free and what is wanted.
+//! Which local copies to give up: a pure function of the copies, the free room and the limits.
 
 use chrono::{Days, NaiveDate};
 
-/// The copies of one camera-day.
+/// The copies of one camera and day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Day {
+pub struct CopyDay {
     /// The camera.
     pub camera: String,
-    /// The date, at the camera.
+    /// The date at the camera.
     pub date: NaiveDate,
-    /// Bytes of all its copies.
+    /// The bytes of all its copies.
     pub bytes: u64,
-    /// Whether anything can still be given up of it; its bytes count all the same.
+    /// Whether any of its copies can still be given up; its bytes count in any case.
     pub open: bool,
-    /// Whether its bundle is due and not made yet: it goes last, and not by its age, because without these copies all of
-    /// them have to be downloaded for it.
+    /// Whether its bundle is due but not made. Such a day goes last, and not because of its age: without the copies,
+    /// everything would have to be downloaded for the bundle.
     pub waits: bool,
 }
 
-/// How much may be kept.
+/// The limits for local copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// Days that copies stay.
+pub struct CopyLimits {
+    /// The number of days that copies stay.
     pub days: u32,
-    /// Bytes that they may take together; `None`: any.
+    /// The most bytes that all copies may take; `None` for no limit.
     pub max_size: Option<u64>,
-    /// Bytes to leave free on their file system.
+    /// The bytes to leave free on their file system.
     pub min_free: u64,
-    /// Bytes to give up whatever is free: a write has just failed.
-    pub more: u64,
+    /// The bytes to give up in any case, because a write has just failed.
+    pub needed: u64,
 }
 
 /// What to give up of one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// The index of the day.
+    /// The index of the day in the list of days.
     pub day: usize,
-    /// At least so many bytes, oldest copies first; all of the day's bytes mean the whole day.
+    /// The least bytes to give up, oldest copies first. All bytes of the day mean the whole day.
     pub bytes: u64,
 }
 
-/// Decides what to give up of `days`, oldest first, where `free` bytes are free; `today`, where it is believed, decides
-/// what is too old.
+/// Returns what to give up of `days`, oldest first, if `free` bytes are free.
 ///
-/// Days that wait for their bundle go after all others. The day is the grain: of two cameras' copies of one date the first by name goes first. Where `min_free` is not left
-/// free, an eighth of it is given up on top, so that the next capture does not bring the next run.
-pub fn plan(days: &[Day], free: u64, today: Option<NaiveDate>, policy: &Policy) -> Vec<Share> {
+/// `today` decides what is too old; with `None`, when the clock is not believed, nothing is. Days that wait for their
+/// bundle go after all others. Days with the same date go in the order of their cameras' names. If less than `min_free` is
+/// free, an eighth of it is given up on top, so that the next capture does not cause the next run.
+pub fn plan(days: &[CopyDay], free: u64, today: Option<NaiveDate>, limits: &CopyLimits) -> Vec<Share> {
     let total: u64 = days.iter().map(|day| day.bytes).sum();
-    let over = policy.max_size.map_or(0, |most| total.saturating_sub(most));
-    let short = if free < policy.min_free { policy.min_free + policy.min_free / 8 - free } else { 0 };
-    let mut wanted = over.max(short).max(policy.more);
+    let over = limits.max_size.map_or(0, |most| total.saturating_sub(most));
+    let short = if free < limits.min_free { limits.min_free + limits.min_free / 8 - free } else { 0 };
+    let mut wanted = over.max(short).max(limits.needed);
 
     let mut oldest_first: Vec<usize> = (0..days.len()).filter(|index| days[*index].open).collect();
     oldest_first.sort_by(|one, other| {
@@ -58,8 +58,8 @@ pub fn plan(days: &[Day], free: u64, today: Option<NaiveDate>, policy: &Policy) 
     });
     let mut shares = Vec::new();
     for day in oldest_first {
-        let Day { bytes, date, waits, .. } = days[day];
-        let share = if !waits && today.is_some_and(|today| is_too_old(date, today, policy.days)) {
+        let CopyDay { bytes, date, waits, .. } = days[day];
+        let share = if !waits && today.is_some_and(|today| is_too_old(date, today, limits.days)) {
             bytes
         } else if wanted > 0 && bytes > 0 {
             wanted.min(bytes)
@@ -72,14 +72,14 @@ pub fn plan(days: &[Day], free: u64, today: Option<NaiveDate>, policy: &Policy) 
     shares
 }
 
-/// `today` if it is believed: a clock by which even the newest copy is past its time by more than a day is not.
+/// Returns `today` if the clock is believed. It is not if even the newest copy is more than a day past its time.
 ///
-/// While the daemon runs, copies go day by day, so that all of them are too old at once only if this box was off for
-/// long, or its clock has jumped. Which of the two cannot be told: they stay until the next capture settles it. A clock
-/// that is behind gives up too little by itself.
-pub fn believed(today: NaiveDate, days: &[Day], keep_days: u32) -> Option<NaiveDate> {
+/// While the daemon runs, copies are given up day by day. All of them can be too old together only if this box was off for
+/// a long time, or if its clock has jumped ahead. We cannot tell which, so the copies stay until the next capture shows
+/// it. A clock that is behind does no harm: it gives up too little.
+pub fn believed(today: NaiveDate, days: &[CopyDay], keep_days: u32) -> Option<NaiveDate> {
     let newest = days.iter().map(|day| day.date).max()?;
-    // Without any days to keep there is no time to be past of.
+    // With `keep.days` at 0 every copy is always past its time.
     let jumped = keep_days > 0 && is_too_old(newest, today, keep_days.saturating_add(2));
     (!jumped).then_some(today)
 }
@@ -98,49 +98,49 @@ mod tests {
         NaiveDate::from_ymd_opt(2022, 2, 1).unwrap() + Days::new(day)
     }
 
-    fn day(camera: &str, on: u64, bytes: u64) -> Day {
-        Day { camera: camera.to_owned(), date: date(on), bytes, open: true, waits: false }
+    fn day(camera: &str, on: u64, bytes: u64) -> CopyDay {
+        CopyDay { camera: camera.to_owned(), date: date(on), bytes, open: true, waits: false }
     }
 
-    const ALL: Policy = Policy { days: 1000, max_size: None, min_free: 0, more: 0 };
+    const ALL: CopyLimits = CopyLimits { days: 1000, max_size: None, min_free: 0, needed: 0 };
 
-    fn planned(days: &[Day], free: u64, today: u64, policy: Policy) -> Vec<(usize, u64)> {
-        plan(days, free, Some(date(today)), &policy).iter().map(|share| (share.day, share.bytes)).collect()
+    fn planned(days: &[CopyDay], free: u64, today: u64, limits: CopyLimits) -> Vec<(usize, u64)> {
+        plan(days, free, Some(date(today)), &limits).iter().map(|share| (share.day, share.bytes)).collect()
     }
 
     #[test]
     fn copies_go_by_age_by_size_and_by_what_is_free() {
         let days = [day("B", 2, 10), day("A", 2, 20), day("A", 1, 30), day("A", 9, 40)];
-        for (free, today, policy, expected) in [
+        for (free, today, limits, expected) in [
             (0, 9, ALL, vec![]),
-            (0, 9, Policy { days: 8, ..ALL }, vec![(2, 30)]),
-            (0, 9, Policy { days: 7, ..ALL }, vec![(2, 30), (1, 20), (0, 10)]),
-            (0, 9, Policy { days: 0, ..ALL }, vec![(2, 30), (1, 20), (0, 10), (3, 40)]),
-            (0, 9, Policy { max_size: Some(100), ..ALL }, vec![]),
-            (0, 9, Policy { max_size: Some(65), ..ALL }, vec![(2, 30), (1, 5)]),
+            (0, 9, CopyLimits { days: 8, ..ALL }, vec![(2, 30)]),
+            (0, 9, CopyLimits { days: 7, ..ALL }, vec![(2, 30), (1, 20), (0, 10)]),
+            (0, 9, CopyLimits { days: 0, ..ALL }, vec![(2, 30), (1, 20), (0, 10), (3, 40)]),
+            (0, 9, CopyLimits { max_size: Some(100), ..ALL }, vec![]),
+            (0, 9, CopyLimits { max_size: Some(65), ..ALL }, vec![(2, 30), (1, 5)]),
             // What is too old counts towards what is to be freed.
-            (0, 9, Policy { max_size: Some(75), days: 8, ..ALL }, vec![(2, 30)]),
-            (16, 9, Policy { min_free: 16, ..ALL }, vec![]),
-            (15, 9, Policy { min_free: 16, ..ALL }, vec![(2, 3)]),
-            (0, 9, Policy { min_free: 32, ..ALL }, vec![(2, 30), (1, 6)]),
-            (99, 9, Policy { more: 31, ..ALL }, vec![(2, 30), (1, 1)]),
+            (0, 9, CopyLimits { max_size: Some(75), days: 8, ..ALL }, vec![(2, 30)]),
+            (16, 9, CopyLimits { min_free: 16, ..ALL }, vec![]),
+            (15, 9, CopyLimits { min_free: 16, ..ALL }, vec![(2, 3)]),
+            (0, 9, CopyLimits { min_free: 32, ..ALL }, vec![(2, 30), (1, 6)]),
+            (99, 9, CopyLimits { needed: 31, ..ALL }, vec![(2, 30), (1, 1)]),
         ] {
-            assert_eq!(planned(&days, free, today, policy), expected, "{policy:?}");
+            assert_eq!(planned(&days, free, today, limits), expected, "{limits:?}");
         }
     }
 
     #[test]
     fn a_day_of_which_nothing_can_go_is_passed_over_but_counts() {
-        let days = [Day { open: false, ..day("A", 1, 30) }, day("A", 2, 20)];
-        assert_eq!(planned(&days, 0, 9, Policy { max_size: Some(40), days: 5, ..ALL }), [(1, 20)]);
-        assert_eq!(planned(&days, 0, 9, Policy { max_size: Some(40), ..ALL }), [(1, 10)]);
+        let days = [CopyDay { open: false, ..day("A", 1, 30) }, day("A", 2, 20)];
+        assert_eq!(planned(&days, 0, 9, CopyLimits { max_size: Some(40), days: 5, ..ALL }), [(1, 20)]);
+        assert_eq!(planned(&days, 0, 9, CopyLimits { max_size: Some(40), ..ALL }), [(1, 10)]);
     }
 
     #[test]
     fn a_day_that_waits_for_its_bundle_goes_last_and_not_by_age() {
-        let days = [Day { waits: true, ..day("A", 1, 30) }, day("A", 2, 20), day("A", 9, 40)];
-        assert_eq!(planned(&days, 0, 9, Policy { days: 5, ..ALL }), [(1, 20)]);
-        assert_eq!(planned(&days, 0, 9, Policy { max_size: Some(5), ..ALL }), [(1, 20), (2, 40), (0, 25)]);
+        let days = [CopyDay { waits: true, ..day("A", 1, 30) }, day("A", 2, 20), day("A", 9, 40)];
+        assert_eq!(planned(&days, 0, 9, CopyLimits { days: 5, ..ALL }), [(1, 20)]);
+        assert_eq!(planned(&days, 0, 9, CopyLimits { max_size: Some(5), ..ALL }), [(1, 20), (2, 40), (0, 25)]);
     }
 
     #[test]
@@ -154,22 +154,22 @@ mod tests {
         assert_eq!(keep(5, 7000), None);
         assert_eq!(keep(0, 7000), Some(date(7000)));
         assert_eq!(believed(date(1), &[], 5), None);
-        let free = Policy { max_size: Some(45), days: 5, ..ALL };
+        let free = CopyLimits { max_size: Some(45), days: 5, ..ALL };
         assert_eq!(plan(&days, 0, None, &free), [Share { day: 0, bytes: 5 }], "room is made all the same");
     }
 
-    fn some_days() -> impl Strategy<Value = Vec<Day>> {
+    fn some_days() -> impl Strategy<Value = Vec<CopyDay>> {
         let day = ("[AB]", 0u64..20, 0u64..50, proptest::bool::weighted(0.9), proptest::bool::weighted(0.2))
-            .prop_map(|(camera, on, bytes, open, waits)| Day { open, waits, ..day(&camera, on, bytes) });
+            .prop_map(|(camera, on, bytes, open, waits)| CopyDay { open, waits, ..day(&camera, on, bytes) });
         proptest::collection::vec(day, 0..12)
     }
 
-    fn some_policy() -> impl Strategy<Value = Policy> {
+    fn some_limits() -> impl Strategy<Value = CopyLimits> {
         (0u32..25, proptest::option::of(0u64..300), 0u64..200, 0u64..60)
-            .prop_map(|(days, max_size, min_free, more)| Policy { days, max_size, min_free, more })
+            .prop_map(|(days, max_size, min_free, needed)| CopyLimits { days, max_size, min_free, needed })
     }
 
-    fn given(days: &[Day], shares: &[Share]) -> Vec<u64> {
+    fn given(days: &[CopyDay], shares: &[Share]) -> Vec<u64> {
         let mut given = vec![0; days.len()];
         for share in shares {
             given[share.day] += share.bytes;
@@ -180,18 +180,18 @@ mod tests {
     proptest! {
         #[test]
         fn oldest_first_and_no_more_than_needed(
-            days in some_days(), policy in some_policy(), free in 0u64..200, today in 0u64..40,
+            days in some_days(), limits in some_limits(), free in 0u64..200, today in 0u64..40,
         ) {
             let today = Some(date(today));
-            let shares = plan(&days, free, today, &policy);
+            let shares = plan(&days, free, today, &limits);
             let given = given(&days, &shares);
-            let old = |day: &Day| !day.waits && today.is_some_and(|today| is_too_old(day.date, today, policy.days));
+            let old = |day: &CopyDay| !day.waits && today.is_some_and(|today| is_too_old(day.date, today, limits.days));
             let by_age: u64 = days.iter().filter(|day| day.open && old(day)).map(|day| day.bytes).sum();
             let total: u64 = days.iter().map(|day| day.bytes).sum();
             let open: u64 = days.iter().filter(|day| day.open).map(|day| day.bytes).sum();
-            let over = policy.max_size.map_or(0, |most| total.saturating_sub(most));
-            let short = if free < policy.min_free { policy.min_free * 9 / 8 - free } else { 0 };
-            let needed = over.max(short).max(policy.more).min(open);
+            let over = limits.max_size.map_or(0, |most| total.saturating_sub(most));
+            let short = if free < limits.min_free { limits.min_free * 9 / 8 - free } else { 0 };
+            let needed = over.max(short).max(limits.needed).min(open);
             prop_assert_eq!(given.iter().sum::<u64>(), by_age.max(needed));
             for (index, day) in days.iter().enumerate() {
                 prop_assert!(given[index] <= day.bytes && (day.open || given[index] == 0));
@@ -206,16 +206,16 @@ mod tests {
 
         #[test]
         fn who_wants_more_room_gives_up_no_less(
-            days in some_days(), policy in some_policy(), free in 0u64..200, today in 0u64..40,
+            days in some_days(), limits in some_limits(), free in 0u64..200, today in 0u64..40,
             tighter in (0u32..5, 0u64..50, 0u64..50, 0u64..50, 0u64..5),
         ) {
             let (fewer, smaller, freer, taken, later) = tighter;
-            let before = given(&days, &plan(&days, free, Some(date(today)), &policy));
-            let strict = Policy {
-                days: policy.days.saturating_sub(fewer),
-                max_size: policy.max_size.map(|most| most.saturating_sub(smaller)),
-                min_free: policy.min_free + freer,
-                ..policy
+            let before = given(&days, &plan(&days, free, Some(date(today)), &limits));
+            let strict = CopyLimits {
+                days: limits.days.saturating_sub(fewer),
+                max_size: limits.max_size.map(|most| most.saturating_sub(smaller)),
+                min_free: limits.min_free + freer,
+                ..limits
             };
             let after = given(&days, &plan(&days, free.saturating_sub(taken), Some(date(today + later)), &strict));
             prop_assert!(before.iter().zip(&after).all(|(before, after)| before <= after), "{before:?} {after:?}");
@@ -223,16 +223,16 @@ mod tests {
 
         #[test]
         fn what_is_done_is_not_asked_for_again(
-            days in some_days(), policy in some_policy(), free in 0u64..200, today in 0u64..40,
+            days in some_days(), limits in some_limits(), free in 0u64..200, today in 0u64..40,
         ) {
-            let policy = Policy { more: 0, ..policy };
-            let given = given(&days, &plan(&days, free, Some(date(today)), &policy));
-            let left: Vec<Day> = days.iter().zip(&given)
-                .map(|(day, given)| Day { bytes: day.bytes - given, ..day.clone() })
+            let limits = CopyLimits { needed: 0, ..limits };
+            let given = given(&days, &plan(&days, free, Some(date(today)), &limits));
+            let left: Vec<CopyDay> = days.iter().zip(&given)
+                .map(|(day, given)| CopyDay { bytes: day.bytes - given, ..day.clone() })
                 .filter(|day| day.bytes > 0)
                 .collect();
             let open: u64 = left.iter().filter(|day| day.open).map(|day| day.bytes).sum();
-            let again = plan(&left, free + given.iter().sum::<u64>(), Some(date(today)), &policy);
+            let again = plan(&left, free + given.iter().sum::<u64>(), Some(date(today)), &limits);
             prop_assert!(open == 0 || again.is_empty(), "{again:?}");
         }
     }

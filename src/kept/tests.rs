@@ -4,17 +4,19 @@ use super::*;
 fn copies_lie_by_camera_and_date_and_never_replace_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let date = NaiveDate::from_ymd_opt(2022, 2, 24).unwrap();
-    let find = |bytes: &[u8]| place(folder.path(), "CAM", date, "a.jpg", &Sha256::digest(bytes).into()).unwrap();
+    let find = |bytes: &[u8]| {
+        place(folder.path(), CopyOf { camera: "CAM", date, file: "a.jpg" }, &Sha256::digest(bytes).into()).unwrap()
+    };
     let first = folder.path().join("CAM/2022-02-24/a.jpg");
-    assert_eq!(find(b"one"), Place::Free(first.clone()));
+    assert_eq!(find(b"one"), CopyPlace::Free(first.clone()));
     std::fs::create_dir_all(first.parent().unwrap()).unwrap();
     std::fs::write(&first, b"one").unwrap();
-    assert_eq!(find(b"one"), Place::Held);
+    assert_eq!(find(b"one"), CopyPlace::Held);
     let hash = &hex::encode(Sha256::digest(b"two"))[..8];
     let second = first.with_file_name(format!("a~{hash}.jpg"));
-    assert_eq!(find(b"two"), Place::Free(second.clone()));
+    assert_eq!(find(b"two"), CopyPlace::Free(second.clone()));
     std::fs::write(&second, b"two").unwrap();
-    assert_eq!(find(b"two"), Place::Held);
+    assert_eq!(find(b"two"), CopyPlace::Held);
 }
 
 const WALL: Duration = Duration::from_hours(24 * 365 * 52);
@@ -43,9 +45,9 @@ fn kept_by(rotate: &str, settings: &str, copies: &[(&str, &str, usize, bool)]) -
         let sha256 = hex::encode(Sha256::digest(vec![7; *bytes]));
         let (size, source) = ((*bytes).try_into().unwrap(), key.clone());
         let stored_at = chrono::DateTime::UNIX_EPOCH;
-        let entry = ledger::Entry { stored_at, key, size, sha256, taken_at, event: None, source, partial: false };
+        let entry = ledger::LedgerEntry { stored_at, key, size, sha256, taken_at, event: None, source, partial: false };
         if *listed {
-            ledger::append(&folder.path().join("ledger"), "CAM", &entry, false).unwrap();
+            ledger::append(&folder.path().join("ledger"), "CAM", &entry).unwrap();
         }
     }
     (folder, Kept::new(&config))
@@ -79,13 +81,13 @@ fn the_oldest_copies_go_and_their_empty_folders() {
     ];
     let (folder, kept) = kept("days: 36500, max_size: 1MiB", &copies);
     assert_eq!(kept.bytes(), None);
-    assert_eq!(kept.give_way(now(), 0), Given { copies: 3, bytes: 3 << 19 });
+    assert_eq!(kept.give_way(now()), GivenUp { copies: 3, bytes: 3 << 19 });
     assert_eq!(names_in(folder.path()), ["2021-12-02/y.jpg", "2021-12-03/x.jpg"]);
     assert!(!folder.path().join("kept/CAM/2021-12-01").exists());
     assert_eq!(kept.bytes(), Some(1 << 20));
     kept.came(5);
     assert_eq!(kept.bytes(), Some((1 << 20) + 5));
-    assert_eq!(kept.give_way(now(), 0), Given::default());
+    assert_eq!(kept.give_way(now()), GivenUp::default());
 }
 
 #[test]
@@ -93,9 +95,9 @@ fn copies_go_by_their_date_and_when_a_write_has_failed() {
     let copies =
         [("2021-10-01", "a.jpg", 10, true), ("2021-12-18", "b.jpg", 10, true), ("2021-12-19", "c.jpg", 0, true)];
     let (folder, kept) = kept("days: 30", &copies);
-    assert_eq!(kept.give_way(now(), 0), Given { copies: 1, bytes: 10 });
-    assert_eq!(kept.give_way(now(), 0), Given::default());
-    assert_eq!(kept.give_way(now(), 5), Given { copies: 1, bytes: 10 });
+    assert_eq!(kept.give_way(now()), GivenUp { copies: 1, bytes: 10 });
+    assert_eq!(kept.give_way(now()), GivenUp::default());
+    assert_eq!(kept.make_room(5, now()), GivenUp { copies: 1, bytes: 10 });
     assert_eq!(names_in(folder.path()), ["2021-12-19/c.jpg"]);
 }
 
@@ -112,13 +114,13 @@ fn a_day_stays_past_its_time_until_its_bundle_is_made() {
         size: 10,
         sha256: String::new(),
     };
-    assert_eq!(kept.give_way(now(), 0), Given::default());
+    assert_eq!(kept.give_way(now()), GivenUp::default());
     ledger::append_bundle(&folder.path().join("ledger"), "CAM", &bundle("2021-11-02")).unwrap();
-    assert_eq!(kept.give_way(now(), 0), Given { copies: 1, bytes: 10 });
+    assert_eq!(kept.give_way(now()), GivenUp { copies: 1, bytes: 10 });
     assert_eq!(names_in(folder.path()), ["2021-11-01/a.jpg", "2021-12-19/c.jpg"]);
     assert_eq!(
-        kept.give_way(now(), 5),
-        Given { copies: 1, bytes: 10 },
+        kept.make_room(5, now()),
+        GivenUp { copies: 1, bytes: 10 },
         "where a write has failed, it goes all the same"
     );
 }
@@ -148,7 +150,7 @@ fn i1_what_is_not_ours_stays_and_no_link_is_followed() {
     let fresh = at("CAM/2021-12-01/.hk-aws-copy");
     std::fs::write(&fresh, b"under way").unwrap();
 
-    assert_eq!(kept.give_way(now(), 0), Given { copies: 2, bytes: 9 });
+    assert_eq!(kept.give_way(now()), GivenUp { copies: 2, bytes: 9 });
     for path in
         ["CAM/2021-12-01/unlisted.jpg", "CAM/2021-12-01/grown.jpg", "CAM/2021-12-2/no date.jpg", "CAM/loose.jpg"]
     {
@@ -160,7 +162,7 @@ fn i1_what_is_not_ours_stays_and_no_link_is_followed() {
     // An hour after it was last touched it is no copy under way any more; a change time is the system's own.
     #[expect(clippy::disallowed_methods, reason = "files are stamped with the real time")]
     let later = Now { wall: std::time::SystemTime::now() + 2 * LEFT_BEHIND_AFTER, ..now() };
-    kept.give_way(later, 0);
+    kept.give_way(later);
     assert!(!fresh.exists());
 }
 
@@ -171,28 +173,28 @@ fn what_cannot_go_is_made_up_for_by_what_can_and_a_day_of_any_length_goes() {
     copies.extend(names.iter().map(|name| ("2021-12-02", name.as_str(), 0, true)));
     copies.extend([("2021-12-02", "big.jpg", 1 << 20, true), ("2021-12-03", "new.jpg", 1 << 20, true)]);
     let (folder, kept) = kept("days: 36500, max_size: 2MiB", &copies);
-    assert_eq!(kept.give_way(now(), 0), Given { copies: names.len() as u64 + 1, bytes: 1 << 20 });
+    assert_eq!(kept.give_way(now()), GivenUp { copies: names.len() as u64 + 1, bytes: 1 << 20 });
     assert_eq!(names_in(folder.path()), ["2021-12-01/unlisted.jpg", "2021-12-03/new.jpg"]);
 }
 
 #[test]
 fn a_full_disk_is_not_walked_again_and_again_for_nothing() {
     let (folder, kept) = kept("days: 30", &[]);
-    assert_eq!(kept.give_way(now(), 5), Given::default());
+    assert_eq!(kept.make_room(5, now()), GivenUp::default());
     let (other, _) = self::kept("days: 30", &[("2021-12-18", "b.jpg", 10, true)]);
     for part in ["kept", "ledger"] {
         #[expect(clippy::disallowed_methods, reason = "a test may rename")]
         std::fs::rename(other.path().join(part), folder.path().join(part)).unwrap();
     }
-    assert_eq!(kept.give_way(now(), 5), Given::default());
+    assert_eq!(kept.make_room(5, now()), GivenUp::default());
     let later = Now { steady: now().steady + FRUITLESS, ..now() };
-    assert_eq!(kept.give_way(later, 5), Given { copies: 1, bytes: 10 });
+    assert_eq!(kept.make_room(5, later), GivenUp { copies: 1, bytes: 10 });
 }
 
 #[test]
 fn a_process_that_stops_gives_nothing_up_but_for_a_write_that_failed() {
     let (_folder, kept) = kept("days: 0", &[("2021-12-18", "a.jpg", 10, true), ("2021-12-18", "b.jpg", 10, true)]);
     kept.stop();
-    assert_eq!(kept.give_way(now(), 0), Given::default());
-    assert_eq!(kept.give_way(now(), 5).copies, 2);
+    assert_eq!(kept.give_way(now()), GivenUp::default());
+    assert_eq!(kept.make_room(5, now()).copies, 2);
 }

@@ -13,14 +13,20 @@ fn later(now: Now, by: Duration) -> Now {
     Now { steady: now.steady + by, wall: now.wall + by }
 }
 
-/// A file last changed `age` before `now`.
-fn file(name: &str, age: Duration, now: Now) -> Found {
+/// Returns a file that was last changed `age` before `now`.
+fn file(name: &str, age: Duration, now: Now) -> FoundFile {
     let time = now.wall - age;
-    Found { path: name.into(), stamp: Stamp { inode: (1, 1), size: 9, modified: time, changed: time } }
+    FoundFile { path: name.into(), stamp: Stamp { inode: (1, 1), size: 9, modified: time, changed: time } }
+}
+
+fn failure(stored_at_start: u64, stored_now: u64, is_link_down: bool) -> FailedUpload {
+    FailedUpload { stored_at_start, stored_now, is_link_down }
 }
 
 fn drain(queue: &mut Queue, now: Now) -> Vec<String> {
-    std::iter::from_fn(|| queue.next(Wanted::Any, now)).map(|due| due.path.to_string_lossy().into_owned()).collect()
+    std::iter::from_fn(|| queue.next(Eligible::AnySize, now))
+        .map(|due| due.path.to_string_lossy().into_owned())
+        .collect()
 }
 
 #[test]
@@ -46,7 +52,7 @@ fn a_file_that_grows_settles_anew() {
     let then = later(now, SETTLE);
     queue.observe(&file("clip", Duration::ZERO, then), Hint::Scan, then);
     assert_eq!(drain(&mut queue, then), Vec::<String>::new());
-    assert_eq!(queue.places().map(|place| place.state).collect::<Vec<_>>(), [State::Settling]);
+    assert_eq!(queue.files().map(|file| file.state).collect::<Vec<_>>(), [FileState::Settling]);
 }
 
 #[test]
@@ -55,7 +61,7 @@ fn a_file_rests_by_the_steady_clock_from_when_it_was_seen_whatever_the_wall_cloc
     let mut queue = Queue::new(9, SETTLE);
     let second = Duration::from_secs(1);
     queue.observe(&file("old", 5 * second, now), Hint::Scan, now);
-    let rests = |queue: &Queue, now| queue.rest(Path::new("old"), now).unwrap().1;
+    let rests = |queue: &Queue, now| queue.last_seen(Path::new("old"), now).unwrap().age;
     for wall in [SystemTime::UNIX_EPOCH, now.wall + Duration::from_hours(6)] {
         assert_eq!(rests(&queue, Now { steady: now.steady + second, wall }), 6 * second);
     }
@@ -96,12 +102,12 @@ fn i7_where_only_small_files_are_wanted_the_large_ones_keep_their_places() {
         found.stamp.size = size;
         queue.observe(&found, Hint::Scan, now);
     }
-    let mut next = |wanted| queue.next(wanted, now).map(|due| (due.path.to_string_lossy().into_owned(), due.large));
-    assert_eq!(next(Wanted::Small), Some(("picture".to_owned(), false)));
-    assert_eq!(next(Wanted::Small), None);
-    assert_eq!(next(Wanted::Any), Some(("new-clip".to_owned(), true)));
-    assert_eq!(next(Wanted::Any), Some(("old-clip".to_owned(), true)));
-    assert_eq!(next(Wanted::Any), None);
+    let mut next = |eligible| queue.next(eligible, now).map(|due| (due.path.to_string_lossy().into_owned(), due.size));
+    assert_eq!(next(Eligible::SmallOnly), Some(("picture".to_owned(), SizeClass::Small)));
+    assert_eq!(next(Eligible::SmallOnly), None);
+    assert_eq!(next(Eligible::AnySize), Some(("new-clip".to_owned(), SizeClass::Large)));
+    assert_eq!(next(Eligible::AnySize), Some(("old-clip".to_owned(), SizeClass::Large)));
+    assert_eq!(next(Eligible::AnySize), None);
 }
 
 #[test]
@@ -111,7 +117,7 @@ fn i6_the_queue_is_bounded_and_holds_the_newest() {
     for age in [50, 10, 40, 20, 30, 60, 5] {
         queue.observe(&file(&format!("{age}"), Duration::from_secs(age), now), Hint::Scan, now);
     }
-    assert_eq!(queue.len(), 4);
+    assert_eq!(queue.count(), 4);
     assert!(queue.left_on_disk() && !queue.wants_scan());
     let names = drain(&mut queue, now);
     assert_eq!(names, ["5", "10", "20", "30"]);
@@ -126,7 +132,7 @@ fn a_file_that_waits_does_not_block_the_others() {
     let now = start();
     let mut queue = Queue::new(9, SETTLE);
     queue.observe(&file("poison", Duration::from_secs(5), now), Hint::Closed, now);
-    let poison = queue.next(Wanted::Any, now).unwrap().path;
+    let poison = queue.next(Eligible::AnySize, now).unwrap().path;
     queue.hold(&poison, "refused", now.steady + Duration::from_secs(1));
     queue.observe(&file("good", Duration::from_secs(9), now), Hint::Closed, now);
     assert_eq!(drain(&mut queue, now), ["good"]);
@@ -138,8 +144,8 @@ fn a_failure_is_the_files_own_where_others_were_stored_in_between() {
     let now = start();
     let mut queue = Queue::new(9, SETTLE);
     queue.observe(&file("a", Duration::from_secs(5), now), Hint::Closed, now);
-    let path = queue.next(Wanted::Any, now).unwrap().path;
-    let mut own = |down, counts: [u64; 5]| counts.map(|stored| queue.failed(&path, 7, stored, down));
+    let path = queue.next(Eligible::AnySize, now).unwrap().path;
+    let mut own = |down, counts: [u64; 5]| counts.map(|stored| queue.failed(&path, failure(7, stored, down)));
     assert_eq!(own(true, [7, 7, 8, 8, 8]), [0, 0, 1, 1, 1]);
     assert_eq!(
         own(false, [8, 8, 9, 9, 9]),
@@ -148,7 +154,7 @@ fn a_failure_is_the_files_own_where_others_were_stored_in_between() {
     );
     assert_eq!(own(true, [9, 9, 9, 9, 10]), [4, 4, 4, 4, 5], "but an outage is no file's fault");
     queue.observe(&file("b", Duration::from_secs(5), now), Hint::Closed, now);
-    assert_eq!(queue.failed(Path::new("b"), 7, 10, false), 1, "others were stored while it was in work");
+    assert_eq!(queue.failed(Path::new("b"), failure(7, 10, false)), 1, "others were stored while it was in work");
 }
 
 #[test]
@@ -168,7 +174,7 @@ fn when_the_bucket_answers_again_all_is_due_but_what_has_its_own_trouble() {
     for (name, stored) in [("bucket's", &[5, 5, 5][..]), ("own", &[5, 6, 7])] {
         queue.observe(&file(name, Duration::from_secs(9), now), Hint::Closed, now);
         for stored in stored {
-            queue.failed(Path::new(name), 5, *stored, false);
+            queue.failed(Path::new(name), failure(5, *stored, false));
         }
         queue.hold(Path::new(name), "refused", until);
     }
@@ -188,7 +194,7 @@ fn a_probe_is_made_with_what_failed_least_and_is_newest() {
     let mut probed = Vec::new();
     for _ in 0..5 {
         let path = queue.next_to_probe(now).unwrap().path;
-        queue.failed(&path, 0, 0, true);
+        queue.failed(&path, failure(0, 0, true));
         queue.hold(&path, "refused", now.steady);
         probed.push(path.to_string_lossy().into_owned());
     }
@@ -205,14 +211,14 @@ fn a_file_that_is_asked_again_while_it_grows_is_no_newcomer() {
     let now = start();
     let mut queue = Queue::new(9, SETTLE);
     queue.observe(&file("growing", Duration::ZERO, now), Hint::Closed, now);
-    let path = queue.next(Wanted::Any, now).unwrap().path;
+    let path = queue.next(Eligible::AnySize, now).unwrap().path;
     queue.settle_again(&path, "open for writing", now);
     let then = later(now, SETTLE);
     queue.observe(&file("growing", SETTLE, then), Hint::Closed, then);
     queue.observe(&file("other", SETTLE, then), Hint::Closed, then);
-    assert_eq!(queue.next(Wanted::Any, then).unwrap().path, Path::new("other"));
+    assert_eq!(queue.next(Eligible::AnySize, then).unwrap().path, Path::new("other"));
     assert!(!queue.has_newcomer());
-    assert_eq!(queue.next(Wanted::Any, then).unwrap().path, path);
+    assert_eq!(queue.next(Eligible::AnySize, then).unwrap().path, path);
 }
 
 #[test]
@@ -226,7 +232,7 @@ fn what_comes_under_a_name_that_is_in_work_is_looked_at_when_that_is_done() {
         (&[(Duration::ZERO, Hint::Closed), (Duration::ZERO, Hint::Scan)], Some(Hint::Closed)),
     ] {
         queue.observe(&file("a", Duration::from_secs(9), now), Hint::Closed, now);
-        queue.next(Wanted::Any, now).unwrap();
+        queue.next(Eligible::AnySize, now).unwrap();
         for (age, hint) in seen {
             queue.observe(&file("a", *age, now), *hint, now);
         }
@@ -241,18 +247,18 @@ fn what_a_full_scan_does_not_find_is_forgotten_unless_in_work() {
     for name in ["gone", "there", "in-work"] {
         queue.observe(&file(name, Duration::from_secs(9), now), Hint::Scan, now);
     }
-    while queue.next(Wanted::Any, now).is_some_and(|due| due.path != Path::new("in-work")) {}
+    while queue.next(Eligible::AnySize, now).is_some_and(|due| due.path != Path::new("in-work")) {}
     queue.settle_again(Path::new("gone"), "", now);
     queue.settle_again(Path::new("there"), "", now);
     let then = later(now, SETTLE);
     queue.observe(&file("there", Duration::from_secs(12), then), Hint::Scan, then);
     queue.scanned(then.steady);
-    assert_eq!(queue.len(), 2);
-    assert!(queue.places().any(|place| (place.path, place.state) == (Path::new("in-work"), State::Uploading)));
+    assert_eq!(queue.count(), 2);
+    assert!(queue.files().any(|file| (file.path, file.state) == (Path::new("in-work"), FileState::Uploading)));
 }
 
-/// That a file of the queue is stored, and why it stays.
-fn stored(found: &Found, left: Option<&str>) -> Arc<Stored> {
+/// The capture of a file of the queue that is stored, and why the file is still there.
+fn stored(found: &FoundFile, left: Option<&str>) -> Arc<Stored> {
     let text = "drop_folder: {path: /srv/drop}\ns3: {bucket: abc}\n";
     let config = crate::config::Config::parse(Path::new("queue.yaml"), text, &|_| None).unwrap();
     let arrival = crate::capture::arrival(found.stamp.modified);
@@ -268,7 +274,7 @@ fn stored(found: &Found, left: Option<&str>) -> Arc<Stored> {
 fn i6_stored_files_that_cannot_go_give_up_their_places_and_are_not_due_again() {
     let now = start();
     let mut queue = Queue::new(8, SETTLE);
-    let files: Vec<Found> = (10..30).map(|age| file(&format!("{age}"), Duration::from_secs(age), now)).collect();
+    let files: Vec<FoundFile> = (10..30).map(|age| file(&format!("{age}"), Duration::from_secs(age), now)).collect();
     let scan = |queue: &mut Queue| {
         queue.scan_begins();
         for found in &files {
@@ -278,23 +284,23 @@ fn i6_stored_files_that_cannot_go_give_up_their_places_and_are_not_due_again() {
     let mut uploaded = Vec::new();
     for _ in 0..9 {
         scan(&mut queue);
-        while let Some(Due { path, .. }) = queue.next(Wanted::Any, now) {
+        while let Some(Due { path, .. }) = queue.next(Eligible::AnySize, now) {
             let found = files.iter().find(|found| found.path == path).unwrap();
             queue.remember_stored(&path, stored(found, Some("read-only")));
             queue.hold(&path, "read-only", now.steady + SETTLE);
             uploaded.push(path);
         }
     }
-    assert_eq!((uploaded.len(), queue.len(), queue.left()), (20, 8, 8), "each once");
+    assert_eq!((uploaded.len(), queue.count(), queue.left()), (20, 8, 8), "each once");
     assert!(queue.left_on_disk() && !queue.wants_scan());
-    assert!(queue.stored(&files[0].path).is_some() || queue.put_off.len() == 12);
+    assert!(queue.stored(&files[0].path).is_some() || queue.left.fingerprints.len() == 12);
     for found in &files {
         queue.done(&found.path);
     }
     assert_eq!(queue.left(), 0);
     assert!(queue.dispose_again() && !queue.dispose_again());
     scan(&mut queue);
-    assert_eq!(queue.len(), 8);
+    assert_eq!(queue.count(), 8);
 }
 
 #[test]
@@ -303,7 +309,7 @@ fn what_is_remembered_of_a_file_goes_with_it_and_when_it_changes() {
     let mut queue = Queue::new(9, SETTLE);
     let found = file("a", Duration::from_secs(9), now);
     queue.observe(&found, Hint::Closed, now);
-    let path = queue.next(Wanted::Any, now).unwrap().path;
+    let path = queue.next(Eligible::AnySize, now).unwrap().path;
     queue.remember_stored(&path, stored(&found, None));
     queue.hold(&path, "cut off", now.steady + SETTLE);
     queue.observe(&found, Hint::Closed, now);
@@ -313,7 +319,7 @@ fn what_is_remembered_of_a_file_goes_with_it_and_when_it_changes() {
 }
 
 proptest! {
-    /// Whatever happens, the books agree with each other.
+    /// Whatever happens, the indexes of the queue agree with each other.
     #[test]
     fn the_indexes_agree(steps in proptest::collection::vec((0u8..9, 0u64..6, 0u64..20), 1..80)) {
         let mut now = start();
@@ -325,19 +331,19 @@ proptest! {
             match step {
                 0 | 1 => queue.observe(&found, Hint::Scan, now),
                 2 => queue.observe(&found, Hint::Closed, now),
-                3 => working.extend(queue.next(Wanted::Any, now).map(|due| due.path)),
-                8 => working.extend(queue.next(Wanted::Small, now).map(|due| due.path)),
+                3 => working.extend(queue.next(Eligible::AnySize, now).map(|due| due.path)),
+                8 => working.extend(queue.next(Eligible::SmallOnly, now).map(|due| due.path)),
                 4 => working.iter().for_each(|path| { queue.done(path); }),
                 5 => working.iter().for_each(|path| { queue.hold(path, "", now.steady + SETTLE); }),
                 6 => { queue.settled(now); }
                 _ => now = later(now, Duration::from_secs(age)),
             }
             if (4..6).contains(&step) { working.clear(); }
-            prop_assert!(queue.len() <= 4);
-            prop_assert_eq!(queue.by_age.len(), queue.len());
+            prop_assert!(queue.count() <= 4);
+            prop_assert_eq!(queue.by_age.len(), queue.count());
             let count = |state| queue.items.values().filter(|item| item.state == state).count();
-            prop_assert_eq!(queue.queued.small.len() + queue.queued.large.len(), count(State::Queued));
-            prop_assert_eq!(queue.timers.len(), count(State::Settling) + count(State::BackingOff));
+            prop_assert_eq!(queue.ready.small.len() + queue.ready.large.len(), count(FileState::Queued));
+            prop_assert_eq!(queue.timers.len(), count(FileState::Settling) + count(FileState::BackingOff));
         }
     }
 }

@@ -18,15 +18,15 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 /// A job whose last run began then and went well.
-fn begun(time: &str) -> Record {
+fn begun(time: &str) -> JobRecord {
     let (schedule, time) = (Some(DAILY.to_owned()), at(time));
-    let mut record = Record { schedule, ..Record::default() };
+    let mut record = JobRecord { schedule, ..JobRecord::default() };
     record.begin(time);
-    record.end(End::Done, "done".to_owned(), time);
+    record.end(RunEnd::Done, "done".to_owned(), time);
     record
 }
 
-fn next(record: &Record, schedule: &str, zone: Tz, now: &str) -> String {
+fn next(record: &JobRecord, schedule: &str, zone: Tz, now: &str) -> String {
     let next = record.next(&cron(schedule), &zone, at(now)).unwrap();
     next.with_timezone(&zone).format("%F %H:%M %:z").to_string()
 }
@@ -58,7 +58,7 @@ fn the_next_run_is_the_first_scheduled_time_that_was_not_made() {
 
 #[test]
 fn a_job_that_is_new_has_missed_nothing() {
-    let mut record = Record::default();
+    let mut record = JobRecord::default();
     record.settle(DAILY, at("2026-02-24T12:00:00Z"));
     assert_eq!(next(&record, DAILY, Kyiv, "2026-02-24T12:00:00Z"), "2026-02-25 03:30 +02:00");
     assert_eq!(next(&record, DAILY, Kyiv, "2026-03-24T12:00:00Z"), "2026-02-25 03:30 +02:00", "seen first, and missed");
@@ -83,7 +83,7 @@ fn what_was_not_asked_for_is_not_missed() {
     record.settle("0 10 * * *", at("2026-04-01T12:00:00Z"));
     assert_eq!(next(&record, "0 10 * * *", Kyiv, "2026-04-01T12:00:00Z"), "2026-04-02 10:00 +03:00", "off for a month");
     // A file that does not say by which schedule it was written is one of this schedule.
-    let mut record = Record { schedule: None, ..begun("2026-02-20T01:30:00Z") };
+    let mut record = JobRecord { schedule: None, ..begun("2026-02-20T01:30:00Z") };
     record.settle(DAILY, now);
     assert_eq!(next(&record, DAILY, Kyiv, "2026-02-24T12:00:00Z"), "2026-02-21 03:30 +02:00");
 }
@@ -98,7 +98,7 @@ fn a_run_in_the_future_counts_as_now_and_is_not_forgotten() {
     assert_eq!(next(&record, DAILY, Kyiv, "2026-02-25T01:30:00Z"), "2026-02-25 03:30 +02:00");
 
     // So it is where there is an older time, too.
-    let mut record = Record::default();
+    let mut record = JobRecord::default();
     record.settle(DAILY, at("2026-02-01T12:00:00Z"));
     record.begin(at("2038-01-19T03:14:00Z"));
     record.settle(DAILY, at("2026-02-24T12:00:00Z"));
@@ -114,29 +114,29 @@ fn a_run_in_the_future_counts_as_now_and_is_not_forgotten() {
 
 #[test]
 fn what_passes_is_tried_again_ever_later_and_what_does_not_is_not() {
-    let minutes = |record: &Record, now| record.retry_in(now).map(|wait| wait.as_secs() / 60);
+    let minutes = |record: &JobRecord, now| record.retry_in(now).map(|wait| wait.as_secs() / 60);
     let (mut record, mut now) = (begun("2026-02-24T01:30:00Z"), at("2026-02-25T01:30:00Z"));
     assert_eq!(record.retry_in(now), None);
     for expected in [5, 10, 20, 40, 60, 60] {
         record.begin(now);
         assert_eq!(minutes(&record, now), Some(expected), "killed in it");
         now += TimeDelta::minutes(1);
-        record.end(End::TryLater, "failed: no answer".to_owned(), now);
+        record.end(RunEnd::TryLater, "failed: no answer".to_owned(), now);
         assert_eq!(minutes(&record, now), Some(expected));
         assert_eq!(minutes(&record, now - TimeDelta::days(9999)), Some(expected), "whatever the clock does");
         assert_eq!(minutes(&record, now + TimeDelta::minutes(2)), Some(expected - 2));
         assert_eq!(minutes(&record, now + TimeDelta::days(9999)), Some(0));
     }
-    for end in [End::Done, End::Partly, End::NeedsOperator] {
+    for end in [RunEnd::Done, RunEnd::Partly, RunEnd::NeedsOperator] {
         let mut record = record.clone();
         record.begin(now);
         record.end(end, String::new(), now);
         assert_eq!((record.retry_in(now), record.tries), (None, 0), "{end:?}");
-        assert_eq!(record.failed(), end != End::Done);
-        assert_eq!(record.last_success_at == Some(now), end == End::Done);
+        assert_eq!(record.failed(), end != RunEnd::Done);
+        assert_eq!(record.last_success_at == Some(now), end == RunEnd::Done);
     }
     record.begin(now);
-    record.end(End::Interrupted, String::new(), now);
+    record.end(RunEnd::Interrupted, String::new(), now);
     assert_eq!((minutes(&record, now), record.tries), (Some(0), 6), "a stop is no failure");
 }
 
@@ -160,7 +160,7 @@ proptest! {
         jumps in prop::collection::vec((jump(), any::<bool>()), 1..60),
     ) {
         let cron = cron(schedule);
-        let (mut record, mut now) = (Record::default(), at("2026-02-24T12:00:00Z"));
+        let (mut record, mut now) = (JobRecord::default(), at("2026-02-24T12:00:00Z"));
         record.settle(schedule, now);
         // What the clock showed last that counts: the beginning, a run, or the other side of a leap back.
         let mut passed = now;
@@ -179,7 +179,7 @@ proptest! {
             if due <= now {
                 prop_assert!(missed <= now, "nothing was scheduled between {passed} and {now}");
                 record.begin(now);
-                record.end(End::Done, String::new(), now);
+                record.end(RunEnd::Done, String::new(), now);
                 passed = now;
             }
             prop_assert!(record.next(&cron, &zone, now).unwrap() > now, "once is enough");
@@ -187,10 +187,10 @@ proptest! {
     }
 }
 
-fn records() -> Records {
+fn records() -> JobRecords {
     let mut record = begun("2026-02-24T01:30:00Z");
     record.settle(DAILY, at("2026-02-24T01:31:00Z"));
-    Records::from([(ROTATE.to_owned(), record)])
+    JobRecords::from([(ROTATE.to_owned(), record)])
 }
 
 #[test]
@@ -218,15 +218,18 @@ fn a_file_that_is_damaged_at_any_byte_makes_one_run_at_most() {
     damaged.extend([vec![b'['; 200_000], b"{\"rotate\": {\"tries\": 4294967295, \"last_begun_at\": null}}".to_vec()]);
     damaged.push(b"{\"rotate\": {\"last_begun_at\": \"+262142-12-31T23:59:59Z\"}}".to_vec());
     let (cron, now) = (cron(DAILY), at("2026-02-24T12:00:00Z"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
     for text in damaged {
-        let mut record = record::parse(&text).unwrap_or_default().remove(ROTATE).unwrap_or_default();
+        std::fs::write(&path, &text).unwrap();
+        let mut record = read(&path).unwrap_or_default().remove(ROTATE).unwrap_or_default();
         record.settle(DAILY, now);
-        let due = |record: &Record| {
+        let due = |record: &JobRecord| {
             record.next(&cron, &Kyiv, now).unwrap() <= now || record.retry_in(now).is_some_and(|wait| wait.is_zero())
         };
         if due(&record) {
             record.begin(now);
-            record.end(End::Done, String::new(), now);
+            record.end(RunEnd::Done, String::new(), now);
         }
         assert!(!due(&record), "{}: {record:?}", String::from_utf8_lossy(&text));
     }

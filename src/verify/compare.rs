@@ -9,7 +9,7 @@ use crate::bucket::{Head, Object};
 use crate::bundle::Index;
 use crate::holdings::{BundleObject, ObjectIdentity};
 use crate::key::BundleId;
-use crate::ledger::{Bundled, Entry, Line};
+use crate::ledger::{Bundled, LedgerEntry as Entry, LedgerLine as Line};
 
 /// Everything that was seen of a camera-day.
 #[derive(Debug, Clone)]

@@ -169,7 +169,7 @@ fn fill(server: &MemoryS3, folder: &Path, count: usize) -> anyhow::Result<NaiveD
         let (key, bytes) = (key(date, number, count), capture(number));
         fs::write(kept.join(key.rsplit('/').next().context("a key has a name")?), &bytes)?;
         let taken = taken(date, number, count);
-        let entry = ledger::Entry {
+        let entry = ledger::LedgerEntry {
             stored_at: taken,
             size: bytes.len() as u64,
             sha256: hex::encode(Sha256::digest(&bytes)),
@@ -179,7 +179,7 @@ fn fill(server: &MemoryS3, folder: &Path, count: usize) -> anyhow::Result<NaiveD
             partial: false,
             key,
         };
-        ledger::append(&folder.join("state/ledger"), CAMERA, &entry, false)?;
+        ledger::append(&folder.join("state/ledger"), CAMERA, &entry)?;
     }
     Ok(date)
 }

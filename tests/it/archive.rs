@@ -257,7 +257,7 @@ async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
 
 #[tokio::test]
 async fn i7_a_rotation_under_way_delays_no_fresh_capture() {
-    use hk_aws::schedule::{self, End, FILE, ROTATE, Record, Records};
+    use hk_aws::schedule::{self, FILE, JobRecord, JobRecords, ROTATE, RunEnd};
 
     let mut site = Site::new(Settings::default()).await;
     let old: Vec<u8> = bytes(7, 500_000);
@@ -270,8 +270,9 @@ async fn i7_a_rotation_under_way_delays_no_fresh_capture() {
     // A run was missed, so it begins at once; its bundle takes 8 s by the limit.
     site.set(Settings { rest: "upload: {bandwidth: 120KiB/s}", ..Settings::default() });
     let time = Some(chrono::Utc::now() - chrono::TimeDelta::days(3));
-    let record = Record { last_begun_at: time, last_ended_at: time, end: Some(End::Done), ..Record::default() };
-    schedule::write(&site.path("state").join(FILE), &Records::from([(ROTATE.to_owned(), record)])).unwrap();
+    let record =
+        JobRecord { last_begun_at: time, last_ended_at: time, end: Some(RunEnd::Done), ..JobRecord::default() };
+    schedule::write(&site.path("state").join(FILE), &JobRecords::from([(ROTATE.to_owned(), record)])).unwrap();
     site.start().await;
     let sending = |state: &crate::support::s3::State| {
         state.requests().iter().any(|request| request.key.ends_with("24.tar") && request.bytes > 0)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use hk_aws::status::State;
+use hk_aws::status::DaemonState;
 
 use crate::support::s3::{Fault, MemoryS3};
 use crate::support::site::{DEADLINE, Settings, Site, bytes, files, key, picture, sha256};
@@ -19,7 +19,7 @@ async fn at_the_start_the_oldest_local_copies_give_way_and_status_counts_the_res
         site.wait_until_empty().await;
     }
     site.wait_for_status("copies above what may be kept until the next run", |status| {
-        status.kept_bytes == Some(1_800_000) && status.state == State::Ok
+        status.kept_bytes == Some(1_800_000) && status.state == DaemonState::Ok
     })
     .await;
     site.stop().await;
@@ -45,7 +45,7 @@ async fn is_stored_once_however_long_its_disposal_fails(obstacle: &str, reason: 
         })
         .await;
     assert!(status.files[0].reason.as_ref().unwrap().starts_with(reason), "{status:?}");
-    assert_eq!((status.state, status.last_errors.len()), (State::Degraded, 1));
+    assert_eq!((status.state, status.last_errors.len()), (DaemonState::Degraded, 1));
     // The second one's turn is after the first one's second.
     site.write(format!("CAM/{}", picture(2)), b"more evidence");
     site.wait_for_keys(&[&key("CAM", 1), &key("CAM", 2)]).await;
@@ -53,7 +53,7 @@ async fn is_stored_once_however_long_its_disposal_fails(obstacle: &str, reason: 
     assert!(path.exists());
     fs::remove_file(&obstacle).unwrap();
     site.wait_until_empty().await;
-    let status = site.wait_for_status("the end of it", |status| status.state == State::Ok).await;
+    let status = site.wait_for_status("the end of it", |status| status.state == DaemonState::Ok).await;
     assert_eq!((status.last_errors.len(), status.stored.captures), (1, 2), "said and counted once");
     let asked: Vec<&str> = site.s3.requests().iter().map(|request| request.operation).collect();
     assert_eq!(asked, ["PutObject", "PutObject"]);
@@ -160,7 +160,7 @@ async fn i6_more_stored_files_than_the_queue_holds_keep_no_other_from_the_bucket
     let scanned =
         |status: &hk_aws::status::Snapshot| status.stored.captures == count as u64 && status.waiting.on_disk > 0;
     let status = site.wait_for_status("files that gave up their place", scanned).await;
-    assert_eq!(status.state, State::Degraded);
+    assert_eq!(status.state, DaemonState::Degraded);
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(site.s3.count("PutObject"), count);
     fs::remove_file(site.path("state/ledger")).unwrap();
@@ -168,5 +168,6 @@ async fn i6_more_stored_files_than_the_queue_holds_keep_no_other_from_the_bucket
     // As after a restart, what had given up its place is compared with the bucket once.
     assert_eq!(site.s3.count("PutObject") - count, site.s3.count("HeadObject"));
     assert!(site.s3.count("HeadObject") <= 400, "{}", site.s3.count("HeadObject"));
-    site.wait_for_status("the end of it", |status| status.state == State::Ok && status.waiting.on_disk == 0).await;
+    site.wait_for_status("the end of it", |status| status.state == DaemonState::Ok && status.waiting.on_disk == 0)
+        .await;
 }

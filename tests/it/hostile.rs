@@ -492,16 +492,17 @@ proptest! {
 
         let date = capture.taken.date_naive();
         let kept = place.path().join("kept");
-        match hk_aws::kept::place(&kept, &capture.camera, date, key.file(), &[7; 32]).unwrap() {
-            hk_aws::kept::Place::Free(copy) => prop_assert!(is_below(&kept, &copy), "{:?}", copy),
-            hk_aws::kept::Place::Held => prop_assert!(false, "nothing is kept yet"),
+        let copy = hk_aws::kept::CopyOf { camera: &capture.camera, date, file: key.file() };
+        match hk_aws::kept::place(&kept, copy, &[7; 32]).unwrap() {
+            hk_aws::kept::CopyPlace::Free(copy) => prop_assert!(is_below(&kept, &copy), "{:?}", copy),
+            hk_aws::kept::CopyPlace::Held => prop_assert!(false, "nothing is kept yet"),
         }
         let ledger = place.path().join("ledger");
-        let entry = hk_aws::ledger::Entry {
+        let entry = hk_aws::ledger::LedgerEntry {
             stored_at: arrival.to_utc(), key: key.as_str().to_owned(), size: 1, sha256: String::new(),
             taken_at: capture.taken, event: None, source: String::new(), partial: false,
         };
-        hk_aws::ledger::append(&ledger, &capture.camera, &entry, false).unwrap();
+        hk_aws::ledger::append(&ledger, &capture.camera, &entry).unwrap();
         let lines = files(place.path());
         prop_assert!(lines.len() == 1 && lines.iter().all(|file| is_below(&ledger, file)), "{:?}", lines);
     }

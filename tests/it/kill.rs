@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hk_aws::bucket::PROBE;
 use hk_aws::drop_folder::{ASIDE, sent_as};
-use hk_aws::ledger::Entry;
+use hk_aws::ledger::LedgerEntry;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -332,7 +332,7 @@ impl Place {
         if all.is_empty() { "between two requests".to_owned() } else { all.join(", ") }
     }
 
-    fn ledger(&self) -> Vec<Entry> {
+    fn ledger(&self) -> Vec<LedgerEntry> {
         self.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
@@ -353,7 +353,7 @@ impl Place {
             let (mut whole, mut parts) = (BTreeMap::new(), BTreeSet::new());
             for (key, object) in state.objects().iter().filter(|(key, _)| *key != PROBE) {
                 let is = (&*object.metadata["source"], &*object.sha256);
-                let mine: Vec<&Entry> = lines.iter().filter(|line| line.key == *key).collect();
+                let mine: Vec<&LedgerEntry> = lines.iter().filter(|line| line.key == *key).collect();
                 if object.metadata.contains_key("partial") {
                     assert!(cut.contains(&is), "{key} was never sent so");
                     assert!(parts.insert(is), "{key} is there twice");

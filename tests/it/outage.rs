@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hk_aws::status::State;
+use hk_aws::status::DaemonState;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -89,13 +89,13 @@ fn drop_captures(site: &Site) {
 /// The outage as seen from the box, for as long as it lasts.
 async fn lasts(site: &Site, log: &Log) {
     drop_captures(site);
-    site.wait_for_status("the outage", |status| status.state == State::Degraded).await;
+    site.wait_for_status("the outage", |status| status.state == DaemonState::Degraded).await;
     tokio::time::sleep(OUTAGE).await;
     assert_eq!(files(&site.drop_path("")).len(), usize::try_from(PICTURES).unwrap() + 1, "every file stays");
     assert!(site.s3.keys().is_empty(), "{:?}", site.s3.keys());
     let trouble = log.trouble();
     assert_eq!(trouble.len(), 1, "said once: {trouble:#?}");
-    let status = site.wait_for_status("what is said of it", |status| status.state == State::Degraded).await;
+    let status = site.wait_for_status("what is said of it", |status| status.state == DaemonState::Degraded).await;
     assert_eq!(status.waiting.set_aside, 0);
     let reason = status.trouble.unwrap().reason;
     assert!(trouble[0].contains(&reason) || status.last_errors.len() == 1, "{reason}");
@@ -109,7 +109,7 @@ async fn recovers(site: &Site, first: Duration, what: &str) {
     site.s3.wait_for(|state| state.objects().len() > PICTURES as usize, DEADLINE).await;
     eprintln!("{what}: first stored {found:.1?} after the end, all after {:.1?}", back.elapsed());
     site.wait_until_empty().await;
-    site.wait_for_status("the end", |status| status.state == State::Ok && status.trouble.is_none()).await;
+    site.wait_for_status("the end", |status| status.state == DaemonState::Ok && status.trouble.is_none()).await;
 
     for number in 1..=PICTURES {
         assert_eq!(site.s3.object(&key("CAM", number)).unwrap().sha256, sha256(&contents(number)));
@@ -154,7 +154,7 @@ async fn i3_a_black_hole() {
     line.set(Weather::Clear);
     site.start_in_trouble().await;
     site.write(format!("CAM/{}", picture(1)), &contents(1));
-    site.wait_for_status("the outage", |status| status.state == State::Degraded).await;
+    site.wait_for_status("the outage", |status| status.state == DaemonState::Degraded).await;
     line.set(Weather::Dead);
     site.s3.accept().await;
     lasts(&site, &log).await;
@@ -174,7 +174,7 @@ async fn i3_a_name_that_cannot_be_looked_up_and_an_endpoint_that_speaks_no_tls()
             Some(if endpoint == "https" { site.s3.endpoint().replace("http:", "https:") } else { endpoint });
         site.start_in_trouble().await;
         drop_captures(&site);
-        let status = site.wait_for_status("the outage", |status| status.state == State::Degraded).await;
+        let status = site.wait_for_status("the outage", |status| status.state == DaemonState::Degraded).await;
         tokio::time::sleep(OUTAGE / 3).await;
         assert_eq!(files(&site.drop_path("")).len(), usize::try_from(PICTURES).unwrap() + 1);
         let said = log.trouble();

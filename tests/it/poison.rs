@@ -14,7 +14,7 @@ use hk_aws::clock::Now;
 use hk_aws::daemon;
 use hk_aws::ingest::{Ingest, Report};
 use hk_aws::site;
-use hk_aws::status::State;
+use hk_aws::status::DaemonState;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +51,7 @@ async fn i7_a_capture_just_taken_does_not_wait_behind_poison_that_is_all_there_i
             slowest = slowest.max(begin.elapsed());
         }
         let status = site.wait_for_status("the poison alone", |status| {
-            status.state == State::Ok && status.files.len() == usize::try_from(poison).unwrap()
+            status.state == DaemonState::Ok && status.files.len() == usize::try_from(poison).unwrap()
         });
         assert!(status.await.files.iter().all(|file| file.reason.as_ref().is_some_and(|why| why.contains(code))));
         site.s3.clear_faults();
@@ -141,9 +141,9 @@ async fn i3_a_file_whose_upload_panics_is_set_aside_and_the_others_go_on() {
     let context = Arc::new(context);
     let ingest = Ingest::new(Arc::clone(&context));
     let (_commands, received) = mpsc::channel(1);
-    let (snapshot, mut snapshots) = watch::channel(ingest.first_snapshot());
+    let (snapshot, mut snapshots) = watch::channel(ingest.snapshot());
     let stop = CancellationToken::new();
-    let report = Report { snapshot, beat: Box::new(|_| {}), site: watch::Sender::new(context) };
+    let report = Report { snapshot, beat: Box::new(|_| {}), site: watch::Sender::new(site::SiteInForce::new(context)) };
     let running = tokio::spawn(ingest.run(received, report, stop.clone(), DEADLINE));
     LOOP.set(running.id()).unwrap();
     SOUND.store(false, Ordering::Relaxed);

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{TimeDelta, Utc};
-use hk_aws::status::{Snapshot, State};
+use hk_aws::status::{DaemonState, Snapshot};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -409,7 +409,7 @@ async fn a_file_that_its_owner_denies_to_us_is_named_and_keeps_nothing_else_wait
         }
     }
     let _daemon = Daemon::start(command, place.path());
-    status_of(&place, "the first scan", |status| status.state != State::Starting);
+    status_of(&place, "the first scan", |status| status.state != DaemonState::Starting);
     let key = place.lay_down(0, "MOTION_DETECTION");
     store.wait_for(|state| state.object(&key).is_some(), SOON).await;
     let status = status_of(&place, "the denied file", |status| status.files.iter().any(|file| file.reason.is_some()));

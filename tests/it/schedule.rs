@@ -10,9 +10,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hk_aws::bucket::{Credentials, Pace};
 use hk_aws::clock::Now;
 use hk_aws::ingest::Ingest;
-use hk_aws::schedule::{self, End, Ended, FILE, ROTATE, Record, Records, Runner};
-use hk_aws::site;
-use hk_aws::status::{Job, Jobs, Snapshot, State};
+use hk_aws::schedule::{self, Ended, FILE, JobRecord, JobRecords, ROTATE, RunEnd, Runner};
+use hk_aws::site::{self, SiteInForce};
+use hk_aws::status::{DaemonState, Job, Jobs, Snapshot};
 use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -45,8 +45,9 @@ fn step(minutes: u64) {
 fn remember(state: &Path, days: i64) {
     std::fs::create_dir_all(state).unwrap();
     let time = Some(Utc::now() - TimeDelta::days(days));
-    let record = Record { last_begun_at: time, last_ended_at: time, end: Some(End::Done), ..Record::default() };
-    schedule::write(&state.join(FILE), &Records::from([(ROTATE.to_owned(), record)])).unwrap();
+    let record =
+        JobRecord { last_begun_at: time, last_ended_at: time, end: Some(RunEnd::Done), ..JobRecord::default() };
+    schedule::write(&state.join(FILE), &JobRecords::from([(ROTATE.to_owned(), record)])).unwrap();
 }
 
 /// What the job does when it runs next.
@@ -65,7 +66,7 @@ struct Bench {
     acts: Arc<Mutex<VecDeque<Act>>>,
     /// The schedule by which each run was made.
     runs: Arc<Mutex<Vec<String>>>,
-    contexts: watch::Sender<Arc<site::Site>>,
+    contexts: watch::Sender<SiteInForce>,
     snapshots: watch::Sender<Snapshot>,
     jobs: watch::Receiver<Jobs>,
     stop: CancellationToken,
@@ -81,16 +82,16 @@ impl Bench {
     async fn start(site: &Site, settings: Settings, acts: impl IntoIterator<Item = Act>) -> Self {
         std::fs::create_dir_all(site.path("state")).unwrap();
         let context = context(site, settings).await;
-        let first = Ingest::new(Arc::clone(&context)).first_snapshot();
-        let (snapshots, _) = watch::channel(Snapshot { state: State::Ok, ..first });
-        let (contexts, current) = watch::channel(context);
+        let first = Ingest::new(Arc::clone(&context)).snapshot();
+        let (snapshots, _) = watch::channel(Snapshot { state: DaemonState::Ok, ..first });
+        let (contexts, current) = watch::channel(SiteInForce::new(context));
         let (told, jobs) = watch::channel(Jobs::new());
         let runner = Runner { sites: current, snapshots: snapshots.subscribe(), jobs: told };
         let acts = Arc::new(Mutex::new(acts.into_iter().collect::<VecDeque<_>>()));
         let runs = Arc::<Mutex<Vec<String>>>::default();
         let (script, made) = (Arc::clone(&acts), Arc::clone(&runs));
         let job = move |context: Arc<site::Site>, stop: CancellationToken| {
-            let act = script.lock().unwrap().pop_front().unwrap_or(Act::End(Ended::Done("done".to_owned())));
+            let act = script.lock().unwrap().pop_front().unwrap_or(Act::End(RunEnd::Done.saying("done")));
             made.lock().unwrap().push(context.config.rotate.schedule.as_str().to_owned());
             async move {
                 match act {
@@ -99,12 +100,20 @@ impl Bench {
                     Act::Obey => stop.cancelled().await,
                     Act::Hang => std::future::pending().await,
                 }
-                Ended::Interrupted
+                Ended::interrupted()
             }
         };
         let stop = CancellationToken::new();
         let running = tokio::spawn(runner.run(job, stop.clone()));
         Self { acts, runs, contexts, snapshots, jobs, stop, running }
+    }
+
+    /// Gives it other settings, as the loop does after SIGHUP.
+    fn reload(&self, context: Arc<site::Site>) {
+        self.contexts.send_modify(|told| {
+            told.site = context;
+            told.retries_asked += 1;
+        });
     }
 
     fn runs(&self) -> usize {
@@ -183,10 +192,10 @@ async fn what_is_due_waits_for_the_scan_and_the_bucket_and_the_captures_that_sho
     let site = Site::new(NEW_YEAR).await;
     remember(&site.path("state"), 800);
     let mut bench = Bench::start(&site, NEW_YEAR, []).await;
-    bench.snapshots.send_modify(|snapshot| snapshot.state = State::Starting);
+    bench.snapshots.send_modify(|snapshot| snapshot.state = DaemonState::Starting);
     bench.wait_for("word of what is due", |job| job.next_at < Some(clock().wall.into())).await;
     bench.settle().await;
-    bench.snapshots.send_modify(|snapshot| (snapshot.state, snapshot.waiting.queued) = (State::Ok, 1));
+    bench.snapshots.send_modify(|snapshot| (snapshot.state, snapshot.waiting.queued) = (DaemonState::Ok, 1));
     bench.settle().await;
     bench.snapshots.send_modify(|snapshot| (snapshot.link_down, snapshot.waiting.queued) = (true, 0));
     bench.settle().await;
@@ -199,7 +208,7 @@ async fn what_is_due_waits_for_the_scan_and_the_bucket_and_the_captures_that_sho
 async fn what_passes_is_tried_again_ever_later_until_it_succeeds() {
     let site = Site::new(NEW_YEAR).await;
     remember(&site.path("state"), 800);
-    let later = Act::End(Ended::TryLater("no answer".to_owned()));
+    let later = Act::End(RunEnd::TryLater.saying("no answer"));
     let mut bench = Bench::start(&site, NEW_YEAR, vec![later.clone(); 5]).await;
     for (run, minutes) in [5, 10, 20, 40, 60].into_iter().enumerate() {
         let job = bench.ended(run + 1).await;
@@ -225,8 +234,8 @@ async fn what_passes_is_tried_again_ever_later_until_it_succeeds() {
 #[tokio::test]
 async fn what_needs_the_operator_or_panics_or_was_done_in_part_waits_for_the_next_time_or_a_command() {
     for (act, outcome) in [
-        (Act::End(Ended::NeedsOperator("not allowed; allow it".to_owned())), "failed: not allowed; allow it"),
-        (Act::End(Ended::Partly("1 day bundled, CAM 2022-02-24 not".to_owned())), "in part: 1 day bundled, CAM"),
+        (Act::End(RunEnd::NeedsOperator.saying("not allowed; allow it")), "failed: not allowed; allow it"),
+        (Act::End(RunEnd::Partly.saying("1 day bundled, CAM 2022-02-24 not")), "in part: 1 day bundled, CAM"),
         (Act::Panic, "failed: it panicked"),
     ] {
         let site = Site::new(NEW_YEAR).await;
@@ -239,18 +248,19 @@ async fn what_needs_the_operator_or_panics_or_was_done_in_part_waits_for_the_nex
         bench.settle().await;
         assert_eq!(bench.runs(), 1);
         // Credentials that are renewed are no command.
-        let renewed = Arc::new(bench.contexts.borrow().renewed().await);
-        bench.contexts.send_replace(Arc::clone(&renewed));
+        let site_before = Arc::clone(&bench.contexts.borrow().site);
+        let renewed = Arc::new(site_before.renewed().await);
+        bench.contexts.send_modify(|told| told.site = renewed);
         bench.settle().await;
         assert_eq!(bench.runs(), 1);
         // SIGUSR1, and SIGHUP.
-        bench.contexts.send_replace(renewed);
+        bench.contexts.send_modify(|told| told.retries_asked += 1);
         bench.ended(2).await;
-        bench.contexts.send_replace(context(&site, NEW_YEAR).await);
+        bench.reload(context(&site, NEW_YEAR).await);
         bench.ended(3).await;
         step(366 * 24 * 60);
         assert!(!bench.ended(4).await.failed);
-        bench.contexts.send_replace(context(&site, NEW_YEAR).await);
+        bench.reload(context(&site, NEW_YEAR).await);
         bench.settle().await;
         assert_eq!(bench.runs(), 4, "what succeeded is not done again");
     }
@@ -267,7 +277,7 @@ async fn a_stop_ends_a_run_in_time_and_the_next_start_takes_it_up() {
         let took = bench.stop().await;
         assert!(took < Duration::from_millis(at_most), "{took:?}");
         let records = schedule::read(&site.path("state").join(FILE)).unwrap();
-        assert_eq!(records[ROTATE].end, Some(End::Interrupted));
+        assert_eq!(records[ROTATE].end, Some(RunEnd::Interrupted));
         let mut bench = Bench::start(&site, NEW_YEAR, []).await;
         assert!(!bench.ended(1).await.failed);
     }
@@ -305,17 +315,17 @@ async fn each_run_is_made_by_the_settings_in_force_and_none_where_none_is_asked_
     remember(&site.path("state"), 800);
     let mut bench = Bench::start(&site, NEW_YEAR, []).await;
     bench.ended(1).await;
-    bench.contexts.send_replace(context(&site, HOURLY).await);
+    bench.reload(context(&site, HOURLY).await);
     let soon: DateTime<Utc> = (clock().wall + Duration::from_mins(61)).into();
     bench.wait_for("another time", |job| job.next_at.is_some_and(|next| next < soon)).await;
     step(60);
     bench.ended(2).await;
     for none in [OFF, WRITE_ONLY] {
-        bench.contexts.send_replace(context(&site, none).await);
+        bench.reload(context(&site, none).await);
         tokio::time::timeout(DEADLINE, bench.jobs.wait_for(Jobs::is_empty)).await.unwrap().unwrap();
         step(24 * 60);
         bench.settle().await;
-        bench.contexts.send_replace(context(&site, HOURLY).await);
+        bench.reload(context(&site, HOURLY).await);
         bench.wait_for("the job again", |_| true).await;
         bench.settle().await;
         assert_eq!(bench.runs(), 2, "what was not asked for was not missed");
@@ -339,7 +349,7 @@ async fn a_schedule_that_cannot_be_written_or_read_keeps_no_job_from_running() {
     std::fs::remove_dir_all(site.path("state").join(FILE)).unwrap();
     bench.snapshots.send_modify(|_| {});
     let written = site.wait("the file", || schedule::read(&site.path("state").join(FILE)).ok()).await;
-    assert_eq!(written[ROTATE].end, Some(End::Done));
+    assert_eq!(written[ROTATE].end, Some(RunEnd::Done));
 }
 
 fn rotate(status: &Snapshot) -> Job {

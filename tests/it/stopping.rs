@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hk_aws::ledger;
-use hk_aws::status::State;
+use hk_aws::status::DaemonState;
 use rustix::process::Signal;
 
 use crate::process::daemon::{Daemon, SOON, wait_for};
@@ -42,7 +42,7 @@ fn change(place: &Place, endpoint: &str, more: &str) {
 fn ledger_keys(place: &Place) -> Vec<String> {
     let lines = files(&place.path().join("state/ledger")).into_iter().flat_map(|file| {
         let text = fs::read_to_string(file).unwrap();
-        text.lines().map(|line| serde_json::from_str::<ledger::Entry>(line).unwrap().key).collect::<Vec<_>>()
+        text.lines().map(|line| serde_json::from_str::<ledger::LedgerEntry>(line).unwrap().key).collect::<Vec<_>>()
     });
     let mut keys: Vec<String> = lines.collect();
     keys.sort_unstable();
@@ -290,7 +290,7 @@ async fn credentials_that_are_renewed_on_disk_are_used_without_a_restart() {
     // The renewed ones stay in use.
     let more: Vec<String> = (2..9).map(|number| place.lay_down(number, "MOTION_DETECTION")).collect();
     all_are_stored(&place, &store, &more).await;
-    status_of(&place, "the end of the trouble", |status| status.state == State::Ok && status.trouble.is_none());
+    status_of(&place, "the end of the trouble", |status| status.state == DaemonState::Ok && status.trouble.is_none());
     let log = fs::read_to_string(place.path().join("log")).unwrap();
     assert!(log.lines().filter(|line| line.contains("ERROR")).count() <= 4, "{log}");
 }

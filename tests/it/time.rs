@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hk_aws::drop_folder::{DropFolder, Sight};
-use hk_aws::status::{Snapshot, State};
+use hk_aws::status::{DaemonState, Snapshot};
 
 use crate::support::clock::{Clock, Clocked};
 use crate::support::s3::Fault;
@@ -78,13 +78,15 @@ async fn a_box_that_boots_in_1970_sends_everything_once_its_clock_is_set() {
         trouble.reason.contains("RequestTimeTooSkewed") && trouble.advice.contains("clock of this box"),
         "{trouble:?}"
     );
-    assert_eq!((status.state, files(&site.drop_path("")).len()), (State::Degraded, 4));
+    assert_eq!((status.state, files(&site.drop_path("")).len()), (DaemonState::Degraded, 4));
     site.s3.set_clock_ahead(0);
     clock.set(SystemTime::now());
     site.wait_until_empty().await;
     site.wait_for_keys(&[&key("CAM", 1), &key("CAM", 2), &partial_key(3), "CAM/1970-01-01/19700101T000032_motion.jpg"])
         .await;
-    daemon.wait_for("the end of the trouble", |status| status.trouble.is_none() && status.state == State::Ok).await;
+    daemon
+        .wait_for("the end of the trouble", |status| status.trouble.is_none() && status.state == DaemonState::Ok)
+        .await;
     let requests = site.s3.requests().len();
     assert!(requests < 20, "{requests} requests for four captures: a storm");
 }
@@ -134,7 +136,7 @@ async fn steps_of_the_wall_clock_make_neither_a_storm_nor_a_stall() {
     site.s3.clear_faults();
     site.wait_until_empty().await;
     assert_eq!(site.s3.keys().len(), 20);
-    daemon.wait_for("the end of the trouble", |status| status.state == State::Ok).await;
+    daemon.wait_for("the end of the trouble", |status| status.state == DaemonState::Ok).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hk_aws::bucket::Credentials;
-use hk_aws::status::State;
+use hk_aws::status::DaemonState;
 
 use crate::support::s3::{ACCESS_KEY, Fault};
 use crate::support::site::{DEADLINE, Settings, Site, files, key, picture, sha256};
@@ -18,7 +18,7 @@ async fn is_kept_and_said(site: &Site, advice: &str) {
     let status = site.wait_for_status("the trouble", |status| status.trouble.is_some()).await;
     let trouble = status.trouble.clone().unwrap();
     assert!(format!("{} {}", trouble.reason, trouble.advice).contains(advice), "{trouble:?}");
-    assert_eq!(status.state, State::Degraded);
+    assert_eq!(status.state, DaemonState::Degraded);
     assert!(status.line().contains("trouble since"), "{}", status.line());
     assert_eq!(status.last_errors.len(), 1, "said once: {:?}", status.last_errors);
     assert_eq!(std::fs::read(path).unwrap(), b"evidence");
@@ -28,8 +28,10 @@ async fn is_kept_and_said(site: &Site, advice: &str) {
 async fn recovers(site: &Site) {
     site.wait_for_keys(&[&key("CAM", 1)]).await;
     assert_eq!(site.s3.object(&key("CAM", 1)).unwrap().sha256, sha256(b"evidence"));
-    site.wait_for_status("the end of the trouble", |status| status.state == State::Ok && status.trouble.is_none())
-        .await;
+    site.wait_for_status("the end of the trouble", |status| {
+        status.state == DaemonState::Ok && status.trouble.is_none()
+    })
+    .await;
     site.wait_until_empty().await;
 }
 
@@ -160,8 +162,9 @@ async fn one_file_that_always_fails_blocks_no_other_and_shows_its_reason() {
         site.write(format!("CAM/{}", picture(number)), &number.to_be_bytes());
     }
     site.s3.wait_for(|state| state.objects().len() == 30, DEADLINE).await;
-    let status =
-        site.wait_for_status("the poison alone", |status| status.files.len() == 1 && status.state == State::Ok).await;
+    let status = site
+        .wait_for_status("the poison alone", |status| status.files.len() == 1 && status.state == DaemonState::Ok)
+        .await;
     assert!(status.files[0].path.starts_with("POISON") && status.files[0].reason.as_ref().unwrap().contains("500"));
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use chrono::{NaiveDate, TimeDelta, Utc};
-use hk_aws::archive::Index;
+use hk_aws::bundle::Index;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -105,7 +105,7 @@ impl Box {
                 let frame = &bundle[at..at + usize::try_from(member.length).unwrap()];
                 let mut bytes = Vec::new();
                 let frame = std::io::Cursor::new(frame.to_vec());
-                let mut content = hk_aws::archive::bundle::unpack(index.bundle.format, frame).unwrap();
+                let mut content = hk_aws::bundle::unpack(index.bundle.format, frame).unwrap();
                 std::io::Read::read_to_end(&mut content, &mut bytes).unwrap();
                 assert_eq!(members.insert(member.note.key, bytes), None);
             }

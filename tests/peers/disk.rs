@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use hk_aws::status::State;
+use hk_aws::status::DaemonState;
 
 use crate::camera::{Picture, Session};
 use crate::daemon::{SOON, wait_for};
@@ -57,10 +57,10 @@ fn a_drop_folder_that_runs_full_is_said_before_and_drains_as_soon_as_it_can() {
     });
     let trouble = status.trouble.unwrap();
     assert!(trouble.reason.contains("SlowDown") && trouble.advice.contains("make room"), "{trouble:?}");
-    assert_eq!(status.state, State::Degraded);
+    assert_eq!(status.state, DaemonState::Degraded);
     house.s3.clear_faults();
     house.wait_until_empty();
-    house.wait_for_status("the end of the alarm", |status| status.state == State::Ok);
+    house.wait_for_status("the end of the alarm", |status| status.state == DaemonState::Ok);
     wait_for("every capture in the bucket", LONG, || whole.iter().all(|shot| house.holds(shot)).then_some(()));
     assert_eq!(house.said(" ERROR the disk of drop folder"), 1, "{}", house.log());
     assert_eq!(house.said("disk has room again"), 1);
@@ -78,7 +78,7 @@ fn a_drop_folder_without_inodes_is_said_and_drains() {
     house.s3.clear_faults();
     house.wait_until_empty();
     wait_for("every capture in the bucket", LONG, || whole.iter().all(|shot| house.holds(shot)).then_some(()));
-    house.wait_for_status("the end of the alarm", |status| status.state == State::Ok);
+    house.wait_for_status("the end of the alarm", |status| status.state == DaemonState::Ok);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_full_disk_of_state_keeps_no_capture_from_the_bucket_and_is_said_once() {
     assert_eq!(files(&house.drop_folder).len(), captures.len(), "without need nothing goes without its line");
     fs::remove_file(ballast).unwrap();
     house.wait_until_empty();
-    house.wait_for_status("the end of the trouble", |status| status.state == State::Ok);
+    house.wait_for_status("the end of the trouble", |status| status.state == DaemonState::Ok);
     all_are_stored_once(&house, &captures);
     assert_eq!(house.said(" ERROR "), 1, "{}", house.log());
     assert_eq!(house.said(" WARN "), 1, "{}", house.log());
@@ -216,7 +216,7 @@ fn where_no_copy_finds_room_or_may_be_written_captures_go_without_one() {
         captures.iter().for_each(|shot| house.lay_down(shot).unwrap());
         house.wait_until_empty();
         all_are_stored_once(&house, &captures);
-        house.wait_for_status("the count", |status| status.not_kept == 20 && status.state == State::Ok);
+        house.wait_for_status("the count", |status| status.not_kept == 20 && status.state == DaemonState::Ok);
         assert_eq!(house.said(" WARN failed to keep local copy"), 1, "{}", house.log());
     }
 }
@@ -245,7 +245,7 @@ fn a_drop_folder_that_turns_read_only_sends_nothing_twice_and_goes_on_when_it_ca
     assert_eq!(files(&house.drop_folder).len(), captures.len());
     volume.remount("rw");
     house.wait_until_empty();
-    house.wait_for_status("the end of the trouble", |status| status.state == State::Ok);
+    house.wait_for_status("the end of the trouble", |status| status.state == DaemonState::Ok);
     assert_eq!(house.s3.count("HeadObject"), 0);
     assert_eq!(house.said(" ERROR "), 1, "{}", house.log());
     assert_eq!(house.said("no stored file is left"), 1);

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hk_aws::status::{File, Snapshot, State};
+use hk_aws::status::{DaemonState, FileStatus, Snapshot};
 use rustix::fs::{CWD, FileType, makedev};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ impl Place {
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         let daemon = Daemon::start(command, self.folder.path());
         // Not READY=1: an ordinary user may not write to our socket.
-        self.wait_for_status("the first scan", |status| (status.state != State::Starting).then_some(()));
+        self.wait_for_status("the first scan", |status| (status.state != DaemonState::Starting).then_some(()));
         daemon
     }
 
@@ -84,7 +84,7 @@ impl Place {
     }
 }
 
-fn reason_of<'a>(files: &'a [File], path: &str) -> Option<&'a str> {
+fn reason_of<'a>(files: &'a [FileStatus], path: &str) -> Option<&'a str> {
     files.iter().find(|file| file.path == path)?.reason.as_deref()
 }
 

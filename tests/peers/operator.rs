@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 
-use hk_aws::status::{Snapshot, State, Trouble};
+use hk_aws::status::{DaemonState, Snapshot, Trouble};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 
@@ -85,7 +85,7 @@ impl Place {
         let picture = self.drop_picture(number);
         let trouble: Trouble = wait_for(&format!("the trouble {code}"), SOON, || {
             let status = Snapshot::read(&self.folder.path().join("run")).ok()?;
-            (status.state == State::Degraded).then_some(status.trouble?)
+            (status.state == DaemonState::Degraded).then_some(status.trouble?)
         });
         assert!(trouble.reason.contains(code) && trouble.advice.contains(advice), "{trouble:?}");
         let printed = self.status();
@@ -97,7 +97,7 @@ impl Place {
         self.is_taken(&picture);
         wait_for("the end of the trouble", SOON, || {
             let status = Snapshot::read(&self.folder.path().join("run")).ok()?;
-            (status.state == State::Ok && status.trouble.is_none()).then_some(())
+            (status.state == DaemonState::Ok && status.trouble.is_none()).then_some(())
         });
         assert_eq!(self.said("ERROR").len(), errors + 1, "said once");
         picture

@@ -6,7 +6,7 @@ use std::process::{self, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hk_aws::status::{Snapshot, State};
+use hk_aws::status::{DaemonState, Snapshot};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -136,7 +136,7 @@ fn i3_a_cable_pulled_in_mid_flood_costs_nothing_but_the_time_it_is_out() {
         thread::sleep(Duration::from_millis(100));
     }
     wait_for("an outage that is known", CUT, || {
-        Snapshot::read(&place.path().join("run")).ok().filter(|status| status.state == State::Degraded)
+        Snapshot::read(&place.path().join("run")).ok().filter(|status| status.state == DaemonState::Degraded)
     });
     thread::sleep(CUT.saturating_sub(pulled.elapsed()));
     let log = || fs::read_to_string(place.path().join("log")).unwrap();

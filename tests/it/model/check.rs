@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use hk_aws::bucket::PROBE;
-use hk_aws::ledger::Entry;
+use hk_aws::ledger::LedgerEntry;
 
 use super::operation::{PATHS, Place, Stamp};
 use super::world::World;
@@ -236,7 +236,7 @@ impl World {
         let mut lines = BTreeSet::new();
         for file in files(&self.site.path("state/ledger")) {
             for line in fs::read_to_string(file).unwrap().lines() {
-                let entry: Entry = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
+                let entry: LedgerEntry = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
                 if self.bucket.get(&entry.key) != Some(&entry.sha256) {
                     return Err(format!("the ledger tells of {}, which is not in the bucket", entry.key));
                 }

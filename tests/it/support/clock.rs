@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hk_aws::bucket::{Credentials, Pace};
 use hk_aws::clock::Now;
 use hk_aws::config::Config;
-use hk_aws::ingest::{Command, Ingest, Report};
+use hk_aws::ingest::{Ingest, Instruction, Report};
 use hk_aws::site;
 use hk_aws::status::Snapshot;
 use tokio::runtime::{Builder, Runtime};
@@ -61,7 +61,7 @@ fn now() -> Now {
 pub(crate) struct Clocked {
     runtime: Option<Runtime>,
     running: Option<JoinHandle<()>>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Instruction>,
     stop: CancellationToken,
     pub(crate) snapshots: watch::Receiver<Snapshot>,
 }
@@ -83,8 +83,12 @@ impl Clocked {
             .spawn(async move {
                 let context = context(config).await;
                 let ingest = Ingest::new(Arc::clone(&context));
-                let (snapshot, snapshots) = watch::channel(ingest.first_snapshot());
-                let report = Report { snapshot, beat: Box::new(|_| {}), site: watch::Sender::new(context) };
+                let (snapshot, snapshots) = watch::channel(ingest.snapshot());
+                let report = Report {
+                    snapshot,
+                    beat: Box::new(|_| {}),
+                    site: watch::Sender::new(site::SiteInForce::new(context)),
+                };
                 (tokio::spawn(ingest.run(received, report, told, DRAIN)), snapshots)
             })
             .await
@@ -95,12 +99,12 @@ impl Clocked {
     /// Gives it other settings, as SIGHUP does.
     pub(crate) async fn reload(&self, config: Config) {
         let context = self.runtime.as_ref().unwrap().spawn(context(config)).await.unwrap();
-        self.commands.send(Command::Reload(context)).await.unwrap();
+        self.commands.send(Instruction::Reload(context)).await.unwrap();
     }
 
     /// Lets it look at everything, as SIGUSR1 does.
     pub(crate) async fn look(&self) {
-        self.commands.send(Command::Look).await.unwrap();
+        self.commands.send(Instruction::Look).await.unwrap();
     }
 
     /// Stops it as SIGTERM does.

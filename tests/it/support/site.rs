@@ -121,7 +121,7 @@ impl Site {
         let _stale = std::fs::remove_file(self.path("run/status.json"));
         let daemon = tokio::spawn(hk_aws::daemon::run(self.config(), Some(credentials), stop.clone()));
         self.running = Some((stop, daemon));
-        self.wait_for_status("the first scan", |status| status.state != hk_aws::status::State::Starting).await;
+        self.wait_for_status("the first scan", |status| status.state != hk_aws::status::DaemonState::Starting).await;
     }
 
     /// Stops the daemon as SIGTERM does.
@@ -178,7 +178,7 @@ impl Site {
     }
 
     /// The lines of the ledger of a camera on [`DATE`].
-    pub(crate) fn ledger(&self, camera: &str) -> Vec<hk_aws::ledger::Entry> {
+    pub(crate) fn ledger(&self, camera: &str) -> Vec<hk_aws::ledger::LedgerEntry> {
         let path = self.path(format!("state/ledger/{camera}/{DATE}.jsonl"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

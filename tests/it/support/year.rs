@@ -180,7 +180,7 @@ impl Year {
                 let digest = Sha256::digest(&bytes);
                 let (sha256, stored_at) = (hex::encode(digest), taken + TimeDelta::seconds(1));
                 std::fs::write(kept.join(&file), &bytes)?;
-                let entry = ledger::Entry {
+                let entry = ledger::LedgerEntry {
                     stored_at,
                     key: key.clone(),
                     size: bytes.len() as u64,
@@ -190,7 +190,7 @@ impl Year {
                     source: format!("{name}/{file}"),
                     partial: false,
                 };
-                ledger::append(&context.ledger(), &name, &entry, false)?;
+                ledger::append(&context.ledger(), &name, &entry)?;
                 bill.stored_captures += 1;
                 bill.monthly[1] += prices::storage_month(STANDARD, bytes.len() as u64);
                 s3.insert_with(&key, bytes, |object| {

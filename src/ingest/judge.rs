@@ -1,0 +1,171 @@
+//! What the loop does with the result of an upload: the file leaves the queue, waits, or is set aside.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError};
+
+use super::one::{Ingested, NotStored};
+use super::{Finished, InWork, Ingest, Stored, Work, jitter};
+use crate::bucket::{Refusal, Verdict};
+use crate::clock::{Now, backoff};
+use crate::key::escape_path;
+use crate::queue::{FailedUpload, Hint, OWN_TROUBLE};
+
+/// The first and the longest wait of a file that fails by itself.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// How long to wait before the next attempt to take away a stored file; an attempt costs no request.
+const DISPOSE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a file that was cut off is still there.
+const CUT_OFF: &str = "cut off; what there is is stored, and it waits for the camera to resume or send it again";
+
+impl Ingest {
+    /// Judges the end of an upload or disposal.
+    pub(super) fn judge(&mut self, done: Result<(Id, Finished), JoinError>) {
+        let now = self.now();
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(work) = self.in_work.remove(&id) else { return };
+        let path = work.due.path.as_path();
+        // If a reload named another drop folder, the queue knows nothing of this file. Unless it is stored it stays in the
+        // old folder.
+        let is_same_folder = work.site.folder.path() == self.site.folder.path();
+        let result = match done {
+            Ok((_, finished)) => finished.result,
+            Err(error) if is_same_folder => return self.set_aside(path, &format!("the upload panicked: {error}"), now),
+            Err(error) => return tracing::error!("the upload of {} panicked: {error}", escape_path(path)),
+        };
+        match result {
+            Ok(ingested) if is_same_folder => match work.work {
+                Work::Upload => self.stored(path, &ingested, now),
+                Work::Disposal => self.disposed(path, &ingested, now),
+            },
+            Ok(ingested) if work.work == Work::Upload => self.tell_stored(&ingested.stored, now),
+            Err(reason) if is_same_folder => self.not_stored(&work, reason, now),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Takes note of a capture that has just been stored.
+    fn stored(&mut self, path: &Path, ingested: &Ingested, now: Now) {
+        self.tell_stored(&ingested.stored, now);
+        let was_down = self.link.down().is_some();
+        let news = self.link.succeeded(now);
+        self.say(&news);
+        if was_down {
+            self.queue.retry_all();
+        }
+        self.disposed(path, ingested, now);
+        if ingested.wait.is_some() {
+            // The camera may have resumed while the part was uploaded, and no further event will tell of that.
+            self.surveyor.hints.at(path, Hint::Scan);
+        }
+    }
+
+    /// Takes note of what became of a stored capture's file. The capture is in the bucket: only this box can have trouble.
+    fn disposed(&mut self, path: &Path, ingested: &Ingested, now: Now) {
+        let Ingested { stored, wait } = ingested;
+        let said = match (&stored.left, *wait) {
+            (None, None) => {
+                self.done(path);
+                self.upkeep.gone(stored, &self.site.config.keep, now)
+            }
+            (None, Some(wait)) => {
+                self.hold_stored(path, stored, CUT_OFF, now.steady + wait);
+                None
+            }
+            (Some(reason), _) => {
+                self.hold_stored(path, stored, &format!("stored; {reason}"), now.steady + DISPOSE_AGAIN);
+                self.upkeep.stays(path, reason, now.wall.into())
+            }
+        };
+        if let Some(message) = said {
+            self.remember(message);
+        }
+    }
+
+    /// Lets a stored file wait in the folder.
+    fn hold_stored(&mut self, path: &Path, stored: &Stored, reason: &str, until: std::time::Instant) {
+        self.queue.remember_stored(path, Arc::new(stored.clone()));
+        self.queue.hold(path, reason, until);
+    }
+
+    /// Lets go of a file that is no longer there, and asks for a look at another one that has come in its place.
+    pub(super) fn done(&mut self, path: &Path) {
+        if let Some(hint) = self.queue.done(path) {
+            self.surveyor.hints.at(path, hint);
+        }
+    }
+
+    fn not_stored(&mut self, work: &InWork, reason: NotStored, now: Now) {
+        let path = work.due.path.as_path();
+        match reason {
+            NotStored::Gone => self.done(path),
+            NotStored::Growing => self.queue.settle_again(path, "open for writing", now),
+            NotStored::Changed => {
+                let hint = self.queue.done(path).unwrap_or(Hint::Scan);
+                self.surveyor.hints.at(path, hint);
+            }
+            NotStored::Empty(age) => self.empty(path, age, now),
+            // The settings that were refused are not in force any more: it is tried by the new ones immediately.
+            NotStored::Refused(refusal) if work.reloads != self.reloads => {
+                self.queue.hold(path, &refusal.to_string(), now.steady);
+            }
+            NotStored::Refused(refusal) => self.refused(work, &refusal, now),
+            NotStored::Unreadable(reason) => self.unreadable(work, &reason, now),
+        }
+    }
+
+    /// Lets an empty file wait for its camera, then sets it aside.
+    fn empty(&mut self, path: &Path, age: Duration, now: Now) {
+        let patience = self.site.config.drop_folder.partial_after;
+        match patience.checked_sub(age) {
+            None | Some(Duration::ZERO) => self.set_aside(path, "empty", now),
+            Some(rest) => {
+                self.queue.hold(path, "empty", now.steady + rest);
+            }
+        }
+    }
+
+    fn refused(&mut self, work: &InWork, refusal: &Refusal, now: Now) {
+        let path = work.due.path.as_path();
+        if refusal.verdict == Verdict::GiveUpOnThisFile {
+            return self.set_aside(path, &refusal.to_string(), now);
+        }
+        let own = self.queue.failed(path, self.failed_upload(work));
+        let news = self.link.failed(refusal, own, jitter(now), now);
+        let until = match self.link.next_probe() {
+            Some(probe) if own < OWN_TROUBLE => probe,
+            _ => now.steady + backoff(own, FIRST_WAIT, LONGEST_WAIT, jitter(now)),
+        };
+        // At the 2nd, 4th, 8th time and so on: it may go on for weeks.
+        if own >= OWN_TROUBLE && own.is_power_of_two() {
+            let path = escape_path(path);
+            tracing::warn!(key = path, "{path} waits by itself, others are stored: {refusal}");
+        }
+        self.say(&news);
+        self.queue.hold(path, &refusal.to_string(), until);
+    }
+
+    fn unreadable(&mut self, work: &InWork, reason: &str, now: Now) {
+        let path = work.due.path.as_path();
+        self.queue.failed(path, self.failed_upload(work));
+        let wait = backoff(self.queue.failures(path), FIRST_WAIT, LONGEST_WAIT, jitter(now));
+        if self.queue.hold(path, reason, now.steady + wait) {
+            let message = format!("failed to open {}: {reason}; let the daemon's user read it", escape_path(path));
+            tracing::error!("{message}");
+            self.remember(message);
+        }
+    }
+
+    fn failed_upload(&self, work: &InWork) -> FailedUpload {
+        FailedUpload {
+            stored_at_start: work.stored,
+            stored_now: self.tally.stored.captures,
+            is_link_down: self.link.down().is_some(),
+        }
+    }
+}
