@@ -1,11 +1,11 @@
-//! Objects that lie unsorted directly below a camera, as the scripts that came before left them, into date folders.
+//! Files objects that lie unsorted directly below a camera, as older scripts left them, into date folders.
 //!
-//! The date is the one that the name tells, else the one that was written beside the object; never that of a clock. An
-//! object without one stays. Each is copied by the store itself, the copy is held against it, and only then it is deleted.
+//! The date comes from the name, otherwise from the object's metadata, never from a clock. An object without a date stays.
+//! The store copies each object itself. The copy is compared with its source, and only then the source is deleted.
 //!
 //! # Crashes
-//! All state is in the bucket. What was copied and not deleted is found again beside its copy, which then counts as made;
-//! a target that holds other bytes is never touched, and what should have gone there stays.
+//! All state is in the bucket. If a run ends between copy and deletion, the next one finds the source beside its copy and
+//! goes on from there. A target that holds other bytes is never touched, and its source stays.
 
 use std::ops::ControlFlow;
 
@@ -19,7 +19,7 @@ use crate::holdings::HoldingsError;
 use crate::key::{KeyFields, ObjectKey};
 use crate::site::Site;
 
-/// Copies at the same time: the store does the work, and each waits for it.
+/// How many copies are under way together; the store does the work.
 const AT_ONCE: usize = 8;
 
 /// The work ends after this number of failures in a row that are no fault of the objects.
@@ -310,7 +310,7 @@ async fn copy_to(site: &Site, object: &Object, target: &ObjectKey) -> Result<(),
     }
 }
 
-/// Returns whether `target`, of which the store says `head`, holds the bytes of `object`.
+/// Returns whether the object at `target` (whose HEAD is `head`) holds the bytes of `object`.
 ///
 /// A copy gets another `ETag` if the object went up in parts or if a KMS key is used. If no SHA-256 tells either, the bytes
 /// are read: nothing is deleted on a mere likelihood.

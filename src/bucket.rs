@@ -32,6 +32,7 @@ mod listing;
 mod objects;
 mod pace;
 mod parts;
+mod probe;
 mod put;
 mod stall;
 mod trial;
@@ -41,13 +42,13 @@ mod wire;
 
 pub use aws_credential_types::Credentials;
 pub use body::{Content, Reader, Source, read_through};
-pub use condition::{Condition, Conditions, PROBE};
+pub use condition::{Condition, Conditions};
 pub use download::{Altered, Download};
 pub use listing::Object;
-// The old name, for callers that are about to change.
 pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, RestoreAsked, RestoreState, Tier, is_cold, poll_interval};
 pub use pace::{Pace, Precedence};
 pub use parts::part_bytes;
+pub use probe::PROBE;
 pub use stall::Patience;
 pub use trial::{Right, WrongChecksum};
 pub use verdict::{Refusal, RefusalKind, Verdict};

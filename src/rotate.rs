@@ -29,7 +29,7 @@ pub use apply::apply;
 /// The most names that one page of a listing holds (S3 API Reference, `ListObjectsV2`).
 const NAMES_A_PAGE: u64 = 1000;
 
-/// What is to be done, what it costs, and what is not done and why.
+/// A plan: the steps, their cost, and what the operator should know of what is not done.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Plan {
     /// The camera-days to work on, in order.
@@ -72,7 +72,7 @@ pub struct PlannedDownload {
 /// What a run did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Rotated {
-    /// Camera-days that were bundled, or of which a bundle was finished.
+    /// Camera-days that got a bundle now, or whose bundle was finished now.
     pub bundled_days: u64,
     /// Captures that went into bundles.
     pub bundled: u64,
@@ -262,7 +262,7 @@ const HIDDEN: &str = "the bucket keeps versions: what is deleted is hidden, and 
      versions takes it";
 
 impl PlannedDownload {
-    /// Adds what a day's bundle needs beyond the local copies, as far as a look at their sizes tells.
+    /// Adds what a day's bundle needs beyond the local copies, judged by their sizes.
     fn count(&mut self, site: &Site, step: &RotationStep) {
         let here = site.kept.bytes_of(&step.camera, step.date);
         let missing = step.bytes.saturating_sub(here);
@@ -324,7 +324,7 @@ async fn bundles(
 }
 
 impl Rotated {
-    /// What was done, for people.
+    /// Returns one line that says what was done.
     pub fn line(&self) -> String {
         let mut parts = vec![format!("{} captures of {} days bundled", self.bundled, self.bundled_days)];
         let more = [

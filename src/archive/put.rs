@@ -31,7 +31,7 @@ pub(super) struct PutIndex {
     sha256: [u8; 32],
 }
 
-/// Puts an index where there is none, and confirms it.
+/// Puts an index under a free key, and confirms it.
 ///
 /// # Errors
 /// [`HoldingsError::Refused`] if it cannot be put, [`HoldingsError::Object`] if the key holds other bytes.
@@ -40,7 +40,7 @@ pub async fn store_index(site: &Site, index: &Index) -> Result<(), HoldingsError
     confirm_index(site, &put).await
 }
 
-/// Puts an index where there is none.
+/// Puts an index under a free key.
 ///
 /// # Errors
 /// As [`store_index`].
@@ -71,7 +71,7 @@ pub(super) async fn confirm_index(site: &Site, PutIndex { key, size, sha256 }: &
     }
 }
 
-/// Puts a bundle where there is none, from the files of its members.
+/// Puts a bundle under a free key, from the files of its members.
 ///
 /// # Errors
 /// As [`store_index`].

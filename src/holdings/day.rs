@@ -26,7 +26,7 @@ pub struct DayArchive {
     pub parts: BTreeMap<BundleId, ArchivedPart>,
 }
 
-/// One part of an archive: a bundle and its index, of which one may be missing.
+/// One part of an archive: a bundle and its index. One of the two may be missing.
 #[derive(Debug, Clone, Default)]
 pub struct ArchivedPart {
     /// The bundle; an index without a bundle is an intention that the next run carries out.
@@ -117,7 +117,7 @@ pub async fn cameras(site: &Site) -> Result<Vec<String>, HoldingsError> {
     Ok(names.filter(|name| !name.is_empty()).collect())
 }
 
-/// Returns the days of which the bucket holds captures of a camera, loose or in bundles.
+/// Returns the days on which a camera has captures, loose or in bundles.
 ///
 /// # Errors
 /// [`HoldingsError::Refused`] if the camera cannot be listed.
@@ -140,7 +140,7 @@ pub struct LooseDays {
     pub may_have_archive: bool,
 }
 
-/// Returns the days of which a camera has loose captures.
+/// Returns the days on which a camera has loose captures.
 ///
 /// # Errors
 /// [`HoldingsError::Refused`] if the camera cannot be listed.

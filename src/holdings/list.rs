@@ -83,7 +83,7 @@ pub struct Listing<'a> {
     selection: Selection,
     objects: Pin<Box<dyn Stream<Item = Result<Object, Refusal>> + Send>>,
     ended: bool,
-    /// The archive, of which only the days that are selected.
+    /// The archive, without days that are not selected.
     archives: BTreeMap<NaiveDate, DayArchive>,
     /// What was found loose and not given out yet.
     loose: BTreeMap<NaiveDate, Vec<LooseCapture>>,

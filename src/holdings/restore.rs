@@ -64,7 +64,7 @@ pub struct Restorable {
 pub struct Restoration {
     /// Bundles, and captures that are cold by themselves.
     pub objects: Vec<Restorable>,
-    /// The days of which there is anything at all.
+    /// The days that have anything at all.
     pub days: Vec<NaiveDate>,
     /// The days without a bundle and without anything cold, with the number of captures that they have.
     pub not_archived: BTreeMap<NaiveDate, usize>,

@@ -300,7 +300,7 @@ fn is_confirmed(seen: &SeenDay, bundle: &str) -> bool {
     seen.known.bundles.contains_key(bundle) || seen.known.records.values().any(went_into)
 }
 
-/// Finds bundles that the ledger names and of which neither the bundle nor its index is there.
+/// Finds bundles that the ledger names, if neither the bundle nor its index is there.
 fn judge_lost<'a>(seen: &'a SeenDay, archive: &mut BundledCaptures<'a>) -> Vec<Finding> {
     let went_into = seen.known.records.values().filter_map(|record| match &record.since {
         Since::Bundled(bundle) => Some(bundle.as_str()),

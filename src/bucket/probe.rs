@@ -1,0 +1,226 @@
+//! The probe: a small object with which a store is tried.
+
+use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+
+use super::condition::{Condition, Conditions, IfNoneMatch, WriteOutcome};
+use super::parts::BegunUpload;
+use super::wire::{Failed, code, is_taken, sha256_base64};
+use super::{Bucket, Refusal, Verdict};
+use crate::config::Access;
+
+/// The name of the object that a store is tried with; it is in no camera's folder, unlike every capture.
+pub const PROBE: &str = ".hk-aws-probe";
+
+/// The bytes of the probe.
+const PROBE_BYTES: &[u8] = b"hk-aws tries here what the store does with If-None-Match; this may be deleted\n";
+
+/// The puts of a trial. The second one decides, unless another box that tries the store deleted the probe in between.
+const PUTS: usize = 3;
+
+impl Bucket {
+    /// Tries both requests, whatever is known, and leaves the probe in the bucket.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses the trial or does not answer: nothing is known.
+    pub(super) async fn try_conditions(&self) -> Result<Conditions, Refusal> {
+        let put = self.try_put_condition().await?;
+        let parts = if put == Condition::Honoured { self.try_parts_condition().await? } else { put };
+        Ok(Conditions { put, parts })
+    }
+
+    /// Deletes the probe if that is allowed. One that stays does no harm: the next trial overwrites it with the same
+    /// bytes.
+    pub(super) async fn delete_probe(&self) {
+        if self.config.access == Access::ReadWrite {
+            let _left = self.delete(&self.probe_key()).await;
+        }
+    }
+
+    /// Tries whether a PUT overwrites the probe, and leaves it in the bucket.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses the trial or does not answer: nothing is known.
+    pub(super) async fn try_put_condition(&self) -> Result<Condition, Refusal> {
+        for _ in 0..PUTS {
+            match self.put_probe(IfNoneMatch::Sent).await {
+                Ok(WriteOutcome::Stored) => {}
+                Ok(WriteOutcome::KeyTaken) => return Ok(Condition::Honoured),
+                Err(refusal) if may_be_the_header(&refusal) => {
+                    self.put_probe(IfNoneMatch::Omitted).await?;
+                    return Ok(Condition::Refused);
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(Condition::Ignored)
+    }
+
+    /// Tries whether an upload in parts overwrites the probe, which must be in the bucket.
+    ///
+    /// # Errors
+    /// A [`Refusal`] to try later if the store fails or does not answer: nothing is known.
+    pub(super) async fn try_parts_condition(&self) -> Result<Condition, Refusal> {
+        match self.complete_over_probe().await {
+            // The store may not know uploads in parts. Then the upload of the clip itself fails and says why; until
+            // then the header is not relied on.
+            Err(refusal) if refusal.verdict != Verdict::TryLater => {
+                tracing::debug!("an upload in parts cannot be tried: {refusal}");
+                Ok(Condition::Ignored)
+            }
+            tried => tried,
+        }
+    }
+
+    async fn complete_over_probe(&self) -> Result<Condition, Refusal> {
+        let key = self.probe_key();
+        if self.config.access == Access::ReadWrite {
+            // A kill in the middle of a trial leaves an upload, which nothing else would find.
+            let _aborted = self.abort_abandoned(&key).await;
+        }
+        let (id, part) = self.begin_probe().await?;
+        let upload = BegunUpload { key: &key, id: &id };
+        let refused = match self.complete_probe(upload, &part, IfNoneMatch::Sent).await {
+            Ok(WriteOutcome::Stored) => return Ok(Condition::Ignored),
+            Ok(WriteOutcome::KeyTaken) => None,
+            Err(refusal) if may_be_the_header(&refusal) => Some(refusal),
+            Err(refusal) => {
+                let _aborted = self.abort(upload).await;
+                return Err(refusal);
+            }
+        };
+        // Completing it over the same bytes ends the upload even where the box has no right to abort one.
+        let without = self.complete_probe(upload, &part, IfNoneMatch::Omitted).await;
+        if without.is_err() {
+            let _aborted = self.abort(upload).await;
+        }
+        match refused {
+            None => Ok(Condition::Honoured),
+            Some(_) => without.map(|_| Condition::Refused),
+        }
+    }
+
+    /// Begins an upload of the probe in one part, and returns its id and the part.
+    async fn begin_probe(&self) -> Result<(String, CompletedPart), Refusal> {
+        let (sse, sse_key) = self.encryption();
+        let key = self.probe_key();
+        let created = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.config.bucket)
+            .key(&key)
+            .content_type("text/plain")
+            .storage_class(self.storage_class())
+            .set_checksum_algorithm(self.wants_checksum().then_some(ChecksumAlgorithm::Sha256))
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(sse_key)
+            .send()
+            .await
+            .map_err(|error| Refusal::of("create multipart upload", &error))?;
+        let id = created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))?;
+        let sha256 = self.wants_checksum().then(|| sha256_base64(PROBE_BYTES));
+        let sent = self
+            .client
+            .upload_part()
+            .bucket(&self.config.bucket)
+            .key(&key)
+            .upload_id(&id)
+            .part_number(1)
+            .set_checksum_sha256(sha256.clone())
+            .body(ByteStream::from_static(PROBE_BYTES))
+            .send()
+            .await;
+        match sent {
+            Ok(sent) => {
+                let part = CompletedPart::builder().part_number(1).set_e_tag(sent.e_tag).set_checksum_sha256(sha256);
+                Ok((id, part.build()))
+            }
+            Err(error) => {
+                let _aborted = self.abort(BegunUpload { key: &key, id: &id }).await;
+                Err(Refusal::of("upload part", &error))
+            }
+        }
+    }
+
+    async fn complete_probe(
+        &self,
+        upload: BegunUpload<'_>,
+        part: &CompletedPart,
+        header: IfNoneMatch,
+    ) -> Result<WriteOutcome, Refusal> {
+        let parts = CompletedMultipartUpload::builder().parts(part.clone()).build();
+        let completed = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.config.bucket)
+            .key(upload.key)
+            .upload_id(upload.id)
+            .set_if_none_match(header.value())
+            .multipart_upload(parts)
+            .send()
+            .await;
+        match completed {
+            Ok(_) => Ok(WriteOutcome::Stored),
+            Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
+            Err(error) => Err(Refusal::of("complete multipart upload", &error)),
+        }
+    }
+
+    /// Puts the probe.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses or does not answer: the probe may be in the bucket all the same.
+    pub(super) async fn put_probe(&self, header: IfNoneMatch) -> Result<WriteOutcome, Refusal> {
+        match self.send_probe(header, sha256_base64(PROBE_BYTES)).await {
+            Ok(_) => Ok(WriteOutcome::Stored),
+            Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
+            Err(error) => Err(Refusal::of("put object", &error)),
+        }
+    }
+
+    /// Puts the probe as captures are put, except that it gets no lock, which would keep it from being deleted.
+    ///
+    /// # Errors
+    /// The SDK's own error, for callers that look at the status.
+    pub(super) async fn send_probe(
+        &self,
+        header: IfNoneMatch,
+        sha256: String,
+    ) -> Result<PutObjectOutput, Failed<PutObjectError>> {
+        let (sse, sse_key) = self.encryption();
+        self.client
+            .put_object()
+            .bucket(&self.config.bucket)
+            .key(self.probe_key())
+            .set_if_none_match(header.value())
+            .content_type("text/plain")
+            .storage_class(self.storage_class())
+            .set_checksum_sha256(self.wants_checksum().then_some(sha256))
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(sse_key)
+            .body(ByteStream::from_static(PROBE_BYTES))
+            .send()
+            .await
+    }
+
+    /// Returns the key of the probe.
+    pub fn probe_key(&self) -> String {
+        format!("{}{PROBE}", self.config.prefix)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Refusal> {
+        let delete = self.client.delete_object().bucket(&self.config.bucket).key(key);
+        match delete.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some("NoSuchKey") => Ok(()),
+            Err(error) => Err(Refusal::of("delete object", &error)),
+        }
+    }
+}
+
+/// Returns whether a refusal may be about the header: the store gave a code that this program does not know, and the
+/// failure does not pass by itself.
+fn may_be_the_header(refusal: &Refusal) -> bool {
+    refusal.verdict == Verdict::NeedsOperator && refusal.code.is_some() && !refusal.is_known()
+}
