@@ -9,7 +9,7 @@ use crate::bucket::{Head, Object};
 use crate::bundle::Index;
 use crate::holdings::{BundleObject, ObjectIdentity};
 use crate::key::BundleId;
-use crate::ledger::{Bundled, LedgerEntry as Entry, LedgerLine as Line};
+use crate::ledger::{Bundled, LedgerEntry, LedgerLine};
 
 /// Everything that was seen of a camera-day.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub struct LedgerDay {
 #[derive(Debug, Clone)]
 pub struct LedgerRecord {
     /// The line that was written when it was stored.
-    pub entry: Entry,
+    pub entry: LedgerEntry,
     /// What happened to it last.
     pub since: Since,
     /// Whether it was stored while the day was looked at: the listings need not show it then.
@@ -102,17 +102,17 @@ pub struct Judged {
 
 impl LedgerDay {
     /// Builds the view from lines in the order in which they were written.
-    pub fn read(lines: impl Iterator<Item = Line>) -> Self {
+    pub fn read(lines: impl Iterator<Item = LedgerLine>) -> Self {
         let mut known = Self { of_day: true, of_camera: true, ..Self::default() };
         for line in lines {
             match line {
-                Line::Stored(entry) => {
+                LedgerLine::Stored(entry) => {
                     known.gone.remove(&entry.key);
                     known
                         .records
                         .insert(entry.key.clone(), LedgerRecord { entry: *entry, since: Since::Nothing, fresh: false });
                 }
-                Line::Removed(removed) => {
+                LedgerLine::Removed(removed) => {
                     if let Some(record) = known.records.get_mut(&removed.key) {
                         record.since = removed.bundle.map_or(Since::Expired, Since::Bundled);
                     }
@@ -395,20 +395,20 @@ mod tests {
     use crate::key::ArchiveFormat;
     use crate::ledger::Removed;
 
-    fn entry(key: &str) -> Entry {
+    fn entry(key: &str) -> LedgerEntry {
         let stored_at = DateTime::<Utc>::UNIX_EPOCH;
         let (key, sha256) = (key.to_owned(), format!("sha of {key}"));
         let taken_at = stored_at.fixed_offset();
-        Entry { stored_at, source: key.clone(), key, size: 7, sha256, taken_at, event: None, partial: false }
+        LedgerEntry { stored_at, source: key.clone(), key, size: 7, sha256, taken_at, event: None, partial: false }
     }
 
-    fn stored(key: &str) -> Line {
-        Line::Stored(Box::new(entry(key)))
+    fn stored(key: &str) -> LedgerLine {
+        LedgerLine::Stored(Box::new(entry(key)))
     }
 
-    fn removed(key: &str, bundle: Option<&str>) -> Line {
+    fn removed(key: &str, bundle: Option<&str>) -> LedgerLine {
         let (key, bundle) = (key.to_owned(), bundle.map(str::to_owned));
-        Line::Removed(Removed { removed_at: DateTime::UNIX_EPOCH, key, bundle })
+        LedgerLine::Removed(Removed { removed_at: DateTime::UNIX_EPOCH, key, bundle })
     }
 
     fn object(key: &str) -> Object {
@@ -422,7 +422,7 @@ mod tests {
 
     fn index(members: &[&str]) -> IndexState {
         let member = |key: &&str| {
-            let Entry { key, size, sha256, stored_at, .. } = entry(key);
+            let LedgerEntry { key, size, sha256, stored_at, .. } = entry(key);
             let etag = format!("etag of {key}");
             let note = Note { key, size, sha256, taken_at: None, event: None, stored_at, etag };
             Member { name: "m".into(), offset: 0, length: 7, note }
@@ -440,7 +440,7 @@ mod tests {
     }
 
     /// Returns what is found, as words and keys, and how many captures are held.
-    fn judged(lines: Vec<Line>, loose: &[&str], parts: Vec<SeenPart>) -> (Vec<(&'static str, String)>, usize) {
+    fn judged(lines: Vec<LedgerLine>, loose: &[&str], parts: Vec<SeenPart>) -> (Vec<(&'static str, String)>, usize) {
         let known = LedgerDay::read(lines.into_iter());
         let loose = loose.iter().map(|key| object(key)).collect();
         let Judged { findings, held } =
