@@ -26,6 +26,24 @@ pub(super) fn status(out: &Out, config: &Config) -> anyhow::Result<()> {
 }
 
 fn describe(snapshot: &Snapshot) -> anyhow::Result<()> {
+    describe_captures(snapshot)?;
+    describe_room(snapshot)?;
+    for (name, job) in &snapshot.jobs {
+        print_line(format!("{name:10} {}", describe_job(job, snapshot.at)))?;
+    }
+    describe_cameras(snapshot)?;
+    for file in snapshot.files.iter().chain(&snapshot.not_uploaded) {
+        let reason = file.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        print_line(format!("file       {} {}{reason}", file.path, file.state))?;
+    }
+    for error in &snapshot.last_errors {
+        print_line(format!("error      {} {}", error.at.format("%F %T UTC"), error.message))?;
+    }
+    Ok(())
+}
+
+/// Prints where captures go, and how many are stored, wait, or are not sent.
+fn describe_captures(snapshot: &Snapshot) -> anyhow::Result<()> {
     let waiting = &snapshot.waiting;
     print_line(format!("state      {}", format!("{:?}", snapshot.state).to_lowercase()))?;
     print_line(format!("bucket     {}", snapshot.bucket))?;
@@ -56,23 +74,26 @@ fn describe(snapshot: &Snapshot) -> anyhow::Result<()> {
     print_line(format!(
         "not sent   {} ignored, {} left alone, {} set aside",
         waiting.ignored, waiting.left_alone, waiting.set_aside
-    ))?;
+    ))
+}
+
+/// Prints how much room there is, and how much the local copies take.
+fn describe_room(snapshot: &Snapshot) -> anyhow::Result<()> {
     for (name, free) in [("drop folder", snapshot.drop_folder_free_bytes), ("state", snapshot.state_free_bytes)] {
         if let Some(free) = free {
             print_line(format!("free       {} ({name})", size(free)))?;
         }
     }
-    if let Some(bytes) = snapshot.kept_bytes {
-        let without = if snapshot.not_kept == 0 {
-            String::new()
-        } else {
-            format!("; {} captures went without a copy for want of room", snapshot.not_kept)
-        };
-        print_line(format!("kept       {} of local copies{without}", size(bytes)))?;
-    }
-    for (name, job) in &snapshot.jobs {
-        print_line(format!("{name:10} {}", describe_job(job, snapshot.at)))?;
-    }
+    let Some(bytes) = snapshot.kept_bytes else { return Ok(()) };
+    let without = if snapshot.not_kept == 0 {
+        String::new()
+    } else {
+        format!("; {} captures went without a copy for want of room", snapshot.not_kept)
+    };
+    print_line(format!("kept       {} of local copies{without}", size(bytes)))
+}
+
+fn describe_cameras(snapshot: &Snapshot) -> anyhow::Result<()> {
     for (name, camera) in &snapshot.cameras {
         print_line(format!(
             "camera     {name}: {} captures, last taken {}",
@@ -83,13 +104,6 @@ fn describe(snapshot: &Snapshot) -> anyhow::Result<()> {
             let (captures, said) = (wrong.captures, wrong.last_said.to_rfc3339());
             print_line(format!("           its clock is wrong: {captures} filed by arrival, one said {said}"))?;
         }
-    }
-    for file in snapshot.files.iter().chain(&snapshot.not_uploaded) {
-        let reason = file.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        print_line(format!("file       {} {}{reason}", file.path, file.state))?;
-    }
-    for error in &snapshot.last_errors {
-        print_line(format!("error      {} {}", error.at.format("%F %T UTC"), error.message))?;
     }
     Ok(())
 }
