@@ -168,6 +168,59 @@ async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
 }
 
 #[tokio::test]
+async fn i4_a_local_copy_that_changes_between_its_digest_and_its_second_reading_is_in_no_bundle() {
+    for changed in [bytes(77, content(0).len()), b"shorter".to_vec()] {
+        let site = stored(Settings::default(), 5).await;
+        let context = context(&site).await;
+        // Its ETag is no MD5, so the store is asked for it after the first copy was read.
+        site.s3.edit(&key(CAMERA, 1), |object| object.etag = "0123456789abcdef0123456789abcdef".to_owned());
+        site.s3.fault(Fault::hang("HeadObject").on_key(|asked| asked == key(CAMERA, 1)));
+        let archive = ArchiveSettings::default();
+        let bundling = archive_day(&context, &archive, CAMERA, date());
+        let meddling = async {
+            let asked = |state: &crate::support::s3::State| {
+                state.requests().iter().any(|request| request.key == key(CAMERA, 1))
+            };
+            site.s3
+                .wait_for(|state| asked(state) && state.count("HeadObject") > 0, crate::support::site::DEADLINE)
+                .await;
+            std::fs::write(site.path("state/kept").join(key(CAMERA, 0)), &changed).unwrap();
+            site.s3.clear_faults();
+        };
+        let (made, ()) = tokio::join!(bundling, meddling);
+        let made = made.unwrap();
+        assert_eq!((made.members, made.deleted, loose(&site.s3)), (4, 4, vec![key(CAMERA, 0)]), "{made:?}");
+        assert!(made.left.len() == 1 && made.left[0].contains(&key(CAMERA, 0)), "{made:?}");
+        // The next run finds the copy of no use, and downloads the capture.
+        let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+        assert_eq!((made.members, made.downloads.objects, loose(&site.s3)), (1, 1, vec![]), "{made:?}");
+        assert_eq!(members(&site.s3), expected(5));
+    }
+}
+
+#[tokio::test]
+async fn i4_a_local_copy_that_changes_while_it_is_sent_fails_its_day_alone() {
+    let site = stored(Settings::default(), 3).await;
+    let context = context(&site).await;
+    site.s3.fault(Fault::hang("PutObject").on_key(|key| key.ends_with("index.json")));
+    let archive = ArchiveSettings::default();
+    let bundling = archive_day(&context, &archive, CAMERA, date());
+    let meddling = async {
+        let put = |state: &crate::support::s3::State| {
+            state.requests().iter().any(|request| request.key.ends_with("index.json"))
+        };
+        site.s3.wait_for(put, crate::support::site::DEADLINE).await;
+        std::fs::write(site.path("state/kept").join(key(CAMERA, 0)), bytes(77, content(0).len())).unwrap();
+        site.s3.clear_faults();
+    };
+    let (made, ()) = tokio::join!(bundling, meddling);
+    assert!(matches!(&made, Err(HoldingsError::Local(says)) if says.contains(&key(CAMERA, 0))), "{made:?}");
+    assert_eq!(loose(&site.s3).len(), 3);
+    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    assert_eq!((made.members, loose(&site.s3), members(&site.s3)), (3, vec![], expected(3)), "{made:?}");
+}
+
+#[tokio::test]
 async fn i4_nothing_is_deleted_where_the_store_does_not_hold_what_was_put() {
     for (class, operation, fault) in [
         ("GLACIER", "PutObject", Fault::fail("PutObject", 500, "InternalError").on_key(|key| key.ends_with("24.tar"))),
