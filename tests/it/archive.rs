@@ -199,6 +199,27 @@ async fn i4_a_local_copy_that_changes_between_its_digest_and_its_second_reading_
 }
 
 #[tokio::test]
+async fn i4_a_download_without_a_sha256_is_held_against_its_etag_where_that_is_an_md5() {
+    let site = stored(Settings::default(), 0).await;
+    // As older scripts stored them: without a checksum, in one request, with a KMS key, and in parts.
+    for number in 0..4 {
+        site.s3.insert(&key(CAMERA, number), content(number));
+    }
+    site.s3.edit(&key(CAMERA, 2), |object| object.sse = Some("aws:kms".to_owned().into()));
+    site.s3.edit(&key(CAMERA, 2), |object| object.etag = "0123456789abcdef0123456789abcdef".to_owned());
+    site.s3.edit(&key(CAMERA, 3), |object| object.etag = "0123456789abcdef0123456789abcdef-2".to_owned());
+    // This one comes otherwise than it was stored.
+    let altered = bytes(77, content(1).len());
+    site.s3.edit(&key(CAMERA, 1), |object| object.bytes = Some(altered.clone().into()));
+    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    assert_eq!((made.members, made.deleted, loose(&site.s3)), (3, 3, vec![key(CAMERA, 1)]), "{made:?}");
+    assert!(made.left.len() == 1 && made.left[0].contains("not the ones that were stored"), "{made:?}");
+    site.s3.edit(&key(CAMERA, 1), |object| object.bytes = Some(content(1).into()));
+    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    assert_eq!((made.members, loose(&site.s3), members(&site.s3)), (1, vec![], expected(4)), "{made:?}");
+}
+
+#[tokio::test]
 async fn i4_a_local_copy_that_changes_while_it_is_sent_fails_its_day_alone() {
     let site = stored(Settings::default(), 3).await;
     let context = context(&site).await;
