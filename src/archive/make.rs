@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Utc};
 
+use super::Reads;
 use super::copies::{Downloads, LocalCopies};
 use super::put::{PutAt, confirm_bundle, confirm_index, put_bundle, put_index};
-use crate::bucket::Object;
+use crate::bucket::{Object, RefusalKind};
 use crate::bundle::{self, Index, Input, Note};
 use crate::config::ArchiveSettings;
 use crate::holdings::{self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, load_index};
@@ -56,7 +57,7 @@ struct MemberToBe {
 }
 
 /// Bundles the loose captures of a camera-day, and deletes those that are in a confirmed bundle; whatever an earlier run
-/// began is finished first. A second call does nothing.
+/// began is finished first. A second call does nothing. `reads` goes from day to day of a run.
 ///
 /// # Errors
 /// [`HoldingsError`] if it cannot be finished now; nothing is lost then, and the next call goes on.
@@ -65,12 +66,13 @@ pub async fn archive_day(
     archive: &ArchiveSettings,
     camera: &str,
     date: NaiveDate,
+    reads: &mut Reads,
 ) -> Result<Made, HoldingsError> {
     let loose = holdings::loose(site, camera, date).await?;
     if loose.is_empty() {
         return Ok(Made::default());
     }
-    let copies = LocalCopies::of(site, camera, date);
+    let copies = LocalCopies::of(site, camera, date, reads);
     let mut work = DayWork { site, archive, camera, date, copies, made: Made::default() };
     let mut there = holdings::archive(site, camera, date).await?;
     let mut indexes = work.take_up(&mut there, &loose).await?;
@@ -146,7 +148,10 @@ impl DayWork<'_> {
         };
         if !error.is_about_object() {
             // Whether it is damaged is not known: another bundle would hold its members twice.
-            return Err(error.about(key));
+            let of_this_one = matches!(&error, HoldingsError::Refused { refusal, .. }
+                if refusal.kind() == RefusalKind::Refused && !refusal.is_of_the_store());
+            let error = error.about(key);
+            return Err(if of_this_one { HoldingsError::Object(error.to_string()) } else { error });
         }
         if archived.bundle.is_none() {
             // S3 tears no writes: somebody altered it, and there is no bundle to make it from.

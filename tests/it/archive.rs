@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use hk_aws::archive::{Downloads, Made, archive_day};
+use hk_aws::archive::{Downloads, Made, Reads, archive_day};
 use hk_aws::bucket::{Credentials, Pace, Verdict};
 use hk_aws::bundle::Index;
 use hk_aws::config::ArchiveSettings;
@@ -42,7 +42,11 @@ async fn context(site: &Site) -> site::Site {
 }
 
 async fn bundle(site: &Site, archive: &ArchiveSettings) -> Result<Made, HoldingsError> {
-    archive_day(&context(site).await, archive, CAMERA, date()).await
+    bundle_by(&context(site).await, archive).await
+}
+
+async fn bundle_by(context: &site::Site, archive: &ArchiveSettings) -> Result<Made, HoldingsError> {
+    archive_day(context, archive, CAMERA, date(), &mut Reads::default()).await
 }
 
 /// The members of all bundles of the day, by key, as their bytes are by the index.
@@ -103,7 +107,9 @@ async fn i4_a_day_becomes_one_bundle_in_its_class_from_local_copies_alone() {
     assert!(ledger::bundled_days(&site.path("state/ledger"), CAMERA).contains(&date()));
 
     let before = site.s3.requests().len();
-    let again = archive_day(&context(&site).await, &ArchiveSettings::default(), CAMERA, date()).await.unwrap();
+    let again = archive_day(&context(&site).await, &ArchiveSettings::default(), CAMERA, date(), &mut Reads::default())
+        .await
+        .unwrap();
     assert_eq!((again, site.s3.requests().len()), (Made::default(), before + 1));
 }
 
@@ -150,7 +156,7 @@ async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
     let held = Fault::hang("PutObject").on_key(|key| key.ends_with("24.tar"));
     site.s3.fault(held);
     let archive = ArchiveSettings::default();
-    let bundling = archive_day(&context, &archive, CAMERA, date());
+    let bundling = bundle_by(&context, &archive);
     let meddling = async {
         let under_way =
             |state: &crate::support::s3::State| state.requests().iter().any(|request| request.key.ends_with("24.tar"));
@@ -176,7 +182,7 @@ async fn i4_a_local_copy_that_changes_between_its_digest_and_its_second_reading_
         site.s3.edit(&key(CAMERA, 1), |object| object.etag = "0123456789abcdef0123456789abcdef".to_owned());
         site.s3.fault(Fault::hang("HeadObject").on_key(|asked| asked == key(CAMERA, 1)));
         let archive = ArchiveSettings::default();
-        let bundling = archive_day(&context, &archive, CAMERA, date());
+        let bundling = bundle_by(&context, &archive);
         let meddling = async {
             let asked = |state: &crate::support::s3::State| {
                 state.requests().iter().any(|request| request.key == key(CAMERA, 1))
@@ -225,7 +231,7 @@ async fn i4_a_local_copy_that_changes_while_it_is_sent_fails_its_day_alone() {
     let context = context(&site).await;
     site.s3.fault(Fault::hang("PutObject").on_key(|key| key.ends_with("index.json")));
     let archive = ArchiveSettings::default();
-    let bundling = archive_day(&context, &archive, CAMERA, date());
+    let bundling = bundle_by(&context, &archive);
     let meddling = async {
         let put = |state: &crate::support::s3::State| {
             state.requests().iter().any(|request| request.key.ends_with("index.json"))
@@ -325,6 +331,12 @@ async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
         assert_eq!(site.s3.keys(), keys);
         site.s3.clear_faults();
     }
+    // This answer is about the index alone: its day is left, and others go on.
+    site.s3.fault(Fault::fail("GetObject", 500, "InternalError").on_key(|key| key.ends_with(".index.json")));
+    let failed = bundle(&site, &ArchiveSettings::default()).await;
+    assert!(matches!(&failed, Err(HoldingsError::Object(says)) if says.contains("index.json")), "{failed:?}");
+    assert_eq!(site.s3.keys(), keys);
+    site.s3.clear_faults();
     let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
     assert_eq!((made.deleted, made.members, loose(&site.s3), members(&site.s3)), (3, 0, vec![], expected(3)));
 }
