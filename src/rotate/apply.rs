@@ -23,8 +23,8 @@ const SEVERAL: u32 = 3;
 /// Carries a plan out. `tell` hears of each step before it begins.
 ///
 /// # Errors
-/// [`HoldingsError::Refused`] if nothing more can be done now, or if the last day has to be tried again; what was done is
-/// in `rotated`. What failed of one day is there too, and ends nothing.
+/// [`HoldingsError::Refused`] if nothing more can be done now, if the last day has to be tried again, or if the store does
+/// not have the class that bundles or captures were to get; what was done is in `rotated`. What failed of one day is there too, and ends nothing.
 pub async fn apply(
     site: &Site,
     policy: &RetentionPolicy,
@@ -34,6 +34,7 @@ pub async fn apply(
     mut tell: impl FnMut(&DayStep),
 ) -> Result<(), HoldingsError> {
     clear_spools(&site.config.state_dir);
+    let mut wrong_class = None;
     let (mut refused, mut failing, mut reads) = (BTreeSet::new(), Failing::default(), Reads::default());
     for step in &plan.steps {
         if stop.is_cancelled() {
@@ -68,12 +69,16 @@ pub async fn apply(
                 if ends {
                     refused.insert(step.action);
                 }
-                rotated.failures.push(error.to_string());
+                if failing.is_of_the_class() {
+                    wrong_class = Some(error);
+                } else {
+                    rotated.failures.push(error.to_string());
+                }
             }
             Some(Verdict::GiveUpOnThisFile) | None => rotated.failures.push(error.to_string()),
         }
     }
-    failing.later.map_or(Ok(()), Err)
+    wrong_class.or(failing.later).map_or(Ok(()), Err)
 }
 
 /// The steps that failed one after the other: one of them may be about one object, several that fail alike are not.
@@ -95,6 +100,11 @@ impl Failing {
         self.alike = alike;
         let names_the_cause = refusal.verdict == Verdict::NeedsOperator && refusal.code.is_some();
         names_the_cause || refusal.is_of_the_store() || self.steps >= SEVERAL
+    }
+
+    /// Returns whether the last failure was that the store does not have the class that it was asked for.
+    fn is_of_the_class(&self) -> bool {
+        matches!(&self.alike, Some((_, Some(code))) if code == "InvalidStorageClass")
     }
 
     /// Begins anew after a success; returns the failure that ended nothing.

@@ -232,6 +232,26 @@ async fn what_does_not_fit_on_the_disk_is_left_and_named_and_not_downloaded() {
 }
 
 #[tokio::test]
+async fn i4_a_store_that_ignores_the_class_gets_one_bundle_and_no_more_until_the_class_is_corrected() {
+    let site = stored("", &[40, 35, 31]).await;
+    site.s3.ignore_classes();
+    let bundles = || site.s3.keys().into_iter().filter(|key| key.contains(".tar")).count();
+    for night in 0..3 {
+        let said = site.run(&["rotate"]).await;
+        assert!(said.code == 1 && said.err.contains("write STANDARD for rotate.archive.class"), "{night}: {said:?}");
+        assert_eq!((bundles(), loose(&site).len()), (1, 12), "{night}: {:?}", site.s3.keys());
+    }
+    let context = std::sync::Arc::new(site.context().await);
+    let ended = hk_aws::rotate::job(context, tokio_util::sync::CancellationToken::new()).await;
+    assert_eq!((ended.end, bundles()), (hk_aws::schedule::RunEnd::NeedsOperator, 1), "{ended:?}");
+    // Whoever does as is said has each capture once.
+    let config = std::fs::read_to_string(site.path("config.yaml")).unwrap();
+    std::fs::write(site.path("config.yaml"), config + "rotate: {archive: {class: STANDARD}}\n").unwrap();
+    let said = site.run(&["rotate"]).await;
+    assert_eq!((said.code, bundles(), loose(&site)), (0, 6, vec![]), "{said:?}");
+}
+
+#[tokio::test]
 async fn one_day_that_fails_ends_nothing_and_several_that_fail_alike_end_the_run() {
     let site = stored("", &[40, 35, 31]).await;
     let of = |camera: &'static str| move |key: &str| key.starts_with(camera) && key.ends_with(".tar");
