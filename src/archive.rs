@@ -11,9 +11,11 @@
 mod copies;
 mod make;
 mod put;
+mod reads;
 mod spool;
 
 pub use copies::Downloads;
 pub use make::{Made, archive_day};
 pub use put::store_index;
+pub use reads::Reads;
 pub use spool::{clear_spools, spool};

@@ -10,9 +10,11 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::spool::spool;
-use crate::bucket::{MULTIPART_FROM, Object, is_cold, part_bytes, read_through};
+use super::Reads;
+use super::spool::{SpoolFile, spool};
+use crate::bucket::{MULTIPART_FROM, Object, Refusal, RefusalKind, is_cold, part_bytes, read_through};
 use crate::capture;
+use crate::disk::Room;
 use crate::holdings::HoldingsError;
 use crate::site::Site;
 use crate::{kept, ledger};
@@ -26,6 +28,7 @@ pub(super) struct LocalCopies<'a> {
     entries: HashMap<String, ledger::LedgerEntry>,
     /// The folder of downloaded members; made when the first one is downloaded.
     spool: Option<TempDir>,
+    reads: &'a mut Reads,
     /// What was downloaded.
     pub(super) downloads: Downloads,
 }
@@ -48,6 +51,14 @@ pub(super) struct LocalBytes {
     pub(super) sha256: String,
 }
 
+/// What is here of an object.
+enum Local {
+    Copy(LocalBytes),
+    Absent,
+    /// There may be a copy, but the store does not say whether it is one.
+    Unknown(Refusal),
+}
+
 /// The digests of a file, in hexadecimal.
 struct CopyDigests {
     sha256: String,
@@ -57,11 +68,12 @@ struct CopyDigests {
 
 impl<'a> LocalCopies<'a> {
     /// Returns the copies of a day; a ledger that is missing knows nothing.
-    pub(super) fn of(site: &'a Site, camera: &'a str, date: NaiveDate) -> Self {
+    pub(super) fn of(site: &'a Site, camera: &'a str, date: NaiveDate, reads: &'a mut Reads) -> Self {
+        reads.begin_day();
         let path = ledger::path(&site.ledger(), camera, date);
         let entries = ledger::entries(&path).into_iter().flatten().map(|entry| (entry.key.clone(), entry));
         let entries = entries.collect();
-        Self { site, camera, date, entries, spool: None, downloads: Downloads::default() }
+        Self { site, camera, date, entries, spool: None, reads, downloads: Downloads::default() }
     }
 
     /// Returns when a capture was taken and its event, as the ledger says, otherwise as its name says.
@@ -77,16 +89,20 @@ impl<'a> LocalCopies<'a> {
     /// Returns the bytes of an object: a local copy that has them, otherwise a download.
     ///
     /// # Errors
-    /// [`HoldingsError::Refused`] if the bucket must give them and does not, [`HoldingsError::Object`] if it has other bytes
-    /// or the object is cold, [`HoldingsError::Local`] if there is no room for them here.
+    /// [`HoldingsError::Refused`] if the store gives no object now, [`HoldingsError::Object`] if it does not give this one,
+    /// has other bytes for it, or there is no room for it here, [`HoldingsError::Local`] if this box cannot write it.
     pub(super) async fn bytes(&mut self, object: &Object) -> Result<LocalBytes, HoldingsError> {
-        match self.local(object).await? {
-            Some(bytes) => Ok(bytes),
-            None if is_cold(&object.storage_class) => {
-                let class = &object.storage_class;
+        let class = &object.storage_class;
+        match self.local(object).await {
+            Local::Copy(bytes) => Ok(bytes),
+            Local::Absent if is_cold(class) => {
                 Err(HoldingsError::Object(format!("it lies in class {class} and has no local copy")))
             }
-            None => self.download(object).await,
+            Local::Unknown(refusal) if is_cold(class) => Err(HoldingsError::Object(format!(
+                "it lies in class {class}, and whether the file here is a copy of it is not known: {refusal}"
+            ))),
+            // If the store does not give the object either, its answer says more.
+            Local::Absent | Local::Unknown(_) => self.download(object).await,
         }
     }
 
@@ -96,21 +112,52 @@ impl<'a> LocalCopies<'a> {
     }
 
     async fn download(&mut self, object: &Object) -> Result<LocalBytes, HoldingsError> {
+        if let Some(stopped) = self.reads.stopped() {
+            return Err(HoldingsError::Object(stopped));
+        }
+        let (state_dir, min_free) = (&self.site.config.state_dir, self.site.config.keep.min_free);
+        if let Some(lack) = Room::at(state_dir).and_then(|room| lack_of_room(room, object.size, min_free)) {
+            return Err(HoldingsError::Object(format!("{lack} in {}", state_dir.display())));
+        }
         let spool = match self.spool.take() {
             Some(spool) => spool,
             None => spool(&self.site.config.state_dir)?,
         };
         let path = self.spool.insert(spool).path().join(self.downloads.objects.to_string());
-        let file = tokio::fs::File::create(&path).await;
-        let mut file = file.map_err(|error| HoldingsError::local("failed to make a file to download into", &error))?;
-        let got = self.site.bucket.get(&object.key, None, &mut file).await?;
+        let mut file = SpoolFile::create(&path).await?;
+        let got = match self.site.bucket.get(&object.key, None, &mut file).await {
+            Ok(got) => got,
+            Err(refusal) => {
+                return Err(match file.give_up().await {
+                    Some(error) => error,
+                    None => self.judge(object, refusal).await,
+                });
+            }
+        };
+        self.reads.came();
         got.hold_against(object.size).map_err(|altered| HoldingsError::Object(altered.to_string()))?;
         self.downloads.objects += 1;
         self.downloads.bytes += got.size;
         Ok(LocalBytes { path, sha256: got.sha256 })
     }
 
-    async fn local(&self, object: &Object) -> Result<Option<LocalBytes>, HoldingsError> {
+    /// Returns what it means that the store did not give an object: for this object alone, or for all of them.
+    async fn judge(&mut self, object: &Object, refusal: Refusal) -> HoldingsError {
+        let of_all = match refusal.kind() {
+            RefusalKind::NoSuchKey => return refusal.into(),
+            // If the line is dead, it is so for a HEAD as well.
+            RefusalKind::NoAnswer => self.site.bucket.head(&object.key).await.is_err(),
+            RefusalKind::Cold | RefusalKind::Refused => refusal.is_of_the_store(),
+        };
+        if of_all {
+            return refusal.into();
+        }
+        self.reads.refused(&refusal);
+        HoldingsError::Object(refusal.to_string())
+    }
+
+    async fn local(&self, object: &Object) -> Local {
+        let mut found = Local::Absent;
         let known = self.entries.get(&object.key).map(|entry| entry.sha256.as_str());
         let file = object.key.rsplit('/').next().unwrap_or(&object.key);
         let copy = kept::CopyOf { camera: self.camera, date: self.date, file };
@@ -120,17 +167,36 @@ impl<'a> LocalCopies<'a> {
             let Ok(Ok(Some(digests))) = tokio::task::spawn_blocking(move || digest(&copy, size)).await else {
                 continue;
             };
-            let same = digests.etag == object.etag || {
-                // Encrypted by a KMS key, or put by another program in other parts.
-                let head = self.site.bucket.head(&object.key).await?;
-                head.is_some_and(|head| head.etag == object.etag && head.is(&digests.sha256) == Some(true))
-            };
+            // Otherwise encrypted by a KMS key, or put by another program in other parts.
+            let same = digests.etag == object.etag
+                || match self.site.bucket.head(&object.key).await {
+                    Ok(head) => {
+                        head.is_some_and(|head| head.etag == object.etag && head.is(&digests.sha256) == Some(true))
+                    }
+                    Err(refusal) => {
+                        found = Local::Unknown(refusal);
+                        false
+                    }
+                };
             if same {
-                return Ok(Some(LocalBytes { path, sha256: digests.sha256 }));
+                return Local::Copy(LocalBytes { path, sha256: digests.sha256 });
             }
         }
-        Ok(None)
+        found
     }
+}
+
+/// Returns why `size` bytes cannot be downloaded, if they would leave less than `min_free`: the FTP server needs that room.
+fn lack_of_room(room: Room, size: u64, min_free: u64) -> Option<String> {
+    let lack = size.saturating_add(min_free) > room.free;
+    lack.then(|| {
+        format!(
+            "it has no local copy and cannot be downloaded: it has {} MiB, keep.min_free is {} MiB, and {} MiB are free",
+            size >> 20,
+            min_free >> 20,
+            room.free >> 20
+        )
+    })
 }
 
 /// Reads a regular file of `size` bytes through; returns `None` if there is anything else.
@@ -163,6 +229,20 @@ fn digest(path: &Path, size: u64) -> io::Result<Option<CopyDigests>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_download_leaves_the_room_that_is_to_stay_free() {
+        let room = Room { free: 3 << 30, size: 1 << 40, free_inodes: 9, inodes: 9 };
+        for (size, min_free, fits) in [
+            (1 << 30, 2 << 30, true),
+            ((1 << 30) + 1, 2 << 30, false),
+            (3 << 30, 0, true),
+            (4 << 30, 0, false),
+            (1, u64::MAX, false),
+        ] {
+            assert_eq!(lack_of_room(room, size, min_free).is_none(), fits, "{size} {min_free}");
+        }
+    }
 
     #[test]
     fn the_etag_of_a_file_is_the_one_that_s3_gives_it() {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Utc};
 
+use super::Reads;
 use super::copies::{Downloads, LocalCopies};
 use super::put::{PutAt, confirm_bundle, confirm_index, put_bundle, put_index};
-use crate::bucket::Object;
+use crate::bucket::{Object, RefusalKind};
 use crate::bundle::{self, Index, Input, Note};
 use crate::config::ArchiveSettings;
 use crate::holdings::{self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, load_index};
@@ -56,7 +57,7 @@ struct MemberToBe {
 }
 
 /// Bundles the loose captures of a camera-day, and deletes those that are in a confirmed bundle; whatever an earlier run
-/// began is finished first. A second call does nothing.
+/// began is finished first. A second call does nothing. `reads` goes from day to day of a run.
 ///
 /// # Errors
 /// [`HoldingsError`] if it cannot be finished now; nothing is lost then, and the next call goes on.
@@ -65,12 +66,13 @@ pub async fn archive_day(
     archive: &ArchiveSettings,
     camera: &str,
     date: NaiveDate,
+    reads: &mut Reads,
 ) -> Result<Made, HoldingsError> {
     let loose = holdings::loose(site, camera, date).await?;
     if loose.is_empty() {
         return Ok(Made::default());
     }
-    let copies = LocalCopies::of(site, camera, date);
+    let copies = LocalCopies::of(site, camera, date, reads);
     let mut work = DayWork { site, archive, camera, date, copies, made: Made::default() };
     let mut there = holdings::archive(site, camera, date).await?;
     let mut indexes = work.take_up(&mut there, &loose).await?;
@@ -146,7 +148,10 @@ impl DayWork<'_> {
         };
         if !error.is_about_object() {
             // Whether it is damaged is not known: another bundle would hold its members twice.
-            return Err(error.about(key));
+            let of_this_one = matches!(&error, HoldingsError::Refused { refusal, .. }
+                if refusal.kind() == RefusalKind::Refused && !refusal.is_of_the_store());
+            let error = error.about(key);
+            return Err(if of_this_one { HoldingsError::Object(error.to_string()) } else { error });
         }
         if archived.bundle.is_none() {
             // S3 tears no writes: somebody altered it, and there is no bundle to make it from.
@@ -182,8 +187,11 @@ impl DayWork<'_> {
             inputs.push(Input { name: member.name.clone(), note: member.note.clone(), path: bytes.path });
         }
         let inputs: Arc<[Input]> = inputs.into();
-        let again = lay_out(&index.part, &index.bundle.key, &inputs, index.bundle.format).await?;
-        Ok((again == *index).then_some(inputs))
+        match lay_out(&index.part, &index.bundle.key, &inputs, index.bundle.format).await {
+            Ok(again) => Ok((again == *index).then_some(inputs)),
+            Err(_) if !changed(&inputs).await.is_empty() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts captures in the order of time, and as many into a part as fit.
@@ -246,18 +254,50 @@ impl DayWork<'_> {
         if inputs.is_empty() {
             return Ok(None);
         }
-        let inputs: Arc<[Input]> = inputs.into();
+        let mut inputs: Arc<[Input]> = inputs.into();
         let key = self.site.layout.archive_key(&part, ArchiveObject::Bundle(self.archive.format));
-        let index = lay_out(&part, &key, &inputs, self.archive.format).await?;
+        let index = match lay_out(&part, &key, &inputs, self.archive.format).await {
+            Ok(index) => index,
+            Err(error) => {
+                inputs = self.leave_changed(&inputs, error).await?;
+                if inputs.is_empty() {
+                    return Ok(None);
+                }
+                lay_out(&part, &key, &inputs, self.archive.format).await?
+            }
+        };
         self.put(&index, &inputs).await?;
         self.copies.clear();
         Ok(Some(index))
     }
 
+    /// Leaves the captures whose local bytes changed since they were compared with the bucket, and returns the others;
+    /// returns `error` if none changed.
+    async fn leave_changed(
+        &mut self,
+        inputs: &Arc<[Input]>,
+        error: HoldingsError,
+    ) -> Result<Arc<[Input]>, HoldingsError> {
+        let changed = changed(inputs).await;
+        if changed.is_empty() {
+            return Err(error);
+        }
+        let why = "its copy on this box changed while it was bundled; it stays, and the next run reads it again";
+        self.made.left.extend(changed.iter().map(|key| format!("{key}: {why}")));
+        Ok(inputs.iter().filter(|input| !changed.contains(&input.note.key)).cloned().collect())
+    }
+
     /// Puts the index and the bundle, confirms both, and writes the ledger's line.
     async fn put(&mut self, index: &Index, inputs: &Arc<[Input]>) -> Result<(), HoldingsError> {
         let put = put_index(self.site, index).await?;
-        put_bundle(self.site, self.archive, index, inputs).await?;
+        if let Err(error) = put_bundle(self.site, self.archive, index, inputs).await {
+            // The store has nothing to do with it, and the next day need not wait.
+            let changed = changed(inputs).await;
+            return Err(match changed.iter().next() {
+                Some(key) => HoldingsError::Local(format!("{key}: its copy on this box changed while it was bundled")),
+                None => error,
+            });
+        }
         confirm_bundle(self.site, self.archive, index, PutAt::Now).await?;
         confirm_index(self.site, &put).await?;
         let bundled = ledger::Bundled {
@@ -309,6 +349,16 @@ impl DayWork<'_> {
     fn now(&self) -> DateTime<Utc> {
         (self.site.clock)().wall.into()
     }
+}
+
+/// Returns the keys of the captures whose local bytes are not, or no longer, the ones that were compared with the bucket.
+async fn changed(inputs: &Arc<[Input]>) -> HashSet<String> {
+    let inputs = Arc::clone(inputs);
+    let changed = tokio::task::spawn_blocking(move || {
+        let changed = inputs.iter().filter(|input| !input.is_unchanged());
+        changed.map(|input| input.note.key.clone()).collect()
+    });
+    changed.await.unwrap_or_default()
 }
 
 async fn lay_out(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Source, When};
+use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Refusal, Source, Verdict, When};
 use crate::bundle::{self, Index, Input};
 use crate::config::ArchiveSettings;
 use crate::holdings::HoldingsError;
@@ -14,6 +14,9 @@ use crate::site::Site;
 
 /// The class of indexes: they are read whenever somebody looks for a picture.
 const INDEX_CLASS: &str = "STANDARD";
+
+/// The code that a store gives that knows of classes, but not of the one in a request.
+const WRONG_CLASS: &str = "InvalidStorageClass";
 
 /// When a bundle was put that is to be confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +104,9 @@ pub(super) async fn put_bundle(
 /// Confirms that the store holds a bundle, whole and in its class.
 ///
 /// # Errors
-/// [`HoldingsError::Refused`] if the store cannot be asked, [`HoldingsError::Object`] if the bundle is gone, altered or in
-/// the class of captures: nothing of it may be deleted then.
+/// [`HoldingsError::Refused`] if the store cannot be asked, or if the bundle is whole and in the class of captures: then
+/// no other bundle may be made of the same captures. [`HoldingsError::Object`] if the bundle is gone or altered. Nothing of
+/// it may be deleted in any of these cases.
 pub(super) async fn confirm_bundle(
     site: &Site,
     archive: &ArchiveSettings,
@@ -121,13 +125,25 @@ pub(super) async fn confirm_bundle(
     }
     let (class, captures) = (&archive.class, &site.config.s3.storage_class);
     if head.storage_class != *class && (put == PutAt::Now || head.storage_class == *captures) {
-        return Err(HoldingsError::Object(format!(
-            "the store holds {} in class {} instead of {class}, which it may not know: correct rotate.archive.class; \
-             nothing is deleted",
-            bundle.key, head.storage_class,
-        )));
+        return Err(wrong_class(&bundle.key, &head.storage_class, class).into());
     }
     Ok(())
+}
+
+/// Returns the refusal that it amounts to if a store accepts a bundle and ignores its class: every other day would be
+/// stored once more too, and nothing would get cheaper.
+fn wrong_class(key: &str, is: &str, class: &str) -> Refusal {
+    Refusal {
+        verdict: Verdict::NeedsOperator,
+        code: Some(WRONG_CLASS.to_owned()),
+        reason: format!(
+            "the store holds {key} in class {is} instead of {class}; nothing is deleted or bundled any more"
+        ),
+        advice: format!(
+            "if it has no such class, write {is} for rotate.archive.class to keep bundles as they are, or null for \
+             rotate.archive"
+        ),
+    }
 }
 
 async fn put_one(site: &Site, key: &ObjectKey, source: &Source, about: About) -> Result<(), HoldingsError> {

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-use aws_sdk_s3::types::ChecksumMode;
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
 use aws_smithy_types::base64;
+use md5::Md5;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::wire::full_checksum;
+use super::wire::{full_checksum, unquoted};
 use super::{Bucket, Refusal};
 
 /// The result of a download: the bytes that came, and what they should be.
@@ -20,16 +22,24 @@ pub struct Download {
     /// The SHA-256 of the whole object in hexadecimal, from the store's checksum, from the metadata, or both. Empty for
     /// a range.
     pub expected: Vec<String>,
+    /// Whether the bytes have the MD5 that is the object's `ETag`. `None` if there is a SHA-256 to go by, for a range, and
+    /// if the `ETag` is no MD5.
+    pub fits_etag: Option<bool>,
 }
 
 impl Download {
     /// Checks that these are the `size` bytes that were stored.
     ///
     /// # Errors
-    /// [`Altered`] if the length differs, or a checksum that the bucket has: the file must not be used.
+    /// [`Altered`] if the length differs, a checksum that the bucket has, or, where it has none, the MD5: the file must not
+    /// be used.
     pub fn hold_against(&self, size: u64) -> Result<(), Altered> {
         let whole = self.size == size && self.expected.iter().all(|expected| *expected == self.sha256);
-        if whole { Ok(()) } else { Err(Altered { came: self.size, size, sha256: self.sha256.clone() }) }
+        if whole && self.fits_etag != Some(false) {
+            Ok(())
+        } else {
+            Err(Altered { came: self.size, size, sha256: self.sha256.clone() })
+        }
     }
 }
 
@@ -74,15 +84,30 @@ impl Bucket {
         let checksum = full_checksum(object.checksum_sha256(), length).and_then(|sum| base64::decode(sum).ok());
         // Whoever replaces an object sends a checksum that fits the new bytes; the metadata may still be the old one's.
         let written = object.metadata().and_then(|metadata| metadata.get("sha256")).cloned();
-        let expected = checksum.map(hex::encode).into_iter().chain(written).filter(|_| whole).collect();
+        let expected: Vec<String> = checksum.map(hex::encode).into_iter().chain(written).filter(|_| whole).collect();
+        let etag = md5_of(&object).filter(|_| whole && expected.is_empty());
+        let mut md5 = etag.as_ref().map(|_| Md5::new());
         let (mut size, mut hash) = (0, Sha256::new());
         while let Some(chunk) = object.body.next().await {
             let chunk = chunk.map_err(|error| Refusal::later(format!("failed to read object: {error}")))?;
             hash.update(&chunk);
+            if let Some(md5) = &mut md5 {
+                md5.update(&chunk);
+            }
             size += chunk.len() as u64;
             into.write_all(&chunk).await.map_err(|error| Refusal::later(format!("failed to write file: {error}")))?;
         }
         into.flush().await.map_err(|error| Refusal::later(format!("failed to write file: {error}")))?;
-        Ok(Download { size, sha256: hex::encode(hash.finalize()), expected })
+        let fits_etag = etag.zip(md5).map(|(etag, md5)| etag.eq_ignore_ascii_case(&hex::encode(md5.finalize())));
+        Ok(Download { size, sha256: hex::encode(hash.finalize()), expected, fits_etag })
     }
+}
+
+/// Returns the `ETag` of an object if it is the MD5 of its bytes: it is not if the object went up in parts, or if a key of
+/// KMS or of the customer encrypts it (S3 API Reference, "Object").
+fn md5_of(object: &GetObjectOutput) -> Option<String> {
+    let etag = unquoted(object.e_tag());
+    let is_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let by_s3 = matches!(object.server_side_encryption(), None | Some(ServerSideEncryption::Aes256));
+    (is_md5 && by_s3 && object.sse_customer_algorithm().is_none()).then_some(etag)
 }

@@ -113,6 +113,26 @@ const BY_CODE: &[(&str, Verdict, &str)] = &[
     ("SlowDown", Verdict::TryLater, ""),
 ];
 
+/// The codes that the next object would get too.
+const OF_THE_STORE: &[&str] = &[
+    "AllAccessDisabled",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "NoSuchBucket",
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "RequestTimeTooSkewed",
+    "TemporaryRedirect",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "TooManyRequests",
+];
+
 impl Refusal {
     /// Returns a refusal without a code, to try later.
     pub fn later(reason: impl Into<String>) -> Self {
@@ -132,6 +152,12 @@ impl Refusal {
     /// Returns whether the next request would fail too: the cause is the bucket or the connection, not one object.
     pub fn concerns_all(&self) -> bool {
         self.verdict == Verdict::NeedsOperator || self.kind() == RefusalKind::NoAnswer
+    }
+
+    /// Returns whether the code says that the credentials, the bucket or the store as a whole are the cause. Any other
+    /// answer to a request for one object may be about that object alone: its key of KMS, its policy, its disk.
+    pub fn is_of_the_store(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| OF_THE_STORE.contains(&code))
     }
 
     /// Returns whether this program knows what the code means.

@@ -86,7 +86,7 @@ fn the_same_members_give_the_same_bundle_however_it_is_read() {
     .collect();
     std::fs::write(&path, &bytes).unwrap();
     let mut note = inputs(folder.path())[0].note.clone();
-    note.size = bytes.len() as u64;
+    (note.size, note.sha256) = (bytes.len() as u64, hex::encode(Sha256::digest(&bytes)));
     let inputs: Arc<[Input]> = [Input { name: "picture.jpg".into(), note, path }].into();
     for format in ArchiveFormat::ALL {
         let index = lay_out(&part(), "k", &inputs, format).unwrap();
@@ -115,6 +115,24 @@ fn a_file_that_changes_after_it_was_laid_out_ends_the_stream_before_its_end() {
         let error = open(&index, &inputs).unwrap().read_to_end(&mut given).unwrap_err();
         assert!(error.to_string().contains("while it was bundled"), "{error}");
         assert!((given.len() as u64) < index.bundle.size);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_what_its_note_describes_is_not_laid_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let inputs = inputs(folder.path());
+    for format in ArchiveFormat::ALL {
+        for (at, changed) in [(0, vec![9; 700]), (0, vec![1; 699]), (3, vec![5; 70_000])] {
+            let before = std::fs::read(&inputs[at].path).unwrap();
+            std::fs::write(&inputs[at].path, changed).unwrap();
+            let error = lay_out(&part(), "k", &inputs, format).unwrap_err();
+            assert!(error.to_string().contains("while it was bundled"), "{error}");
+            let unchanged = inputs.iter().enumerate().filter(|(_, input)| input.is_unchanged());
+            assert_eq!(unchanged.count(), inputs.len() - 1);
+            std::fs::write(&inputs[at].path, before).unwrap();
+        }
+        lay_out(&part(), "k", &inputs, format).unwrap();
     }
 }
 

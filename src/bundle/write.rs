@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::NaiveTime;
@@ -42,10 +42,18 @@ pub struct Input {
     pub path: PathBuf,
 }
 
+impl Input {
+    /// Returns whether the file still has the bytes that the note describes; a file that cannot be read has not.
+    pub fn is_unchanged(&self) -> bool {
+        let file = Exactly::open(&self.path, self.note.size, self.note.sha256.clone());
+        file.and_then(|mut file| io::copy(&mut file, &mut io::sink())).is_ok()
+    }
+}
+
 /// A piece of the tar; in the compressed formats it is a frame of its own.
 enum Segment {
     Bytes(Vec<u8>),
-    Content { path: PathBuf, size: u64 },
+    Content { path: PathBuf, size: u64, sha256: String },
 }
 
 /// The bytes of a bundle as a stream. Headers are made as their turn comes, so memory does not grow with the day.
@@ -78,7 +86,7 @@ impl Stream {
         };
         Ok(match self.inputs.get(member) {
             Some(Input { path, note, .. }) if is_content => {
-                Some(Segment::Content { path: path.clone(), size: note.size })
+                Some(Segment::Content { path: path.clone(), size: note.size, sha256: note.sha256.clone() })
             }
             Some(input) => Some(Segment::Bytes([padding(), header(&self.part, input)?].concat())),
             None if is_content || member > self.inputs.len() => None,
@@ -89,7 +97,7 @@ impl Stream {
     fn open(&self, segment: Segment) -> io::Result<(Reader, bool)> {
         let (plain, is_content): (Reader, bool) = match segment {
             Segment::Bytes(bytes) => (Box::new(io::Cursor::new(bytes)), false),
-            Segment::Content { path, size } => (Box::new(Exactly { file: File::open(path)?, left: size }), true),
+            Segment::Content { path, size, sha256 } => (Box::new(Exactly::open(&path, size, sha256)?), true),
         };
         let reader: Reader = match self.format {
             ArchiveFormat::Tar => plain,
@@ -188,19 +196,32 @@ impl Read for Compressed {
     }
 }
 
-/// The first bytes of a file; it is an error if the file has fewer.
+/// The first bytes of a file; reading fails if the file has fewer, and at their end if they do not have the expected
+/// SHA-256.
 struct Exactly {
     file: File,
     left: u64,
+    hash: Sha256,
+    sha256: String,
+}
+
+impl Exactly {
+    fn open(path: &Path, size: u64, sha256: String) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, left: size, hash: Sha256::new(), sha256 })
+    }
 }
 
 impl Read for Exactly {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
         let read = self.file.read(&mut into[..most])?;
+        self.hash.update(&into[..read]);
         self.left -= read as u64;
         if read == 0 && most > 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file became shorter while it was bundled"));
+        }
+        if read == 0 && !into.is_empty() && hex::encode(self.hash.clone().finalize()) != self.sha256 {
+            return Err(io::Error::other("a file changed while it was bundled"));
         }
         Ok(read)
     }
@@ -229,7 +250,7 @@ impl Read for Checked {
 /// Reads all inputs through, and returns the index of the bundle that they give under `key`.
 ///
 /// # Errors
-/// `io::Error` if an input cannot be read or is shorter than it should be.
+/// `io::Error` if an input cannot be read, or does not have the bytes that its note describes.
 pub fn lay_out(part: &BundleId, key: &str, inputs: &Arc<[Input]>, format: ArchiveFormat) -> io::Result<Index> {
     let mut stream = Stream::new(part, inputs, format);
     let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::new(), 0);

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{DayStep, Plan, Rotated, VERSIONED, bundles, capture, today};
-use crate::archive::{archive_day, clear_spools};
+use crate::archive::{Reads, archive_day, clear_spools};
 use crate::bucket::{Copied, CopyRequest, Object, Verdict};
 use crate::holdings::{self, HoldingsError};
 use crate::ledger;
@@ -17,11 +17,14 @@ use crate::site::Site;
 /// How many objects change their class together.
 const COPIES_AT_ONCE: usize = 8;
 
+/// After how many steps in a row that fail alike nothing more is tried.
+const SEVERAL: u32 = 3;
+
 /// Carries a plan out. `tell` hears of each step before it begins.
 ///
 /// # Errors
-/// [`HoldingsError::Refused`] if nothing more can be done now; what was done is in `rotated`. What failed of one day is
-/// there too, and ends nothing.
+/// [`HoldingsError::Refused`] if nothing more can be done now, if the last day has to be tried again, or if the store does
+/// not have the class that bundles or captures were to get; what was done is in `rotated`. What failed of one day is there too, and ends nothing.
 pub async fn apply(
     site: &Site,
     policy: &RetentionPolicy,
@@ -31,7 +34,8 @@ pub async fn apply(
     mut tell: impl FnMut(&DayStep),
 ) -> Result<(), HoldingsError> {
     clear_spools(&site.config.state_dir);
-    let mut refused = BTreeSet::new();
+    let mut wrong_class = None;
+    let (mut refused, mut failing, mut reads) = (BTreeSet::new(), Failing::default(), Reads::default());
     for step in &plan.steps {
         if stop.is_cancelled() {
             return Ok(());
@@ -41,25 +45,72 @@ pub async fn apply(
             continue;
         }
         tell(step);
-        let mut work = StepWork { site, policy, step, rotated };
+        let mut work = StepWork { site, policy, step, rotated, reads: &mut reads };
         let done = match step.action {
             Action::Archive => work.archive().await,
             Action::Transition => work.transition().await,
             Action::Expire => work.expire(plan).await,
             Action::Leave => Ok(()),
         };
-        let Err(error) = done else { continue };
+        let Err(error) = done else {
+            rotated.failures.extend(failing.ended());
+            continue;
+        };
+        let ends = failing.again(&error);
         let error = error.about(format_args!("{} {}", step.camera, step.date));
         match error.verdict() {
-            Some(Verdict::TryLater) => return Err(error),
+            Some(Verdict::TryLater) => {
+                rotated.failures.extend(failing.later.replace(error).map(|before| before.to_string()));
+                if ends {
+                    break;
+                }
+            }
             Some(Verdict::NeedsOperator) => {
-                refused.insert(step.action);
-                rotated.failures.push(error.to_string());
+                if ends {
+                    refused.insert(step.action);
+                }
+                if failing.is_of_the_class() {
+                    wrong_class = Some(error);
+                } else {
+                    rotated.failures.push(error.to_string());
+                }
             }
             Some(Verdict::GiveUpOnThisFile) | None => rotated.failures.push(error.to_string()),
         }
     }
-    Ok(())
+    wrong_class.or(failing.later).map_or(Ok(()), Err)
+}
+
+/// The steps that failed one after the other: one of them may be about one object, several that fail alike are not.
+#[derive(Default)]
+struct Failing {
+    /// What the store answered.
+    alike: Option<(Verdict, Option<String>)>,
+    steps: u32,
+    /// The last failure, if it passes by itself and nothing has succeeded since.
+    later: Option<HoldingsError>,
+}
+
+impl Failing {
+    /// Counts a failure; returns whether the next step would fail too.
+    fn again(&mut self, error: &HoldingsError) -> bool {
+        let HoldingsError::Refused { refusal, .. } = error else { return false };
+        let alike = Some((refusal.verdict, refusal.code.clone()));
+        self.steps = if self.alike == alike { self.steps + 1 } else { 1 };
+        self.alike = alike;
+        let names_the_cause = refusal.verdict == Verdict::NeedsOperator && refusal.code.is_some();
+        names_the_cause || refusal.is_of_the_store() || self.steps >= SEVERAL
+    }
+
+    /// Returns whether the last failure was that the store does not have the class that it was asked for.
+    fn is_of_the_class(&self) -> bool {
+        matches!(&self.alike, Some((_, Some(code))) if code == "InvalidStorageClass")
+    }
+
+    /// Begins anew after a success; returns the failure that ended nothing.
+    fn ended(&mut self) -> Option<String> {
+        std::mem::take(self).later.map(|error| error.to_string())
+    }
 }
 
 /// One step at work.
@@ -68,12 +119,13 @@ struct StepWork<'a> {
     policy: &'a RetentionPolicy,
     step: &'a DayStep,
     rotated: &'a mut Rotated,
+    reads: &'a mut Reads,
 }
 
 impl StepWork<'_> {
     async fn archive(&mut self) -> Result<(), HoldingsError> {
         let (Some(archive), DayStep { camera, date, .. }) = (&self.policy.archive, self.step) else { return Ok(()) };
-        let made = archive_day(self.site, archive, camera, *date).await?;
+        let made = archive_day(self.site, archive, camera, *date, self.reads).await?;
         if made.downloads.objects > 0 {
             tracing::warn!(
                 camera,

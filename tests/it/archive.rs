@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use hk_aws::archive::{Downloads, Made, archive_day};
+use hk_aws::archive::{Downloads, Made, Reads, archive_day};
 use hk_aws::bucket::{Credentials, Pace, Verdict};
 use hk_aws::bundle::Index;
 use hk_aws::config::ArchiveSettings;
@@ -42,7 +42,11 @@ async fn context(site: &Site) -> site::Site {
 }
 
 async fn bundle(site: &Site, archive: &ArchiveSettings) -> Result<Made, HoldingsError> {
-    archive_day(&context(site).await, archive, CAMERA, date()).await
+    bundle_by(&context(site).await, archive).await
+}
+
+async fn bundle_by(context: &site::Site, archive: &ArchiveSettings) -> Result<Made, HoldingsError> {
+    archive_day(context, archive, CAMERA, date(), &mut Reads::default()).await
 }
 
 /// The members of all bundles of the day, by key, as their bytes are by the index.
@@ -103,7 +107,9 @@ async fn i4_a_day_becomes_one_bundle_in_its_class_from_local_copies_alone() {
     assert!(ledger::bundled_days(&site.path("state/ledger"), CAMERA).contains(&date()));
 
     let before = site.s3.requests().len();
-    let again = archive_day(&context(&site).await, &ArchiveSettings::default(), CAMERA, date()).await.unwrap();
+    let again = archive_day(&context(&site).await, &ArchiveSettings::default(), CAMERA, date(), &mut Reads::default())
+        .await
+        .unwrap();
     assert_eq!((again, site.s3.requests().len()), (Made::default(), before + 1));
 }
 
@@ -150,7 +156,7 @@ async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
     let held = Fault::hang("PutObject").on_key(|key| key.ends_with("24.tar"));
     site.s3.fault(held);
     let archive = ArchiveSettings::default();
-    let bundling = archive_day(&context, &archive, CAMERA, date());
+    let bundling = bundle_by(&context, &archive);
     let meddling = async {
         let under_way =
             |state: &crate::support::s3::State| state.requests().iter().any(|request| request.key.ends_with("24.tar"));
@@ -165,6 +171,80 @@ async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
     // It is another capture now, and is bundled as such: from the bucket, because the local copy is not it.
     let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
     assert_eq!((made.members, made.downloads.objects, loose(&site.s3)), (1, 1, vec![]));
+}
+
+#[tokio::test]
+async fn i4_a_local_copy_that_changes_between_its_digest_and_its_second_reading_is_in_no_bundle() {
+    for changed in [bytes(77, content(0).len()), b"shorter".to_vec()] {
+        let site = stored(Settings::default(), 5).await;
+        let context = context(&site).await;
+        // Its ETag is no MD5, so the store is asked for it after the first copy was read.
+        site.s3.edit(&key(CAMERA, 1), |object| object.etag = "0123456789abcdef0123456789abcdef".to_owned());
+        site.s3.fault(Fault::hang("HeadObject").on_key(|asked| asked == key(CAMERA, 1)));
+        let archive = ArchiveSettings::default();
+        let bundling = bundle_by(&context, &archive);
+        let meddling = async {
+            let asked = |state: &crate::support::s3::State| {
+                state.requests().iter().any(|request| request.key == key(CAMERA, 1))
+            };
+            site.s3
+                .wait_for(|state| asked(state) && state.count("HeadObject") > 0, crate::support::site::DEADLINE)
+                .await;
+            std::fs::write(site.path("state/kept").join(key(CAMERA, 0)), &changed).unwrap();
+            site.s3.clear_faults();
+        };
+        let (made, ()) = tokio::join!(bundling, meddling);
+        let made = made.unwrap();
+        assert_eq!((made.members, made.deleted, loose(&site.s3)), (4, 4, vec![key(CAMERA, 0)]), "{made:?}");
+        assert!(made.left.len() == 1 && made.left[0].contains(&key(CAMERA, 0)), "{made:?}");
+        // The next run finds the copy of no use, and downloads the capture.
+        let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+        assert_eq!((made.members, made.downloads.objects, loose(&site.s3)), (1, 1, vec![]), "{made:?}");
+        assert_eq!(members(&site.s3), expected(5));
+    }
+}
+
+#[tokio::test]
+async fn i4_a_download_without_a_sha256_is_held_against_its_etag_where_that_is_an_md5() {
+    let site = stored(Settings::default(), 0).await;
+    // As older scripts stored them: without a checksum, in one request, with a KMS key, and in parts.
+    for number in 0..4 {
+        site.s3.insert(&key(CAMERA, number), content(number));
+    }
+    site.s3.edit(&key(CAMERA, 2), |object| object.sse = Some("aws:kms".to_owned().into()));
+    site.s3.edit(&key(CAMERA, 2), |object| object.etag = "0123456789abcdef0123456789abcdef".to_owned());
+    site.s3.edit(&key(CAMERA, 3), |object| object.etag = "0123456789abcdef0123456789abcdef-2".to_owned());
+    // This one comes otherwise than it was stored.
+    let altered = bytes(77, content(1).len());
+    site.s3.edit(&key(CAMERA, 1), |object| object.bytes = Some(altered.clone().into()));
+    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    assert_eq!((made.members, made.deleted, loose(&site.s3)), (3, 3, vec![key(CAMERA, 1)]), "{made:?}");
+    assert!(made.left.len() == 1 && made.left[0].contains("not the ones that were stored"), "{made:?}");
+    site.s3.edit(&key(CAMERA, 1), |object| object.bytes = Some(content(1).into()));
+    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    assert_eq!((made.members, loose(&site.s3), members(&site.s3)), (1, vec![], expected(4)), "{made:?}");
+}
+
+#[tokio::test]
+async fn i4_a_local_copy_that_changes_while_it_is_sent_fails_its_day_alone() {
+    let site = stored(Settings::default(), 3).await;
+    let context = context(&site).await;
+    site.s3.fault(Fault::hang("PutObject").on_key(|key| key.ends_with("index.json")));
+    let archive = ArchiveSettings::default();
+    let bundling = bundle_by(&context, &archive);
+    let meddling = async {
+        let put = |state: &crate::support::s3::State| {
+            state.requests().iter().any(|request| request.key.ends_with("index.json"))
+        };
+        site.s3.wait_for(put, crate::support::site::DEADLINE).await;
+        std::fs::write(site.path("state/kept").join(key(CAMERA, 0)), bytes(77, content(0).len())).unwrap();
+        site.s3.clear_faults();
+    };
+    let (made, ()) = tokio::join!(bundling, meddling);
+    assert!(matches!(&made, Err(HoldingsError::Local(says)) if says.contains(&key(CAMERA, 0))), "{made:?}");
+    assert_eq!(loose(&site.s3).len(), 3);
+    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    assert_eq!((made.members, loose(&site.s3), members(&site.s3)), (3, vec![], expected(3)), "{made:?}");
 }
 
 #[tokio::test]
@@ -251,6 +331,12 @@ async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
         assert_eq!(site.s3.keys(), keys);
         site.s3.clear_faults();
     }
+    // This answer is about the index alone: its day is left, and others go on.
+    site.s3.fault(Fault::fail("GetObject", 500, "InternalError").on_key(|key| key.ends_with(".index.json")));
+    let failed = bundle(&site, &ArchiveSettings::default()).await;
+    assert!(matches!(&failed, Err(HoldingsError::Object(says)) if says.contains("index.json")), "{failed:?}");
+    assert_eq!(site.s3.keys(), keys);
+    site.s3.clear_faults();
     let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
     assert_eq!((made.deleted, made.members, loose(&site.s3), members(&site.s3)), (3, 0, vec![], expected(3)));
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hk_aws::archive::{Made, archive_day};
+use hk_aws::archive::{Made, Reads, archive_day};
 use hk_aws::bucket::{Credentials, Pace};
 use hk_aws::config::{ArchiveSettings, Config};
 use hk_aws::key::ArchiveFormat;
@@ -91,7 +91,9 @@ impl Site {
 
     /// Bundles a camera-day.
     async fn bundle(&self, camera: &str, date: &str, archive: &ArchiveSettings) -> Made {
-        let made = archive_day(&self.context().await, archive, camera, date.parse().unwrap()).await.unwrap();
+        let made = archive_day(&self.context().await, archive, camera, date.parse().unwrap(), &mut Reads::default())
+            .await
+            .unwrap();
         assert!(made.left.is_empty() && !made.bundles.is_empty(), "{made:?}");
         made
     }

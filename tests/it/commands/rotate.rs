@@ -173,6 +173,109 @@ async fn an_outage_in_the_middle_is_said_and_the_next_run_goes_on() {
     assert!(site.s3.keys().iter().all(|key| key.contains("/archive/")));
 }
 
+/// The keys of captures that lie loose.
+fn loose(site: &Site) -> Vec<String> {
+    site.s3.keys().into_iter().filter(|key| !key.contains("/archive/")).collect()
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_left_and_named_and_its_day_and_the_others_go_on() {
+    for fault in [
+        || Fault::fail("GetObject", 500, "InternalError"),
+        || Fault::fail("GetObject", 403, "AccessDenied"),
+        || Fault::fail("GetObject", 400, "InvalidRequest"),
+        || Fault::reset("GetObject"),
+    ] {
+        let site = stored("", &[40, 35, 31]).await;
+        let key = format!("CAM-1/{}/{}", ago(35), name(ago(35), 0));
+        std::fs::remove_file(site.path("state/kept").join(&key)).unwrap();
+        let unreadable = key.clone();
+        site.s3.fault(fault().on_key(move |key| key == unreadable));
+        for again in [false, true] {
+            let said = site.run(&["rotate"]).await;
+            // The second time nothing else is left to do.
+            assert!(said.code == if again { 1 } else { 3 } && said.err.contains(&key), "{said:?}");
+            assert_eq!(loose(&site), [key.as_str()], "{said:?}");
+            assert_eq!(said.out.contains("11 captures of 6 days bundled"), !again, "{said:?}");
+        }
+        site.s3.clear_faults();
+        let said = site.run(&["rotate"]).await;
+        assert_eq!((said.code, loose(&site)), (0, vec![]), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn downloads_that_are_refused_on_several_days_alike_are_tried_once_a_day_and_local_copies_are_bundled() {
+    let site = stored("", &[40, 39, 38, 37, 36, 35]).await;
+    std::fs::remove_dir_all(site.path("state/kept/CAM-1")).unwrap();
+    site.s3.fault(Fault::fail("GetObject", 403, "AccessDenied"));
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 3 && said.out.contains("21 captures of 6 days bundled"), "{said:?}");
+    assert!(said.err.contains("3 days were refused alike (AccessDenied)"), "{said:?}");
+    assert!(loose(&site).len() == 21 && loose(&site).iter().all(|key| key.starts_with("CAM-1/")), "{said:?}");
+    // All of the first three days, and one of each other.
+    assert_eq!(site.s3.count("GetObject"), 1 + 2 + 3 + 3, "{said:?}");
+    site.s3.clear_faults();
+    let said = site.run(&["rotate"]).await;
+    assert_eq!((said.code, loose(&site)), (0, vec![]), "{said:?}");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_on_the_disk_is_left_and_named_and_not_downloaded() {
+    let site = stored("keep: {min_free: 1000TiB}\n", &[40, 35]).await;
+    std::fs::remove_dir_all(site.path("state/kept")).unwrap();
+    for _ in 0..2 {
+        let said = site.run(&["rotate"]).await;
+        assert!(said.code == 1 && said.err.contains("keep.min_free is"), "{said:?}");
+        assert_eq!((site.s3.count("GetObject"), loose(&site).len()), (0, 6), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn i4_a_store_that_ignores_the_class_gets_one_bundle_and_no_more_until_the_class_is_corrected() {
+    let site = stored("", &[40, 35, 31]).await;
+    site.s3.ignore_classes();
+    let bundles = || site.s3.keys().into_iter().filter(|key| key.contains(".tar")).count();
+    for night in 0..3 {
+        let said = site.run(&["rotate"]).await;
+        assert!(said.code == 1 && said.err.contains("write STANDARD for rotate.archive.class"), "{night}: {said:?}");
+        assert_eq!((bundles(), loose(&site).len()), (1, 12), "{night}: {:?}", site.s3.keys());
+    }
+    let context = std::sync::Arc::new(site.context().await);
+    let ended = hk_aws::rotate::job(context, tokio_util::sync::CancellationToken::new()).await;
+    assert_eq!((ended.end, bundles()), (hk_aws::schedule::RunEnd::NeedsOperator, 1), "{ended:?}");
+    // Whoever does as is said has each capture once.
+    let config = std::fs::read_to_string(site.path("config.yaml")).unwrap();
+    std::fs::write(site.path("config.yaml"), config + "rotate: {archive: {class: STANDARD}}\n").unwrap();
+    let said = site.run(&["rotate"]).await;
+    assert_eq!((said.code, bundles(), loose(&site)), (0, 6, vec![]), "{said:?}");
+}
+
+#[tokio::test]
+async fn one_day_that_fails_ends_nothing_and_several_that_fail_alike_end_the_run() {
+    let site = stored("", &[40, 35, 31]).await;
+    let of = |camera: &'static str| move |key: &str| key.starts_with(camera) && key.ends_with(".tar");
+    let one = move |key: &str| of("CAM-1")(key) && key.contains(&ago(40).to_string());
+    site.s3.fault(Fault::fail("PutObject", 500, "InternalError").on_key(one));
+    let said = site.run(&["rotate"]).await;
+    assert!(
+        said.code == 3 && said.out.contains("11 captures of 5 days") && said.err.contains("InternalError"),
+        "{said:?}"
+    );
+    site.s3.clear_faults();
+    assert_eq!(site.run(&["rotate"]).await.code, 0);
+
+    let site = stored("", &[40, 35, 31]).await;
+    site.s3.fault(Fault::fail("PutObject", 500, "InternalError").on_key(of("CAM-")));
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 1 && said.err.contains("run it again to go on"), "{said:?}");
+    let tried =
+        |request: &crate::support::s3::Request| request.key.ends_with(".tar") && request.operation == "PutObject";
+    assert_eq!(site.s3.requests().iter().filter(|request| tried(request)).count(), 3, "{said:?}");
+    site.s3.clear_faults();
+    assert_eq!((site.run(&["rotate"]).await.code, loose(&site)), (0, vec![]));
+}
+
 #[tokio::test]
 async fn a_bucket_that_keeps_versions_or_locks_is_not_rotated_in_vain() {
     let site = stored("rotate: {transition: {after: 30d, class: GLACIER_IR, min_size: 0}}\n", &[40]).await;

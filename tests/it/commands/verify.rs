@@ -2,7 +2,7 @@
 
 use aws_smithy_types::base64;
 use chrono::NaiveDate;
-use hk_aws::archive::{Made, archive_day};
+use hk_aws::archive::{Made, Reads, archive_day};
 use hk_aws::config::ArchiveSettings;
 use hk_aws::holdings::HoldingsError;
 use hk_aws::key::ArchiveFormat;
@@ -51,7 +51,7 @@ impl Site {
 
     async fn try_bundle(&self, format: ArchiveFormat, class: &str) -> Result<Made, HoldingsError> {
         let archive = ArchiveSettings { format, class: class.into(), ..ArchiveSettings::default() };
-        archive_day(&self.context().await, &archive, "CAM", date()).await
+        archive_day(&self.context().await, &archive, "CAM", date(), &mut Reads::default()).await
     }
 
     /// A site whose five captures are in a bundle.

@@ -162,6 +162,8 @@ pub(crate) struct State {
     conditions: Conditions,
     /// Whether a body is held against its checksums.
     trusting: bool,
+    /// Whether every object is stored in the standard class, whatever was asked for.
+    without_classes: bool,
     /// What the clock of the answers is ahead, in seconds.
     ahead_seconds: i64,
     objects: BTreeMap<String, Object>,
@@ -208,7 +210,10 @@ impl State {
     }
 
     fn store(&mut self, key: String, object: Object) {
-        let object = Object { last_modified: self.stored_now(), ..object };
+        let mut object = Object { last_modified: self.stored_now(), ..object };
+        if self.without_classes {
+            "STANDARD".clone_into(&mut object.storage_class);
+        }
         self.objects.insert(key, object);
     }
 }
@@ -357,6 +362,11 @@ impl MemoryS3 {
     /// Accepts bodies with wrong checksums from now on.
     pub(crate) fn trust(&self) {
         self.wire.shared.change(|state| state.trusting = true);
+    }
+
+    /// Stores everything in the standard class from now on, whatever is asked for.
+    pub(crate) fn ignore_classes(&self) {
+        self.wire.shared.change(|state| state.without_classes = true);
     }
 
     /// Says this of versions from now on.
