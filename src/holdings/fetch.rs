@@ -43,7 +43,7 @@ pub struct FetchOrder<'a> {
 /// What happens during a download.
 #[derive(Debug)]
 pub enum FetchEvent<'a> {
-    /// This number of cut-off captures is left out, because the whole ones are there.
+    /// This number of cut-off captures is left out, because the whole ones came later.
     LeftOut(usize),
     /// The index of a bundle cannot be used; the bundle is read without it.
     IndexUnread {
@@ -193,7 +193,7 @@ pub async fn fetch(
         FetchWork { site, order, target: TargetFolder::new(to), fetched: Fetched::default(), tell: &mut tell };
     let mut found = work.look().await?;
     if files.is_empty() {
-        let left_out = leave_out_superseded(&mut found.captures, |capture| &capture.key);
+        let left_out = leave_out_superseded(&mut found.captures, |capture| (&capture.key, capture.stored_at));
         if left_out > 0 {
             work.tell(FetchEvent::LeftOut(left_out))?;
         }
