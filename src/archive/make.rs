@@ -104,7 +104,7 @@ impl DayWork<'_> {
         for (part, archived) in &there.parts {
             let Some(index_object) = &archived.index else { continue };
             let Some(index) = self.read(part, archived, &index_object.key).await? else { continue };
-            if archived.bundle.is_some() {
+            if archived.bundle_in(index.bundle.format).is_some() {
                 match confirm_bundle(self.site, self.archive, &index, PutAt::Earlier).await {
                     Ok(()) => indexes.push(index),
                     Err(error) if error.is_about_object() => {
@@ -148,7 +148,7 @@ impl DayWork<'_> {
             // Whether it is damaged is not known: another bundle would hold its members twice.
             return Err(error.about(key));
         }
-        if archived.bundle.is_none() {
+        if archived.bundles.is_empty() {
             // S3 tears no writes: somebody altered it, and there is no bundle to make it from.
             return Err(HoldingsError::Object(format!("{key}: {error}; remove it, there is no bundle to it")));
         }

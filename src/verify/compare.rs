@@ -236,7 +236,7 @@ fn judge_part<'a>(
         }
         (Some(bundle), IndexState::Absent) => {
             captures.troubled.insert(&bundle.object.key);
-            let detail = format!("{} is not there", part.index_key);
+            let detail = format!("{} is not there, or describes another bundle", part.index_key);
             Some(finding(seen, FindingKind::NoIndex, &bundle.object.key, detail))
         }
         (None, IndexState::Sound(index)) => Some(judge_index_alone(seen, loose, part, index, captures)),
