@@ -15,6 +15,7 @@ use crate::bucket::{Object, RefusalKind, Verdict};
 use crate::config::Access;
 use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, load_index};
 use crate::kept::GivenUp;
+use crate::key::CameraName;
 use crate::lock;
 use crate::retention::{
     self, Action, Candidate, Doubt, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary,
@@ -144,7 +145,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     let mut survey =
         BucketSurvey { site, policy, dates: scope.dates, today, newest: None, bundles, plan: Plan::default() };
     let cameras = if let Some(camera) = scope.camera {
-        vec![camera.to_owned()]
+        vec![CameraName::spell(camera)]
     } else {
         let cameras = holdings::cameras(site).await?;
         survey.plan.looks.list += cameras.len() as u64 / NAMES_A_PAGE + 1;

@@ -18,6 +18,7 @@ use chrono::NaiveDate;
 use serde::Serialize;
 
 use crate::holdings::{self, DayArchive, HoldingsError};
+use crate::key::CameraName;
 use crate::site::Site;
 use crate::{kept, ledger};
 
@@ -127,7 +128,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`HoldingsError::Local`] if the ledger cannot be read.
-pub fn ledger_cameras(site: &Site) -> Result<Vec<String>, HoldingsError> {
+pub fn ledger_cameras(site: &Site) -> Result<Vec<CameraName>, HoldingsError> {
     let folder = site.ledger();
     ledger::cameras(&folder).map_err(|error| unread(&folder, &error))
 }

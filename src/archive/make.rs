@@ -11,7 +11,7 @@ use crate::bucket::Object;
 use crate::bundle::{self, Index, Input, Note};
 use crate::config::ArchiveSettings;
 use crate::holdings::{self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, load_index};
-use crate::key::{ArchiveFormat, ArchiveObject, BundleId};
+use crate::key::{ArchiveFormat, ArchiveObject, BundleId, CameraName};
 use crate::ledger;
 use crate::retention::LARGEST_MEMBER_BYTES;
 use crate::site::Site;
@@ -77,7 +77,7 @@ pub async fn archive_day(
     let bundled: HashSet<ObjectIdentity> = indexes.iter().flat_map(identities).collect();
     let loose = loose.into_iter().filter(|object| !bundled.contains(&ObjectIdentity::of(object))).collect();
     for (number, members) in (there.last_part() + 1..).zip(work.split(loose)) {
-        let part = BundleId { camera: camera.to_owned(), date, part: number };
+        let part = BundleId { camera: CameraName::spell(camera), date, part: number };
         indexes.extend(work.make(part, members).await?);
     }
     work.delete(&indexes).await?;

@@ -7,7 +7,7 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 
 use super::{AT_ONCE, HoldingsError};
 use crate::bucket::{Object, Refusal};
-use crate::key::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId};
+use crate::key::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId, CameraName};
 use crate::site::Site;
 
 /// What the bucket holds of a camera-day.
@@ -115,16 +115,15 @@ impl Day {
     }
 }
 
-/// Returns the cameras in the bucket, as segments of keys.
+/// Returns the cameras in the bucket. A folder whose name no camera can have is none.
 ///
 /// # Errors
 /// [`HoldingsError::Refused`] if the bucket cannot be listed.
-pub async fn cameras(site: &Site) -> Result<Vec<String>, HoldingsError> {
+pub async fn cameras(site: &Site) -> Result<Vec<CameraName>, HoldingsError> {
     let prefix = site.layout.prefix();
     let folders: Vec<String> = site.bucket.folders(prefix).try_collect().await.map_err(|error| listing(site, error))?;
-    let names = folders.iter().map(|folder| folder[prefix.len()..].trim_end_matches('/').to_owned());
-    // A key that begins with `/` lies in a folder without a name.
-    Ok(names.filter(|name| !name.is_empty()).collect())
+    // The folder of a key that begins with `/` has no name.
+    Ok(folders.iter().filter_map(|folder| CameraName::read(folder[prefix.len()..].trim_end_matches('/'))).collect())
 }
 
 /// Returns the days on which a camera has captures, loose or in bundles.

@@ -20,7 +20,7 @@ use super::contents::{Contents, OpenedBundle, open_bundles};
 use super::day::{BundleObject, Day};
 use super::{AT_ONCE, HoldingsError, IndexError, ObjectIdentity, last_segment, leave_out_superseded};
 use crate::bucket::{Object, RefusalKind, RestoreState, is_cold};
-use crate::disk::Room;
+use crate::disk::{Room, RoomLimit};
 use crate::site::Site;
 
 use item::{FetchItem, download, is_there};
@@ -400,7 +400,8 @@ impl FetchWork<'_> {
             missing.retain(|file| !is_bundle_itself(file));
             self.tell(FetchEvent::UnpacksWhole { bundle: key })?;
             let prefix = self.site.layout.day_prefix(self.order.camera, self.order.date);
-            match unpack(self.site, &bundle, Unpacking { target: self.target.clone(), prefix, files }).await {
+            let room = RoomLimit::in_folder(self.order.to, self.site.config.keep.min_free);
+            match unpack(self.site, &bundle, Unpacking { target: self.target.clone(), prefix, files, room }).await {
                 Ok(unpacked) => {
                     self.report(key, unpacked, &mut missing)?;
                     self.tell(FetchEvent::StepDone)?;

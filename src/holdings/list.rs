@@ -227,7 +227,7 @@ fn of_object(site: &Site, parts: KeyParts, object: Object) -> Holding {
         partial: is_partial(&object.key),
         key: object.key,
         file: parts.file,
-        camera: parts.camera,
+        camera: parts.camera.into(),
         date: parts.date,
         taken_at: named.taken,
         event: named.event,

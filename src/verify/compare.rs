@@ -392,7 +392,7 @@ mod tests {
 
     use super::*;
     use crate::bundle::{Bundle, Member, Note, VERSION};
-    use crate::key::ArchiveFormat;
+    use crate::key::{ArchiveFormat, CameraName};
     use crate::ledger::Removed;
 
     fn entry(key: &str) -> Entry {
@@ -417,7 +417,7 @@ mod tests {
     }
 
     fn part() -> BundleId {
-        BundleId { camera: "CAM".into(), date: NaiveDate::default(), part: 1 }
+        BundleId { camera: CameraName::spell("CAM"), date: NaiveDate::default(), part: 1 }
     }
 
     fn index(members: &[&str]) -> IndexState {

@@ -4,6 +4,7 @@ use super::compare::{IndexState, LedgerDay, SeenPart};
 use crate::archive::{spool, store_index};
 use crate::bucket::RestoreState;
 use crate::bundle::{self, BundleFile};
+use crate::disk::RoomLimit;
 use crate::holdings::{BundleObject, HoldingsError};
 use crate::site::Site;
 
@@ -40,7 +41,8 @@ pub(super) async fn rebuild(
         )));
     }
     let bundle = BundleFile { part: part.clone(), key: key.clone(), format: *format, path };
-    let rebuilt = tokio::task::spawn_blocking(move || bundle::rebuild_index(&bundle, &members)).await;
+    let room = RoomLimit::in_folder(&members, site.config.keep.min_free);
+    let rebuilt = tokio::task::spawn_blocking(move || bundle::rebuild_index(&bundle, &members, &room)).await;
     let index = rebuilt
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
         .map_err(|error| HoldingsError::Object(format!("{key} is damaged as well: {error}")))?;

@@ -28,6 +28,7 @@ mod holdings_calls;
 mod restore;
 mod rotate;
 mod status;
+mod strange_names;
 mod upload;
 mod verify;
 
