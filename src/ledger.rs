@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::key::CameraName;
+use crate::owner;
 
 /// The line of a stored capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,9 +191,9 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 /// Opens a file of the ledger, which is created if it is missing, and locks it until it is closed.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        owner::create_dir_all(folder)?;
     }
-    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let file = owner::open(path, OpenOptions::new().read(true).append(true).create(true))?;
     // Without the lock, a line could begin where another one that is written at the same time is torn.
     rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
     Ok(file)

@@ -6,6 +6,7 @@ use crate::bucket::RestoreState;
 use crate::bundle::{self, BundleFile};
 use crate::disk::RoomLimit;
 use crate::holdings::{BundleObject, HoldingsError};
+use crate::owner;
 use crate::site::Site;
 
 /// Returns the bundle whose index is to be made again, if there is one.
@@ -30,7 +31,7 @@ pub(super) async fn rebuild(
     make_sure_it_can_be_read(site, seen, key).await?;
     let folder = spool(&site.config.state_dir)?;
     let (path, members) = (folder.path().join("bundle"), folder.path().join("members"));
-    std::fs::create_dir(&members).map_err(|error| failed("failed to make a folder to unpack into", &error))?;
+    owner::create_dir_all(&members).map_err(|error| failed("failed to make a folder to unpack into", &error))?;
     let file = tokio::fs::File::create(&path).await;
     let mut file = file.map_err(|error| failed("failed to make a file to download into", &error))?;
     let got = site.bucket.get(key, None, &mut file).await?;
