@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::aws_template::TemplateFormat;
 use crate::bucket::Pace;
 use crate::config::Config;
+use crate::key::CameraName;
 use crate::site::Site;
 use crate::{daemon, journal};
 
@@ -33,10 +34,10 @@ mod upload;
 mod verify;
 
 use dates::Dates;
-use out::{Out, print_line};
+use out::{Out, print_json};
 
 pub use exit::{Partly, exit_code, is_silent};
-pub use out::tell;
+pub use out::{tell, tell_failure};
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
 #[derive(Debug, Parser)]
@@ -87,7 +88,7 @@ enum Command {
     /// List the days that the bucket holds captures of, archived ones too
     Days {
         /// As `cameras` lists it
-        camera: String,
+        camera: CameraName,
     },
     /// List captures in the bucket, loose ones and those in bundles
     #[command(
@@ -131,7 +132,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct CameraDay {
     /// As `cameras` lists it
-    camera: String,
+    camera: CameraName,
     /// YYYY-MM-DD, at the camera
     #[arg(value_parser = parse_date)]
     date: NaiveDate,
@@ -152,7 +153,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Err(problems) => {
             // They are the answer to `check`; without --json people read them on stderr.
             if out.json && matches!(cli.command, Command::Check) {
-                print_line(serde_json::to_string(&problems)?)?;
+                print_json(&problems)?;
             }
             return Err(problems.into());
         }

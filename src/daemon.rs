@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::site::{Site, SiteInForce};
 use crate::status::{DaemonState, Jobs, Snapshot};
-use crate::{lock, rotate, schedule};
+use crate::{lock, owner, rotate, schedule};
 
 /// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -124,7 +124,7 @@ async fn run_with(
 /// Creates the folders, takes the lock of the daemon and returns it, and checks that the drop folder can be read.
 fn prepare(config: &Config) -> anyhow::Result<File> {
     for folder in [&config.state_dir, &config.runtime_dir] {
-        std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        owner::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
     }
     let lock = lock::daemon(&config.runtime_dir)?;
     let path = &config.drop_folder.path;

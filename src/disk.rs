@@ -1,7 +1,8 @@
 //! How much room a file system has, and which errors mean that it has none.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -48,6 +49,73 @@ impl Room {
     }
 }
 
+/// The room that unpacking may use up: nobody knows beforehand how much comes out of a compressed file.
+#[derive(Clone)]
+pub struct RoomLimit {
+    free: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
+    least_free: u64,
+}
+
+/// How many bytes are written between two looks at the room.
+const LOOK_AFTER: u64 = 4 << 20;
+
+impl RoomLimit {
+    /// Returns a limit that leaves `min_free` bytes free on the file system of `folder`, or half of what is free now if that
+    /// is less.
+    pub fn in_folder(folder: &Path, min_free: u64) -> Self {
+        let folder = folder.to_owned();
+        Self::of(move || Some(Room::at(&folder)?.free), min_free)
+    }
+
+    /// Returns a limit by what `free` returns: the bytes that are free, if that is known.
+    pub fn of(free: impl Fn() -> Option<u64> + Send + Sync + 'static, min_free: u64) -> Self {
+        let least_free = free().map_or(0, |free| min_free.min(free / 2));
+        Self { free: Arc::new(free), least_free }
+    }
+
+    /// Returns a writer into `into` that fails once the limit is reached.
+    pub fn hold<W: Write>(&self, into: W) -> Limited<'_, W> {
+        Limited { into, limit: self, unchecked: LOOK_AFTER }
+    }
+}
+
+impl std::fmt::Debug for RoomLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RoomLimit").field("least_free", &self.least_free).finish_non_exhaustive()
+    }
+}
+
+/// A writer that fails once a [`RoomLimit`] is reached.
+#[derive(Debug)]
+pub struct Limited<'a, W> {
+    into: W,
+    limit: &'a RoomLimit,
+    /// The bytes that were written since the last look; the first write looks.
+    unchecked: u64,
+}
+
+impl<W: Write> Write for Limited<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.unchecked >= LOOK_AFTER {
+            self.unchecked = 0;
+            let least = self.limit.least_free;
+            if let Some(free) = (self.limit.free)().filter(|free| *free < least.saturating_add(LOOK_AFTER)) {
+                return Err(io::Error::new(
+                    io::ErrorKind::StorageFull,
+                    format!("the disk has {} MiB free, and {} MiB of it must stay", free >> 20, least >> 20),
+                ));
+            }
+        }
+        let written = self.into.write(bytes)?;
+        self.unchecked += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.into.flush()
+    }
+}
+
 /// Returns whether a write failed because there is no room: removing something may help.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(errno(error), Some(Errno::NOSPC | Errno::DQUOT))
@@ -64,6 +132,8 @@ fn errno(error: &io::Error) -> Option<Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     #[test]
@@ -82,6 +152,31 @@ mod tests {
         ] {
             assert_eq!(room.shortage(min_free).as_deref(), short, "{room:?}");
         }
+    }
+
+    #[test]
+    fn what_is_unpacked_leaves_the_room_that_must_stay() {
+        use std::sync::Mutex;
+        const MIB: u64 = 1 << 20;
+        // What is written takes room; of a disk that is almost full, half of the rest stays.
+        for (free, min_free, stays) in [(100 * MIB, 40 * MIB, 40 * MIB), (100 * MIB, 2048 * MIB, 50 * MIB)] {
+            let written = Arc::new(Mutex::new(0));
+            let used = Arc::clone(&written);
+            let limit = RoomLimit::of(move || Some(free - *used.lock().unwrap()), min_free);
+            let error = loop {
+                // Many small files are as large as one.
+                let mut file = limit.hold(io::sink());
+                match io::copy(&mut io::repeat(0).take(MIB), &mut file) {
+                    Ok(bytes) => *written.lock().unwrap() += bytes,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            let left = free - *written.lock().unwrap();
+            assert!(left >= stays && left < stays + 2 * LOOK_AFTER, "{left} of {stays}");
+        }
+        let unknown = RoomLimit::of(|| None, MIB);
+        assert_eq!(io::copy(&mut io::repeat(0).take(9 * MIB), &mut unknown.hold(io::sink())).unwrap(), 9 * MIB);
     }
 
     #[test]

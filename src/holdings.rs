@@ -4,9 +4,9 @@
 //! values, or give them out one day after the other, and tell of their progress.
 //!
 //! What is in a bundle is told by its index, without a look into the bundle. A capture that lies loose and in a bundle,
-//! because a rotation ended between the two, is one capture: the loose one. What came of a capture that was cut off counts
-//! only if no whole one followed; the whole one is known by its key, because a listing shows no metadata and a request for
-//! each object would be expensive.
+//! because a rotation ended between the two, is one capture: the loose one. What came of a capture that was cut off is left
+//! out only if a whole one was stored later. The whole one is known by its key, because a listing shows no metadata and a
+//! request for each object would be expensive. A whole one that was there before is another capture of the same name.
 
 mod contents;
 mod day;
@@ -15,7 +15,9 @@ mod fetch;
 mod list;
 pub mod restore;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
 
 use crate::bucket::Object;
 use crate::bundle::Note;
@@ -57,21 +59,32 @@ impl ObjectIdentity {
     }
 }
 
-/// Leaves out what came of a cut-off capture if a whole one is there too, under its key or beside it; returns how many.
-fn leave_out_superseded<T>(found: &mut Vec<T>, key: impl Fn(&T) -> &str) -> usize {
-    let whole_key = |item: &T| key::read_variant(key(item)).filter(|(_, variant)| *variant == Variant::Partial);
-    let mut alone: HashSet<String> = found.iter().filter_map(whole_key).map(|(whole, _)| whole).collect();
-    if alone.is_empty() {
+/// Leaves out what came of a cut-off capture if a whole one was stored later, under its key or beside it; returns how many.
+///
+/// `stored` returns an item's key and when the store took it. A store that dates by the second may show both of a cut-off
+/// capture and a whole one that followed within that second: neither is known to be the later one.
+fn leave_out_superseded<T>(found: &mut Vec<T>, stored: impl Fn(&T) -> (&str, DateTime<Utc>)) -> usize {
+    let whole_key = |item: &T| {
+        let (whole, variant) = key::read_variant(stored(item).0)?;
+        (variant == Variant::Partial).then_some(whole)
+    };
+    // The key that each cut-off capture would have had, and when the last whole one was stored there.
+    let mut last_whole: HashMap<String, Option<DateTime<Utc>>> =
+        found.iter().filter_map(whole_key).map(|whole| (whole, None)).collect();
+    if last_whole.is_empty() {
         return 0;
     }
     for item in found.iter() {
-        alone.remove(key(item));
-        if let Some((first, Variant::Whole)) = key::read_variant(key(item)) {
-            alone.remove(&first);
+        let (key, stored_at) = stored(item);
+        let beside = key::read_variant(key).filter(|(_, variant)| *variant == Variant::Whole).map(|(first, _)| first);
+        for key in [Some(key), beside.as_deref()].into_iter().flatten() {
+            if let Some(last) = last_whole.get_mut(key) {
+                *last = (*last).max(Some(stored_at));
+            }
         }
     }
     let before = found.len();
-    found.retain(|item| whole_key(item).is_none_or(|(whole, _)| alone.contains(&whole)));
+    found.retain(|item| whole_key(item).is_none_or(|whole| last_whole[&whole] <= Some(stored(item).1)));
     before - found.len()
 }
 

@@ -13,10 +13,12 @@ use std::fmt;
 use chrono::{DateTime, FixedOffset, NaiveDate};
 
 mod archive;
+mod camera;
 mod spelling;
 mod template;
 
 pub use archive::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId};
+pub use camera::CameraName;
 pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks};
 pub use template::Template;
 
@@ -45,7 +47,7 @@ pub struct Layout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyParts {
     /// The camera's segment.
-    pub camera: String,
+    pub camera: CameraName,
     /// The date at the camera when the capture was taken.
     pub date: NaiveDate,
     /// The last segment.
@@ -97,7 +99,8 @@ impl Layout {
         ObjectKey(text)
     }
 
-    /// Reads a capture's key; `None` for an object of another layout, such as an archive or a stranger's file.
+    /// Reads a capture's key; `None` for an object of another layout, such as an archive or a stranger's file, and for one
+    /// whose first segment cannot be the name of a camera.
     pub fn parse(&self, key: &str) -> Option<KeyParts> {
         let key = key.strip_prefix(&self.prefix)?;
         let found = self.template.pattern.captures(key)?;
@@ -110,7 +113,7 @@ impl Layout {
             Some(date) => date.as_str().parse().ok()?,
             None => NaiveDate::from_ymd_opt(i32::try_from(number("year")?).ok()?, number("month")?, number("day")?)?,
         };
-        Some(KeyParts { camera: found["camera"].to_owned(), date, file: found["file"].to_owned() })
+        Some(KeyParts { camera: CameraName::read(&found["camera"])?, date, file: found["file"].to_owned() })
     }
 
     /// Returns the prefix of all keys of `camera`.
@@ -292,7 +295,7 @@ mod tests {
         });
         let longest = key.variant(Variant::Partial, "12345678");
         assert!(longest.as_str().len() <= MAX_KEY_BYTES, "{} bytes: {longest}", longest.as_str().len());
-        assert_eq!(layout(&prefix, &template).parse(longest.as_str()).unwrap().camera, camera);
+        assert_eq!(layout(&prefix, &template).parse(longest.as_str()).unwrap().camera, camera.as_str());
     }
 
     #[test]
@@ -361,7 +364,7 @@ mod tests {
             let key = layout.render(&fields(&camera, &file));
             prop_assert!(key.variant(Variant::Partial, "12345678").as_str().len() <= MAX_KEY_BYTES);
             let parts = layout.parse(key.as_str()).unwrap();
-            prop_assert_eq!(parts.camera, camera);
+            prop_assert_eq!(parts.camera.to_string(), camera);
             prop_assert_eq!(parts.date.to_string(), "2022-02-24");
             prop_assert_eq!(parts.file.as_str(), key.file());
         }

@@ -18,6 +18,9 @@ use rustix::fs::FlockOperation;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::key::CameraName;
+use crate::owner;
+
 /// The line of a stored capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
@@ -91,9 +94,14 @@ pub fn folder(state_dir: &Path) -> PathBuf {
     state_dir.join("ledger")
 }
 
+/// Returns the folder of a camera, which lies in the ledger's `folder` whatever the camera is called.
+fn of_camera(folder: &Path, camera: &str) -> PathBuf {
+    folder.join(&*CameraName::spell(camera))
+}
+
 /// Returns the path of the file of a camera and day; `folder` is the ledger's.
 pub fn path(folder: &Path, camera: &str, date: NaiveDate) -> PathBuf {
-    folder.join(camera).join(format!("{date}.jsonl"))
+    of_camera(folder, camera).join(format!("{date}.jsonl"))
 }
 
 /// Appends the line of a capture to the file of its day; `folder` is the ledger's.
@@ -134,7 +142,7 @@ pub fn append_removed(folder: &Path, camera: &str, date: NaiveDate, removed: &[R
 /// # Errors
 /// The same as of [`append`].
 pub fn append_bundle(folder: &Path, camera: &str, bundle: &Bundled) -> io::Result<()> {
-    let path = folder.join(camera).join(BUNDLES);
+    let path = of_camera(folder, camera).join(BUNDLES);
     write(&mut open(&path)?, &path, std::slice::from_ref(bundle))
 }
 
@@ -145,21 +153,22 @@ pub fn bundled_days(folder: &Path, camera: &str) -> BTreeSet<NaiveDate> {
 
 /// Returns the bundles of a camera, as far as the ledger knows; none if there is no file of them.
 pub fn bundles(folder: &Path, camera: &str) -> impl Iterator<Item = Bundled> {
-    let file = File::open(folder.join(camera).join(BUNDLES)).ok();
+    let file = File::open(of_camera(folder, camera).join(BUNDLES)).ok();
     file.map(lines).into_iter().flatten().filter_map(|line| parse(&line))
 }
 
 /// Returns whether the ledger has anything of a camera.
 pub fn knows(folder: &Path, camera: &str) -> bool {
-    folder.join(camera).is_dir()
+    of_camera(folder, camera).is_dir()
 }
 
-/// Returns the cameras that the ledger has anything of; none if there is no ledger.
+/// Returns the cameras that the ledger has anything of; none if there is no ledger. A file or folder whose name no camera
+/// can have is skipped.
 ///
 /// # Errors
 /// The error of the file system if the folder cannot be read.
-pub fn cameras(folder: &Path) -> io::Result<Vec<String>> {
-    names(folder)
+pub fn cameras(folder: &Path) -> io::Result<Vec<CameraName>> {
+    Ok(names(folder)?.iter().filter_map(|name| CameraName::read(name)).collect())
 }
 
 /// Returns the days of a camera that have a file.
@@ -167,7 +176,7 @@ pub fn cameras(folder: &Path) -> io::Result<Vec<String>> {
 /// # Errors
 /// The error of the file system if the folder cannot be read.
 pub fn days(folder: &Path, camera: &str) -> io::Result<Vec<NaiveDate>> {
-    let names = names(&folder.join(camera))?;
+    let names = names(&of_camera(folder, camera))?;
     Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl")?.parse().ok()).collect())
 }
 
@@ -183,9 +192,9 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 /// Opens a file of the ledger, which is created if it is missing, and locks it until it is closed.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        owner::create_dir_all(folder)?;
     }
-    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let file = owner::open(path, OpenOptions::new().read(true).append(true).create(true))?;
     // Without the lock, a line could begin where another one that is written at the same time is torn.
     rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
     Ok(file)

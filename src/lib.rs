@@ -39,6 +39,7 @@
 //! * [`lock`]: the locks of the run-time folder
 //! * [`persist`]: state files, written whole or not at all
 //! * [`disk`]: how much room a file system has
+//! * [`owner`]: what root makes in the folders of the service belongs to the service
 //! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
 //! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
 //! * [`drop_folder`]: scan, open, look again, set aside: the only room that removes or renames files there
@@ -63,6 +64,7 @@ pub mod config;
 pub mod disk;
 pub mod key;
 pub mod lock;
+pub mod owner;
 pub mod persist;
 
 pub mod capture;

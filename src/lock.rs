@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
+use crate::owner;
+
 /// The name of the daemon's lock file.
 const DAEMON: &str = "run.lock";
 
@@ -63,7 +65,7 @@ pub fn is_daemon_running(folder: &Path) -> bool {
 /// # Errors
 /// [`LockError::Folder`], [`LockError::File`] or [`LockError::Wait`]: the command must not change anything.
 pub fn command(folder: &Path) -> Result<File, LockError> {
-    std::fs::create_dir_all(folder).map_err(|source| LockError::Folder { path: folder.to_owned(), source })?;
+    owner::create_dir_all(folder).map_err(|source| LockError::Folder { path: folder.to_owned(), source })?;
     let path = folder.join(COMMAND);
     let file = open(&path)?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -91,6 +93,6 @@ pub fn daemon(folder: &Path) -> Result<File, LockError> {
 
 /// Opens a lock file and creates it if it is missing; its content does not matter.
 fn open(path: &Path) -> Result<File, LockError> {
-    let opened = File::options().create(true).write(true).truncate(false).open(path);
+    let opened = owner::open(path, File::options().create(true).write(true).truncate(false));
     opened.map_err(|source| LockError::File { path: path.to_owned(), source })
 }

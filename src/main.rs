@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let code = cli::exit_code(&error);
             if !cli::is_silent(&error) {
-                cli::tell(format_args!("hk-aws: {error:#}"));
+                cli::tell_failure(&error);
             }
             ExitCode::from(code)
         }

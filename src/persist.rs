@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::owner;
+
 /// What a state file is for, which decides how it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -35,7 +37,7 @@ pub fn write(path: &Path, value: &impl Serialize, purpose: Purpose) -> io::Resul
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
     let temporary = beside(path);
-    let mut file = File::create(&temporary)?;
+    let mut file = owner::open(&temporary, File::options().create(true).write(true).truncate(true))?;
     file.write_all(&text)?;
     match purpose {
         // Before the rename: after a power cut the name must not lead to bytes that never reached the disk.

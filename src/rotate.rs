@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Object, RefusalKind, Verdict};
 use crate::config::Access;
-use crate::holdings::{self, DayArchive, HoldingsError, load_index};
+use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, load_index};
 use crate::kept::GivenUp;
+use crate::key::CameraName;
 use crate::lock;
 use crate::retention::{
     self, Action, Candidate, Doubt, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary,
@@ -144,7 +145,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     let mut survey =
         BucketSurvey { site, policy, dates: scope.dates, today, newest: None, bundles, plan: Plan::default() };
     let cameras = if let Some(camera) = scope.camera {
-        vec![camera.to_owned()]
+        vec![CameraName::spell(camera)]
     } else {
         let cameras = holdings::cameras(site).await?;
         survey.plan.looks.list += cameras.len() as u64 / NAMES_A_PAGE + 1;
@@ -298,12 +299,14 @@ async fn bundles(
 ) -> Result<Vec<Candidate>, HoldingsError> {
     let mut all = Vec::new();
     for (part, archived) in &archive.parts {
-        let Some(bundle) = &archived.bundle else { continue };
-        let mut stored_at = bundle.object.stored_at;
+        if archived.bundles.is_empty() {
+            continue;
+        }
+        let mut described = None;
         let may_expire = policy.expire.is_some_and(|expire| retention::is_due(part.date, expire.after, today));
         if archived.index.is_some() && may_expire {
             match load_index(site, part).await {
-                Ok(index) => stored_at = index.newest_stored().unwrap_or(stored_at),
+                Ok(index) => described = index.newest_stored().map(|newest| (index.bundle.format, newest)),
                 Err(error) if error.refusal().is_some_and(|refusal| refusal.kind() == RefusalKind::NoAnswer) => {
                     return Err(error.into());
                 }
@@ -311,14 +314,19 @@ async fn bundles(
                 Err(_) => {}
             }
         }
-        let candidate = |object: &Object, kind| Candidate {
+        // An archive of another program beside the bundle counts from when it was made.
+        let stored_at = |bundle: &BundleObject| match described {
+            Some((format, newest)) if format == bundle.format => newest,
+            _ => bundle.object.stored_at,
+        };
+        let candidate = |object: &Object, kind, stored_at| Candidate {
             stored_at,
             written_at: object.stored_at,
             kind,
             ..capture(&part.camera, part.date, object.clone())
         };
-        all.push(candidate(&bundle.object, Kind::Bundle));
-        all.extend(archived.index.iter().map(|index| candidate(index, Kind::Index)));
+        all.extend(archived.bundles.iter().map(|bundle| candidate(&bundle.object, Kind::Bundle, stored_at(bundle))));
+        all.extend(archived.index.iter().map(|index| candidate(index, Kind::Index, index.stored_at)));
     }
     Ok(all)
 }

@@ -18,6 +18,7 @@ use chrono::NaiveDate;
 use serde::Serialize;
 
 use crate::holdings::{self, DayArchive, HoldingsError};
+use crate::key::CameraName;
 use crate::site::Site;
 use crate::{kept, ledger};
 
@@ -127,7 +128,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`HoldingsError::Local`] if the ledger cannot be read.
-pub fn ledger_cameras(site: &Site) -> Result<Vec<String>, HoldingsError> {
+pub fn ledger_cameras(site: &Site) -> Result<Vec<CameraName>, HoldingsError> {
     let folder = site.ledger();
     ledger::cameras(&folder).map_err(|error| unread(&folder, &error))
 }
@@ -176,7 +177,7 @@ pub async fn verify_day(
             seen = look::look(site, camera, date, None).await?;
             judged = judge(&seen);
         }
-        rebuilt.explain_refusals(&seen, &mut judged.findings);
+        rebuilt.explain_refusals(&mut judged.findings);
     }
     let mut downloaded = rebuilt.downloaded;
     if options.deep {
@@ -195,10 +196,16 @@ pub async fn verify_day(
 struct Rebuilt {
     /// One for each index that was made.
     findings: Vec<Finding>,
-    /// Why others were not made, by the key of the index.
-    refused: BTreeMap<String, String>,
+    /// Why others were not made, by the key of the bundle.
+    refused: BTreeMap<String, RefusedRebuild>,
     /// The bytes that were downloaded.
     downloaded: u64,
+}
+
+/// An index that was not made again.
+struct RefusedRebuild {
+    index_key: String,
+    why: String,
 }
 
 async fn rebuild_indexes(site: &Site, seen: &SeenDay) -> Rebuilt {
@@ -212,7 +219,8 @@ async fn rebuild_indexes(site: &Site, seen: &SeenDay) -> Rebuilt {
                 rebuilt.findings.push(compare::finding(seen, FindingKind::Rebuilt, &part.index_key, detail));
             }
             Err(error) => {
-                rebuilt.refused.insert(part.index_key.clone(), error.to_string());
+                let refused = RefusedRebuild { index_key: part.index_key.clone(), why: error.to_string() };
+                rebuilt.refused.insert(bundle.object.key.clone(), refused);
             }
         }
     }
@@ -221,11 +229,9 @@ async fn rebuild_indexes(site: &Site, seen: &SeenDay) -> Rebuilt {
 
 impl Rebuilt {
     /// Lets the findings about an index that could not be made, or about its bundle, say why.
-    fn explain_refusals(&mut self, seen: &SeenDay, findings: &mut [Finding]) {
-        for (index_key, why) in std::mem::take(&mut self.refused) {
-            let bundle = seen.parts.iter().find(|part| part.index_key == index_key);
-            let bundle = bundle.and_then(|part| part.bundle.as_ref()).map(|bundle| bundle.object.key.as_str());
-            let is_of = |finding: &&mut Finding| finding.key == index_key || Some(finding.key.as_str()) == bundle;
+    fn explain_refusals(&mut self, findings: &mut [Finding]) {
+        for (bundle, RefusedRebuild { index_key, why }) in std::mem::take(&mut self.refused) {
+            let is_of = |finding: &&mut Finding| finding.key == index_key || finding.key == bundle;
             for finding in findings.iter_mut().filter(is_of) {
                 finding.advice.clone_from(&why);
             }

@@ -12,7 +12,7 @@ use crate::bucket::{Object, RefusalKind};
 use crate::bundle::{self, Index, Input, Note};
 use crate::config::ArchiveSettings;
 use crate::holdings::{self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, load_index};
-use crate::key::{ArchiveFormat, ArchiveObject, BundleId};
+use crate::key::{ArchiveFormat, ArchiveObject, BundleId, CameraName};
 use crate::ledger;
 use crate::retention::LARGEST_MEMBER_BYTES;
 use crate::site::Site;
@@ -79,7 +79,7 @@ pub async fn archive_day(
     let bundled: HashSet<ObjectIdentity> = indexes.iter().flat_map(identities).collect();
     let loose = loose.into_iter().filter(|object| !bundled.contains(&ObjectIdentity::of(object))).collect();
     for (number, members) in (there.last_part() + 1..).zip(work.split(loose)) {
-        let part = BundleId { camera: camera.to_owned(), date, part: number };
+        let part = BundleId { camera: CameraName::spell(camera), date, part: number };
         indexes.extend(work.make(part, members).await?);
     }
     work.delete(&indexes).await?;
@@ -106,7 +106,7 @@ impl DayWork<'_> {
         for (part, archived) in &there.parts {
             let Some(index_object) = &archived.index else { continue };
             let Some(index) = self.read(part, archived, &index_object.key).await? else { continue };
-            if archived.bundle.is_some() {
+            if archived.bundle_in(index.bundle.format).is_some() {
                 match confirm_bundle(self.site, self.archive, &index, PutAt::Earlier).await {
                     Ok(()) => indexes.push(index),
                     Err(error) if error.is_about_object() => {
@@ -153,7 +153,7 @@ impl DayWork<'_> {
             let error = error.about(key);
             return Err(if of_this_one { HoldingsError::Object(error.to_string()) } else { error });
         }
-        if archived.bundle.is_none() {
+        if archived.bundles.is_empty() {
             // S3 tears no writes: somebody altered it, and there is no bundle to make it from.
             return Err(HoldingsError::Object(format!("{key}: {error}; remove it, there is no bundle to it")));
         }

@@ -164,12 +164,12 @@ struct PutAs<'a> {
 
 fn about(index: &Index, source: &Source, PutAs { content_type, class }: PutAs<'_>) -> About {
     let metadata = vec![
-        ("camera", index.part.camera.clone()),
+        ("camera", index.part.camera.to_string()),
         ("archive", index.part.date.to_string()),
         ("members", index.members.len().to_string()),
         ("sha256", hex::encode(source.sha256)),
     ];
-    let tags = vec![("camera", index.part.camera.clone()), ("archive", index.part.date.to_string())];
+    let tags = vec![("camera", index.part.camera.to_string()), ("archive", index.part.date.to_string())];
     About { content_type: content_type.to_owned(), metadata, tags, class: Some(class.to_owned()) }
 }
 

@@ -11,6 +11,7 @@ use tokio::io::AsyncWrite;
 
 use crate::disk;
 use crate::holdings::HoldingsError;
+use crate::owner;
 
 /// What the name of such a folder begins with.
 const SPOOL: &str = "spool-";
@@ -20,9 +21,10 @@ const SPOOL: &str = "spool-";
 /// # Errors
 /// [`HoldingsError::Local`] if it cannot be made.
 pub fn spool(state_dir: &Path) -> Result<TempDir, HoldingsError> {
-    std::fs::create_dir_all(state_dir)
+    owner::create_dir_all(state_dir)
         .map_err(|error| HoldingsError::local(format_args!("failed to create {}", state_dir.display()), &error))?;
     let made = tempfile::Builder::new().prefix(SPOOL).tempdir_in(state_dir);
+    let made = made.and_then(|spool| owner::give_folder(spool.path()).map(|()| spool));
     made.map_err(|error| {
         HoldingsError::local(format_args!("failed to make a folder in {}", state_dir.display()), &error)
     })

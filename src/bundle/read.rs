@@ -10,6 +10,7 @@ use super::NOTE;
 use super::index::{Index, Note};
 use super::write::{Input, lay_out};
 use crate::bucket::Reader;
+use crate::disk::RoomLimit;
 use crate::key::{ArchiveFormat, BundleId};
 
 /// Returns whether a name can be a member: a path that stays below the folder that it is unpacked in.
@@ -97,18 +98,19 @@ pub struct BundleFile {
     pub path: PathBuf,
 }
 
-/// Makes the index of a bundle again; the members are unpacked into `folder`, which must be empty.
+/// Makes the index of a bundle again; the members are unpacked into `folder`, which must be empty, within `room`.
 ///
 /// The same members always give the same bundle: if these do, the index is right.
 ///
 /// # Errors
-/// `io::Error` if the bundle is not whole, if its members do not carry what an index says, or if the disk fails.
-pub fn rebuild_index(bundle: &BundleFile, folder: &Path) -> io::Result<Index> {
+/// `io::Error` if the bundle is not whole, if its members do not carry what an index says, or if the disk fails or has no
+/// room.
+pub fn rebuild_index(bundle: &BundleFile, folder: &Path, room: &RoomLimit) -> io::Result<Index> {
     let mut inputs = Vec::new();
     let file = io::BufReader::new(File::open(&bundle.path)?);
     walk(unpack(bundle.format, file)?, |found, content| {
         let path = folder.join(inputs.len().to_string());
-        let (size, sha256) = copy_hashed(content, &mut File::create(&path)?)?;
+        let (size, sha256) = copy_hashed(content, &mut room.hold(File::create(&path)?))?;
         let Some(note) = found.note else {
             return Err(io::Error::other(format!("{} carries nothing of what an index says", found.name)));
         };

@@ -8,10 +8,10 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::key::{ArchiveFormat, BundleId};
+use crate::key::{ArchiveFormat, BundleId, CameraName};
 
 fn part() -> BundleId {
-    BundleId { camera: "CAM".into(), date: "2022-02-24".parse().unwrap(), part: 1 }
+    BundleId { camera: CameraName::spell("CAM"), date: "2022-02-24".parse().unwrap(), part: 1 }
 }
 
 fn inputs(folder: &std::path::Path) -> Arc<[Input]> {

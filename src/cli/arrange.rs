@@ -8,13 +8,14 @@ use super::Partly;
 use super::out::{Out, Printing, plain, size, tell};
 use crate::arrange::{self, ArrangeMode, ArrangeOutcome, Arranged};
 use crate::config::Access;
+use crate::key::CameraName;
 use crate::site::Site;
 use crate::{holdings, lock};
 
 #[derive(Debug, Args)]
 pub(super) struct ArrangeArgs {
     /// As `cameras` lists it; without it, every camera
-    camera: Option<String>,
+    camera: Option<CameraName>,
     /// Say what would be moved where, and touch nothing
     #[arg(long)]
     dry_run: bool,

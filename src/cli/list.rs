@@ -8,12 +8,13 @@ use serde::Serialize;
 use super::out::{Out, plain, size, tell};
 use super::{Partly, parse_date};
 use crate::holdings::{self, Holding, Listing, Selection};
+use crate::key::CameraName;
 use crate::site::Site;
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     /// As `cameras` lists it
-    camera: String,
+    camera: CameraName,
     /// YYYY-MM-DD, at the camera; without it, every day
     #[arg(value_parser = parse_date)]
     date: Option<NaiveDate>,
@@ -33,7 +34,7 @@ pub(super) async fn cameras(out: &Out, site: &Site) -> anyhow::Result<()> {
     for camera in &cameras {
         #[derive(Serialize)]
         struct CameraLine<'a> {
-            camera: &'a str,
+            camera: &'a CameraName,
         }
         out.item(&CameraLine { camera }, plain(camera))?;
     }
@@ -63,7 +64,7 @@ impl ListArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let camera = plain(&self.camera);
         let ListArgs { camera: wanted, date, event, from, to } = self;
-        let selection = Selection { camera: wanted, date, event, from, to };
+        let selection = Selection { camera: wanted.into(), date, event, from, to };
         let mut listing = Listing::begin(site, selection).await?;
         let (mut shown, mut unread, mut without_index) = (0, 0, Vec::new());
         while let Some(day) = listing.next_day().await? {

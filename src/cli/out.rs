@@ -1,4 +1,7 @@
 //! Where the commands print: data to stdout, everything else to stderr.
+//!
+//! Names and answers out of the bucket are chosen by whoever can write there: no character that a terminal might obey
+//! passes.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -8,6 +11,7 @@ use anyhow::Context as _;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::config::Problems;
 use crate::key;
 
 /// How to print.
@@ -22,7 +26,7 @@ pub(super) struct Out {
 impl Out {
     /// Prints one document, or one item of a list: the object with `--json`, the text without.
     pub(super) fn item(&self, object: &impl Serialize, text: impl Display) -> anyhow::Result<()> {
-        if self.json { print_line(serde_json::to_string(object)?) } else { print_line(text) }
+        if self.json { print_json(object) } else { print_line(text) }
     }
 
     /// Prints a remark, which is not data, on stderr.
@@ -70,19 +74,41 @@ impl Printing {
     }
 }
 
-/// Prints data.
+/// Prints data: one line, or several that were made here.
 pub(super) fn print_line(line: impl Display) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{line}").context("failed to write to stdout")
+    writeln!(io::stdout(), "{}", plain_lines(&line.to_string())).context("failed to write to stdout")
 }
 
-/// Says something on stderr; if nobody listens any more, that is no reason to panic as `eprintln` does.
+/// Prints data as JSON on one line; what a terminal might obey is escaped in it.
+pub(super) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
+    let escaped = escape_tricks(&serde_json::to_string(object)?, |trick| format!("\\u{:04x}", u32::from(trick)));
+    writeln!(io::stdout(), "{escaped}").context("failed to write to stdout")
+}
+
+/// Says something on stderr, on one line; if nobody listens any more, that is no reason to panic as `eprintln` does.
 pub fn tell(line: impl Display) {
-    let _unheard = writeln!(io::stderr(), "{line}");
+    let _unheard = writeln!(io::stderr(), "{}", plain(&line.to_string()));
+}
+
+/// Says why a command failed, on stderr: on one line, except for the problems of a configuration.
+pub fn tell_failure(error: &anyhow::Error) {
+    let text = format!("hk-aws: {error:#}");
+    let text = if error.is::<Problems>() { plain_lines(&text) } else { plain(&text) };
+    let _unheard = writeln!(io::stderr(), "{text}");
 }
 
 /// Returns text out of the bucket on one line: whoever can store an object there must not play tricks on a terminal.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if key::plays_tricks(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+    escape_tricks(text, |trick| trick.escape_default().to_string())
+}
+
+/// Returns text whose lines were made here, with everything else escaped as [`plain`] does.
+fn plain_lines(text: &str) -> String {
+    escape_tricks(text, |trick| if trick == '\n' { trick.to_string() } else { trick.escape_default().to_string() })
+}
+
+fn escape_tricks(text: &str, escape: impl Fn(char) -> String) -> String {
+    text.chars().map(|c| if key::plays_tricks(c) { escape(c) } else { c.to_string() }).collect()
 }
 
 /// Returns bytes for people: `1.5 MiB`.

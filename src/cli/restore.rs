@@ -17,13 +17,14 @@ use super::{Dates, Partly, is_silent};
 use crate::bucket::Tier;
 use crate::holdings::restore::{Progress, Restorable, Restoration, RestoreEvent, RestoreTerms, Unanswered};
 use crate::holdings::{FetchOrder, Fetched, check_room};
+use crate::key::CameraName;
 use crate::retention::{Amount, prices};
 use crate::site::Site;
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
     /// As `cameras` lists it
-    camera: String,
+    camera: CameraName,
     /// Days as YYYY-MM-DD, or from one to another as YYYY-MM-DD..YYYY-MM-DD
     #[arg(required = true, value_name = "DATE")]
     dates: Vec<Dates>,

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::out::{Out, plain, print_line, size, tell};
 use super::{Dates, Partly};
 use crate::config;
+use crate::key::CameraName;
 use crate::lock;
 use crate::retention::{Action, Cost, RetentionPolicy, Row};
 use crate::rotate::{self, DayStep, Plan, Rotated, Scope};
@@ -24,7 +25,7 @@ pub(super) struct RotateArgs {
 #[derive(Debug, Args)]
 pub(super) struct ArchiveArgs {
     /// As `cameras` lists it; with --older-than it may be left out: all cameras
-    camera: Option<String>,
+    camera: Option<CameraName>,
     /// YYYY-MM-DD, at the camera, or YYYY-MM-DD..YYYY-MM-DD
     #[arg(value_name = "DATE", conflicts_with = "older_than")]
     dates: Vec<Dates>,

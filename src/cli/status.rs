@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Local, Utc};
 
-use super::out::{Out, plain, print_line, size};
+use super::out::{Out, plain, print_json, print_line, size};
 use crate::config::Config;
 use crate::lock;
 use crate::status::{Job, Snapshot};
@@ -15,7 +15,7 @@ pub(super) fn status(out: &Out, config: &Config) -> anyhow::Result<()> {
         format!("failed to read the status in {}; is the daemon running?", config.runtime_dir.display())
     })?;
     if out.json {
-        print_line(serde_json::to_string(&snapshot)?)?;
+        print_json(&snapshot)?;
     } else {
         describe(&snapshot)?;
     }

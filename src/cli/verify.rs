@@ -9,6 +9,7 @@ use super::out::{Out, count, plain, size};
 use super::{Partly, parse_date};
 use crate::config::Access;
 use crate::holdings::HoldingsError;
+use crate::key::CameraName;
 use crate::site::Site;
 use crate::verify::{Finding, FindingKind, Options, Verified, days, ledger_cameras, verify_day};
 use crate::{archive, holdings, lock};
@@ -19,7 +20,7 @@ const UNCHECKED: usize = 3;
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
     /// As `cameras` lists it; without it, every camera
-    camera: Option<String>,
+    camera: Option<CameraName>,
     /// YYYY-MM-DD, at the camera; without it, every day
     #[arg(value_parser = parse_date)]
     date: Option<NaiveDate>,

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
 use super::{ASIDE, NAME_MAX, Stamp, Writer, stat, writer};
+use crate::owner;
 
 /// What became of a file that was to be taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Opened {
     #[expect(clippy::disallowed_methods, reason = "the home of renaming")]
     pub fn move_to(&mut self, target: &Path) -> io::Result<Taken> {
         let folder = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        std::fs::create_dir_all(folder)?;
+        owner::create_dir_all(folder)?;
         if rustix::fs::stat(folder)?.st_dev != self.stamp.inode.0 {
             return self.copy_to(folder, target);
         }
@@ -116,6 +117,7 @@ impl Opened {
         if copied != self.stamp.size || !self.is_unchanged() {
             return Ok(Taken::PutBack);
         }
+        owner::give(copy.as_file(), copy.path())?;
         copy.as_file().set_modified(self.stamp.modified)?;
         copy.as_file().sync_all()?;
         let copy = copy.persist_noclobber(target).map_err(|error| error.error)?;

@@ -35,9 +35,9 @@ pub enum Contents {
 
 /// Returns the bundles of a day, each with its index, in the order of their numbers.
 pub async fn open_bundles(site: &Site, archive: DayArchive) -> Vec<OpenedBundle> {
-    let bundles = archive.parts.into_iter().filter_map(|(part, archived)| {
-        let bundle = archived.bundle?;
-        Some((part, bundle, archived.index.is_some()))
+    let bundles = archive.parts.into_iter().flat_map(|(part, archived)| {
+        let has_index = archived.index.is_some();
+        archived.bundles.into_iter().map(move |bundle| (part.clone(), bundle, has_index))
     });
     let opened = futures_util::stream::iter(bundles).map(|(part, bundle, has_index)| async move {
         let contents = if has_index { contents(site, &part, &bundle).await } else { Contents::NoIndex };
@@ -48,10 +48,8 @@ pub async fn open_bundles(site: &Site, archive: DayArchive) -> Vec<OpenedBundle>
 
 async fn contents(site: &Site, part: &BundleId, BundleObject { object, format }: &BundleObject) -> Contents {
     match load_index(site, part).await {
-        Ok(index) if index.bundle.format != *format => Contents::Unread(IndexError::Damaged {
-            key: site.layout.archive_key(part, ArchiveObject::Index),
-            why: format!("it describes another bundle than {}", object.key),
-        }),
+        // It describes the bundle of this name in another format; another program made this one.
+        Ok(index) if index.bundle.format != *format => Contents::NoIndex,
         Ok(mut index) => {
             // If a bucket was copied below another prefix, the bundle moved together with its index.
             index.bundle.key.clone_from(&object.key);

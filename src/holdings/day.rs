@@ -7,7 +7,7 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 
 use super::{AT_ONCE, HoldingsError};
 use crate::bucket::{Object, Refusal};
-use crate::key::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId};
+use crate::key::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId, CameraName};
 use crate::site::Site;
 
 /// What the bucket holds of a camera-day.
@@ -26,11 +26,14 @@ pub struct DayArchive {
     pub parts: BTreeMap<BundleId, ArchivedPart>,
 }
 
-/// One part of an archive: a bundle and its index. One of the two may be missing.
+/// One part of an archive: a bundle and its index, and archives of other programs that have the same name in another
+/// format.
 #[derive(Debug, Clone, Default)]
 pub struct ArchivedPart {
-    /// The bundle; an index without a bundle is an intention that the next run carries out.
-    pub bundle: Option<BundleObject>,
+    /// The bundles, one of each format at most, in the order of their keys. Of several, the index tells which one it
+    /// describes; the others are archives of other programs, such as the scripts that came before this one. If there is
+    /// none, the index is an intention that the next run carries out.
+    pub bundles: Vec<BundleObject>,
     /// The index; the scripts that came before this program wrote none.
     pub index: Option<Object>,
 }
@@ -61,15 +64,22 @@ impl DayArchive {
 
     /// Returns whether there is a bundle, and not only an index.
     pub fn has_bundle(&self) -> bool {
-        self.parts.values().any(|part| part.bundle.is_some())
+        self.parts.values().any(|part| !part.bundles.is_empty())
     }
 
     fn insert(&mut self, Archived { part, what }: Archived, object: Object) {
         let part = self.parts.entry(part).or_default();
         match what {
-            ArchiveObject::Bundle(format) => part.bundle = Some(BundleObject { object, format }),
+            ArchiveObject::Bundle(format) => part.bundles.push(BundleObject { object, format }),
             ArchiveObject::Index => part.index = Some(object),
         }
+    }
+}
+
+impl ArchivedPart {
+    /// Returns the bundle of this format: the one that an index with this format describes.
+    pub fn bundle_in(&self, format: ArchiveFormat) -> Option<&BundleObject> {
+        self.bundles.iter().find(|bundle| bundle.format == format)
     }
 }
 
@@ -105,16 +115,15 @@ impl Day {
     }
 }
 
-/// Returns the cameras in the bucket, as segments of keys.
+/// Returns the cameras in the bucket. A folder whose name no camera can have is none.
 ///
 /// # Errors
 /// [`HoldingsError::Refused`] if the bucket cannot be listed.
-pub async fn cameras(site: &Site) -> Result<Vec<String>, HoldingsError> {
+pub async fn cameras(site: &Site) -> Result<Vec<CameraName>, HoldingsError> {
     let prefix = site.layout.prefix();
     let folders: Vec<String> = site.bucket.folders(prefix).try_collect().await.map_err(|error| listing(site, error))?;
-    let names = folders.iter().map(|folder| folder[prefix.len()..].trim_end_matches('/').to_owned());
-    // A key that begins with `/` lies in a folder without a name.
-    Ok(names.filter(|name| !name.is_empty()).collect())
+    // The folder of a key that begins with `/` has no name.
+    Ok(folders.iter().filter_map(|folder| CameraName::read(folder[prefix.len()..].trim_end_matches('/'))).collect())
 }
 
 /// Returns the days on which a camera has captures, loose or in bundles.

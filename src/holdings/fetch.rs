@@ -20,7 +20,7 @@ use super::contents::{Contents, OpenedBundle, open_bundles};
 use super::day::{BundleObject, Day};
 use super::{AT_ONCE, HoldingsError, IndexError, ObjectIdentity, last_segment, leave_out_superseded};
 use crate::bucket::{Object, RefusalKind, RestoreState, is_cold};
-use crate::disk::Room;
+use crate::disk::{Room, RoomLimit};
 use crate::site::Site;
 
 use item::{FetchItem, download, is_there};
@@ -43,7 +43,7 @@ pub struct FetchOrder<'a> {
 /// What happens during a download.
 #[derive(Debug)]
 pub enum FetchEvent<'a> {
-    /// This number of cut-off captures is left out, because the whole ones are there.
+    /// This number of cut-off captures is left out, because the whole ones came later.
     LeftOut(usize),
     /// The index of a bundle cannot be used; the bundle is read without it.
     IndexUnread {
@@ -193,7 +193,7 @@ pub async fn fetch(
         FetchWork { site, order, target: TargetFolder::new(to), fetched: Fetched::default(), tell: &mut tell };
     let mut found = work.look().await?;
     if files.is_empty() {
-        let left_out = leave_out_superseded(&mut found.captures, |capture| &capture.key);
+        let left_out = leave_out_superseded(&mut found.captures, |capture| (&capture.key, capture.stored_at));
         if left_out > 0 {
             work.tell(FetchEvent::LeftOut(left_out))?;
         }
@@ -400,7 +400,8 @@ impl FetchWork<'_> {
             missing.retain(|file| !is_bundle_itself(file));
             self.tell(FetchEvent::UnpacksWhole { bundle: key })?;
             let prefix = self.site.layout.day_prefix(self.order.camera, self.order.date);
-            match unpack(self.site, &bundle, Unpacking { target: self.target.clone(), prefix, files }).await {
+            let room = RoomLimit::in_folder(self.order.to, self.site.config.keep.min_free);
+            match unpack(self.site, &bundle, Unpacking { target: self.target.clone(), prefix, files, room }).await {
                 Ok(unpacked) => {
                     self.report(key, unpacked, &mut missing)?;
                     self.tell(FetchEvent::StepDone)?;

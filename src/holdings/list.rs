@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::pin::Pin;
 
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use futures_util::stream::{Stream, TryStreamExt};
 use serde::Serialize;
 
@@ -52,6 +52,9 @@ pub struct Holding {
     pub storage_class: String,
     /// Whether it is what came of a capture that was cut off.
     pub partial: bool,
+    /// When the store took it; of a bundle without an index, when it took the bundle.
+    #[serde(skip)]
+    pub stored_at: DateTime<Utc>,
     /// The bundle that it is in; its own key for a bundle without an index.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
@@ -207,7 +210,7 @@ impl<'a> Listing<'a> {
         }
         // The day of a bundle without an index was selected before; when its members were taken nobody knows.
         day.captures.retain(|holding| holding.bundle.as_ref() == Some(&holding.key) || self.selection.takes(holding));
-        leave_out_superseded(&mut day.captures, |holding| &holding.key);
+        leave_out_superseded(&mut day.captures, |holding| (&holding.key, holding.stored_at));
         // The names of some vendors sort by device first.
         day.captures.sort_by(|a, b| (a.taken_at, &a.key).cmp(&(b.taken_at, &b.key)));
         day
@@ -224,12 +227,13 @@ fn of_object(site: &Site, parts: KeyParts, object: Object) -> Holding {
         partial: is_partial(&object.key),
         key: object.key,
         file: parts.file,
-        camera: parts.camera,
+        camera: parts.camera.into(),
         date: parts.date,
         taken_at: named.taken,
         event: named.event,
         size: object.size,
         storage_class: object.storage_class,
+        stored_at: object.stored_at,
         bundle: None,
     }
 }
@@ -246,6 +250,7 @@ fn of_member(site: &Site, camera: &str, date: NaiveDate, member: Member, bundle:
         event: member.note.event,
         size: member.note.size,
         storage_class: bundle.storage_class.clone(),
+        stored_at: member.note.stored_at,
         bundle: Some(bundle.key.clone()),
     }
 }
@@ -262,6 +267,7 @@ fn of_bundle(camera: &str, date: NaiveDate, bundle: Object) -> Holding {
         event: None,
         size: bundle.size,
         storage_class: bundle.storage_class,
+        stored_at: bundle.stored_at,
         partial: false,
     }
 }

@@ -137,7 +137,7 @@ impl Restoration {
     pub async fn find(site: &Site, camera: &str, dates: &BTreeSet<NaiveDate>) -> Result<Self, HoldingsError> {
         let mut found = Self::default();
         for (date, Day { loose, archive }) in Day::look_at_all(site, camera, dates).await? {
-            let bundles = archive.parts.into_values().filter_map(|part| Some(part.bundle?.object));
+            let bundles = archive.parts.into_values().flat_map(|part| part.bundles).map(|bundle| bundle.object);
             let bundles: Vec<Object> = bundles.collect();
             let captures = loose.len();
             if captures + bundles.len() > 0 {

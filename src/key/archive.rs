@@ -5,7 +5,7 @@
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
-use super::Layout;
+use super::{CameraName, Layout};
 
 /// The folder below a camera that holds its bundles.
 pub const ARCHIVE: &str = "archive";
@@ -28,7 +28,7 @@ pub enum ArchiveFormat {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BundleId {
     /// The camera's segment.
-    pub camera: String,
+    pub camera: CameraName,
     /// The day.
     pub date: NaiveDate,
     /// The number of the part, from 1.
@@ -100,7 +100,7 @@ impl Layout {
         let bundle =
             ArchiveFormat::ALL.into_iter().find(|format| format.extension() == extension).map(ArchiveObject::Bundle);
         let what = bundle.or((extension == "index.json").then_some(ArchiveObject::Index))?;
-        Some(Archived { part: BundleId { camera: camera.to_owned(), date, part }, what })
+        Some(Archived { part: BundleId { camera: CameraName::read(camera)?, date, part }, what })
     }
 }
 
@@ -118,7 +118,7 @@ mod tests {
             (2, ArchiveObject::Bundle(ArchiveFormat::TarZst), "site/CAM/archive/2022-02-24.part2.tar.zst"),
             (12, ArchiveObject::Index, "site/CAM/archive/2022-02-24.part12.index.json"),
         ] {
-            let part = BundleId { camera: "CAM".into(), date, part };
+            let part = BundleId { camera: CameraName::spell("CAM"), date, part };
             assert_eq!(layout.archive_key(&part, what), expected);
             assert_eq!(layout.parse_archive(expected), Some(Archived { part, what }));
             assert_eq!(layout.parse(expected), None);

@@ -5,7 +5,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 /// The longest camera segment in bytes; it leaves room for a name beside it.
-const MAX_CAMERA_BYTES: usize = 255;
+pub(super) const MAX_CAMERA_BYTES: usize = 255;
 
 /// Returns the camera's segment of a key for the name of a folder or device.
 pub fn camera_segment(raw: &[u8]) -> String {

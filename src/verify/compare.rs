@@ -236,7 +236,7 @@ fn judge_part<'a>(
         }
         (Some(bundle), IndexState::Absent) => {
             captures.troubled.insert(&bundle.object.key);
-            let detail = format!("{} is not there", part.index_key);
+            let detail = format!("{} is not there, or describes another bundle", part.index_key);
             Some(finding(seen, FindingKind::NoIndex, &bundle.object.key, detail))
         }
         (None, IndexState::Sound(index)) => Some(judge_index_alone(seen, loose, part, index, captures)),
@@ -392,7 +392,7 @@ mod tests {
 
     use super::*;
     use crate::bundle::{Bundle, Member, Note, VERSION};
-    use crate::key::ArchiveFormat;
+    use crate::key::{ArchiveFormat, CameraName};
     use crate::ledger::Removed;
 
     fn entry(key: &str) -> LedgerEntry {
@@ -417,7 +417,7 @@ mod tests {
     }
 
     fn part() -> BundleId {
-        BundleId { camera: "CAM".into(), date: NaiveDate::default(), part: 1 }
+        BundleId { camera: CameraName::spell("CAM"), date: NaiveDate::default(), part: 1 }
     }
 
     fn index(members: &[&str]) -> IndexState {

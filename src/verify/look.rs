@@ -7,7 +7,6 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::compare::{IndexState, LedgerDay, SeenDay, SeenPart, Since, compare_bundle, settle};
 use crate::bucket::{Object, Refusal, RefusalKind};
-use crate::bundle::Index;
 use crate::holdings::{self, ArchivedPart, BundleObject, DayArchive, HoldingsError, IndexError, load_index};
 use crate::key::{ArchiveFormat, ArchiveObject, BundleId};
 use crate::ledger;
@@ -39,7 +38,7 @@ pub(super) async fn look(
     }
     let mut parts = Vec::with_capacity(archive.parts.len());
     for (part, archived) in archive.parts {
-        parts.push(seen_part(site, part, archived, &known).await?);
+        parts.extend(seen_parts(site, part, archived, &known).await?);
     }
     Ok(SeenDay { camera: camera.to_owned(), date, known, loose, parts })
 }
@@ -82,15 +81,65 @@ async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &LedgerDay) -
     Ok(found.into_iter().flatten().collect())
 }
 
+/// Looks at one part: its bundle with its index, and archives of other programs that have its name in another format.
+async fn seen_parts(
+    site: &Site,
+    part: BundleId,
+    ArchivedPart { bundles, index }: ArchivedPart,
+    known: &LedgerDay,
+) -> Result<Vec<SeenPart>, HoldingsError> {
+    let mut index = if index.is_some() { read_index(site, &part, known).await? } else { IndexState::Absent };
+    let described = described_bundle(site, &part, &bundles, &index, known).await?;
+    let mut seen = Vec::new();
+    if described.is_none() && index != IndexState::Absent {
+        let index = std::mem::replace(&mut index, IndexState::Absent);
+        seen.push(seen_part(site, part.clone(), None, index, known).await?);
+    }
+    for (at, bundle) in bundles.into_iter().enumerate() {
+        let is_described = described == Some(at);
+        let index = if is_described { std::mem::replace(&mut index, IndexState::Absent) } else { IndexState::Absent };
+        seen.push(seen_part(site, part.clone(), Some(bundle), index, known).await?);
+    }
+    Ok(seen)
+}
+
+/// Returns which of the bundles of a part its index describes. If a damaged index does not tell, it is one that older
+/// scripts did not make.
+async fn described_bundle(
+    site: &Site,
+    part: &BundleId,
+    bundles: &[BundleObject],
+    index: &IndexState,
+    known: &LedgerDay,
+) -> Result<Option<usize>, HoldingsError> {
+    match index {
+        IndexState::Absent => return Ok(None),
+        IndexState::Sound(index) => return Ok(bundles.iter().position(|found| found.format == index.bundle.format)),
+        IndexState::Damaged(_) if bundles.len() == 1 => return Ok(Some(0)),
+        IndexState::Damaged(_) => {}
+    }
+    for (at, bundle) in bundles.iter().enumerate() {
+        if !is_foreign(site, part, bundle, known).await? {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
+}
+
 async fn seen_part(
     site: &Site,
     part: BundleId,
-    ArchivedPart { bundle, index }: ArchivedPart,
+    bundle: Option<BundleObject>,
+    index: IndexState,
     known: &LedgerDay,
 ) -> Result<SeenPart, HoldingsError> {
     let index_key = site.layout.archive_key(&part, ArchiveObject::Index);
-    let index =
-        if index.is_some() { read_index(site, &part, bundle.as_ref(), known).await? } else { IndexState::Absent };
+    let index = match (&bundle, index) {
+        (Some(BundleObject { object, .. }), IndexState::Sound(index)) if index.bundle.key != object.key => {
+            IndexState::Damaged(format!("it tells of {}, and {} is there", index.bundle.key, object.key))
+        }
+        (_, index) => index,
+    };
     let mut altered = None;
     if let (Some(BundleObject { object, .. }), IndexState::Sound(index)) = (&bundle, &index) {
         altered = match compare_bundle(object, index) {
@@ -109,12 +158,7 @@ async fn seen_part(
     Ok(SeenPart { part, bundle, index_key, index, altered, foreign })
 }
 
-async fn read_index(
-    site: &Site,
-    part: &BundleId,
-    bundle: Option<&BundleObject>,
-    known: &LedgerDay,
-) -> Result<IndexState, HoldingsError> {
+async fn read_index(site: &Site, part: &BundleId, known: &LedgerDay) -> Result<IndexState, HoldingsError> {
     let index = match load_index(site, part).await {
         Ok(index) => index,
         Err(IndexError::Refused(refusal)) => {
@@ -126,19 +170,12 @@ async fn read_index(
         }
         Err(damaged @ IndexError::Damaged { .. }) => return Ok(IndexState::Damaged(damaged.to_string())),
     };
-    Ok(fits(&index, bundle, known).map_or_else(|| IndexState::Sound(Box::new(index)), IndexState::Damaged))
-}
-
-/// Returns why an index is not the one of a bundle; its bytes are not looked at.
-fn fits(index: &Index, bundle: Option<&BundleObject>, known: &LedgerDay) -> Option<String> {
-    if let Some(BundleObject { object, format }) = bundle
-        && (&index.bundle.key, index.bundle.format) != (&object.key, *format)
-    {
-        return Some(format!("it tells of {}, and {} is there", index.bundle.key, object.key));
-    }
     let confirmed = known.bundles.get(&index.bundle.key);
-    let is_other = confirmed.is_some_and(|confirmed| confirmed.sha256 != index.bundle.sha256);
-    is_other.then(|| "it tells of other bytes than the ledger, which confirmed the bundle".to_owned())
+    Ok(if confirmed.is_some_and(|confirmed| confirmed.sha256 != index.bundle.sha256) {
+        IndexState::Damaged("it tells of other bytes than the ledger, which confirmed the bundle".to_owned())
+    } else {
+        IndexState::Sound(Box::new(index))
+    })
 }
 
 /// Returns whether older scripts made a bundle that has no index: they wrote `DATE.tar.gz`, and no SHA-256.

@@ -4,7 +4,9 @@ use super::compare::{IndexState, LedgerDay, SeenPart};
 use crate::archive::{spool, store_index};
 use crate::bucket::RestoreState;
 use crate::bundle::{self, BundleFile};
+use crate::disk::RoomLimit;
 use crate::holdings::{BundleObject, HoldingsError};
+use crate::owner;
 use crate::site::Site;
 
 /// Returns the bundle whose index is to be made again, if there is one.
@@ -29,7 +31,7 @@ pub(super) async fn rebuild(
     make_sure_it_can_be_read(site, seen, key).await?;
     let folder = spool(&site.config.state_dir)?;
     let (path, members) = (folder.path().join("bundle"), folder.path().join("members"));
-    std::fs::create_dir(&members).map_err(|error| failed("failed to make a folder to unpack into", &error))?;
+    owner::create_dir_all(&members).map_err(|error| failed("failed to make a folder to unpack into", &error))?;
     let file = tokio::fs::File::create(&path).await;
     let mut file = file.map_err(|error| failed("failed to make a file to download into", &error))?;
     let got = site.bucket.get(key, None, &mut file).await?;
@@ -40,7 +42,8 @@ pub(super) async fn rebuild(
         )));
     }
     let bundle = BundleFile { part: part.clone(), key: key.clone(), format: *format, path };
-    let rebuilt = tokio::task::spawn_blocking(move || bundle::rebuild_index(&bundle, &members)).await;
+    let room = RoomLimit::in_folder(&members, site.config.keep.min_free);
+    let rebuilt = tokio::task::spawn_blocking(move || bundle::rebuild_index(&bundle, &members, &room)).await;
     let index = rebuilt
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
         .map_err(|error| HoldingsError::Object(format!("{key} is damaged as well: {error}")))?;

@@ -18,6 +18,7 @@ use tokio::process::Command;
 use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 
 mod arrange;
+mod as_root;
 mod aws_template;
 mod check;
 mod classify;
@@ -28,6 +29,7 @@ mod holdings_calls;
 mod restore;
 mod rotate;
 mod status;
+mod strange_names;
 mod upload;
 mod verify;
 

@@ -204,7 +204,7 @@ proptest! {
         let key = key(config, &capture);
         prop_assert!(key.len() <= 1024);
         let parts = Layout::new("", config.s3.key.clone()).parse(&key).unwrap();
-        prop_assert_eq!(&parts.camera, &capture.camera);
+        prop_assert_eq!(&*parts.camera, &*capture.camera);
         prop_assert_eq!(parts.date, capture.taken.date_naive());
         let told = capture::read_stored(&parts.camera, &parts.file, config);
         if let Some(taken) = told.taken {

@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::target;
 use crate::bucket::Object;
 use crate::bundle::{Index, Member};
@@ -19,6 +21,8 @@ pub(super) struct FetchItem {
     pub(super) size: u64,
     /// The storage class of the object, or of the bundle.
     pub(super) class: String,
+    /// When the store took it.
+    pub(super) stored_at: DateTime<Utc>,
     pub(super) source: FetchSource,
 }
 
@@ -36,6 +40,7 @@ impl FetchItem {
             file: file_of(site, &object.key),
             size: object.size,
             class: object.storage_class.clone(),
+            stored_at: object.stored_at,
             source: FetchSource::Object(object),
         }
     }
@@ -46,6 +51,7 @@ impl FetchItem {
             file: file_of(site, &member.note.key),
             size: member.note.size,
             class: class.to_owned(),
+            stored_at: member.note.stored_at,
             source: FetchSource::Member(Arc::clone(index), member.clone()),
         }
     }

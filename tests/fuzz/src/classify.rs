@@ -59,11 +59,11 @@ pub(crate) fn check(input: &[u8]) {
         assert!(beside.as_str().len() <= MAX_KEY_BYTES, "{} bytes: {beside}", beside.as_str().len());
         assert_eq!(key::read_variant(beside.as_str()), Some((key.as_str().to_owned(), kind)));
         let parts = layout.parse(beside.as_str()).unwrap();
-        assert_eq!((&parts.camera, parts.date), (&capture.camera, capture.taken.date_naive()), "{beside}");
+        assert_eq!((&*parts.camera, parts.date), (&*capture.camera, capture.taken.date_naive()), "{beside}");
         capture::read_stored(&parts.camera, &parts.file, config);
     }
     let parts = layout.parse(key.as_str()).unwrap();
-    assert_eq!((&parts.camera, parts.date), (&capture.camera, capture.taken.date_naive()), "{key}");
+    assert_eq!((&*parts.camera, parts.date), (&*capture.camera, capture.taken.date_naive()), "{key}");
     capture::read_stored(&parts.camera, &parts.file, config);
 
     // A stranger's object may have any key.

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use chrono::{Days, NaiveDate};
+use hk_aws::key::ArchiveFormat;
 use serde_json::{Value, json};
 
 use super::{Site, names};
@@ -293,7 +294,9 @@ async fn with_partials() -> Site {
         ("2022-02-24/20220224T040000_d.mp4", "clip"),
         ("2022-02-24/20220224T040000_d~copy.jpg", "copy"),
     ] {
-        site.s3.insert(&format!("CAM/{key}"), bytes);
+        // What was cut off came before the whole ones.
+        let before = Duration::from_mins(u64::from(key.contains("~partial-")));
+        site.s3.insert_with(&format!("CAM/{key}"), bytes, |object| object.last_modified -= before);
     }
     site
 }
@@ -335,6 +338,39 @@ async fn a_day_is_downloaded_as_it_is_listed_and_a_cut_off_capture_by_its_name()
     let file = "20220224T010000_a~partial-00000001.jpg";
     let said = site.run(&["get", "CAM", DAY, file, "--to", some.to_str().unwrap()]).await;
     assert_eq!((said.code, said.err.as_str(), names(&some)), (0, "", vec![file.to_owned()]), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_cut_off_capture_is_hidden_only_by_a_whole_one_that_was_stored_later() {
+    let site = Site::start().await;
+    let now = SystemTime::now();
+    // A camera whose counter began anew: the whole picture is another one, from before. The last two pairs are as old as
+    // each other, and beside its key.
+    for (file, minutes_ago) in [
+        ("20220224T010000_1.jpg", 60),
+        ("20220224T010000_1~partial-00000001.jpg", 30),
+        ("20220224T020000_2.jpg", 30),
+        ("20220224T020000_2~partial-00000002.jpg", 60),
+        ("20220224T030000_3.jpg", 30),
+        ("20220224T030000_3~partial-00000003.jpg", 30),
+        ("20220224T040000_4.jpg", 90),
+        ("20220224T040000_4~0a1b2c3d.jpg", 60),
+        ("20220224T040000_4~partial-00000004.jpg", 30),
+    ] {
+        site.s3.insert_with(&format!("CAM/{DAY}/{file}"), file.to_owned(), |object| {
+            object.last_modified = now - Duration::from_mins(minutes_ago);
+        });
+    }
+    let (loose, hidden) = (site.lines(&["list", "CAM", DAY]).await, "20220224T020000_2~partial-00000002.jpg");
+    assert!(loose.len() == 8 && !files(&loose).contains(&hidden), "{loose:?}");
+    let said = site.run(&["get", "CAM", DAY, "--to", site.path("loose").to_str().unwrap()]).await;
+    assert!(said.code == 0 && said.err.starts_with("1 cut-off capture left out"), "{said:?}");
+    // In a bundle, the index knows when each was stored.
+    site.bundle("CAM", DAY, &super::archive("STANDARD", ArchiveFormat::Tar)).await;
+    assert_eq!(files(&site.lines(&["list", "CAM", DAY]).await), files(&loose));
+    let said = site.run(&["get", "CAM", DAY, "--to", site.path("bundled").to_str().unwrap()]).await;
+    assert_eq!((said.code, names(&site.path("bundled"))), (0, names(&site.path("loose"))), "{said:?}");
+    assert_eq!(names(&site.path("bundled")).len(), 8);
 }
 
 #[tokio::test]

@@ -319,6 +319,38 @@ async fn the_archives_of_the_scripts_that_came_before_are_listed_and_unpacked_in
 }
 
 #[tokio::test]
+async fn a_bundle_and_an_archive_of_the_scripts_of_one_day_do_not_mask_each_other() {
+    // In the order of keys one comes before theirs, and the other after.
+    for format in [ArchiveFormat::Tar, ArchiveFormat::TarZst] {
+        let site = bundled_as(&archive("STANDARD", format)).await;
+        let (late, theirs) = (picture("233000", "LATE"), "CAM/archive/2022-02-24.tar.gz");
+        site.s3.insert(theirs, old_kit(&[(&late, b"late")]));
+        let said = site.run(&["list", "CAM", DAY]).await;
+        assert_eq!((said.code, said.out.lines().count()), (0, 5), "{format:?} {said:?}");
+        assert_eq!(said.out.matches(&format!("in {DAY}.{}, STANDARD", format.extension())).count(), 4, "{said:?}");
+        assert!(said.out.contains("2022-02-24.tar.gz  no index") && said.err.contains(theirs), "{said:?}");
+        let said = get(&site, &[], "day").await;
+        assert_eq!((said.code, said.out.lines().count()), (0, 5), "{said:?}");
+        assert_eq!(std::fs::read(site.path("day").join(&late)).unwrap(), b"late");
+        let said = get(&site, &[&pictures()[1].0, &late], "some").await;
+        assert_eq!((said.code, names(&site.path("some")).len()), (0, 2), "{said:?}");
+        // What is archived already is bundled no second time, and what is new gets a part of its own.
+        site.s3.insert(&key(&picture("234500", "NEW")), "new");
+        site.bundle("CAM", DAY, &archive("STANDARD", format)).await;
+        assert_eq!(site.lines(&["list", "CAM", DAY]).await.len(), 6);
+        for bundle in [format.extension(), "tar.gz"].map(|extension| format!("CAM/archive/{DAY}.{extension}")) {
+            site.s3.edit(&bundle, |object| "GLACIER".clone_into(&mut object.storage_class));
+        }
+        let said = site.run(&["restore", "CAM", DAY, "--yes"]).await;
+        assert_eq!((said.code, site.s3.count("RestoreObject")), (0, 2), "{said:?}");
+        // Their archive does not stand for a bundle that somebody took away.
+        site.s3.remove(&format!("CAM/archive/{DAY}.{}", format.extension()));
+        let listed = site.lines(&["list", "CAM", DAY]).await;
+        assert_eq!(files(&listed), ["2022-02-24.tar.gz".to_owned(), picture("234500", "NEW")]);
+    }
+}
+
+#[tokio::test]
 async fn a_bundle_that_is_cut_off_gives_what_it_has_and_says_so() {
     let site = Site::start().await;
     let noise = crate::support::site::bytes(7, 100_000);

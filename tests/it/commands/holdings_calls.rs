@@ -54,7 +54,7 @@ async fn cameras_days_and_one_day_are_values() {
         [format!("{CAMERA}/{DAY}/{}", picture(DAY, 3))]
     );
     let (part, archived) = day.archive.parts.first_key_value().unwrap();
-    assert_eq!((archived.bundle.as_ref().unwrap().object.key.as_str(), day.archive.last_part()), (BUNDLE, 1));
+    assert_eq!((archived.bundles[0].object.key.as_str(), day.archive.last_part()), (BUNDLE, 1));
     assert_eq!(load_index(&context, part).await.unwrap().members.len(), 3);
     let both = Day::look_at_all(&context, CAMERA, &days).await.unwrap();
     assert_eq!(both.values().map(|day| day.loose.len()).collect::<Vec<_>>(), [1, 1]);

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Site;
 use crate::support::s3::{Fault, Versions};
+use crate::support::settings;
 
 /// The date so many days ago, at the cameras: there it may be tomorrow already.
 fn ago(days: u64) -> NaiveDate {
@@ -98,6 +99,34 @@ async fn what_expired_goes_and_what_was_stored_late_stays() {
     assert!(keys.len() == 10 && !keys.iter().any(|key| key.contains(&ago(140).to_string())), "{keys:?}");
     let ledger = std::fs::read_to_string(site.path(&format!("state/ledger/CAM-1/{}.jsonl", ago(140)))).unwrap();
     assert!(ledger.lines().last().unwrap().contains("removed_at"), "{ledger}");
+}
+
+#[tokio::test]
+async fn a_bundle_and_an_archive_of_the_scripts_of_one_day_expire_on_their_own() {
+    let site = stored("", &[140]).await;
+    // As stored on its day, so that the members of the bundle are that old.
+    for key in site.s3.keys() {
+        site.s3.edit(&key, |object| object.last_modified -= std::time::Duration::from_hours(24 * 140));
+    }
+    let rotate = |settings: &str| settings::change(&site.path("config.yaml"), &format!("rotate: {settings}"));
+    rotate("{archive: {after: 30d, class: STANDARD}, expire: null}");
+    assert_eq!(site.run(&["rotate"]).await.code, 0);
+    let key = |camera: &str, ending: &str| format!("{camera}/archive/{}.{ending}", ago(140));
+    // Theirs of one camera came a month ago, and of the other on its day.
+    for (camera, days) in [("CAM-1", 30), ("CAM-2", 140)] {
+        site.s3.insert_with(&key(camera, "tar.gz"), "theirs", |object| {
+            object.last_modified -= std::time::Duration::from_hours(24 * days);
+        });
+    }
+    rotate("{archive: null, expire: {after: 100d}}");
+    let said = site.run(&["rotate"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(site.s3.keys(), [key("CAM-1", "index.json"), key("CAM-1", "tar.gz")], "{said:?}");
+    // Their archive is no bundle to that index, which goes with it.
+    site.s3.edit(&key("CAM-1", "tar.gz"), |object| object.last_modified -= std::time::Duration::from_hours(24 * 100));
+    site.s3.insert(&format!("CAM-1/{0}/{1}", ago(0), name(ago(0), 1)), "today");
+    assert_eq!(site.run(&["rotate"]).await.code, 0);
+    assert_eq!(site.s3.keys().len(), 1, "{:?}", site.s3.keys());
 }
 
 #[tokio::test]

@@ -395,6 +395,41 @@ async fn archives_of_the_scripts_that_came_before_are_a_remark() {
 }
 
 #[tokio::test]
+async fn a_bundle_and_an_archive_of_the_scripts_of_one_day_are_verified_on_their_own() {
+    for format in [ArchiveFormat::Tar, ArchiveFormat::TarZst] {
+        let (site, ours, theirs) =
+            (Site::bundled(format, "STANDARD").await, bundle(format), bundle(ArchiveFormat::TarGz));
+        site.s3.insert(&theirs, "theirs");
+        // What is said of ours, beside the remark about theirs; in the order of keys.
+        let verify = async |more: &[&str], ours: &[(&str, &str)]| {
+            let (code, mut found) = site.verify(more).await;
+            let mut expected = findings(&[ours, &[("no index", theirs.as_str())]].concat());
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected, "{format:?} {more:?}");
+            code
+        };
+        for more in [&[][..], &["--deep"], &["--rebuild"]] {
+            assert_eq!(verify(more, &[]).await, 0);
+        }
+        let whole = site.s3.object(&ours).unwrap();
+        site.s3.edit(&ours, |object| overwrite(object, flipped(object)));
+        assert_eq!(verify(&[], &[("altered", &ours)]).await, 1);
+        site.s3.edit(&ours, |object| *object = whole.clone());
+        // An index that is lost or damaged is made again from the bundle that it was of.
+        let index = site.s3.object(INDEX).unwrap();
+        site.delete(INDEX);
+        assert_eq!(verify(&["--rebuild"], &[("rebuilt", INDEX)]).await, 0);
+        site.s3.edit(INDEX, |object| overwrite(object, b"garbage".to_vec()));
+        assert_eq!(verify(&[], &[("damaged", INDEX)]).await, 1);
+        assert_eq!(verify(&["--rebuild"], &[("rebuilt", INDEX)]).await, 0);
+        assert_eq!(site.s3.object(INDEX).unwrap().bytes, index.bytes);
+        site.delete(&ours);
+        assert_eq!(verify(&[], &[("missing", &ours)]).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn captures_that_were_stored_by_another_layout_are_found_where_they_are() {
     let site = Site::uploaded().await;
     settings::change(&site.path("config.yaml"), "s3: {key: '{camera}/{year}/{month}/{day}/{file}'}");
