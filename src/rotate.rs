@@ -23,8 +23,10 @@ use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
 
 mod apply;
+mod cameras;
 
 pub use apply::apply;
+pub use cameras::{OtherFolder, Others};
 
 /// The most names that one page of a listing holds (S3 API Reference, `ListObjectsV2`).
 const NAMES_A_PAGE: u64 = 1000;
@@ -45,6 +47,8 @@ pub struct Plan {
     pub looks: Requests,
     /// What has to be downloaded to be bundled.
     pub to_download: PlannedDownload,
+    /// What is in the bucket and none of `rotate.cameras`: nothing of it is touched.
+    pub others: Others,
     /// What the operator should know of the bucket and the settings.
     pub notes: BTreeSet<String>,
 }
@@ -88,6 +92,8 @@ pub struct Rotated {
     pub fetched_bytes: u64,
     /// Local copies that were given up.
     pub local_copies: u64,
+    /// What is in the bucket and none of `rotate.cameras`: nothing of it was touched.
+    pub others: Others,
     /// What failed, or was left as it is, and why.
     pub failures: Vec<String>,
 }
@@ -125,7 +131,7 @@ pub fn today(site: &Site) -> NaiveDate {
 /// What a plan is about.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scope<'a> {
-    /// One camera; `None`: all of them.
+    /// One camera, whether or not it is one of `rotate.cameras`; `None`: all of these.
     pub camera: Option<&'a str>,
     /// These days; empty: all of them.
     pub dates: &'a [NaiveDate],
@@ -146,8 +152,10 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     let cameras = if let Some(camera) = scope.camera {
         vec![camera.to_owned()]
     } else {
-        let cameras = holdings::cameras(site).await?;
-        survey.plan.looks.list += cameras.len() as u64 / NAMES_A_PAGE + 1;
+        let (cameras, others) = cameras::split(site).await?;
+        let looks = &mut survey.plan.looks.list;
+        *looks += (cameras.len() as u64 + others.folders) / NAMES_A_PAGE + 1 + others.named.len() as u64;
+        survey.plan.others = others;
         cameras
     };
     for camera in cameras {
@@ -381,7 +389,8 @@ async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) ->
 }
 
 fn ended(done: Result<u64, RotateError>, rotated: &Rotated) -> Ended {
-    let line = rotated.line();
+    let others = rotated.others.line().map(|others| format!("; {others}")).unwrap_or_default();
+    let line = format!("{}{others}", rotated.line());
     match (done, rotated.failures.as_slice()) {
         (Err(error), _) if error.verdict() == Some(Verdict::TryLater) => {
             RunEnd::TryLater.saying(format!("{error} ({line})"))

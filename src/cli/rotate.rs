@@ -23,7 +23,7 @@ pub(super) struct RotateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ArchiveArgs {
-    /// As `cameras` lists it; with --older-than it may be left out: all cameras
+    /// As `cameras` lists it; with --older-than it may be left out: all that `rotate.cameras` allows
     camera: Option<String>,
     /// YYYY-MM-DD, at the camera, or YYYY-MM-DD..YYYY-MM-DD
     #[arg(value_name = "DATE", conflicts_with = "older_than")]
@@ -107,12 +107,15 @@ fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
         let (days, bytes) = (later.days, size(later.amount.bytes));
         out.remark(format_args!("{days} camera-days of {bytes} wait for later runs (rotate.archive.max_days_per_run)"));
     }
-    remark_on(site, plan);
+    remark_on(out, site, plan);
     Ok(())
 }
 
 /// Says what the operator should know of a plan.
-fn remark_on(site: &Site, plan: &Plan) {
+fn remark_on(out: &Out, site: &Site, plan: &Plan) {
+    if let Some(others) = plan.others.line() {
+        out.remark(others);
+    }
     for warning in plan.summary.warnings() {
         tell(format_args!("warning: {warning}"));
     }
@@ -169,7 +172,7 @@ fn table(rows: &[&Row], total: &Cost) -> String {
 }
 
 async fn carry_out(out: &Out, site: &Site, policy: &RetentionPolicy, plan: &Plan) -> anyhow::Result<Rotated> {
-    remark_on(site, plan);
+    remark_on(out, site, plan);
     let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(plan.steps.len() as u64) };
     let mut outcome = Rotated::default();
     let is_terminal = !bar.is_hidden();

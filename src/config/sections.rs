@@ -235,12 +235,25 @@ pub struct KeepSettings {
 pub struct RotateSettings {
     /// When the rotation runs, in the system's time zone.
     pub schedule: Schedule,
+    /// The cameras that it may touch.
+    pub cameras: RotatedCameras,
     /// Bundles of camera-days; `None`: no bundles. Never set together with `transition`.
     pub archive: Option<ArchiveSettings>,
     /// Each object on its own into a colder class; `None`: no transitions.
     pub transition: Option<TransitionSettings>,
     /// Deletion; `None`: nothing is deleted.
     pub expire: Option<ExpireSettings>,
+}
+
+/// The cameras that the rotation may touch; what else lies in the bucket stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RotatedCameras {
+    /// Those that this box knows: from the configuration, from the ledger, or as folders of the drop folder.
+    Known,
+    /// Every folder of the bucket.
+    All,
+    /// These, by their names in the bucket.
+    Named(Vec<String>),
 }
 
 /// A cron expression of five fields.
@@ -385,6 +398,16 @@ impl Config {
 impl Serialize for Schedule {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
+    }
+}
+
+impl Serialize for RotatedCameras {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Known => serializer.serialize_str("known"),
+            Self::All => serializer.serialize_str("all"),
+            Self::Named(names) => serializer.collect_seq(names),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::reader::{Env, GivenValue, KeyPlace, Section, SettingsReader};
 use super::sections::{
     Access, AlertsSettings, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings,
     HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings,
-    S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
+    RotatedCameras, S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
 };
 use super::{bandwidth, check, notation};
 use crate::key::{self, ArchiveFormat};
@@ -382,7 +382,27 @@ fn rotate(section: &Section<'_>, store: StoreKind) -> Option<RotateSettings> {
     let expire = section.optional_section("expire", Some(EXPIRE), "{after: 365d}", |section| ExpireSettings {
         after: section.value("after", EXPIRE.after, notation::duration_in(DAY..=CENTURY)),
     });
-    Some(RotateSettings { schedule: schedule?, archive, transition, expire })
+    Some(RotateSettings { schedule: schedule?, cameras: rotated_cameras(section), archive, transition, expire })
+}
+
+fn rotated_cameras(section: &Section<'_>) -> RotatedCameras {
+    let key = "cameras";
+    if section.node(key).is_none_or(|node| matches!(node.content, YamlContent::Scalar { .. })) {
+        let words = [("known", false), ("all", true)];
+        let all = section.value(key, false, check::choice(&words));
+        return if all { RotatedCameras::All } else { RotatedCameras::Known };
+    }
+    let example = "known, all or a list of cameras, such as [CAM-EXT-001]";
+    let is_empty =
+        section.node(key).is_some_and(|node| matches!(&node.content, YamlContent::List(items) if items.is_empty()));
+    if is_empty {
+        let mend = format!("write {example}; to rotate nothing, set archive, transition and expire to null");
+        section.refuse(key, None, Fault::new("an empty list", mend));
+    }
+    match section.texts(key, example, |_, name| check::camera_name(name)) {
+        GivenValue::Here(names) => RotatedCameras::Named(names),
+        GivenValue::Absent | GivenValue::Null | GivenValue::Wrong => RotatedCameras::Known,
+    }
 }
 
 fn archive(section: &Section<'_>, store: StoreKind) -> ArchiveSettings {

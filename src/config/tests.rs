@@ -69,6 +69,7 @@ upload: {concurrency: 256, bandwidth: "23:00 off, 08:00 512KiB/s"}
 keep: {path: /srv/kept, days: 0, max_size: null, min_free: 1}
 rotate:
   schedule: "0 4 * * MON"
+  cameras: [CAM-1, "all"]
   archive: null
   transition: {after: 60d, class: GLACIER, min_size: 1MiB}
   expire: null

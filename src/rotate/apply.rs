@@ -31,6 +31,7 @@ pub async fn apply(
     mut tell: impl FnMut(&DayStep),
 ) -> Result<(), HoldingsError> {
     clear_spools(&site.config.state_dir);
+    rotated.others = plan.others.clone();
     let mut refused = BTreeSet::new();
     for step in &plan.steps {
         if stop.is_cancelled() {

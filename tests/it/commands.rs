@@ -27,6 +27,7 @@ mod holdings_archived;
 mod holdings_calls;
 mod restore;
 mod rotate;
+mod rotate_cameras;
 mod status;
 mod upload;
 mod verify;

@@ -51,6 +51,7 @@ keep:                        # local copies after upload
   min_free: 2GiB
 rotate:
   schedule: "30 3 * * *"     # cron, system zone; a missed run is made up
+  cameras: known             # known (configured, in the ledger, or a folder of the drop folder) | all | [names]: nothing else is touched
   archive: {after: 30d, class: GLACIER, format: tar, max_days_per_run: 31, part_size: 240MiB}   # format: tar | tar.gz | tar.zst; null = off
   transition: null           # {after: 30d, class: GLACIER_IR, min_size: 128KiB}: each object in place, instead of archive
   expire: {after: 365d}      # from the capture or from when it was stored, whichever is later; null = never

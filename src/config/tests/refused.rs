@@ -98,6 +98,15 @@ const ANYWHERE: &[(&str, &str)] = &[
     ),
     ("rotate: {archive: {after: 12h}}\n", r#"3: rotate.archive.after: too short ("12h"); write 1d to 36500d"#),
     (
+        "rotate: {cameras: knwon}\n",
+        r#"3: rotate.cameras: not one of the choices ("knwon"); did you mean known? The choice is known, all"#,
+    ),
+    (
+        "rotate: {cameras: []}\n",
+        "3: rotate.cameras: an empty list; write known, all or a list of cameras, such as [CAM-EXT-001]; to rotate nothing",
+    ),
+    ("rotate: {cameras: [a/b]}\n", r#"3: rotate.cameras[0]: has a / ("a/b"); write one name without /"#),
+    (
         "rotate: {archive: {max_days_per_run: 0}}\n",
         r#"3: rotate.archive.max_days_per_run: too small ("0"); write 1 to 36500"#,
     ),

@@ -7,16 +7,16 @@ use super::Site;
 use crate::support::s3::{Fault, Versions};
 
 /// The date so many days ago, at the cameras: there it may be tomorrow already.
-fn ago(days: u64) -> NaiveDate {
+pub(super) fn ago(days: u64) -> NaiveDate {
     Utc::now().with_timezone(&chrono_tz::Europe::Kyiv).date_naive() - Days::new(days)
 }
 
-fn name(date: NaiveDate, number: u32) -> String {
+pub(super) fn name(date: NaiveDate, number: u32) -> String {
     format!("192.168.1.64_01_{}12{:02}{:02}000_MOTION_DETECTION.jpg", date.format("%Y%m%d"), number / 60, number % 60)
 }
 
 /// A box that has stored pictures of two cameras, of days so long ago.
-async fn stored(sections: &str, days: &[u64]) -> Site {
+pub(super) async fn stored(sections: &str, days: &[u64]) -> Site {
     let site = Site::start_with("", sections).await;
     for camera in ["CAM-1", "CAM-2"] {
         for (at, day) in days.iter().enumerate() {
