@@ -17,7 +17,8 @@ use crate::holdings::{self, DayArchive, HoldingsError, load_index};
 use crate::kept::GivenUp;
 use crate::lock;
 use crate::retention::{
-    self, Action, Candidate, Doubt, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary,
+    self, Action, BundleClass, Candidate, Doubt, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary,
+    bundle_classes,
 };
 use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
@@ -45,6 +46,8 @@ pub struct Plan {
     pub summary: Summary,
     /// The requests that it took to look at the bucket; they are not among the rows.
     pub looks: Requests,
+    /// What the bundles cost in their class, and what they would cost in others; empty if there are none.
+    pub bundle_classes: Vec<BundleClass>,
     /// What has to be downloaded to be bundled.
     pub to_download: PlannedDownload,
     /// What is in the bucket and none of `rotate.cameras`: nothing of it is touched.
@@ -172,6 +175,10 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     // What expires goes first, so that it is not bundled with the rest of its day; then the bundles, the oldest first.
     plan.steps.sort_by_key(|step| step.action);
     plan.restrict(site).await?;
+    if plan.steps.iter().any(|step| step.action == Action::Archive) {
+        plan.bundle_classes =
+            policy.archive.as_ref().map_or_else(Vec::new, |archive| bundle_classes(&bundles, archive));
+    }
     policy.warnings().iter().for_each(|warning| plan.summary.warn(warning));
     Ok(plan)
 }

@@ -10,7 +10,7 @@ use super::out::{Out, plain, print_line, size, tell};
 use super::{Dates, Partly};
 use crate::config;
 use crate::lock;
-use crate::retention::{Action, Cost, RetentionPolicy, Row};
+use crate::retention::{Action, BundleClass, Cost, RetentionPolicy, Row};
 use crate::rotate::{self, DayStep, Plan, Rotated, Scope};
 use crate::site::Site;
 
@@ -113,6 +113,9 @@ fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
 
 /// Says what the operator should know of a plan.
 fn remark_on(out: &Out, site: &Site, plan: &Plan) {
+    for (at, class) in plan.bundle_classes.iter().enumerate() {
+        out.remark(in_class(class, at == 0));
+    }
     if let Some(others) = plan.others.line() {
         out.remark(others);
     }
@@ -130,6 +133,18 @@ fn remark_on(out: &Out, site: &Site, plan: &Plan) {
             plan.to_download.dollars
         ));
     }
+}
+
+/// Returns what bundles cost in a class, and how they can be read there.
+fn in_class(class: &BundleClass, is_configured: bool) -> String {
+    let BundleClass { class, monthly, read_gb, wait } = class;
+    let cost = if is_configured { "the bundles cost" } else { "they would cost" };
+    let digits = if *monthly < 0.01 { 6 } else { 2 };
+    let read = match wait {
+        None => "can be read immediately".to_owned(),
+        Some(wait) => format!("can be read {wait} after `hk-aws restore`"),
+    };
+    format!("in {class} {cost} ${monthly:.digits$} a month and {read}, for ${read_gb:.2} a GB")
 }
 
 /// The headings of the columns.

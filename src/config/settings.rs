@@ -51,7 +51,7 @@ impl Default for ArchiveSettings {
     fn default() -> Self {
         Self {
             after: 30 * DAY,
-            class: "GLACIER".to_owned(),
+            class: "GLACIER_IR".to_owned(),
             format: ArchiveFormat::Tar,
             max_days_per_run: 31,
             part_size: 240 * MIB,
@@ -373,13 +373,13 @@ fn rotate(section: &Section<'_>, store: StoreKind) -> Option<RotateSettings> {
     // A transition replaces the default bundles.
     let default = if transition.is_none() { Some(ArchiveSettings::default()) } else { None };
     let is_asked_for = section.node("archive").is_some_and(|node| !node.is_null());
-    let archive =
-        section.optional_section("archive", default, "{after: 30d, class: GLACIER}", |section| archive(section, store));
+    let archive = section
+        .optional_section("archive", default, "{after: 30d, class: GLACIER_IR}", |section| archive(section, store));
     if is_asked_for && transition.is_some() {
         let mend = "set one of them to null: an object is bundled or moves on its own, not both";
         section.refuse("transition", None, Fault::new("stands beside rotate.archive", mend));
     }
-    let expire = section.optional_section("expire", Some(EXPIRE), "{after: 365d}", |section| ExpireSettings {
+    let expire = section.optional_section("expire", None, "{after: 365d}", |section| ExpireSettings {
         after: section.value("after", EXPIRE.after, notation::duration_in(DAY..=CENTURY)),
     });
     Some(RotateSettings { schedule: schedule?, cameras: rotated_cameras(section), archive, transition, expire })

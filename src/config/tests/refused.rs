@@ -112,7 +112,7 @@ const ANYWHERE: &[(&str, &str)] = &[
     ),
     (
         "rotate: {archive: 30d}\n",
-        r#"3: rotate.archive: one value stands where a map is wanted ("30d"); write {after: 30d, class: GLACIER}, or null"#,
+        r#"3: rotate.archive: one value stands where a map is wanted ("30d"); write {after: 30d, class: GLACIER_IR}, or null"#,
     ),
     (
         "rotate:\n  archive: {}\n  transition: {}\n",
