@@ -41,7 +41,6 @@ pub(super) const CONCURRENCY: u32 = 8;
 pub(super) const KEEP_DAYS: u32 = 35;
 pub(super) const KEEP_MAX_SIZE: u64 = 50 * GIB;
 pub(super) const KEEP_MIN_FREE: u64 = 2 * GIB;
-pub(super) const SCHEDULE: &str = "30 3 * * *";
 pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from_hours(24 * 365) };
 pub(super) const HEARTBEAT: HeartbeatSettings = HeartbeatSettings { every: Duration::from_mins(5) };
 const STATE_DIR: Directory = Directory { key: "state_dir", variable: "STATE_DIRECTORY", default: "/var/lib/hk-aws" };
@@ -130,7 +129,7 @@ fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNo
             s3: s3?,
             upload,
             keep: keep?,
-            rotate: rotate?,
+            rotate,
             alerts,
             heartbeat,
             metrics,
@@ -360,8 +359,8 @@ fn keep_apart(section: &Section<'_>, keep: &KeepSettings, drop_folder: &DropFold
     }
 }
 
-fn rotate(section: &Section<'_>, store: StoreKind) -> Option<RotateSettings> {
-    let schedule = section.parsed("schedule", SCHEDULE, check::schedule);
+fn rotate(section: &Section<'_>, store: StoreKind) -> RotateSettings {
+    let schedule = section.optional("schedule", None, check::schedule);
     let transition = section.optional_section("transition", None, "{after: 30d, class: GLACIER_IR}", |section| {
         let default = TransitionSettings::default();
         TransitionSettings {
@@ -382,7 +381,7 @@ fn rotate(section: &Section<'_>, store: StoreKind) -> Option<RotateSettings> {
     let expire = section.optional_section("expire", None, "{after: 365d}", |section| ExpireSettings {
         after: section.value("after", EXPIRE.after, notation::duration_in(DAY..=CENTURY)),
     });
-    Some(RotateSettings { schedule: schedule?, cameras: rotated_cameras(section), archive, transition, expire })
+    RotateSettings { schedule, cameras: rotated_cameras(section), archive, transition, expire }
 }
 
 fn rotated_cameras(section: &Section<'_>) -> RotatedCameras {

@@ -269,6 +269,20 @@ fn what_has_no_effect_yet_is_named_where_it_is_asked_for() {
 }
 
 #[test]
+fn each_host_has_a_minute_of_the_night_of_its_own() {
+    let minutes = |hosts: u32| -> std::collections::BTreeSet<String> {
+        (0..hosts).map(|host| Schedule::nightly(&format!("box-{host}")).as_str().to_owned()).collect()
+    };
+    assert!(minutes(10).len() >= 9 && minutes(1000).len() > 200, "{:?}", minutes(1000));
+    for text in minutes(1000) {
+        let hour: u32 = text.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!((1..5).contains(&hour) && check::schedule(&text).is_ok(), "{text}");
+    }
+    assert_eq!(Schedule::nightly("porch"), Schedule::nightly("porch"));
+    assert_eq!(parsed("rotate: {schedule: null}\n").rotate.schedule, None);
+}
+
+#[test]
 fn a_literal_password_is_shown_nowhere() {
     for (url, shown) in [
         ("https://u:hunter2@example.org/x", "https://u:***@example.org/x"),

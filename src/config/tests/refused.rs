@@ -77,10 +77,6 @@ const ANYWHERE: &[(&str, &str)] = &[
         r#"3: rotate.schedule: a time that never comes ("0 3 31 2 *"); write minute, hour"#,
     ),
     (
-        "rotate: {schedule: null}\n",
-        r#"3: rotate.schedule: has no value; write one, or leave the key out to have "30 3 * * *""#,
-    ),
-    (
         "rotate: {archive: {class: glacier}}\n",
         r#"3: rotate.archive.class: not one of the choices ("glacier"); did you mean GLACIER? The choice is STANDARD, "#,
     ),
