@@ -171,6 +171,25 @@ pub fn cameras(folder: &Path) -> io::Result<Vec<CameraName>> {
     Ok(names(folder)?.iter().filter_map(|name| CameraName::read(name)).collect())
 }
 
+/// Returns the cameras of which the ledger has a stored capture; none if there is no ledger.
+///
+/// A camera that this box only bundled or deleted something of is not among them.
+///
+/// # Errors
+/// The error of the file system if the folder or a file cannot be read.
+pub fn cameras_with_captures(folder: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for camera in names(folder)? {
+        for date in days(folder, &camera)? {
+            if entries(&path(folder, &camera, date))?.next().is_some() {
+                found.push(camera);
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Returns the days of a camera that have a file.
 ///
 /// # Errors

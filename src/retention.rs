@@ -30,7 +30,7 @@ use serde::Serialize;
 use crate::bucket::{MOST_COPIED, is_cold};
 use crate::config::{self, Config};
 
-pub use cost::{Cost, Requests};
+pub use cost::{BundleClass, Cost, Requests, bundle_classes};
 pub use summary::{Later, Oldest, Row, Summary};
 pub use warning::{Warning, Why};
 

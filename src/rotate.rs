@@ -18,14 +18,17 @@ use crate::kept::GivenUp;
 use crate::key::CameraName;
 use crate::lock;
 use crate::retention::{
-    self, Action, Candidate, Doubt, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary,
+    self, Action, BundleClass, Candidate, Doubt, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary,
+    bundle_classes,
 };
 use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
 
 mod apply;
+mod cameras;
 
 pub use apply::apply;
+pub use cameras::{OtherFolder, Others};
 
 /// The most names that one page of a listing holds (S3 API Reference, `ListObjectsV2`).
 const NAMES_A_PAGE: u64 = 1000;
@@ -44,8 +47,12 @@ pub struct Plan {
     pub summary: Summary,
     /// The requests that it took to look at the bucket; they are not among the rows.
     pub looks: Requests,
+    /// What the bundles cost in their class, and what they would cost in others; empty if there are none.
+    pub bundle_classes: Vec<BundleClass>,
     /// What has to be downloaded to be bundled.
     pub to_download: PlannedDownload,
+    /// What is in the bucket and none of `rotate.cameras`: nothing of it is touched.
+    pub others: Others,
     /// What the operator should know of the bucket and the settings.
     pub notes: BTreeSet<String>,
 }
@@ -89,6 +96,8 @@ pub struct Rotated {
     pub fetched_bytes: u64,
     /// Local copies that were given up.
     pub local_copies: u64,
+    /// What is in the bucket and none of `rotate.cameras`: nothing of it was touched.
+    pub others: Others,
     /// What failed, or was left as it is, and why.
     pub failures: Vec<String>,
 }
@@ -126,7 +135,7 @@ pub fn today(site: &Site) -> NaiveDate {
 /// What a plan is about.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scope<'a> {
-    /// One camera; `None`: all of them.
+    /// One camera, whether or not it is one of `rotate.cameras`; `None`: all of these.
     pub camera: Option<&'a str>,
     /// These days; empty: all of them.
     pub dates: &'a [NaiveDate],
@@ -147,8 +156,10 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     let cameras = if let Some(camera) = scope.camera {
         vec![CameraName::spell(camera)]
     } else {
-        let cameras = holdings::cameras(site).await?;
-        survey.plan.looks.list += cameras.len() as u64 / NAMES_A_PAGE + 1;
+        let (cameras, others) = cameras::split(site).await?;
+        let looks = &mut survey.plan.looks.list;
+        *looks += (cameras.len() as u64 + others.folders) / NAMES_A_PAGE + 1 + others.named.len() as u64;
+        survey.plan.others = others;
         cameras
     };
     for camera in cameras {
@@ -165,6 +176,10 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     // What expires goes first, so that it is not bundled with the rest of its day; then the bundles, the oldest first.
     plan.steps.sort_by_key(|step| step.action);
     plan.restrict(site).await?;
+    if plan.steps.iter().any(|step| step.action == Action::Archive) {
+        plan.bundle_classes =
+            policy.archive.as_ref().map_or_else(Vec::new, |archive| bundle_classes(&bundles, archive));
+    }
     policy.warnings().iter().for_each(|warning| plan.summary.warn(warning));
     Ok(plan)
 }
@@ -389,7 +404,8 @@ async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) ->
 }
 
 fn ended(done: Result<u64, RotateError>, rotated: &Rotated) -> Ended {
-    let line = rotated.line();
+    let others = rotated.others.line().map(|others| format!("; {others}")).unwrap_or_default();
+    let line = format!("{}{others}", rotated.line());
     match (done, rotated.failures.as_slice()) {
         (Err(error), _) if error.verdict() == Some(Verdict::TryLater) => {
             RunEnd::TryLater.saying(format!("{error} ({line})"))

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Now;
-use crate::config::{Access, Config};
+use crate::config::{Access, Config, Schedule};
 use crate::site::{Site, SiteInForce};
 use crate::status::{DaemonState, Jobs, Snapshot};
 
@@ -166,6 +166,8 @@ struct Course {
     saved: JobRecords,
     /// Whether the log has told that the file cannot be written.
     complained: bool,
+    /// When a rotation without a schedule of its own is due.
+    nightly: Schedule,
     /// Who rotated when it was last looked at; `None` before the first look.
     rotated_by: Option<RotatedBy>,
     /// When the last run is tried again, if it is.
@@ -205,6 +207,7 @@ impl Course {
             saved: records.clone(),
             records,
             complained: false,
+            nightly: Schedule::nightly(&rustix::system::uname().nodename().to_string_lossy()),
             rotated_by: None,
             retry: None,
             next_at: None,
@@ -234,12 +237,12 @@ impl Course {
                  hk-aws aws-template"
             );
         }
-        let schedule = &config.rotate.schedule;
         if rotated_by != RotatedBy::ThisBox {
             self.record().turn_off();
             self.save().await;
             return false;
         }
+        let schedule = config.rotate.schedule.clone().unwrap_or_else(|| self.nightly.clone());
         self.record().settle(schedule.as_str(), wall);
         self.save().await;
         let scheduled = self.record().next(schedule.cron(), &Local, wall);

@@ -188,8 +188,8 @@ mod tests {
     #[test]
     fn what_would_delete_what_waits_or_what_s3_refuses_is_refused() {
         for (s3, rotate, keys) in [
-            ("", "", &["rotate.expire"][..]),
-            ("", "archive: {class: DEEP_ARCHIVE}", &["rotate.expire"]),
+            ("", "expire: {}", &["rotate.expire"][..]),
+            ("", "archive: {class: DEEP_ARCHIVE}, expire: {}", &["rotate.expire"]),
             ("", "transition: {after: 29d, class: STANDARD_IA}", &["rotate.transition.after"]),
             ("", "transition: {class: STANDARD}", &["rotate.transition.class"]),
             (", storage_class: GLACIER", "transition: {class: GLACIER_IR}", &["rotate.transition.class"]),

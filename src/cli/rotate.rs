@@ -11,7 +11,7 @@ use super::{Dates, Partly};
 use crate::config;
 use crate::key::CameraName;
 use crate::lock;
-use crate::retention::{Action, Cost, RetentionPolicy, Row};
+use crate::retention::{Action, BundleClass, Cost, RetentionPolicy, Row};
 use crate::rotate::{self, DayStep, Plan, Rotated, Scope};
 use crate::site::Site;
 
@@ -24,7 +24,7 @@ pub(super) struct RotateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ArchiveArgs {
-    /// As `cameras` lists it; with --older-than it may be left out: all cameras
+    /// As `cameras` lists it; with --older-than it may be left out: all that `rotate.cameras` allows
     camera: Option<CameraName>,
     /// YYYY-MM-DD, at the camera, or YYYY-MM-DD..YYYY-MM-DD
     #[arg(value_name = "DATE", conflicts_with = "older_than")]
@@ -108,12 +108,18 @@ fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
         let (days, bytes) = (later.days, size(later.amount.bytes));
         out.remark(format_args!("{days} camera-days of {bytes} wait for later runs (rotate.archive.max_days_per_run)"));
     }
-    remark_on(site, plan);
+    remark_on(out, site, plan);
     Ok(())
 }
 
 /// Says what the operator should know of a plan.
-fn remark_on(site: &Site, plan: &Plan) {
+fn remark_on(out: &Out, site: &Site, plan: &Plan) {
+    for (at, class) in plan.bundle_classes.iter().enumerate() {
+        out.remark(in_class(class, at == 0));
+    }
+    if let Some(others) = plan.others.line() {
+        out.remark(others);
+    }
     for warning in plan.summary.warnings() {
         tell(format_args!("warning: {warning}"));
     }
@@ -128,6 +134,18 @@ fn remark_on(site: &Site, plan: &Plan) {
             plan.to_download.dollars
         ));
     }
+}
+
+/// Returns what bundles cost in a class, and how they can be read there.
+fn in_class(class: &BundleClass, is_configured: bool) -> String {
+    let BundleClass { class, monthly, read_gb, wait } = class;
+    let cost = if is_configured { "the bundles cost" } else { "they would cost" };
+    let digits = if *monthly < 0.01 { 6 } else { 2 };
+    let read = match wait {
+        None => "can be read immediately".to_owned(),
+        Some(wait) => format!("can be read {wait} after `hk-aws restore`"),
+    };
+    format!("in {class} {cost} ${monthly:.digits$} a month and {read}, for ${read_gb:.2} a GB")
 }
 
 /// The headings of the columns.
@@ -170,7 +188,7 @@ fn table(rows: &[&Row], total: &Cost) -> String {
 }
 
 async fn carry_out(out: &Out, site: &Site, policy: &RetentionPolicy, plan: &Plan) -> anyhow::Result<Rotated> {
-    remark_on(site, plan);
+    remark_on(out, site, plan);
     let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(plan.steps.len() as u64) };
     let mut outcome = Rotated::default();
     let is_terminal = !bar.is_hidden();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 use super::bandwidth::Bandwidth;
 use super::notation;
@@ -233,14 +234,27 @@ pub struct KeepSettings {
 /// What happens to old captures in the bucket, and when.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RotateSettings {
-    /// When the rotation runs, in the system's time zone.
-    pub schedule: Schedule,
+    /// When the rotation runs, in the system's time zone; `None`: [`Schedule::nightly`].
+    pub schedule: Option<Schedule>,
+    /// The cameras that it may touch.
+    pub cameras: RotatedCameras,
     /// Bundles of camera-days; `None`: no bundles. Never set together with `transition`.
     pub archive: Option<ArchiveSettings>,
     /// Each object on its own into a colder class; `None`: no transitions.
     pub transition: Option<TransitionSettings>,
     /// Deletion; `None`: nothing is deleted.
     pub expire: Option<ExpireSettings>,
+}
+
+/// The cameras that the rotation may touch; what else lies in the bucket stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RotatedCameras {
+    /// Those that this box knows: from the configuration, from the ledger, or as folders of the drop folder.
+    Known,
+    /// Every folder of the bucket.
+    All,
+    /// These, by their names in the bucket.
+    Named(Vec<String>),
 }
 
 /// A cron expression of five fields.
@@ -251,6 +265,19 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Returns a schedule of once a night, at a minute from 01:00 to 04:59 that differs from host to host, so that two
+    /// boxes on one bucket do not rotate at the same time.
+    ///
+    /// # Panics
+    /// Never: the expression is right whatever the host's name is.
+    pub fn nightly(host: &str) -> Self {
+        let digest = Sha256::digest(host);
+        let minute = (u32::from(digest[0]) << 8 | u32::from(digest[1])) % (4 * 60);
+        let text = format!("{} {} * * *", minute % 60, 1 + minute / 60);
+        let cron = text.parse().expect("it has a minute, an hour and three stars");
+        Self { text, cron }
+    }
+
     /// Returns the expression as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -385,6 +412,16 @@ impl Config {
 impl Serialize for Schedule {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
+    }
+}
+
+impl Serialize for RotatedCameras {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Known => serializer.serialize_str("known"),
+            Self::All => serializer.serialize_str("all"),
+            Self::Named(names) => serializer.collect_seq(names),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::reader::{Env, GivenValue, KeyPlace, Section, SettingsReader};
 use super::sections::{
     Access, AlertsSettings, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings,
     HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings,
-    S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
+    RotatedCameras, S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
 };
 use super::{bandwidth, check, notation};
 use crate::key::{self, ArchiveFormat};
@@ -41,7 +41,6 @@ pub(super) const CONCURRENCY: u32 = 8;
 pub(super) const KEEP_DAYS: u32 = 35;
 pub(super) const KEEP_MAX_SIZE: u64 = 50 * GIB;
 pub(super) const KEEP_MIN_FREE: u64 = 2 * GIB;
-pub(super) const SCHEDULE: &str = "30 3 * * *";
 pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from_hours(24 * 365) };
 pub(super) const HEARTBEAT: HeartbeatSettings = HeartbeatSettings { every: Duration::from_mins(5) };
 const STATE_DIR: Directory = Directory { key: "state_dir", variable: "STATE_DIRECTORY", default: "/var/lib/hk-aws" };
@@ -51,7 +50,7 @@ impl Default for ArchiveSettings {
     fn default() -> Self {
         Self {
             after: 30 * DAY,
-            class: "GLACIER".to_owned(),
+            class: "GLACIER_IR".to_owned(),
             format: ArchiveFormat::Tar,
             max_days_per_run: 31,
             part_size: 240 * MIB,
@@ -130,7 +129,7 @@ fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNo
             s3: s3?,
             upload,
             keep: keep?,
-            rotate: rotate?,
+            rotate,
             alerts,
             heartbeat,
             metrics,
@@ -360,8 +359,8 @@ fn keep_apart(section: &Section<'_>, keep: &KeepSettings, drop_folder: &DropFold
     }
 }
 
-fn rotate(section: &Section<'_>, store: StoreKind) -> Option<RotateSettings> {
-    let schedule = section.parsed("schedule", SCHEDULE, check::schedule);
+fn rotate(section: &Section<'_>, store: StoreKind) -> RotateSettings {
+    let schedule = section.optional("schedule", None, check::schedule);
     let transition = section.optional_section("transition", None, "{after: 30d, class: GLACIER_IR}", |section| {
         let default = TransitionSettings::default();
         TransitionSettings {
@@ -373,16 +372,36 @@ fn rotate(section: &Section<'_>, store: StoreKind) -> Option<RotateSettings> {
     // A transition replaces the default bundles.
     let default = if transition.is_none() { Some(ArchiveSettings::default()) } else { None };
     let is_asked_for = section.node("archive").is_some_and(|node| !node.is_null());
-    let archive =
-        section.optional_section("archive", default, "{after: 30d, class: GLACIER}", |section| archive(section, store));
+    let archive = section
+        .optional_section("archive", default, "{after: 30d, class: GLACIER_IR}", |section| archive(section, store));
     if is_asked_for && transition.is_some() {
         let mend = "set one of them to null: an object is bundled or moves on its own, not both";
         section.refuse("transition", None, Fault::new("stands beside rotate.archive", mend));
     }
-    let expire = section.optional_section("expire", Some(EXPIRE), "{after: 365d}", |section| ExpireSettings {
+    let expire = section.optional_section("expire", None, "{after: 365d}", |section| ExpireSettings {
         after: section.value("after", EXPIRE.after, notation::duration_in(DAY..=CENTURY)),
     });
-    Some(RotateSettings { schedule: schedule?, archive, transition, expire })
+    RotateSettings { schedule, cameras: rotated_cameras(section), archive, transition, expire }
+}
+
+fn rotated_cameras(section: &Section<'_>) -> RotatedCameras {
+    let key = "cameras";
+    if section.node(key).is_none_or(|node| matches!(node.content, YamlContent::Scalar { .. })) {
+        let words = [("known", false), ("all", true)];
+        let all = section.value(key, false, check::choice(&words));
+        return if all { RotatedCameras::All } else { RotatedCameras::Known };
+    }
+    let example = "known, all or a list of cameras, such as [CAM-EXT-001]";
+    let is_empty =
+        section.node(key).is_some_and(|node| matches!(&node.content, YamlContent::List(items) if items.is_empty()));
+    if is_empty {
+        let mend = format!("write {example}; to rotate nothing, set archive, transition and expire to null");
+        section.refuse(key, None, Fault::new("an empty list", mend));
+    }
+    match section.texts(key, example, |_, name| check::camera_name(name)) {
+        GivenValue::Here(names) => RotatedCameras::Named(names),
+        GivenValue::Absent | GivenValue::Null | GivenValue::Wrong => RotatedCameras::Known,
+    }
 }
 
 fn archive(section: &Section<'_>, store: StoreKind) -> ArchiveSettings {

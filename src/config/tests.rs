@@ -69,6 +69,7 @@ upload: {concurrency: 256, bandwidth: "23:00 off, 08:00 512KiB/s"}
 keep: {path: /srv/kept, days: 0, max_size: null, min_free: 1}
 rotate:
   schedule: "0 4 * * MON"
+  cameras: [CAM-1, "all"]
   archive: null
   transition: {after: 60d, class: GLACIER, min_size: 1MiB}
   expire: null
@@ -265,6 +266,20 @@ fn what_has_no_effect_yet_is_named_where_it_is_asked_for() {
     assert_eq!(parsed(rotates).not_in_effect(), [""; 0]);
     let config = parsed("keep: {days: 3}\ncameras: [{name: a, silent_after: 1h}]\nheartbeat: {}\n");
     assert_eq!(config.not_in_effect(), ["cameras[].silent_after", "heartbeat"]);
+}
+
+#[test]
+fn each_host_has_a_minute_of_the_night_of_its_own() {
+    let minutes = |hosts: u32| -> std::collections::BTreeSet<String> {
+        (0..hosts).map(|host| Schedule::nightly(&format!("box-{host}")).as_str().to_owned()).collect()
+    };
+    assert!(minutes(10).len() >= 9 && minutes(1000).len() > 200, "{:?}", minutes(1000));
+    for text in minutes(1000) {
+        let hour: u32 = text.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!((1..5).contains(&hour) && check::schedule(&text).is_ok(), "{text}");
+    }
+    assert_eq!(Schedule::nightly("porch"), Schedule::nightly("porch"));
+    assert_eq!(parsed("rotate: {schedule: null}\n").rotate.schedule, None);
 }
 
 #[test]

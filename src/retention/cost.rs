@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::prices::{self, RequestKind, STANDARD};
 use super::warning::{Warning, Why, merge};
-use super::{Candidate, config};
+use super::{Amount, Candidate, RotationStep, config};
+use crate::bucket::Tier;
 
 /// Keys in one page of a listing and in one deletion (S3 API Reference, `ListObjectsV2` and `DeleteObjects`).
 const KEYS_A_REQUEST: u64 = 1000;
@@ -52,6 +53,50 @@ impl AddAssign<&Self> for Cost {
         self.monthly += other.monthly;
         self.download += other.download;
     }
+}
+
+/// What bundles cost in a storage class, and how soon they can be read there.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BundleClass {
+    /// The class.
+    pub class: String,
+    /// Dollars a month for all of the bundles.
+    pub monthly: f64,
+    /// Dollars for each GB that is read, without sending it anywhere.
+    pub read_gb: f64,
+    /// How long a restore at the standard tier takes before anything can be read; `None`: it can be read immediately.
+    pub wait: Option<&'static str>,
+}
+
+/// Returns what `bundles` would cost in the configured class and, to compare, in `GLACIER_IR` and `GLACIER`; empty if
+/// there are no bundles, or if no price is known for the configured class.
+pub fn bundle_classes(bundles: &[RotationStep], archive: &config::ArchiveSettings) -> Vec<BundleClass> {
+    if bundles.is_empty() || !prices::is_known(&archive.class) {
+        return Vec::new();
+    }
+    let classes = ["GLACIER_IR", "GLACIER"].into_iter().filter(|class| *class != archive.class);
+    let monthly = |class: &str| -> f64 {
+        let of_day = |step: &RotationStep| {
+            let Amount { objects, bytes } = step.amount();
+            let parts = bytes.div_ceil(archive.part_size.max(1)).max(1);
+            // A capture and the note about it fill half of their last blocks on average.
+            let headers = MEMBER_HEADERS_BYTES + MEMBER_NOTE_BYTES + BLOCK_BYTES;
+            let tar = bytes.saturating_add(objects * headers + parts * TAR_END_BYTES);
+            prices::real(parts) * prices::storage_month(class, tar.div_ceil(parts))
+        };
+        bundles.iter().map(of_day).sum()
+    };
+    let choice = |class: &str| {
+        let gigabyte = Amount { objects: 0, bytes: 1 << 30 };
+        let restore = prices::restore(class, Tier::Standard, gigabyte);
+        BundleClass {
+            class: class.to_owned(),
+            monthly: monthly(class),
+            read_gb: restore.map_or_else(|| prices::read(class, gigabyte.bytes), |restore| restore.price),
+            wait: restore.map(|restore| restore.time),
+        }
+    };
+    std::iter::once(archive.class.as_str()).chain(classes).map(choice).collect()
 }
 
 /// The number of requests of each kind, by storage class where the class sets the price.

@@ -44,11 +44,13 @@ fn stored(day: u64, object: Candidate) -> Candidate {
     Candidate { stored_at: noon(day), written_at: noon(day), ..object }
 }
 
+/// Bundles in a class that must be restored before they can be read.
+fn glacier() -> ArchiveSettings {
+    ArchiveSettings { class: "GLACIER".to_owned(), ..ArchiveSettings::default() }
+}
+
 fn bundles(days: u32) -> RetentionPolicy {
-    RetentionPolicy {
-        archive: Some(ArchiveSettings { after: DAY * days, ..ArchiveSettings::default() }),
-        ..RetentionPolicy::default()
-    }
+    RetentionPolicy { archive: Some(ArchiveSettings { after: DAY * days, ..glacier() }), ..RetentionPolicy::default() }
 }
 
 fn transitions(days: u32, class: &str) -> RetentionPolicy {
@@ -100,7 +102,7 @@ fn near(one: f64, other: f64, tolerance: f64) {
 fn a_day_is_bundled_once_it_is_so_old() {
     let objects = [capture(1, "b.jpg", 10), capture(1, "a.jpg", 20)];
     let hours = |hours| RetentionPolicy {
-        archive: Some(ArchiveSettings { after: Duration::from_hours(hours), ..ArchiveSettings::default() }),
+        archive: Some(ArchiveSettings { after: Duration::from_hours(hours), ..glacier() }),
         ..RetentionPolicy::default()
     };
     for (policy, today, expected) in [
@@ -117,10 +119,8 @@ fn a_day_is_bundled_once_it_is_so_old() {
         let bundle = (Action::Archive, vec!["a.jpg".to_owned(), "b.jpg".to_owned()]);
         assert_eq!(fates(&objects, &policy, today), expected.then_some(bundle).as_slice(), "{policy:?} {today}");
     }
-    let never = RetentionPolicy {
-        archive: Some(ArchiveSettings { after: Duration::MAX, ..ArchiveSettings::default() }),
-        ..expiry(u32::MAX)
-    };
+    let never =
+        RetentionPolicy { archive: Some(ArchiveSettings { after: Duration::MAX, ..glacier() }), ..expiry(u32::MAX) };
     assert_eq!(fates(&objects, &never, 36_500), []);
 }
 
@@ -488,7 +488,13 @@ fn the_policy_is_what_the_configuration_says() {
             format!("drop_folder: {{path: /srv/ftp}}\ns3: {{bucket: captures}}\ntimezone: UTC\nrotate: {rotate}\n");
         RetentionPolicy::of(&Config::parse(std::path::Path::new("config.yaml"), &text, &|_| None).unwrap())
     };
-    assert_eq!(parse("{}"), RetentionPolicy { expire: expiry(365).expire, ..bundles(30) });
+    let default = RetentionPolicy { archive: Some(ArchiveSettings::default()), ..RetentionPolicy::default() };
+    assert_eq!(parse("{}"), default, "nothing is ever deleted, unless somebody says so");
+    assert_eq!(default.archive.unwrap().class, "GLACIER_IR");
+    assert_eq!(
+        parse("{archive: {class: GLACIER}, expire: {}}"),
+        RetentionPolicy { expire: expiry(365).expire, ..bundles(30) }
+    );
     assert_eq!(parse("{archive: null, expire: null}"), RetentionPolicy::default());
     let moved = transitions(40, "STANDARD_IA");
     assert_eq!(parse("{transition: {after: 40d, class: STANDARD_IA, min_size: 100}, expire: null}"), moved);

@@ -34,6 +34,7 @@ pub async fn apply(
     mut tell: impl FnMut(&DayStep),
 ) -> Result<(), HoldingsError> {
     clear_spools(&site.config.state_dir);
+    rotated.others = plan.others.clone();
     let mut wrong_class = None;
     let (mut refused, mut failing, mut reads) = (BTreeSet::new(), Failing::default(), Reads::default());
     for step in &plan.steps {

@@ -15,13 +15,14 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
         Err(_) => 365,
     };
     for year in [
-        Year { cameras: 12, captures: 300, days, expire: 0, fetch_one_of: 30 },
-        Year { cameras: 4, captures: 100, days: 260, expire: 200, fetch_one_of: 30 },
+        Year { cameras: 12, captures: 300, days, class: "GLACIER_IR", expire: 0, fetch_one_of: 30 },
+        Year { cameras: 4, captures: 100, days: 260, class: "GLACIER", expire: 200, fetch_one_of: 30 },
     ] {
-        let Year { cameras, captures, days, expire, .. } = year;
+        let Year { cameras, captures, days, class, expire, .. } = year;
         let expire = if expire == 0 { "never".to_owned() } else { format!("after {expire} days") };
         println!(
-            "\nyear: {cameras} cameras, {captures} captures of some 250 bytes a day, {days} days, deleted {expire}"
+            "\nyear: {cameras} cameras, {captures} captures of some 250 bytes a day, {days} days, bundled in {class}, deleted \
+             {expire}"
         );
         let folder = tempfile::tempdir()?;
         let bill = year.live(folder.path()).await?;

@@ -16,6 +16,11 @@ use crate::support::site::{DATE, Settings, Site, bytes, files, key, picture, sha
 
 const CAMERA: &str = "CAM";
 
+/// How a day is bundled into a class that must be restored before it can be read.
+fn glacier() -> ArchiveSettings {
+    ArchiveSettings { class: "GLACIER".to_owned(), ..ArchiveSettings::default() }
+}
+
 fn date() -> NaiveDate {
     DATE.parse().unwrap()
 }
@@ -77,7 +82,7 @@ fn loose(s3: &MemoryS3) -> Vec<String> {
 async fn i4_a_day_becomes_one_bundle_in_its_class_from_local_copies_alone() {
     let site = stored(Settings::default(), 30).await;
     let before = site.s3.requests().len();
-    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    let made = bundle(&site, &glacier()).await.unwrap();
     let key = format!("{CAMERA}/archive/{DATE}.tar");
     assert_eq!((made.members, made.deleted, &made.bundles, &made.left), (30, 30, &vec![key.clone()], &vec![]));
     assert_eq!(made.downloads, Downloads::default());
@@ -107,16 +112,14 @@ async fn i4_a_day_becomes_one_bundle_in_its_class_from_local_copies_alone() {
     assert!(ledger::bundled_days(&site.path("state/ledger"), CAMERA).contains(&date()));
 
     let before = site.s3.requests().len();
-    let again = archive_day(&context(&site).await, &ArchiveSettings::default(), CAMERA, date(), &mut Reads::default())
-        .await
-        .unwrap();
+    let again = archive_day(&context(&site).await, &glacier(), CAMERA, date(), &mut Reads::default()).await.unwrap();
     assert_eq!((again, site.s3.requests().len()), (Made::default(), before + 1));
 }
 
 #[tokio::test]
 async fn a_day_larger_than_a_part_and_late_captures_make_more_parts_and_overwrite_none() {
     let mut site = stored(Settings::default(), 30).await;
-    let archive = ArchiveSettings { part_size: 40_000, ..ArchiveSettings::default() };
+    let archive = ArchiveSettings { part_size: 40_000, ..glacier() };
     let made = bundle(&site, &archive).await.unwrap();
     assert_eq!(made.bundles.len(), 3, "{made:?}");
     let first = site.s3.object(&format!("{CAMERA}/archive/{DATE}.tar")).unwrap().sha256;
@@ -139,7 +142,7 @@ async fn a_copy_that_is_missing_or_differs_is_fetched_and_no_other() {
     std::fs::remove_file(site.path("state/kept").join(key(CAMERA, 1))).unwrap();
     std::fs::write(site.path("state/kept").join(key(CAMERA, 2)), content(1)).unwrap();
     std::fs::write(site.path("state/kept").join(key(CAMERA, 3)), bytes(99, content(3).len())).unwrap();
-    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    let made = bundle(&site, &glacier()).await.unwrap();
     let bytes = [1, 2, 3].iter().map(|number| content(*number).len() as u64).sum();
     assert_eq!(made.downloads, Downloads { objects: 3, bytes });
     assert_eq!(site.s3.count("GetObject"), 3);
@@ -155,7 +158,7 @@ async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
     let context = context(&site).await;
     let held = Fault::hang("PutObject").on_key(|key| key.ends_with("24.tar"));
     site.s3.fault(held);
-    let archive = ArchiveSettings::default();
+    let archive = glacier();
     let bundling = bundle_by(&context, &archive);
     let meddling = async {
         let under_way =
@@ -169,7 +172,7 @@ async fn i4_an_object_that_changes_while_it_is_bundled_stays() {
     assert_eq!(loose(&site.s3), [key(CAMERA, 2)]);
     assert_eq!(site.s3.object(&key(CAMERA, 2)).unwrap().bytes.unwrap(), bytes(77, content(2).len()));
     // It is another capture now, and is bundled as such: from the bucket, because the local copy is not it.
-    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    let made = bundle(&site, &glacier()).await.unwrap();
     assert_eq!((made.members, made.downloads.objects, loose(&site.s3)), (1, 1, vec![]));
 }
 
@@ -266,13 +269,13 @@ async fn i4_nothing_is_deleted_where_the_store_does_not_hold_what_was_put() {
     ] {
         let site = stored(Settings::default(), 3).await;
         site.s3.fault(fault);
-        let archive = ArchiveSettings { class: class.to_owned(), ..ArchiveSettings::default() };
+        let archive = ArchiveSettings { class: class.to_owned(), ..glacier() };
         let failed = bundle(&site, &archive).await;
         assert!(failed.is_err(), "{operation}: {failed:?}");
         assert_eq!(loose(&site.s3).len(), 3, "{operation}: {failed:?}");
         assert_eq!(site.s3.count("DeleteObjects"), 0);
         site.s3.clear_faults();
-        let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+        let made = bundle(&site, &glacier()).await.unwrap();
         assert_eq!(
             (made.deleted, loose(&site.s3), members(&site.s3)),
             (3, vec![], expected(3)),
@@ -287,20 +290,20 @@ async fn i4_an_intention_is_carried_out_or_taken_back_and_the_index_of_a_bundle_
     let site = stored(Settings::default(), 3).await;
     let cut_off = || Fault::fail("PutObject", 500, "InternalError").on_key(|key| key.ends_with("24.tar"));
     site.s3.fault(cut_off());
-    bundle(&site, &ArchiveSettings::default()).await.unwrap_err();
+    bundle(&site, &glacier()).await.unwrap_err();
     site.s3.clear_faults();
     let index = format!("{CAMERA}/archive/{DATE}.index.json");
     let before = site.s3.object(&index).unwrap().etag;
-    assert_eq!(bundle(&site, &ArchiveSettings::default()).await.unwrap().deleted, 3);
+    assert_eq!(bundle(&site, &glacier()).await.unwrap().deleted, 3);
     assert_eq!(site.s3.object(&index).unwrap().etag, before, "as it was meant");
 
     // The same, and one of them is another now.
     let site = stored(Settings::default(), 3).await;
     site.s3.fault(cut_off());
-    bundle(&site, &ArchiveSettings::default()).await.unwrap_err();
+    bundle(&site, &glacier()).await.unwrap_err();
     site.s3.clear_faults();
     site.s3.insert(&key(CAMERA, 1), bytes(9, 500));
-    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    let made = bundle(&site, &glacier()).await.unwrap();
     assert_eq!((made.deleted, made.downloads.objects, loose(&site.s3)), (3, 1, vec![]));
     assert_eq!(members(&site.s3)[&key(CAMERA, 1)], bytes(9, 500));
 
@@ -308,7 +311,7 @@ async fn i4_an_intention_is_carried_out_or_taken_back_and_the_index_of_a_bundle_
     let index_of_bundle = site.s3.object(&index).unwrap().etag;
     site.s3.remove(&format!("{CAMERA}/archive/{DATE}.tar"));
     site.s3.insert(&key(CAMERA, 7), content(7));
-    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    let made = bundle(&site, &glacier()).await.unwrap();
     assert!(made.left.iter().any(|left| left.contains("it is gone")), "{made:?}");
     assert_eq!((made.members, site.s3.object(&index).unwrap().etag), (1, index_of_bundle));
 }
@@ -317,7 +320,7 @@ async fn i4_an_intention_is_carried_out_or_taken_back_and_the_index_of_a_bundle_
 async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
     let site = stored(Settings::default(), 3).await;
     site.s3.fault(Fault::fail("DeleteObjects", 503, "SlowDown"));
-    bundle(&site, &ArchiveSettings::default()).await.unwrap_err();
+    bundle(&site, &glacier()).await.unwrap_err();
     site.s3.clear_faults();
     let keys = site.s3.keys();
     for fault in [
@@ -326,18 +329,18 @@ async fn i4_a_store_that_does_not_answer_for_a_bundle_gets_no_second_one() {
         Fault::reset("GetObject").on_key(|key| key.ends_with(".index.json")),
     ] {
         site.s3.fault(fault);
-        let failed = bundle(&site, &ArchiveSettings::default()).await;
+        let failed = bundle(&site, &glacier()).await;
         assert!(failed.as_ref().is_err_and(|error| error.verdict() == Some(Verdict::TryLater)), "{failed:?}");
         assert_eq!(site.s3.keys(), keys);
         site.s3.clear_faults();
     }
     // This answer is about the index alone: its day is left, and others go on.
     site.s3.fault(Fault::fail("GetObject", 500, "InternalError").on_key(|key| key.ends_with(".index.json")));
-    let failed = bundle(&site, &ArchiveSettings::default()).await;
+    let failed = bundle(&site, &glacier()).await;
     assert!(matches!(&failed, Err(HoldingsError::Object(says)) if says.contains("index.json")), "{failed:?}");
     assert_eq!(site.s3.keys(), keys);
     site.s3.clear_faults();
-    let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+    let made = bundle(&site, &glacier()).await.unwrap();
     assert_eq!((made.deleted, made.members, loose(&site.s3), members(&site.s3)), (3, 0, vec![], expected(3)));
 }
 

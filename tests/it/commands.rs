@@ -28,6 +28,7 @@ mod holdings_archived;
 mod holdings_calls;
 mod restore;
 mod rotate;
+mod rotate_cameras;
 mod status;
 mod strange_names;
 mod upload;

@@ -50,10 +50,11 @@ keep:                        # local copies after upload
   max_size: 50GiB
   min_free: 2GiB
 rotate:
-  schedule: "30 3 * * *"     # cron, system zone; a missed run is made up
-  archive: {after: 30d, class: GLACIER, format: tar, max_days_per_run: 31, part_size: 240MiB}   # format: tar | tar.gz | tar.zst; null = off
+  schedule: null             # cron, system zone; a missed run is made up; null = once a night at a minute of this box's own
+  cameras: known             # known (configured, in the ledger, or a folder of the drop folder) | all | [names]: nothing else is touched
+  archive: {after: 30d, class: GLACIER_IR, format: tar, max_days_per_run: 31, part_size: 240MiB}   # format: tar | tar.gz | tar.zst; null = off
   transition: null           # {after: 30d, class: GLACIER_IR, min_size: 128KiB}: each object in place, instead of archive
-  expire: {after: 365d}      # from the capture or from when it was stored, whichever is later; null = never
+  expire: null               # {after: 365d}: from the capture or from when it was stored, whichever is later; null = never
 alerts:
   webhook: null              # URL: POST JSON on a change of state, never a storm
   command: null              # argv, the same JSON on stdin
@@ -127,7 +128,10 @@ fn the_examples_in_the_shipped_file_are_accepted_and_have_every_key_too() {
     let examples = settings::write(&examples);
     let config = parse(&examples);
     assert!(config.s3.object_lock.is_some() && config.s3.sse.is_some(), "{examples}");
-    assert!(config.rotate.transition.is_some() && config.heartbeat.is_some(), "{examples}");
+    assert!(
+        config.rotate.transition.is_some() && config.rotate.expire.is_some() && config.heartbeat.is_some(),
+        "{examples}"
+    );
     assert_eq!(config.cameras.len(), 1, "{examples}");
     assert_eq!(keys(&examples), keys(&config.effective()));
     let bare = "drop_folder: {path: /srv}\ns3: {bucket: abc}\ncameras: [{name: CAM-EXT-001}]\n";

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use hk_aws::bucket::Tier;
+use hk_aws::retention::{Amount, prices};
 use regex::Regex;
 use serde_yaml::{Mapping, Value};
 
@@ -117,6 +119,25 @@ fn every_vendor_is_in_the_documents_and_reads_its_example() {
         assert_eq!(reading.vendor, Some(if vendor == "amcrest" { "dahua" } else { &vendor }), "{path}");
         let stamp = reading.stamp.map(|stamp| stamp.wall.format("%F %T").to_string());
         assert!(stamp.as_deref() == Some("2024-01-02 03:04:05") || vendor == "mobotix", "{path}: {stamp:?}");
+    }
+}
+
+#[test]
+fn the_classes_in_the_documents_cost_what_the_plans_say() {
+    let rows = table(&Document::read("packaging/doc/old-captures.md"), "class");
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    for row in rows {
+        let [class, storage, reading, minimum] = row.as_slice() else { panic!("{row:?}") };
+        let class = spans(class).next().unwrap();
+        let gigabyte = Amount { objects: 0, bytes: 1 << 30 };
+        let month = format!("${:.4}", prices::storage_month(class, gigabyte.bytes));
+        assert!(storage == &month, "{class}: {month}");
+        let read = match prices::restore(class, Tier::Standard, gigabyte) {
+            Some(restore) => format!("{} after a restore, for ${:.2} a GB", restore.time, restore.price),
+            None => format!("immediately, for ${:.2} a GB", prices::read(class, gigabyte.bytes)),
+        };
+        assert_eq!(reading, &read, "{class}");
+        assert_eq!(minimum, &format!("{} days", prices::minimum_days(class)), "{class}");
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, TimeDelta, Utc};
 use hk_aws::bucket::{Credentials, Pace};
 use hk_aws::clock::Now;
+use hk_aws::config::Schedule;
 use hk_aws::ingest::Ingest;
 use hk_aws::schedule::{self, Ended, FILE, JobRecord, JobRecords, ROTATE, RunEnd, Runner};
 use hk_aws::site::{self, SiteInForce};
@@ -92,7 +93,7 @@ impl Bench {
         let (script, made) = (Arc::clone(&acts), Arc::clone(&runs));
         let job = move |context: Arc<site::Site>, stop: CancellationToken| {
             let act = script.lock().unwrap().pop_front().unwrap_or(Act::End(RunEnd::Done.saying("done")));
-            made.lock().unwrap().push(context.config.rotate.schedule.as_str().to_owned());
+            made.lock().unwrap().push(context.config.rotate.schedule.as_ref().unwrap().as_str().to_owned());
             async move {
                 match act {
                     Act::End(ended) => return ended,
@@ -185,6 +186,20 @@ async fn nothing_runs_at_a_first_start_before_it_is_due() {
     step(366 * 24 * 60);
     let mut bench = Bench::start(&site, NEW_YEAR, []).await;
     bench.ended(1).await;
+}
+
+#[tokio::test]
+async fn without_a_schedule_the_rotation_is_due_at_the_minute_of_this_host() {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let nightly = Schedule::nightly(host.trim_end());
+    let settings = Settings { drop: "", s3: "", rest: "" };
+    let site = Site::new(settings).await;
+    let mut bench = Bench::start(&site, settings, []).await;
+    bench.wait_for("next run", |job| job.next_at.is_some()).await;
+    let records = schedule::read(&site.path("state").join(FILE)).unwrap();
+    assert_eq!(records[ROTATE].schedule.as_deref(), Some(nightly.as_str()));
+    assert_eq!(bench.runs(), 0);
+    bench.stop().await;
 }
 
 #[tokio::test]

@@ -8,8 +8,9 @@ const MOST_OFF: f64 = 5.0;
 #[tokio::test]
 async fn days_go_by_and_each_comes_back_and_costs_what_the_plans_said() {
     for (year, bundled_days) in [
-        (Year { cameras: 3, captures: 20, days: 60, expire: 0, fetch_one_of: 5 }, 31),
-        (Year { cameras: 2, captures: 10, days: 45, expire: 38, fetch_one_of: 5 }, 8),
+        (Year { cameras: 3, captures: 20, days: 60, class: "GLACIER", expire: 0, fetch_one_of: 5 }, 31),
+        (Year { cameras: 2, captures: 10, days: 45, class: "GLACIER", expire: 38, fetch_one_of: 5 }, 8),
+        (Year { cameras: 2, captures: 10, days: 45, class: "GLACIER_IR", expire: 38, fetch_one_of: 5 }, 8),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let bill = year.live(folder.path()).await.unwrap();

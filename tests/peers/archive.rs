@@ -141,7 +141,7 @@ fn date(days: i64) -> NaiveDate {
 }
 
 fn a_rotation_that_is_killed_again_and_again_ends_with_every_picture_in_one_bundle(format: &str) {
-    let settings = format!("rotate: {{archive: {{after: 30d, format: {format}, part_size: 5MiB}}}}");
+    let settings = format!("rotate: {{archive: {{after: 30d, class: GLACIER, format: {format}, part_size: 5MiB}}}}");
     let mut site = Box::new(Kind::SeaweedFs, &settings);
     site.store("CAM-EXT-001", 40, 0..12);
     site.store("CAM-EXT-001", 35, 100..103);
@@ -184,7 +184,7 @@ fn i4_killed_again_and_again_a_rotation_at_seaweedfs_bundles_every_picture_as_ta
 
 #[test]
 fn an_archived_day_is_refused_restored_and_brought_back_at_moto() {
-    let mut site = Box::new(Kind::Moto, "");
+    let mut site = Box::new(Kind::Moto, "rotate: {archive: {class: GLACIER}}");
     site.store("CAM-EXT-001", 40, 0..6);
     site.store("CAM-EXT-001", 39, 100..103);
     site.succeeds(&["rotate"]);

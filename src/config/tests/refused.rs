@@ -77,10 +77,6 @@ const ANYWHERE: &[(&str, &str)] = &[
         r#"3: rotate.schedule: a time that never comes ("0 3 31 2 *"); write minute, hour"#,
     ),
     (
-        "rotate: {schedule: null}\n",
-        r#"3: rotate.schedule: has no value; write one, or leave the key out to have "30 3 * * *""#,
-    ),
-    (
         "rotate: {archive: {class: glacier}}\n",
         r#"3: rotate.archive.class: not one of the choices ("glacier"); did you mean GLACIER? The choice is STANDARD, "#,
     ),
@@ -98,12 +94,21 @@ const ANYWHERE: &[(&str, &str)] = &[
     ),
     ("rotate: {archive: {after: 12h}}\n", r#"3: rotate.archive.after: too short ("12h"); write 1d to 36500d"#),
     (
+        "rotate: {cameras: knwon}\n",
+        r#"3: rotate.cameras: not one of the choices ("knwon"); did you mean known? The choice is known, all"#,
+    ),
+    (
+        "rotate: {cameras: []}\n",
+        "3: rotate.cameras: an empty list; write known, all or a list of cameras, such as [CAM-EXT-001]; to rotate nothing",
+    ),
+    ("rotate: {cameras: [a/b]}\n", r#"3: rotate.cameras[0]: has a / ("a/b"); write one name without /"#),
+    (
         "rotate: {archive: {max_days_per_run: 0}}\n",
         r#"3: rotate.archive.max_days_per_run: too small ("0"); write 1 to 36500"#,
     ),
     (
         "rotate: {archive: 30d}\n",
-        r#"3: rotate.archive: one value stands where a map is wanted ("30d"); write {after: 30d, class: GLACIER}, or null"#,
+        r#"3: rotate.archive: one value stands where a map is wanted ("30d"); write {after: 30d, class: GLACIER_IR}, or null"#,
     ),
     (
         "rotate:\n  archive: {}\n  transition: {}\n",

@@ -79,7 +79,7 @@ async fn a_box_that_rotates_may_read_list_and_delete_but_erase_no_version_and_li
     assert_eq!(actions(&said), all);
     assert_eq!(said["Statement"][0]["Resource"], json!(["arn:aws:s3:::captures/*"]));
     assert_eq!(said["Statement"][1]["Resource"], json!(["arn:aws:s3:::captures"]));
-    let said = policy(LOCKED, "").await;
+    let said = policy(LOCKED, "rotate: {archive: {class: GLACIER}}").await;
     all.extend(["s3:PutObjectTagging", "s3:GetObjectTagging", "s3:PutObjectRetention", "s3:GetObjectRetention"]);
     all.extend(["s3:GetObjectLegalHold", "s3:RestoreObject", "kms:GenerateDataKey", "kms:Decrypt"]);
     all.sort_unstable();
@@ -165,14 +165,14 @@ async fn what_a_box_that_only_writes_cannot_do_is_done_by_the_bucket() {
 #[tokio::test]
 async fn captures_that_wait_for_a_bundle_that_nobody_makes_are_not_left_to_expire() {
     for format in ["cloudformation", "terraform"] {
-        let said = template(", access: write-only", "", &["--format", format]).await;
+        let said = template(", access: write-only", "rotate: {expire: {}}", &["--format", format]).await;
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
         let mends = ["rotate.archive: null", "rotate.expire: null", "s3.access: read-write", "rotate.transition"];
         for part in ["config.yaml: rotate.expire", "rotate.archive", "write-only", "burglary"].iter().chain(&mends) {
             assert!(said.err.contains(part), "{part}: {said:?}");
         }
     }
-    for mended in ["rotate: {archive: null}", "rotate: {expire: null}", TRANSITION] {
+    for mended in ["rotate: {archive: null, expire: {}}", "rotate: {expire: null}", TRANSITION] {
         let said = template(", access: write-only", mended, &[]).await;
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
     }

@@ -8,16 +8,16 @@ use crate::support::s3::{Fault, Versions};
 use crate::support::settings;
 
 /// The date so many days ago, at the cameras: there it may be tomorrow already.
-fn ago(days: u64) -> NaiveDate {
+pub(super) fn ago(days: u64) -> NaiveDate {
     Utc::now().with_timezone(&chrono_tz::Europe::Kyiv).date_naive() - Days::new(days)
 }
 
-fn name(date: NaiveDate, number: u32) -> String {
+pub(super) fn name(date: NaiveDate, number: u32) -> String {
     format!("192.168.1.64_01_{}12{:02}{:02}000_MOTION_DETECTION.jpg", date.format("%Y%m%d"), number / 60, number % 60)
 }
 
 /// A box that has stored pictures of two cameras, of days so long ago.
-async fn stored(sections: &str, days: &[u64]) -> Site {
+pub(super) async fn stored(sections: &str, days: &[u64]) -> Site {
     let site = Site::start_with("", sections).await;
     for camera in ["CAM-1", "CAM-2"] {
         for (at, day) in days.iter().enumerate() {
@@ -36,7 +36,7 @@ async fn stored(sections: &str, days: &[u64]) -> Site {
 
 #[tokio::test]
 async fn a_dry_run_says_what_is_due_and_what_it_costs_and_touches_nothing() {
-    let site = stored("", &[40, 35, 31, 29]).await;
+    let site = stored("rotate: {archive: {class: GLACIER}}\n", &[40, 35, 31, 29]).await;
     let (keys, before) = (site.s3.keys(), site.s3.requests().len());
     let said = site.run(&["rotate", "--dry-run"]).await;
     assert_eq!(said.code, 0, "{said:?}");
@@ -53,6 +53,9 @@ async fn a_dry_run_says_what_is_due_and_what_it_costs_and_touches_nothing() {
     let plan: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((plan["rows"][0]["camera"].as_str(), plan["rows"][0]["objects"].as_u64()), (Some("CAM-1"), Some(6)));
     assert!(plan["rows"][0]["now"].as_f64().unwrap() > 0.0, "{said:?}");
+    let (cold, warm) = (&plan["bundle_classes"][0], &plan["bundle_classes"][1]);
+    assert_eq!((&cold["class"], &cold["wait"]), (&"GLACIER".into(), &"3 to 5 hours".into()), "{said:?}");
+    assert_eq!((&warm["class"], &warm["wait"]), (&"GLACIER_IR".into(), &Value::Null), "{said:?}");
     assert_eq!(site.s3.keys(), keys);
     let asked = site.s3.requests()[before..].to_vec();
     assert!(
@@ -355,5 +358,39 @@ async fn the_plan_in_the_documents_is_one_that_the_program_prints() {
     let date = regex::Regex::new("[0-9]{4}-[0-9]{2}-[0-9]{2}").unwrap();
     let document = include_str!("../../../packaging/doc/old-captures.md");
     let plan = document.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
-    assert_eq!(date.replace_all(&said.out, "DATE"), date.replace_all(plan, "DATE"));
+    assert_eq!(date.replace_all(&(said.out + &said.err), "DATE"), date.replace_all(plan, "DATE"));
+}
+
+#[tokio::test]
+async fn by_default_a_bundle_is_read_at_once_by_every_command_and_nothing_is_ever_deleted() {
+    let site = stored("", &[1200]).await;
+    for key in site.s3.keys() {
+        site.s3.edit(&key, |object| object.last_modified -= std::time::Duration::from_hours(24 * 700));
+    }
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 0 && said.out.contains("2 captures of 2 days bundled"), "{said:?}");
+    assert!(said.err.contains("in GLACIER_IR the bundles cost $0.0") && said.err.contains("immediately"), "{said:?}");
+    let (day, file) = (ago(1200).to_string(), name(ago(1200), 0));
+    let bundle = format!("CAM-1/archive/{day}.tar");
+    assert_eq!(site.s3.object(&bundle).unwrap().storage_class, "GLACIER_IR");
+    let listed = site.lines(&["list", "CAM-1", &day]).await;
+    assert_eq!(
+        (listed[0]["storage_class"].as_str(), listed[0]["bundle"].as_str()),
+        (Some("GLACIER_IR"), Some(&*bundle))
+    );
+    let to = site.path("got");
+    let said = site.run(&["get", "CAM-1", &day, "--to", to.to_str().unwrap()]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(std::fs::read_to_string(to.join(&file)).unwrap(), "CAM-1 1200 x");
+    let said = site.run(&["restore", "CAM-1", &day, "--yes"]).await;
+    assert_eq!((said.code, site.s3.count("RestoreObject")), (0, 0), "{said:?}");
+    let to = site.path("restored");
+    let said = site.run(&["restore", "CAM-1", &day, "--to", to.to_str().unwrap()]).await;
+    assert_eq!((said.code, site.s3.count("RestoreObject")), (0, 0), "{said:?}");
+    assert_eq!(std::fs::read_to_string(to.join(&file)).unwrap(), "CAM-1 1200 x");
+    let said = site.run(&["verify", "--deep"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let keys = site.s3.keys();
+    let said = site.run(&["rotate"]).await;
+    assert_eq!((said.code, site.s3.keys()), (0, keys), "{said:?}");
 }

@@ -15,8 +15,8 @@ const REQUIRED: &str = "{drop_folder: {path: /srv/drop}, s3: {bucket: captures}}
 
 /// Additions that make every optional section show its keys. Bundles and transitions exclude each other.
 const OPTIONAL: [&str; 3] = [
-    "rotate: {archive: null, expire: null}",
-    "rotate: {transition: {}}",
+    "rotate: {archive: null}",
+    "rotate: {transition: {}, expire: {}}",
     "cameras: [{name: CAM}]\ns3: {bucket: captures, object_lock: {}, sse: {kms_key_id: k}}\nheartbeat: {}",
 ];
 

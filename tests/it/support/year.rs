@@ -58,6 +58,8 @@ pub(crate) struct Year {
     pub(crate) captures: u32,
     /// Days.
     pub(crate) days: u32,
+    /// The class of bundles.
+    pub(crate) class: &'static str,
     /// The age in days at which all is deleted; 0: never.
     pub(crate) expire: u64,
     /// Of how many members one is fetched as a user would; the bytes of all are looked at.
@@ -131,8 +133,9 @@ impl Year {
         let config = format!(
             "drop_folder: {{path: '{at}/drop'}}\nstate_dir: '{at}/state'\nruntime_dir: '{at}/run'\ntimezone: UTC\n\
              s3: {{bucket: year, region: {REGION}, endpoint_url: '{}', path_style: true}}\nkeep: {{min_free: 0}}\n\
-             rotate: {{archive: {{after: {BUNDLED_AFTER_DAYS}d, class: GLACIER}}, expire: {expire}}}\n",
-            s3.endpoint()
+             rotate: {{archive: {{after: {BUNDLED_AFTER_DAYS}d, class: {class}}}, expire: {expire}}}\n",
+            s3.endpoint(),
+            class = self.class,
         );
         std::fs::create_dir_all(folder.join("state"))?;
         let config = Config::parse(Path::new("year.yaml"), &config, &|_| None);
