@@ -255,8 +255,8 @@ impl Plan {
 const LOCKED: &str = "nothing is bundled: the bucket locks objects, so what is bundled could not go and would be paid for twice; \
      set rotate.archive: null, and let the bucket's lifecycle change the class";
 
-const VERSIONED: &str = "no class is changed: the bucket keeps versions, so that a change in place makes a new version and the old \
-     one is paid for as before; set rotate.transition: null, and let the bucket's lifecycle do it";
+const VERSIONED: &str = "this box changes no class: the bucket keeps versions, so that a change in place makes a new version and the \
+     old one is paid for as before; the lifecycle that `hk-aws aws-template` prints changes it instead";
 
 const HIDDEN: &str = "the bucket keeps versions: what is deleted is hidden, and paid for until a lifecycle rule for noncurrent \
      versions takes it";

@@ -28,6 +28,7 @@ mod holdings_calls;
 mod restore;
 mod rotate;
 mod status;
+mod template_bucket;
 mod upload;
 mod verify;
 
