@@ -28,6 +28,9 @@ const REFUSALS: usize = 10;
 /// Objects that are copied before their sources are deleted, with one request.
 const BATCH: usize = 1000;
 
+/// What to do where a policy denies copies.
+const WITH_OWNERS_CREDENTIALS: &str = "run `hk-aws arrange` with the owner's credentials";
+
 /// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -297,7 +300,8 @@ async fn copy_to(site: &Site, object: &Object, target: &ObjectKey) -> Result<(),
         }
     }
     let request = CopyRequest { source: object, target: target.as_str(), class: &object.storage_class };
-    match site.bucket.copy(request).await? {
+    let copied = site.bucket.copy(request).await.map_err(|refusal| refusal.of_copy(WITH_OWNERS_CREDENTIALS));
+    match copied? {
         Copied::Done => {}
         Copied::Changed => return failed("it changed while it was looked at; arrange again"),
         Copied::TooLarge => {

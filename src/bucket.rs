@@ -30,6 +30,7 @@ mod connection;
 mod download;
 mod listing;
 mod objects;
+mod owner;
 mod pace;
 mod parts;
 mod probe;
@@ -55,6 +56,7 @@ pub use verdict::{Refusal, RefusalKind, Verdict};
 
 use condition::KnownConditions;
 use connection::Trust;
+use owner::ExpectedOwner;
 
 /// The size in bytes from which a file goes up in parts.
 pub const MULTIPART_FROM: u64 = 16 * 1024 * 1024;
@@ -130,19 +132,21 @@ impl Bucket {
         }
         let shared = loader.load().await;
         let plain = config.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let settings = Builder::from(&shared)
+        let mut settings = Builder::from(&shared)
             .http_client(connection::client(if plain { Trust::Nothing } else { Trust::System }))
             // It would give up uploads that are well: see the module [`stall`].
             .stalled_stream_protection(StalledStreamProtectionConfig::enabled().upload_enabled(false).build())
             .force_path_style(config.path_style)
             // Every upload brings its own SHA-256. The SDK's CRC on top of it would break stores that know neither.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .build();
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        if let Some(account) = &config.account {
+            settings = settings.interceptor(ExpectedOwner(account.clone()));
+        }
         // The environment can name a store other than AWS, too.
         let aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
         let known = Arc::new(if aws { KnownConditions::aws() } else { KnownConditions::default() });
-        Self { client: Client::from_conf(settings), config: config.clone(), pace, known, credentials }
+        Self { client: Client::from_conf(settings.build()), config: config.clone(), pace, known, credentials }
     }
 
     /// Returns the same bucket with the AWS files read again; the SDK reads them only once.

@@ -49,6 +49,13 @@ impl Config {
         settings::parse(source, text, env)
     }
 
+    /// Returns the line of a key such as `s3.undo` in the file, or of the section that it would be in; `None` if the file
+    /// has neither, or cannot be read any more.
+    pub fn line_of(&self, key: &str) -> Option<usize> {
+        let text = file::open(&self.source).ok()?;
+        file::read(&text).ok()??.line_of(key)
+    }
+
     /// Returns the keys whose values ask for something that this version does not do yet.
     pub fn not_in_effect(&self) -> Vec<&'static str> {
         NOT_IN_EFFECT.iter().filter(|(_, asks)| asks(self)).map(|(key, _)| *key).collect()

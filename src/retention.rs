@@ -86,25 +86,71 @@ pub struct RetentionPolicy {
     pub transition: Option<config::TransitionSettings>,
     /// Deletion; `None`: nothing is deleted.
     pub expire: Option<config::ExpireSettings>,
+    /// How long the bucket keeps what is deleted, if it keeps versions; `None`: it keeps none. Only [`Cost::undo`] and a
+    /// warning depend on it.
+    pub undo: Option<Duration>,
 }
 
 impl RetentionPolicy {
-    /// Returns the policy of a configuration.
+    /// Returns the policy of a configuration, for a bucket without versions.
     pub fn of(config: &Config) -> Self {
         let config::RotateSettings { archive, transition, expire, .. } = config.rotate.clone();
-        Self { archive, transition, expire }
+        Self { archive, transition, expire, undo: None }
     }
 
-    /// Returns the warnings about the policy itself, which hold for any bucket.
+    /// Returns the warnings about the policy itself, whatever the bucket holds.
     pub fn warnings(&self) -> Vec<Warning> {
-        let (Some(archive), Some(expire)) = (&self.archive, &self.expire) else { return Vec::new() };
-        let days = days(expire.after).saturating_sub(days(archive.after));
-        let minimum_days = prices::minimum_days(&archive.class);
-        if days >= minimum_days.into() {
-            return Vec::new();
+        let moves = match (&self.archive, &self.transition) {
+            (Some(archive), _) => Some(("rotate.archive", &archive.class, archive.after)),
+            (None, Some(transition)) => Some(("rotate.transition", &transition.class, transition.after)),
+            (None, None) => None,
+        };
+        let mut warnings = Vec::new();
+        if let (Some((setting, class, after)), Some(expire)) = (moves, &self.expire) {
+            let (days, minimum_days) = (days(expire.after).saturating_sub(days(after)), prices::minimum_days(class));
+            if days < minimum_days.into() {
+                warnings.push(Warning::new(Why::ShortLived { setting, class: class.clone(), days, minimum_days }));
+            }
         }
-        vec![Warning::new(Why::ShortLived { class: archive.class.clone(), days, minimum_days })]
+        let archive = self.archive.as_ref().map(|archive| ("rotate.archive.after", days(archive.after)));
+        let expire = self.expire.map(|expire| ("rotate.expire.after", days(expire.after)));
+        let first = archive.into_iter().chain(expire).min_by_key(|(_, days)| *days);
+        if let (Some((setting, days)), Some(undo)) = (first, self.undo)
+            && self::days(undo) > days
+        {
+            warnings.push(Warning::new(Why::LongUndo { setting, days, undo_days: self::days(undo) }));
+        }
+        warnings
     }
+
+    /// Returns the warning about captures that leave the class `stored` before its minimum storage duration is over, if
+    /// the policy makes them.
+    fn leaves_early(&self, stored: &str) -> Option<Warning> {
+        let archive = self.archive.as_ref().map(|archive| ("rotate.archive.after", archive.after));
+        let transition = self.transition.as_ref().map(|transition| ("rotate.transition.after", transition.after));
+        let expire = self.expire.map(|expire| ("rotate.expire.after", expire.after));
+        let (setting, after) = archive.or(transition).into_iter().chain(expire).min_by_key(|(_, after)| *after)?;
+        let (days, minimum_days) = (days(after), prices::minimum_days(stored));
+        let why = Why::StoredShortly { setting, class: stored.to_owned(), days, minimum_days };
+        (days < minimum_days.into()).then(|| Warning::new(why))
+    }
+
+    /// Returns the days for which the bucket keeps what is deleted.
+    fn undo_days(&self) -> u32 {
+        self.undo.map_or(0, |undo| u32::try_from(days(undo)).unwrap_or(u32::MAX))
+    }
+}
+
+/// Returns the warnings about the settings of a configuration, whatever the bucket holds, as if it keeps versions.
+pub fn warnings(config: &Config) -> Vec<Warning> {
+    let mut policy = RetentionPolicy { undo: Some(config.s3.undo), ..RetentionPolicy::of(config) };
+    if config.s3.access == config::Access::WriteOnly {
+        // Nothing is bundled.
+        policy.archive = None;
+    }
+    let mut warnings = policy.warnings();
+    warnings.extend(policy.leaves_early(&config.s3.storage_class));
+    warnings
 }
 
 /// What a step does with its objects.
@@ -212,9 +258,9 @@ pub fn plan_day(objects: &[Candidate], policy: &RetentionPolicy, today: NaiveDat
             objects.sort_by_key(|object| (action == Action::Expire && object.kind == Kind::Capture, &object.key));
             let class = policy.target_class(action);
             let (cost, warnings) = match (action, &policy.archive, &class) {
-                (Action::Expire, ..) => cost::of_expiry(&objects, today),
+                (Action::Expire, ..) => cost::of_expiry(&objects, today, policy.undo_days()),
                 (Action::Archive, Some(archive), _) => {
-                    let (cost, mut warnings) = cost::of_bundle(&objects, archive, today);
+                    let (cost, mut warnings) = cost::of_bundle(&objects, archive, today, policy.undo_days());
                     warnings.extend(policy.warnings());
                     (cost, warnings)
                 }
@@ -330,7 +376,7 @@ pub fn is_due(date: NaiveDate, after: Duration, today: NaiveDate) -> bool {
 }
 
 /// Returns the days of a duration, rounded up.
-fn days(duration: Duration) -> u64 {
+pub fn days(duration: Duration) -> u64 {
     const DAY: Duration = Duration::from_hours(24);
     u64::try_from(duration.as_nanos().div_ceil(DAY.as_nanos())).unwrap_or(u64::MAX)
 }

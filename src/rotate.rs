@@ -151,6 +151,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     }
     let bundles = Oldest::new(policy.archive.as_ref().map_or(0, |archive| archive.max_days_per_run));
     let today = today(site);
+    let policy = &RetentionPolicy { undo: Some(site.config.s3.undo), ..policy.clone() };
     let mut survey =
         BucketSurvey { site, policy, dates: scope.dates, today, newest: None, bundles, plan: Plan::default() };
     let cameras = if let Some(camera) = scope.camera {
@@ -175,12 +176,12 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     plan.summary.later = later;
     // What expires goes first, so that it is not bundled with the rest of its day; then the bundles, the oldest first.
     plan.steps.sort_by_key(|step| step.action);
+    policy.warnings().iter().for_each(|warning| plan.summary.warn(warning));
     plan.restrict(site).await?;
     if plan.steps.iter().any(|step| step.action == Action::Archive) {
         plan.bundle_classes =
             policy.archive.as_ref().map_or_else(Vec::new, |archive| bundle_classes(&bundles, archive));
     }
-    policy.warnings().iter().for_each(|warning| plan.summary.warn(warning));
     Ok(plan)
 }
 
@@ -241,6 +242,7 @@ impl Plan {
     /// Drops the steps that a lock or versioning makes pointless, and notes why.
     async fn restrict(&mut self, site: &Site) -> Result<(), HoldingsError> {
         if self.steps.is_empty() {
+            self.summary.settle(false);
             return Ok(());
         }
         let locks = site.bucket.locks_objects().await?.unwrap_or(site.config.s3.object_lock.is_some());
@@ -261,8 +263,13 @@ impl Plan {
             .into_iter()
             .filter(|action| refused(*action).is_some())
             .for_each(|action| summary.remove(action));
+        summary.settle(versions);
         if versions && self.steps.iter().any(|step| step.action != Action::Transition) {
-            self.notes.insert(HIDDEN.to_owned());
+            let (days, dollars) = (retention::days(site.config.s3.undo), self.summary.total().undo);
+            self.notes.insert(format!(
+                "the bucket keeps versions: what is deleted is hidden, and paid for until a lifecycle rule for noncurrent \
+                 versions takes it; after {days} days (s3.undo) that comes to ${dollars:.4}, which the plan counts"
+            ));
         }
         Ok(())
     }
@@ -271,11 +278,8 @@ impl Plan {
 const LOCKED: &str = "nothing is bundled: the bucket locks objects, so what is bundled could not go and would be paid for twice; \
      set rotate.archive: null, and let the bucket's lifecycle change the class";
 
-const VERSIONED: &str = "no class is changed: the bucket keeps versions, so that a change in place makes a new version and the old \
-     one is paid for as before; set rotate.transition: null, and let the bucket's lifecycle do it";
-
-const HIDDEN: &str = "the bucket keeps versions: what is deleted is hidden, and paid for until a lifecycle rule for noncurrent \
-     versions takes it";
+const VERSIONED: &str = "this box changes no class: the bucket keeps versions, so that a change in place makes a new version and the \
+     old one is paid for as before; the lifecycle that `hk-aws aws-template` prints changes it instead";
 
 impl PlannedDownload {
     /// Adds what a day's bundle needs beyond the local copies, judged by their sizes.

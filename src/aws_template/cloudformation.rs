@@ -3,29 +3,31 @@
 use std::fmt::Write as _;
 
 use super::lifecycle::{self, LifecycleRule};
-use super::{INTRO, indent, lock_mode, policy, quote};
+use super::{INTRO, advise_name, indent, is_account_regional, lock_mode, policy, quote};
 use crate::config::{Config, S3Settings, Sse};
 
 /// Returns the template; it ends with a line break.
 pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
     let s3 = &config.s3;
     let region = s3.region.as_ref().map(|region| format!(" --region {region}")).unwrap_or_default();
-    let resources = [bucket(s3, rules), bucket_policy(s3), user(config)].map(|resource| indent(&resource, 2));
+    let resources = [bucket(config, rules), bucket_policy(s3), user(config)].map(|resource| indent(&resource, 2));
     format!(
         r#"{INTRO}#   aws cloudformation deploy --stack-name hk-aws --template-file FILE --capabilities CAPABILITY_NAMED_IAM{region}
 # Then create an access key for the box. It is in no template and in no output, where others could read it:
 #   aws iam create-access-key --user-name {user}
-AWSTemplateFormatVersion: "2010-09-09"
+{name}AWSTemplateFormatVersion: "2010-09-09"
 Description: A bucket for captures of IP cameras, and the user that stores them
 Resources:
 {resources}
 "#,
         user = s3.bucket,
+        name = advise_name(s3),
         resources = resources.join("\n"),
     )
 }
 
-fn bucket(s3: &S3Settings, rules: &[LifecycleRule]) -> String {
+fn bucket(config: &Config, rules: &[LifecycleRule]) -> String {
+    let s3 = &config.s3;
     let rules: Vec<String> = rules.iter().map(|rule| indent(&write_rule(rule, &s3.prefix), 8)).collect();
     let lock = lock(s3).map(|lock| indent(&lock, 4) + "\n").unwrap_or_default();
     format!(
@@ -37,7 +39,7 @@ Bucket:
   UpdateReplacePolicy: Retain
   Properties:
     BucketName: {name}
-    PublicAccessBlockConfiguration:
+{namespace}    PublicAccessBlockConfiguration:
       BlockPublicAcls: true
       BlockPublicPolicy: true
       IgnorePublicAcls: true
@@ -48,13 +50,16 @@ Bucket:
     BucketEncryption:
       ServerSideEncryptionConfiguration:
 {encryption}
+    VersioningConfiguration:
+      Status: Enabled
 {lock}    LifecycleConfiguration:
 {comment}
       Rules:
 {rules}",
         name = quote(&s3.bucket),
+        namespace = if is_account_regional(s3) { "    BucketNamespace: account-regional\n" } else { "" },
         encryption = indent(&encryption(s3), 8),
-        comment = indent(&lifecycle::comment(s3), 6),
+        comment = indent(&lifecycle::comment(config), 6),
         rules = rules.join("\n"),
     )
 }
@@ -103,8 +108,6 @@ fn lock(s3: &S3Settings) -> Option<String> {
     let (mode, days) = (lock_mode(lock.mode), lock.days);
     Some(format!(
         "\
-VersioningConfiguration:
-  Status: Enabled
 ObjectLockEnabled: true
 ObjectLockConfiguration:
   ObjectLockEnabled: Enabled

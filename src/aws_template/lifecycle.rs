@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Access, Config, Problem, S3Settings, TransitionSettings};
+use crate::config::{Access, Config, Problem, TransitionSettings};
 
 /// The days after which an upload in parts counts as abandoned: long enough for a clip on the slowest line, and for an
 /// outage in the middle of it.
@@ -46,19 +46,30 @@ impl LifecycleRule {
 }
 
 /// Returns a comment for the reader of the template about its rules, without a final line break.
-pub(super) fn comment(s3: &S3Settings) -> String {
-    let mut lines = match s3.access {
-        Access::ReadWrite => vec![
-            "# No rule deletes or moves captures by their age: hk-aws rotates them itself (rotate in its configuration).",
+pub(super) fn comment(config: &Config) -> String {
+    let days = whole_days(config.s3.undo);
+    let mut lines = vec![format!(
+        "# What is deleted stays as an old version for {days} days (s3.undo). The box's user can erase no version."
+    )];
+    if config.s3.object_lock.is_some() {
+        lines.push("# A locked version stays until its lock ends, whatever the rules say.".to_owned());
+    }
+    let by_age: &[&str] = match config.s3.access {
+        Access::ReadWrite => &[
+            "# No rule deletes captures by their age: hk-aws rotates them itself (rotate in its configuration).",
             "# Add none: after a theft nobody makes bundles, and a rule that deletes by age would delete the burglary.",
         ],
-        Access::WriteOnly => vec![
+        Access::WriteOnly => &[
             "# The box can neither read nor delete, so S3 moves and deletes objects by their age, as rotate.transition",
             "# and rotate.expire in the configuration say. Nothing is bundled.",
         ],
     };
-    if s3.object_lock.is_some() {
-        lines.push("# A deleted or overwritten object stays as an old version for the days of the lock.");
+    lines.extend(by_age.iter().map(|line| (*line).to_owned()));
+    if config.s3.access == Access::ReadWrite && config.rotate.transition.is_some() {
+        lines.push(
+            "# S3 moves them to another class, as rotate.transition says: the policy lets the box copy nothing."
+                .to_owned(),
+        );
     }
     lines.join("\n")
 }
@@ -68,22 +79,16 @@ pub(super) fn comment(s3: &S3Settings) -> String {
 /// # Errors
 /// Every setting that S3 would refuse, or with which it would delete captures that still wait for a bundle.
 pub(super) fn rules(config: &Config) -> Result<Vec<LifecycleRule>, Vec<Problem>> {
-    let mut rules = vec![LifecycleRule::AbortUploads { days: ABANDONED_AFTER_DAYS }];
-    if let Some(lock) = config.s3.object_lock {
-        // With the box's keys a thief can only hide objects: the owner has the days of the lock to notice.
-        rules.push(LifecycleRule::RemoveVersions { days: u64::from(lock.days) });
-    }
-    // A box that may read and delete rotates its captures itself: see the comment in the template.
-    if config.s3.access == Access::WriteOnly {
-        rules.extend(rules_by_age(config)?);
-    }
-    Ok(rules)
-}
-
-fn rules_by_age(config: &Config) -> Result<Vec<LifecycleRule>, Vec<Problem>> {
-    let (mut rules, mut problems) = (Vec::new(), Vec::new());
+    let mut rules = vec![
+        LifecycleRule::AbortUploads { days: ABANDONED_AFTER_DAYS },
+        // With the box's keys a thief can only hide objects: the owner has this long to notice.
+        LifecycleRule::RemoveVersions { days: whole_days(config.s3.undo) },
+    ];
+    let mut problems = Vec::new();
     let rotate = &config.rotate;
-    if rotate.archive.is_some() && rotate.expire.is_some() {
+    // A box that may read and delete bundles and expires its captures itself: see the comment in the template.
+    let expire = rotate.expire.filter(|_| config.s3.access == Access::WriteOnly);
+    if rotate.archive.is_some() && expire.is_some() {
         problems.push(Problem {
             wrong:
                 "cannot stand beside rotate.archive with s3.access: write-only, where nothing can be bundled: S3 would \
@@ -103,7 +108,7 @@ fn rules_by_age(config: &Config) -> Result<Vec<LifecycleRule>, Vec<Problem>> {
         rules.push(LifecycleRule::Move { days, class: transition.class.clone(), larger_than });
         days
     });
-    if let Some(expire) = rotate.expire {
+    if let Some(expire) = expire {
         let days = whole_days(expire.after);
         if let Some(moved) = moved.filter(|moved| *moved >= days) {
             problems.push(Problem {
@@ -165,13 +170,16 @@ mod tests {
     }
 
     #[test]
-    fn a_box_that_rotates_has_no_rule_by_age() {
-        let abort = LifecycleRule::AbortUploads { days: 7 };
-        for rotate in ["", "transition: {after: 1d, class: GLACIER_IR}", "archive: null, expire: {after: 1d}"] {
-            assert_eq!(rules_of("", rotate).unwrap().as_slice(), std::slice::from_ref(&abort), "{rotate}");
+    fn a_box_that_rotates_has_no_rule_that_deletes_by_age() {
+        let always = |days| [LifecycleRule::AbortUploads { days: 7 }, LifecycleRule::RemoveVersions { days }];
+        for rotate in ["", "archive: null, expire: {after: 1d}"] {
+            for (s3, days) in [("", 30), (", undo: 36h", 2), (", object_lock: {days: 90}", 30)] {
+                assert_eq!(rules_of(s3, rotate).unwrap(), always(days), "{s3} {rotate}");
+            }
         }
-        let locked = rules_of(", object_lock: {days: 90}", "").unwrap();
-        assert_eq!(locked, [abort, LifecycleRule::RemoveVersions { days: 90 }]);
+        let moved = LifecycleRule::Move { days: 1, class: "GLACIER_IR".into(), larger_than: 128 * 1024 - 1 };
+        let found = rules_of("", "transition: {after: 1d}, expire: {after: 1d}").unwrap();
+        assert_eq!((&found[..2], &found[2..]), (&always(30)[..], &[moved][..]));
     }
 
     #[test]
@@ -179,10 +187,10 @@ mod tests {
         let only = ", access: write-only";
         let found = rules_of(only, "transition: {after: 25h, min_size: 20KiB}, expire: {after: 365d}").unwrap();
         let moved = LifecycleRule::Move { days: 2, class: "GLACIER_IR".into(), larger_than: 20 * 1024 - 1 };
-        assert_eq!(found[1..], [moved, LifecycleRule::Expire { days: 365 }]);
+        assert_eq!(found[2..], [moved, LifecycleRule::Expire { days: 365 }]);
         let found = rules_of(only, "transition: {after: 0s, min_size: 0}, expire: null").unwrap();
-        assert_eq!(found[1..], [LifecycleRule::Move { days: 0, class: "GLACIER_IR".into(), larger_than: 1 }]);
-        assert_eq!(rules_of(only, "expire: null").unwrap().len(), 1, "bundles that are never made move nothing");
+        assert_eq!(found[2..], [LifecycleRule::Move { days: 0, class: "GLACIER_IR".into(), larger_than: 1 }]);
+        assert_eq!(rules_of(only, "expire: null").unwrap().len(), 2, "bundles that are never made move nothing");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The policies: what the box's user may do, and what nobody may do to the bucket.
+//! The policies: what the box's user may do, what nobody may do to the bucket, and what the box's user may not do there.
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,7 @@ fn on_objects(config: &Config) -> Vec<&'static str> {
     if s3.access == Access::WriteOnly {
         return actions;
     }
-    // No right to delete versions: whoever has the box's keys can hide versioned objects, but not erase them.
+    // No right to delete versions: whoever has the box's keys can hide objects, but not erase them.
     actions.extend(["s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]);
     if s3.tags {
         actions.push("s3:GetObjectTagging");
@@ -132,18 +132,40 @@ fn on_key(sse: &Sse, s3: &S3Settings) -> Option<Statement> {
     Some(Statement { condition, ..allow })
 }
 
-/// Returns what nobody may do to the bucket: use it without TLS.
+/// Returns what is denied in the bucket: to use it without TLS, to anybody; and to overwrite an object, to the box's user.
+///
+/// An object is created only by a request with `If-None-Match`, which S3 refuses if the key is taken. The parts of an
+/// upload carry no such header and create nothing, so they pass. A copy cannot carry it, so the box can copy nothing (S3
+/// User Guide, "Enforce conditional writes on Amazon S3 buckets").
+///
+/// The user is named by a condition: as a principal, S3 would remember a user that was deleted, and not deny its
+/// successor of the same name.
 pub(super) fn of_bucket(s3: &S3Settings) -> PolicyDocument {
     let bucket = bucket_arn(s3);
-    let secure = BTreeMap::from([("aws:SecureTransport", "false".to_owned())]);
-    PolicyDocument::new(vec![Statement {
-        sid: "TlsOnly",
+    let objects = format!("{bucket}/*");
+    let deny = |sid, action, resource, condition| Statement {
+        sid,
         effect: "Deny",
         principal: Some("*"),
-        action: vec!["s3:*"],
-        resource: vec![bucket.clone(), format!("{bucket}/*")],
-        condition: BTreeMap::from([("Bool", secure)]),
-    }])
+        action: vec![action],
+        resource,
+        condition: BTreeMap::from_iter(condition),
+    };
+    let is = |key, value: &str| BTreeMap::from([(key, value.to_owned())]);
+    let user = format!("arn:{}:iam::{}:user/{}", partition(s3), s3.account.as_deref().unwrap_or("*"), s3.bucket);
+    let tls_only =
+        deny("TlsOnly", "s3:*", vec![bucket, objects.clone()], vec![("Bool", is("aws:SecureTransport", "false"))]);
+    let no_overwrite = deny(
+        "NoOverwrite",
+        "s3:PutObject",
+        vec![objects],
+        vec![
+            ("ArnLike", is("aws:PrincipalArn", &user)),
+            ("Bool", is("s3:ObjectCreationOperation", "true")),
+            ("Null", is("s3:if-none-match", "true")),
+        ],
+    );
+    PolicyDocument::new(vec![tls_only, no_overwrite])
 }
 
 fn bucket_arn(s3: &S3Settings) -> String {

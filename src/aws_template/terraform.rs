@@ -2,7 +2,7 @@
 
 use super::lifecycle::{self, LifecycleRule};
 use super::policy::{self, PolicyDocument};
-use super::{INTRO, indent, lock_mode, quote};
+use super::{INTRO, advise_name, indent, is_account_regional, lock_mode, quote};
 use crate::config::{Config, S3Settings, Sse};
 
 /// The part that is the same for every configuration: the bucket is closed to the public, and owns all objects.
@@ -23,6 +23,16 @@ resource "aws_s3_bucket_ownership_controls" "captures" {
 }
 "#;
 
+/// A deleted object stays as an old version.
+const VERSIONING: &str = r#"resource "aws_s3_bucket_versioning" "captures" {
+  bucket = aws_s3_bucket.captures.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+"#;
+
 /// Returns the template; it ends with a line break.
 pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
     let s3 = &config.s3;
@@ -32,8 +42,9 @@ pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
         Some(bucket(s3)),
         Some(GUARDS.to_owned()),
         Some(encryption(s3)),
+        Some(VERSIONING.to_owned()),
         lock(s3),
-        Some(lifecycle(s3, rules)),
+        Some(lifecycle(config, rules)),
         Some(bucket_policy(s3)),
         Some(user(config)),
     ];
@@ -41,17 +52,19 @@ pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
 }
 
 fn intro(s3: &S3Settings) -> String {
-    let user = &s3.bucket;
+    let (user, name) = (&s3.bucket, advise_name(s3));
+    // The first version that knows `bucket_namespace` is 6.37.
+    let provider = if is_account_regional(s3) { "6.37" } else { "5.0" };
     format!(
         r#"{INTRO}#   terraform init && terraform apply
 # Then create an access key for the box. It is neither here nor in Terraform's state, where others could read it:
 #   aws iam create-access-key --user-name {user}
-
+{name}
 terraform {{
   required_providers {{
     aws = {{
       source  = "hashicorp/aws"
-      version = ">= 5.0"
+      version = ">= {provider}"
     }}
   }}
 }}
@@ -64,11 +77,15 @@ fn provider(s3: &S3Settings) -> Option<String> {
 }
 
 fn bucket(s3: &S3Settings) -> String {
-    let name = &s3.bucket;
+    // `terraform fmt` aligns neighbouring arguments.
+    let name = match (&s3.bucket, is_account_regional(s3)) {
+        (name, false) => format!("  bucket = \"{name}\""),
+        (name, true) => format!("  bucket           = \"{name}\"\n  bucket_namespace = \"account-regional\""),
+    };
     let lock = if s3.object_lock.is_some() { "\n  object_lock_enabled = true\n" } else { "" };
     format!(
         r#"resource "aws_s3_bucket" "captures" {{
-  bucket = "{name}"
+{name}
 {lock}
   lifecycle {{
     prevent_destroy = true
@@ -92,19 +109,20 @@ fn encryption(s3: &S3Settings) -> String {
     )
 }
 
-fn lifecycle(s3: &S3Settings, rules: &[LifecycleRule]) -> String {
-    let comment = lifecycle::comment(s3);
-    let rules: Vec<String> = rules.iter().map(|rule| indent(&write_rule(rule, &s3.prefix), 2)).collect();
+fn lifecycle(config: &Config, rules: &[LifecycleRule]) -> String {
+    let comment = lifecycle::comment(config);
+    let rules: Vec<String> = rules.iter().map(|rule| indent(&write_rule(rule, &config.s3.prefix), 2)).collect();
     let rules = rules.join("\n\n");
     // AWS accepts rules for old versions only after the bucket keeps versions.
-    let order = if s3.object_lock.is_some() { "\n  depends_on = [aws_s3_bucket_versioning.captures]\n" } else { "" };
     format!(
         r#"{comment}
 resource "aws_s3_bucket_lifecycle_configuration" "captures" {{
   bucket = aws_s3_bucket.captures.id
 
 {rules}
-{order}}}
+
+  depends_on = [aws_s3_bucket_versioning.captures]
+}}
 "#
     )
 }
@@ -164,15 +182,7 @@ fn lock(s3: &S3Settings) -> Option<String> {
     let lock = s3.object_lock?;
     let (mode, days) = (lock_mode(lock.mode), lock.days);
     Some(format!(
-        r#"resource "aws_s3_bucket_versioning" "captures" {{
-  bucket = aws_s3_bucket.captures.id
-
-  versioning_configuration {{
-    status = "Enabled"
-  }}
-}}
-
-resource "aws_s3_bucket_object_lock_configuration" "captures" {{
+        r#"resource "aws_s3_bucket_object_lock_configuration" "captures" {{
   bucket = aws_s3_bucket.captures.id
 
   rule {{

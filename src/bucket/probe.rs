@@ -172,19 +172,20 @@ impl Bucket {
     /// # Errors
     /// A [`Refusal`] if the store refuses or does not answer: the probe may be in the bucket all the same.
     pub(super) async fn put_probe(&self, header: IfNoneMatch) -> Result<WriteOutcome, Refusal> {
-        match self.send_probe(header, sha256_base64(PROBE_BYTES)).await {
+        match self.send_probe(&self.probe_key(), header, sha256_base64(PROBE_BYTES)).await {
             Ok(_) => Ok(WriteOutcome::Stored),
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
             Err(error) => Err(Refusal::of("put object", &error)),
         }
     }
 
-    /// Puts the probe as captures are put, except that it gets no lock, which would keep it from being deleted.
+    /// Puts the probe's bytes as captures are put, except that they get no lock, which would keep them from being deleted.
     ///
     /// # Errors
     /// The SDK's own error, for callers that look at the status.
     pub(super) async fn send_probe(
         &self,
+        key: &str,
         header: IfNoneMatch,
         sha256: String,
     ) -> Result<PutObjectOutput, Failed<PutObjectError>> {
@@ -192,7 +193,7 @@ impl Bucket {
         self.client
             .put_object()
             .bucket(&self.config.bucket)
-            .key(self.probe_key())
+            .key(key)
             .set_if_none_match(header.value())
             .content_type("text/plain")
             .storage_class(self.storage_class())

@@ -6,7 +6,7 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use chrono::DateTime;
 
 use super::condition::IfNoneMatch;
-use super::wire::{Failed, sha256_base64, status};
+use super::wire::{Failed, code, sha256_base64, status};
 use super::{Bucket, Condition, Conditions, PROBE, Refusal};
 
 /// The rights, other than to put, that credentials may need.
@@ -77,7 +77,13 @@ impl Bucket {
         if !self.wants_checksum() {
             return Ok(WrongChecksum::NotSent);
         }
-        match self.send_probe(IfNoneMatch::Omitted, sha256_base64(b"something else")).await {
+        let wrong = sha256_base64(b"something else");
+        let mut sent = self.send_probe(&self.probe_key(), IfNoneMatch::Omitted, wrong.clone()).await;
+        if sent.as_ref().is_err_and(|error| code(error) == Some("AccessDenied")) {
+            // The bucket's policy demands the header, which only works on a key that is free.
+            sent = self.send_probe(&format!("{}wrong{PROBE}", self.config.prefix), IfNoneMatch::Sent, wrong).await;
+        }
+        match sent {
             Ok(_) => Ok(WrongChecksum::Accepted),
             // The codes differ from store to store, but the same object is known to be accepted with the right
             // checksum.

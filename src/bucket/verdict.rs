@@ -62,7 +62,12 @@ const NOT_S3: &str = "something between this box and the store answers in its pl
 
 /// The verdict and the advice for each code that this program knows.
 const BY_CODE: &[(&str, Verdict, &str)] = &[
-    ("AccessDenied", Verdict::NeedsOperator, "allow s3:PutObject on the bucket to these credentials"),
+    (
+        "AccessDenied",
+        Verdict::NeedsOperator,
+        "allow s3:PutObject on the bucket to these credentials; if s3.account is set, see that the bucket is still that \
+         account's",
+    ),
     ("AllAccessDisabled", Verdict::NeedsOperator, "ask AWS why the bucket is disabled"),
     (
         "InvalidAccessKeyId",
@@ -160,6 +165,21 @@ impl Refusal {
         self.code.as_deref().is_some_and(|code| OF_THE_STORE.contains(&code))
     }
 
+    /// Returns this refusal of a copy, with the advice `instead` if a policy denies it.
+    ///
+    /// A bucket's policy that demands `If-None-Match` of whatever creates an object denies every copy (S3 User Guide,
+    /// "Enforce conditional writes on Amazon S3 buckets").
+    #[must_use]
+    pub fn of_copy(self, instead: &str) -> Self {
+        if self.code.as_deref() != Some("AccessDenied") {
+            return self;
+        }
+        let advice = format!(
+            "the policy of `hk-aws aws-template` lets the box copy nothing, so that it can overwrite nothing: {instead}"
+        );
+        Self { advice, ..self }
+    }
+
     /// Returns whether this program knows what the code means.
     pub(super) fn is_known(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
@@ -170,7 +190,10 @@ impl Refusal {
     /// `s3:GetObject`.
     pub(super) fn needing(self, permission: &str) -> Self {
         let advice = match self.code.as_deref() {
-            Some("AccessDenied") => format!("allow {permission} on the bucket to these credentials"),
+            Some("AccessDenied") => format!(
+                "allow {permission} on the bucket to these credentials; if s3.account is set, see that the bucket is still \
+                 that account's"
+            ),
             Some("InvalidObjectState") => {
                 "the object is in a cold storage class: ask S3 to restore it first".to_owned()
             }

@@ -228,6 +228,16 @@ pub(super) fn bucket(name: &str) -> Result<String, Fault> {
     Err(Fault::new(wrong, mend))
 }
 
+/// Accepts the number of an AWS account.
+pub(super) fn account(text: &str) -> Result<String, Fault> {
+    let digits = text.replace('-', "");
+    let mend = "write the 12 digits of the account that owns the bucket, such as 111122223333, or null";
+    if digits.len() != 12 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Fault::new("no account of AWS", mend));
+    }
+    if digits == text { Ok(digits) } else { Err(Fault::new("has dashes", format!("write {digits}"))) }
+}
+
 /// Whose store has the bucket. Other stores than AWS name their regions and storage classes freely.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StoreKind {

@@ -45,6 +45,17 @@ pub(super) struct YamlEntry {
 }
 
 impl YamlNode {
+    /// Returns the line of a key below this map, such as `s3.undo`, or of the last map on the way to it.
+    pub(super) fn line_of(&self, key: &str) -> Option<usize> {
+        let (mut node, mut line) = (self, None);
+        for name in key.split('.') {
+            let YamlContent::Map(entries) = &node.content else { break };
+            let Some(entry) = entries.iter().find(|entry| entry.key == name) else { break };
+            (node, line) = (&entry.value, Some(entry.line));
+        }
+        line
+    }
+
     /// Returns whether this is the null value, written as nothing, `~` or `null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.content, YamlContent::Scalar { text, plain: true } if is_null(text))

@@ -149,6 +149,11 @@ pub struct S3Settings {
     pub object_lock: Option<ObjectLock>,
     /// The server-side encryption to ask for; `None`: the bucket's default.
     pub sse: Option<Sse>,
+    /// The 12 digits of the account that owns the bucket, which S3 compares on each request; `None`: it compares nothing.
+    pub account: Option<String>,
+    /// How long the template's bucket keeps what was deleted or covered.
+    #[serde(serialize_with = "notation::serialize_duration")]
+    pub undo: Duration,
 }
 
 /// What the box may do in the bucket.

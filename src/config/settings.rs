@@ -37,6 +37,7 @@ pub(super) const MAX_CLOCK_SKEW: Duration = Duration::from_hours(24 * 400);
 pub(super) const KEY: &str = "{camera}/{date}/{file}";
 pub(super) const STORAGE_CLASS: &str = "STANDARD";
 pub(super) const LOCK: ObjectLock = ObjectLock { mode: LockMode::Governance, days: 90 };
+pub(super) const UNDO: Duration = Duration::from_hours(24 * 30);
 pub(super) const CONCURRENCY: u32 = 8;
 pub(super) const KEEP_DAYS: u32 = 35;
 pub(super) const KEEP_MAX_SIZE: u64 = 50 * GIB;
@@ -241,6 +242,8 @@ fn s3(section: &Section<'_>) -> (Option<S3Settings>, StoreKind) {
         }
     });
     let sse = sse(section);
+    let account = section.optional("account", None, check::account);
+    let undo = section.value("undo", UNDO, notation::duration_in(DAY..=CENTURY));
     let s3 = bucket.zip(key).map(|(bucket, key)| S3Settings {
         bucket,
         region,
@@ -255,6 +258,8 @@ fn s3(section: &Section<'_>) -> (Option<S3Settings>, StoreKind) {
         tags,
         object_lock,
         sse,
+        account,
+        undo,
     });
     (s3, store)
 }

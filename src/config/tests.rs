@@ -65,6 +65,8 @@ s3:
   tags: true
   object_lock: {mode: compliance, days: 10}
   sse: {kms_key_id: alias/captures}
+  account: 012345678901
+  undo: 36h
 upload: {concurrency: 256, bandwidth: "23:00 off, 08:00 512KiB/s"}
 keep: {path: /srv/kept, days: 0, max_size: null, min_free: 1}
 rotate:
@@ -114,6 +116,7 @@ fn everything_means_what_it_says() {
     assert_eq!(config.max_clock_skew, None);
     assert_eq!((config.s3.bucket.as_str(), config.s3.profile.as_deref()), ("0123", Some("null")));
     assert_eq!(config.s3.prefix, "site-1/");
+    assert_eq!((config.s3.account.as_deref(), config.s3.undo), (Some("012345678901"), Duration::from_hours(36)));
     assert_eq!(config.s3.sse, Some(Sse::KmsKey("alias/captures".to_owned())));
     assert_eq!(config.keep, KeepSettings { path: "/srv/kept".into(), days: 0, max_size: None, min_free: 1 });
     assert_eq!(config.heartbeat, Some(settings::HEARTBEAT));

@@ -71,7 +71,11 @@ pub(super) async fn examine(site: &Site) -> Vec<Check> {
     checks.push(checksums(bucket.try_wrong_checksum().await));
     checks.push(rights(site).await);
     if !matches!(may_delete, Ok(true)) {
-        let says = format!("{} stays in the bucket, as these credentials may not delete it", bucket.probe_key());
+        let says = format!(
+            "{} stays in the bucket, as these credentials may not delete it; so may a part of an upload, until a lifecycle \
+             rule for abandoned uploads takes it",
+            bucket.probe_key()
+        );
         checks.push(Check::ok("left behind", says));
     }
     checks

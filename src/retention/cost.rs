@@ -38,8 +38,12 @@ const INDEX_ENTRY_BYTES: u64 = 290;
 pub struct Cost {
     /// The requests to S3.
     pub requests: Requests,
-    /// Dollars once: for the requests, for the bytes that copies read, and for the rest of minimum storage durations.
+    /// Dollars once: for the requests, for the bytes that copies read, and for the rest of minimum storage durations. In the
+    /// plan of a bucket with versions also those of `undo`.
     pub now: f64,
+    /// Dollars once for what is deleted in a bucket with versions and stays there until `s3.undo` is over, as far as no
+    /// minimum storage duration charges for these days; 0 in the plan of a bucket without versions.
+    pub undo: f64,
     /// Dollars a month on top of today's bill; a negative number is saved.
     pub monthly: f64,
     /// Dollars once, on top of `now`, to download the members that have no copy on this box. It counts all members.
@@ -50,6 +54,7 @@ impl AddAssign<&Self> for Cost {
     fn add_assign(&mut self, other: &Self) {
         self.requests += &other.requests;
         self.now += other.now;
+        self.undo += other.undo;
         self.monthly += other.monthly;
         self.download += other.download;
     }
@@ -152,6 +157,7 @@ pub(super) fn of_bundle(
     members: &[&Candidate],
     archive: &config::ArchiveSettings,
     today: NaiveDate,
+    undo_days: u32,
 ) -> (Cost, Vec<Warning>) {
     let bytes: u64 = members.iter().map(|member| member.size).sum();
     let parts = bytes.div_ceil(archive.part_size.max(1)).max(1);
@@ -179,11 +185,13 @@ pub(super) fn of_bundle(
     };
     let download = members.iter().map(get).sum::<f64>() + prices::egress(bytes);
     let (early, warnings) = leaving(members, Some(&archive.class), today);
+    let undo = old_versions(members, today, undo_days);
     let now = requests.price() + early;
-    (Cost { requests, now, monthly: stored - storage(members), download }, warnings)
+    (Cost { requests, now, undo, monthly: stored - storage(members), download }, warnings)
 }
 
-/// Returns the cost and the warnings of moving `objects` to `class`: one copy for each.
+/// Returns the cost and the warnings of moving `objects` to `class`: one copy for each. In a bucket with versions nothing
+/// is moved.
 pub(super) fn of_transition(objects: &[&Candidate], class: &str, today: NaiveDate) -> (Cost, Vec<Warning>) {
     let copies: u64 = objects.iter().map(|_| 1).sum();
     let requests =
@@ -192,18 +200,35 @@ pub(super) fn of_transition(objects: &[&Candidate], class: &str, today: NaiveDat
     let read: f64 = objects.iter().map(|object| prices::read(&object.class, object.size)).sum();
     let (early, warnings) = leaving(objects, Some(class), today);
     let now = requests.price() + read + early;
-    (Cost { requests, now, monthly: stored - storage(objects), download: 0.0 }, warnings)
+    (Cost { requests, now, monthly: stored - storage(objects), ..Cost::default() }, warnings)
 }
 
 /// Returns the cost and the warnings of deleting `objects`: deletions are free, but the camera-day and its archive are
 /// listed.
-pub(super) fn of_expiry(objects: &[&Candidate], today: NaiveDate) -> (Cost, Vec<Warning>) {
+pub(super) fn of_expiry(objects: &[&Candidate], today: NaiveDate, undo_days: u32) -> (Cost, Vec<Warning>) {
     let pages = pages(objects);
     let requests = Requests { list: pages + 1, delete: pages, ..Requests::default() };
     let (early, warnings) = leaving(objects, None, today);
+    let undo = old_versions(objects, today, undo_days);
     let now = requests.price() + early;
     // Not `-storage`: for no bytes that is a negative zero, which would be printed as -0.
-    (Cost { requests, now, monthly: 0.0 - storage(objects), download: 0.0 }, warnings)
+    (Cost { requests, now, undo, monthly: 0.0 - storage(objects), download: 0.0 }, warnings)
+}
+
+/// Returns what it costs to keep `objects` as old versions for `undo_days` after they are deleted. Days that the minimum
+/// storage duration of their class charges for anyhow cost nothing more.
+fn old_versions(objects: &[&Candidate], today: NaiveDate, undo_days: u32) -> f64 {
+    let cost = |object: &Candidate| {
+        let charged = prices::minimum_days(&object.class).saturating_sub(age(object, today));
+        prices::storage_days(&object.class, object.size, undo_days.saturating_sub(charged))
+    };
+    // Not `sum`, which for no objects is a negative zero.
+    objects.iter().fold(0.0, |sum, object| sum + cost(object))
+}
+
+/// Returns the days since an object was written.
+fn age(object: &Candidate, today: NaiveDate) -> u32 {
+    u32::try_from((today - object.written_at.date_naive()).num_days()).unwrap_or(0)
 }
 
 /// Returns the pages that a listing of these objects takes.
@@ -239,8 +264,7 @@ fn leaving(objects: &[&Candidate], target: Option<&str>, today: NaiveDate) -> (f
     let mut warnings = Vec::new();
     for object in objects {
         let class = object.class.clone();
-        let age = u32::try_from((today - object.written_at.date_naive()).num_days()).unwrap_or(0);
-        if let Some(dollars) = prices::early(&class, object.size, age) {
+        if let Some(dollars) = prices::early(&class, object.size, age(object, today)) {
             let why = Why::Early { minimum_days: prices::minimum_days(&class), class };
             warnings.push(Warning { dollars, ..Warning::about(why, object.size) });
         }

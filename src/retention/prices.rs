@@ -182,6 +182,11 @@ pub fn storage_month(class: &str, size: u64) -> f64 {
     })
 }
 
+/// Returns the dollars for one object of `size` bytes that stays for `days`.
+pub(super) fn storage_days(class: &str, size: u64, days: u32) -> f64 {
+    storage_month(class, size) * f64::from(days) / MONTH_DAYS
+}
+
 /// Returns the dollars for one request to an object of `class`, without those for the bytes that it reads (see [`read`]).
 pub fn request(kind: RequestKind, class: &str) -> f64 {
     let Some(class) = find(class) else { return 0.0 };
@@ -219,7 +224,7 @@ pub fn minimum_days(class: &str) -> u32 {
 /// age of `days`; `None` if that duration is over.
 pub fn early(class: &str, size: u64, days: u32) -> Option<f64> {
     let left = minimum_days(class).checked_sub(days).filter(|left| *left > 0)?;
-    Some(storage_month(class, size) * f64::from(left) / MONTH_DAYS)
+    Some(storage_days(class, size, left))
 }
 
 fn find(class: &str) -> Option<&'static Class> {

@@ -85,6 +85,18 @@ impl Summary {
         self.rows.retain(|(of, ..), _| *of != action);
     }
 
+    /// Counts what old versions cost if the bucket keeps them, and forgets it otherwise.
+    pub fn settle(&mut self, keeps_versions: bool) {
+        for row in self.rows.values_mut() {
+            if keeps_versions {
+                row.cost.now += row.cost.undo;
+            } else {
+                row.cost.undo = 0.0;
+            }
+        }
+        self.warnings.retain(|why, _| keeps_versions || !matches!(why, Why::LongUndo { .. }));
+    }
+
     /// Returns the rows, sorted by action, camera and class.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.rows.values()

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{ArchiveSettings, ExpireSettings, TransitionSettings};
 
 mod properties;
+mod undo;
 
 const DAY: Duration = Duration::from_hours(24);
 const GIB: u64 = 1 << 30;

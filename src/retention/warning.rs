@@ -52,20 +52,61 @@ pub enum Why {
         /// The minimum storage duration.
         minimum_days: u32,
     },
-    /// The policy deletes every bundle before the minimum storage duration of its class is over.
+    /// The policy deletes every bundle, or every object that it moved, before the minimum storage duration of the class is
+    /// over.
     ShortLived {
-        /// The class of bundles.
+        /// The setting that names the class: `rotate.archive` or `rotate.transition`.
+        setting: &'static str,
+        /// The class.
         class: String,
-        /// The days that a bundle stays.
+        /// The days that an object stays in it.
         days: u64,
         /// The minimum storage duration.
         minimum_days: u32,
+    },
+    /// The policy takes every capture out of the class that it was stored in before the class's minimum storage duration
+    /// is over.
+    StoredShortly {
+        /// The setting that does, such as `rotate.archive.after`.
+        setting: &'static str,
+        /// The class.
+        class: String,
+        /// The days until then.
+        days: u64,
+        /// The minimum storage duration.
+        minimum_days: u32,
+    },
+    /// In a bucket with versions, what the policy deletes is paid for longer afterwards than before.
+    LongUndo {
+        /// The setting that deletes first, such as `rotate.archive.after`.
+        setting: &'static str,
+        /// The days until then.
+        days: u64,
+        /// The days afterwards.
+        undo_days: u64,
     },
     /// No price is known, so the class counts as free of charge.
     Unpriced {
         /// The class.
         class: String,
     },
+}
+
+impl Why {
+    /// Returns the key of the setting to change; `None` if the warning is about objects.
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::ShortLived { .. } => Some("rotate.expire.after"),
+            Self::StoredShortly { setting, .. } => Some(setting),
+            Self::LongUndo { .. } => Some("s3.undo"),
+            Self::Unreadable { .. }
+            | Self::TooLarge { .. }
+            | Self::TooSmall { .. }
+            | Self::UnknownClass { .. }
+            | Self::Early { .. }
+            | Self::Unpriced { .. } => None,
+        }
+    }
 }
 
 impl Warning {
@@ -123,11 +164,24 @@ impl fmt::Display for Warning {
                 f,
                 "{objects} {are} deleted from {class} before its minimum of {minimum_days} days, whose rest costs ${dollars:.4}"
             ),
-            Why::ShortLived { class, days, minimum_days } => write!(
+            Why::ShortLived { setting, class, days, minimum_days } => {
+                let what = if *setting == "rotate.archive" { "bundles" } else { "objects that moved" };
+                write!(
+                    f,
+                    "{what} are deleted after {days} of the {minimum_days} days that {class} charges for: set \
+                     rotate.expire.after to at least {minimum_days}d more than {setting}.after, or {setting}.class to a \
+                     class with a shorter minimum"
+                )
+            }
+            Why::StoredShortly { setting, class, days, minimum_days } => write!(
                 f,
-                "bundles are deleted after {days} of the {minimum_days} days that {class} charges for: set \
-                 rotate.expire.after to at least {minimum_days}d more than rotate.archive.after, or rotate.archive.class \
-                 to a class with a shorter minimum"
+                "captures leave {class} after {days} of the {minimum_days} days that it charges for: set {setting} to \
+                 {minimum_days}d or more, or s3.storage_class to a class with a shorter minimum"
+            ),
+            Why::LongUndo { setting, days, undo_days } => write!(
+                f,
+                "in a bucket with versions, what is deleted after {days} days ({setting}) is paid for {undo_days} days more: \
+                 set s3.undo to {days}d or less if that is more than you want to pay for"
             ),
             Why::Unpriced { class } => write!(f, "no price is known for {class}: it counts as free of charge"),
         }

@@ -19,6 +19,9 @@ const COPIES_AT_ONCE: usize = 8;
 
 /// After how many steps in a row that fail alike nothing more is tried.
 const SEVERAL: u32 = 3;
+/// What to do where a policy denies copies.
+const BY_LIFECYCLE: &str = "let the lifecycle of that template change the class, or run `hk-aws rotate` with the owner's \
+                            credentials";
 
 /// Carries a plan out. `tell` hears of each step before it begins.
 ///
@@ -182,7 +185,7 @@ impl StepWork<'_> {
         });
         let mut copying = futures_util::stream::iter(copying).buffer_unordered(COPIES_AT_ONCE);
         while let Some((key, copied)) = copying.next().await {
-            match copied? {
+            match copied.map_err(|refusal| refusal.of_copy(BY_LIFECYCLE))? {
                 Copied::Done => self.rotated.transitioned += 1,
                 // The next run sees what it is now.
                 Copied::Changed => {}

@@ -31,6 +31,7 @@ mod rotate;
 mod rotate_cameras;
 mod status;
 mod strange_names;
+mod template_bucket;
 mod upload;
 mod verify;
 

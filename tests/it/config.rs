@@ -41,6 +41,8 @@ s3:
   tags: false
   object_lock: null          # {mode: governance|compliance, days: 90}
   sse: null                  # AES256 | aws:kms | {kms_key_id: ...}
+  account: null              # the account that owns the bucket: a bucket of anybody else gets nothing
+  undo: 30d                  # how long the template's bucket keeps what was deleted or covered
 upload:
   concurrency: 8
   bandwidth: null            # 2MiB/s, or a timetable: "08:00 512KiB/s, 23:00 off"

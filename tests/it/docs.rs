@@ -14,6 +14,7 @@ mod document;
 mod links;
 mod promises;
 mod settings;
+mod thief;
 
 use document::{Document, root};
 

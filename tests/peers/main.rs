@@ -26,6 +26,7 @@ mod proxy;
 mod seaweedfs;
 mod server;
 mod store;
+mod thief;
 mod uploads;
 mod volume;
 mod watching;

@@ -6,7 +6,10 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, BucketVersioningStatus, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled, VersioningConfiguration,
+};
 use tokio::runtime::Runtime;
 
 use crate::moto::Moto;
@@ -93,6 +96,86 @@ impl Store {
                 status_of(client.list_objects_v2().bucket(BUCKET).send().await),
                 status_of(client.delete_object().bucket(BUCKET).key(key).send().await),
             ]
+        })
+    }
+
+    /// What the store answers to these keys where they read, hide, erase, or change the rules of the bucket: the status of
+    /// each operation. The object is asked for before it is hidden.
+    pub(crate) fn answers_to_a_thief(
+        &self,
+        (access_key, secret_key): &(String, String),
+        key: &str,
+        version: &str,
+    ) -> Vec<(&'static str, u16)> {
+        let client = client_of(&self.peer.endpoint(), access_key, secret_key);
+        let suspended = VersioningConfiguration::builder().status(BucketVersioningStatus::Suspended).build();
+        let everything = LifecycleRuleFilter::builder().prefix("").build();
+        let tomorrow = LifecycleExpiration::builder().days(1).build();
+        let rule = LifecycleRule::builder().filter(everything).expiration(tomorrow).status(ExpirationStatus::Enabled);
+        let rules = BucketLifecycleConfiguration::builder().rules(rule.build().unwrap()).build().unwrap();
+        let locks = ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).build();
+        let policy = "{\"Version\": \"2012-10-17\", \"Statement\": []}";
+        self.runtime.block_on(async {
+            vec![
+                ("GetObject", status_of(client.get_object().bucket(BUCKET).key(key).send().await)),
+                ("ListObjectsV2", status_of(client.list_objects_v2().bucket(BUCKET).send().await)),
+                ("ListObjectVersions", status_of(client.list_object_versions().bucket(BUCKET).send().await)),
+                (
+                    "GetObject of a version",
+                    status_of(client.get_object().bucket(BUCKET).key(key).version_id(version).send().await),
+                ),
+                (
+                    "DeleteObject of a version",
+                    status_of(client.delete_object().bucket(BUCKET).key(key).version_id(version).send().await),
+                ),
+                (
+                    "PutBucketVersioning",
+                    status_of(
+                        client.put_bucket_versioning().bucket(BUCKET).versioning_configuration(suspended).send().await,
+                    ),
+                ),
+                (
+                    "PutBucketLifecycleConfiguration",
+                    status_of(
+                        client
+                            .put_bucket_lifecycle_configuration()
+                            .bucket(BUCKET)
+                            .lifecycle_configuration(rules)
+                            .send()
+                            .await,
+                    ),
+                ),
+                ("DeleteBucketLifecycle", status_of(client.delete_bucket_lifecycle().bucket(BUCKET).send().await)),
+                ("PutBucketPolicy", status_of(client.put_bucket_policy().bucket(BUCKET).policy(policy).send().await)),
+                ("DeleteBucketPolicy", status_of(client.delete_bucket_policy().bucket(BUCKET).send().await)),
+                (
+                    "PutObjectLockConfiguration",
+                    status_of(
+                        client
+                            .put_object_lock_configuration()
+                            .bucket(BUCKET)
+                            .object_lock_configuration(locks)
+                            .send()
+                            .await,
+                    ),
+                ),
+                ("DeleteBucket", status_of(client.delete_bucket().bucket(BUCKET).send().await)),
+                ("DeleteObject", status_of(client.delete_object().bucket(BUCKET).key(key).send().await)),
+            ]
+        })
+    }
+
+    /// Stores an object; gives back its version.
+    pub(crate) fn put_version(&self, key: &str, bytes: &'static [u8]) -> String {
+        let put = self.client.put_object().bucket(BUCKET).key(key).body(ByteStream::from_static(bytes));
+        self.runtime.block_on(put.send()).unwrap().version_id.unwrap()
+    }
+
+    /// The bytes of a version, hidden or not.
+    pub(crate) fn get_version(&self, key: &str, version: &str) -> Vec<u8> {
+        self.runtime.block_on(async {
+            let answer = self.client.get_object().bucket(BUCKET).key(key).version_id(version).send().await.unwrap();
+            answer.body.collect().await.unwrap().into_bytes().to_vec()
         })
     }
 

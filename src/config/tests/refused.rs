@@ -262,6 +262,16 @@ const IN_S3: &[(&str, &str)] = &[
         r#"3: s3.bucket: too short ("ab"); write the name of a general purpose bucket: 3 to 63 of a-z, 0-9, - and ."#,
     ),
     ("bucket: My-Bucket", r#"3: s3.bucket: has characters that no bucket's name has ("My-Bucket"); write the name"#),
+    (
+        "bucket: captures\n  account: 1111",
+        r#"4: s3.account: no account of AWS ("1111"); write the 12 digits of the account that owns the bucket, such as 111122223333, or null"#,
+    ),
+    (
+        "bucket: captures\n  account: 1111-2222-3333",
+        r#"4: s3.account: has dashes ("1111-2222-3333"); write 111122223333"#,
+    ),
+    ("bucket: captures\n  undo: 12h", r#"4: s3.undo: too short ("12h"); write 1d to 36500d"#),
+    ("bucket: captures\n  undo: null", "4: s3.undo: has no value; write one, or leave the key out to have its default"),
     ("bucket: a..b", r#"3: s3.bucket: has two dots in a row ("a..b"); write the name"#),
     ("bucket: -ab", r#"3: s3.bucket: starts or ends with - or . ("-ab"); write the name"#),
     ("bucket: 192.168.0.1", r#"3: s3.bucket: looks like an IP address ("192.168.0.1"); write the name"#),

@@ -50,6 +50,7 @@ fn some_policy() -> impl Strategy<Value = RetentionPolicy> {
         archive,
         transition,
         expire,
+        undo: None,
     })
 }
 

@@ -25,6 +25,16 @@ async fn of_format(format: &str, s3_keys: &str, sections: &str) -> String {
     said.out
 }
 
+async fn of_format_and_bucket(format: &str, bucket: &str, s3_keys: &str) -> String {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("config.yaml");
+    let s3 = format!("drop_folder: {{path: /drop}}\ntimezone: UTC\ns3: {{bucket: {bucket}{s3_keys}}}\n");
+    std::fs::write(&file, s3).unwrap();
+    let said = run(&mut hk_aws(&["aws-template", "--format", format, "--config", file.to_str().unwrap()])).await;
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    said.out
+}
+
 async fn policy(s3_keys: &str, sections: &str) -> Value {
     serde_json::from_str(&of_format("policy", s3_keys, sections).await).unwrap()
 }
@@ -114,36 +124,138 @@ async fn lock_and_encryption_are_the_buckets_defaults_too() {
     let default = "ServerSideEncryptionByDefault";
     let encryption = |of: &Value| of["BucketEncryption"]["ServerSideEncryptionConfiguration"][0].clone();
     assert_eq!(encryption(&plain), json!({default: {"SSEAlgorithm": "AES256"}}));
-    assert_eq!((&plain["VersioningConfiguration"], &plain["ObjectLockEnabled"]), (&Value::Null, &Value::Null));
+    assert_eq!((&plain["ObjectLockConfiguration"], &plain["ObjectLockEnabled"]), (&Value::Null, &Value::Null));
     let locked = resources(LOCKED, "").await["Bucket"]["Properties"].take();
     let kms = json!({"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "1a2b-3c"});
     assert_eq!(encryption(&locked), json!({"BucketKeyEnabled": true, default: kms}));
-    assert_eq!(locked["VersioningConfiguration"]["Status"], "Enabled");
     assert_eq!(locked["ObjectLockEnabled"], true);
     let retention = &locked["ObjectLockConfiguration"]["Rule"]["DefaultRetention"];
     assert_eq!(*retention, json!({"Mode": "COMPLIANCE", "Days": 90}));
-    let old = &locked["LifecycleConfiguration"]["Rules"][1];
-    assert_eq!(old["NoncurrentVersionExpiration"], json!({"NoncurrentDays": 90}));
-    assert_eq!(old["ExpiredObjectDeleteMarker"], true);
+}
+
+#[tokio::test]
+async fn every_bucket_keeps_what_was_deleted_for_as_long_as_undo_says() {
+    for (s3, days) in [("", 30), (", access: write-only", 30), (LOCKED, 30), (", undo: 14d, prefix: site-1", 14)] {
+        let sections = "rotate: {expire: null}";
+        let bucket = resources(s3, sections).await["Bucket"]["Properties"].take();
+        assert_eq!(bucket["VersioningConfiguration"], json!({"Status": "Enabled"}));
+        let [abort, old, ..] = bucket["LifecycleConfiguration"]["Rules"].as_array().unwrap().as_slice() else {
+            panic!("{bucket}")
+        };
+        assert_eq!(abort["AbortIncompleteMultipartUpload"], json!({"DaysAfterInitiation": 7}));
+        assert_eq!(old["NoncurrentVersionExpiration"], json!({"NoncurrentDays": days}));
+        assert_eq!((&old["ExpiredObjectDeleteMarker"], &old["Status"]), (&true.into(), &"Enabled".into()));
+        assert_eq!(old["Prefix"], if s3.contains("prefix") { json!("site-1/") } else { Value::Null });
+        let text = of_format("terraform", s3, sections).await;
+        for part in [
+            "  versioning_configuration {\n    status = \"Enabled\"\n",
+            &format!("noncurrent_version_expiration {{\n      noncurrent_days = {days}\n"),
+            "expiration {\n      expired_object_delete_marker = true\n",
+            "abort_incomplete_multipart_upload {\n      days_after_initiation = 7\n",
+            "  depends_on = [aws_s3_bucket_versioning.captures]\n",
+            &format!("{days} days (s3.undo)"),
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_boxs_user_can_overwrite_nothing_and_has_no_right_on_versions_rules_policies_and_locks() {
+    for s3 in ["", ", access: write-only", LOCKED, ", account: 111122223333, region: cn-north-1"] {
+        let account = if s3.contains("account") { "111122223333" } else { "*" };
+        let partition = if s3.contains("cn-north") { "aws-cn" } else { "aws" };
+        let sections = "rotate: {expire: null}";
+        let user = format!("arn:{partition}:iam::{account}:user/captures");
+        let denied = json!({
+            "Sid": "NoOverwrite",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": ["s3:PutObject"],
+            "Resource": [format!("arn:{partition}:s3:::captures/*")],
+            "Condition": {
+                "ArnLike": {"aws:PrincipalArn": user},
+                "Bool": {"s3:ObjectCreationOperation": "true"},
+                "Null": {"s3:if-none-match": "true"},
+            },
+        });
+        let resources = resources(s3, sections).await;
+        assert_eq!(resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"][1], denied);
+        assert_eq!(resources["User"]["Properties"]["UserName"], "captures", "whom the condition names");
+        let text = of_format("terraform", s3, sections).await;
+        let in_terraform = text.split("<<-JSON\n").nth(1).unwrap().split("\n  JSON\n").next().unwrap();
+        assert_eq!(serde_json::from_str::<Value>(in_terraform).unwrap()["Statement"][1], denied);
+        assert!(text.contains("resource \"aws_iam_user\" \"captures\" {\n  name = \"captures\"\n"), "{text}");
+        for action in actions(&policy(s3, sections).await) {
+            let sets = action.starts_with("s3:Put") || action.starts_with("s3:Delete") || action.contains("Bypass");
+            let may = ["s3:PutObject", "s3:PutObjectTagging", "s3:PutObjectRetention", "s3:DeleteObject"];
+            assert!(!sets || may.contains(&action), "{action}");
+            assert!(!action.contains("ObjectVersion") && !action.contains('*'), "{action}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_no_stranger_can_take_is_proposed() {
+    let long = "a-name-as-long-as-those-of-s3-may-be-which-is-63-characters-long";
+    let cases = [
+        ("captures", "", "captures-ACCOUNT-REGION-an", "ACCOUNT"),
+        (
+            "captures",
+            ", region: eu-central-1, account: 111122223333",
+            "captures-111122223333-eu-central-1-an",
+            "111122223333",
+        ),
+        (&long[..63], ", region: eu-central-1", "a-name-as-long-as-those-of-s3-ma-ACCOUNT-eu-central-1-an", "ACCOUNT"),
+    ];
+    for format in ["cloudformation", "terraform"] {
+        for (bucket, s3, name, account) in cases {
+            let text = of_format_and_bucket(format, bucket, s3).await;
+            let proposed = format!("#   s3: {{bucket: {name}, account: \"{account}\"}}\n");
+            assert!(text.contains(&proposed) && text.contains("a stranger can take its name"), "{proposed}: {text}");
+            assert!(!text.contains("account-regional"), "{text}");
+        }
+        for region in ["eu-central-1", "us-gov-west-1"] {
+            let name = format!("captures-111122223333-{region}-an");
+            let text = of_format_and_bucket(format, &name, &format!(", region: {region}")).await;
+            let spelled = if format == "terraform" {
+                "  bucket_namespace = \"account-regional\"\n"
+            } else {
+                "BucketNamespace: account-regional\n"
+            };
+            assert!(text.contains(spelled) && !text.contains("stranger"), "{text}");
+            assert_eq!(text.contains(">= 6.37"), format == "terraform", "{text}");
+        }
+        let text = of_format_and_bucket(format, "sultan-an", "").await;
+        assert!(!text.contains("account-regional") && text.contains("stranger"), "{text}");
+    }
 }
 
 #[tokio::test]
 async fn no_rule_of_the_bucket_deletes_by_age_what_the_box_rotates() {
     for sections in ["", TRANSITION, "rotate: {archive: null, expire: {after: 1d}}"] {
+        let moves = sections == TRANSITION;
         for s3 in [", prefix: site-1", LOCKED] {
             let text = of_format("cloudformation", s3, sections).await;
             assert!(text.contains("# Add none: after a theft"), "{text}");
-            for word in ["ExpirationInDays", "ExpirationDate", "Transition"] {
+            for word in ["ExpirationInDays", "ExpirationDate"] {
                 assert!(!text.contains(word), "{word}: {text}");
             }
+            assert_eq!(text.contains("Transition"), moves, "{text}");
             let text = of_format("terraform", s3, sections).await;
             assert!(text.contains("# Add none: after a theft"), "{text}");
-            assert!(!text.contains("transition {") && !text.contains("expiration {\n      days"), "{text}");
+            assert!(!text.contains("expiration {\n      days") && text.contains("transition {") == moves, "{text}");
         }
         let bucket = resources(", prefix: site-1", sections).await["Bucket"].take();
         let abort = json!({"Id": "abandoned-uploads", "Status": "Enabled", "Prefix": "site-1/",
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}});
-        assert_eq!(bucket["Properties"]["LifecycleConfiguration"]["Rules"], json!([abort]));
+        let old = json!({"Id": "old-versions", "Status": "Enabled", "Prefix": "site-1/",
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 30}, "ExpiredObjectDeleteMarker": true});
+        // The bucket's policy denies the box to change a class in place, so S3 does it.
+        let moved = json!({"Id": "transition", "Status": "Enabled", "Prefix": "site-1/", "ObjectSizeGreaterThan": "20479",
+            "Transitions": [{"StorageClass": "GLACIER_IR", "TransitionInDays": 30}]});
+        let rules = if moves { vec![abort, old, moved] } else { vec![abort, old] };
+        assert_eq!(bucket["Properties"]["LifecycleConfiguration"]["Rules"], json!(rules));
     }
 }
 
@@ -153,9 +265,9 @@ async fn what_a_box_that_only_writes_cannot_do_is_done_by_the_bucket() {
     let bucket = resources(only, TRANSITION).await["Bucket"].take();
     let rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"].as_array().unwrap();
     assert!(rules.iter().all(|rule| rule["Prefix"] == "site-1/" && rule["Status"] == "Enabled"), "{rules:?}");
-    assert_eq!(rules[1]["Transitions"], json!([{"StorageClass": "GLACIER_IR", "TransitionInDays": 30}]));
-    assert_eq!(rules[1]["ObjectSizeGreaterThan"], "20479");
-    assert_eq!(rules[2]["ExpirationInDays"], 365);
+    assert_eq!(rules[2]["Transitions"], json!([{"StorageClass": "GLACIER_IR", "TransitionInDays": 30}]));
+    assert_eq!(rules[2]["ObjectSizeGreaterThan"], "20479");
+    assert_eq!(rules[3]["ExpirationInDays"], 365);
     let text = of_format("terraform", only, TRANSITION).await;
     for part in ["object_size_greater_than = 20479", "days          = 30", "expiration {\n      days = 365\n"] {
         assert!(text.contains(part), "{part}: {text}");

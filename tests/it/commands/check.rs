@@ -42,6 +42,38 @@ async fn check_says_on_stderr_what_has_no_effect_yet() {
 }
 
 #[tokio::test]
+async fn check_warns_of_what_the_plan_warns_of_with_its_line() {
+    let site =
+        Site::start_with(", undo: 40d", "rotate:\n  archive:\n    class: DEEP_ARCHIVE\n  expire:\n    after: 100d\n")
+            .await;
+    let said = site.run(&["check"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let text = std::fs::read_to_string(site.path("config.yaml")).unwrap();
+    let line = |start: &str| 1 + text.lines().position(|line| line.trim_start().starts_with(start)).unwrap();
+    let file = site.path("config.yaml");
+    for (line, part) in [
+        (line("after: 100d"), "rotate.expire.after: bundles are deleted after 70 of the 180 days"),
+        (line("s3:"), "s3.undo: in a bucket with versions, what is deleted after 30 days (rotate.archive.after)"),
+    ] {
+        let part = format!("{}:{line}: warning: {part}", file.display());
+        assert!(said.err.contains(&part), "{part}: {said:?}");
+    }
+    assert_eq!(said.err.lines().count(), 2, "{said:?}");
+    site.s3.keep_versions(crate::support::s3::Versions::Kept);
+    site.s3.insert("CAM/2020-01-01/20200101T000000_a.jpg", "old");
+    site.s3.edit("CAM/2020-01-01/20200101T000000_a.jpg", |object| object.metadata.clear());
+    let plan: Value = serde_json::from_str(&site.run(&["rotate", "--dry-run", "--json"]).await.out).unwrap();
+    let whys: Vec<&str> =
+        plan["warnings"].as_array().unwrap().iter().map(|warning| warning["why"].as_str().unwrap()).collect();
+    assert_eq!(whys, ["short_lived", "long_undo"], "{plan}");
+
+    let site = Site::start_with(", storage_class: STANDARD_IA", "rotate: {expire: {after: 9d}, archive: null}\n").await;
+    let said = site.run(&["check"]).await;
+    assert!(said.err.contains(": rotate.expire.after: captures leave STANDARD_IA after 9 of the 30 days"), "{said:?}");
+    assert_eq!(site.run(&["check", "--quiet"]).await.err, "");
+}
+
+#[tokio::test]
 async fn a_bad_file_is_answered_with_every_problem_and_its_line() {
     let site = Site::start().await;
     let file = site.path("bad.yaml");

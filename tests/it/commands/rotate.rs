@@ -319,11 +319,30 @@ async fn a_bucket_that_keeps_versions_or_locks_is_not_rotated_in_vain() {
     let site = stored("", &[40]).await;
     site.s3.keep_versions(Versions::Kept);
     let said = site.run(&["rotate", "--dry-run"]).await;
-    assert!(said.err.contains("what is deleted is hidden"), "{said:?}");
+    assert!(said.err.contains("what is deleted is hidden") && said.err.contains("after 30 days (s3.undo)"), "{said:?}");
     site.s3.keep_versions(Versions::Locked);
     let said = site.run(&["rotate"]).await;
     assert!(said.code == 0 && said.err.contains("the bucket locks objects"), "{said:?}");
     assert!(site.s3.keys().iter().all(|key| !key.contains("/archive/")));
+}
+
+#[tokio::test]
+async fn the_plan_counts_what_a_bucket_with_versions_keeps() {
+    let site = Site::start_with(", undo: 60d", "rotate: {archive: {class: STANDARD}, expire: null}\n").await;
+    site.drop_file(&format!("CAM/{}", name(ago(70), 1)), &vec![7; 4 << 20]);
+    assert_eq!(site.run(&["upload"]).await.code, 0);
+    let row = async || -> Value {
+        let said = site.run(&["rotate", "--dry-run", "--json"]).await;
+        serde_json::from_str::<Value>(&said.out).unwrap()["rows"][0].take()
+    };
+    let plain = row().await;
+    site.s3.keep_versions(Versions::Kept);
+    let versioned = row().await;
+    let dollars = |row: &Value, of: &str| row[of].as_f64().unwrap();
+    let two_months = 2.0 * 0.023 * 4.0 / 1024.0;
+    assert!((dollars(&versioned, "undo") - two_months).abs() < 1e-9, "{versioned}");
+    assert!((dollars(&versioned, "now") - dollars(&plain, "now") - two_months).abs() < 1e-9, "{plain} {versioned}");
+    assert_eq!((dollars(&plain, "undo"), &plain["monthly"]), (0.0, &versioned["monthly"]));
 }
 
 #[tokio::test]

@@ -88,6 +88,8 @@ pub(crate) struct Request {
     pub(crate) bytes: u64,
     /// Bytes of the body of the answer.
     pub(crate) sent: u64,
+    /// The account that the bucket must belong to, as `x-amz-expected-bucket-owner` says.
+    pub(crate) expected_owner: Option<String>,
 }
 
 impl Request {
@@ -176,6 +178,10 @@ pub(crate) struct State {
     next_upload: u64,
     /// What the bucket says of versions; it keeps none.
     versions: Versions,
+    /// The account that owns the bucket.
+    owner: String,
+    /// Whether the bucket has the policy of `aws-template`, which denies to overwrite.
+    denies_overwriting: bool,
     /// By how many seconds the server's clock is ahead of this machine's.
     clock_ahead: i64,
     /// By how many seconds what is stored is dated ahead.
@@ -372,6 +378,20 @@ impl MemoryS3 {
     /// Says this of versions from now on.
     pub(crate) fn keep_versions(&self, versions: Versions) {
         self.wire.shared.change(|state| state.versions = versions);
+    }
+
+    /// Gives the bucket to an account: requests that expect another owner are refused.
+    pub(crate) fn give_to(&self, account: &str) {
+        self.wire.shared.change(|state| account.clone_into(&mut state.owner));
+    }
+
+    /// Gives the bucket the policy of `aws-template` and the versions that go with it: whatever creates an object without
+    /// `If-None-Match` is denied, and so is every copy.
+    pub(crate) fn deny_overwriting(&self) {
+        self.wire.shared.change(|state| {
+            state.denies_overwriting = true;
+            state.versions = Versions::Kept;
+        });
     }
 
     /// Dates answers by a clock that is so many seconds ahead.

@@ -10,7 +10,7 @@ use chrono::{NaiveDateTime, TimeDelta, Utc};
 use hk_aws::bucket::PROBE;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::{Method, Response, StatusCode, service::service_fn};
+use hyper::{HeaderMap, Method, Response, StatusCode, service::service_fn};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -119,6 +119,23 @@ impl State {
         fault.left -= 1;
         Some(fault.effect.clone())
     }
+
+    /// Returns why the bucket's owner or its policy denies a request, if one does.
+    fn denies(&self, operation: &str, headers: &HeaderMap) -> Option<&'static str> {
+        let expected = header(headers, "x-amz-expected-bucket-owner");
+        if expected.is_some_and(|expected| expected != self.owner) {
+            return Some("Access Denied");
+        }
+        let creates = match operation {
+            "PutObject" | "CompleteMultipartUpload" => !headers.contains_key("if-none-match"),
+            "CopyObject" => true,
+            _ => false,
+        };
+        (creates && self.denies_overwriting).then_some(
+            "User: arn:aws:iam::111122223333:user/captures is not authorized to perform: s3:PutObject on resource: \
+             \"arn:aws:s3:::captures\" with an explicit deny in a resource-based policy",
+        )
+    }
 }
 
 /// What every connection shares.
@@ -174,7 +191,16 @@ impl Wire {
         let (index, effect) = self.shared.change(|state| {
             let effect = state.strike(operation, &key);
             let received = Instant::now();
-            state.requests.push(Request { operation, key, status: None, received, answered: None, bytes: 0, sent: 0 });
+            state.requests.push(Request {
+                operation,
+                key,
+                status: None,
+                received,
+                answered: None,
+                bytes: 0,
+                sent: 0,
+                expected_owner: header(request.headers(), "x-amz-expected-bucket-owner"),
+            });
             (state.requests.len() - 1, effect)
         });
         let mut limit = u64::MAX;
@@ -186,6 +212,7 @@ impl Wire {
             Some(Effect::Fail { .. } | Effect::Answer { .. } | Effect::LoseReply) | None => {}
         }
         let shared = Arc::clone(&self.shared);
+        let denied = self.shared.state().denies(operation, request.headers());
         let request = request.map(|body| Counted { body, index, shared, limit, reset: reset.clone() });
         let ahead = self.shared.state().clock_ahead;
         let mut response = if is_skewed(request.headers(), ahead) {
@@ -196,6 +223,9 @@ impl Wire {
             // S3 reads a body before it refuses it; a client that still writes could miss the answer.
             request.into_body().collect().await.map_err(HttpError::new)?;
             refusal(*status, code, message)
+        } else if let Some(message) = denied {
+            request.into_body().collect().await.map_err(HttpError::new)?;
+            refusal(StatusCode::FORBIDDEN, "AccessDenied", message)
         } else if let Some(Effect::Answer { status, headers, body }) = &effect {
             request.into_body().collect().await.map_err(HttpError::new)?;
             let response = Response::builder().status(*status);
@@ -230,6 +260,10 @@ impl Wire {
     }
 }
 
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
 /// Resets the connection and never returns: the future that waits here is dropped with it.
 async fn hang_up(reset: &CancellationToken) {
     reset.cancel();
@@ -238,7 +272,7 @@ async fn hang_up(reset: &CancellationToken) {
 
 /// Whether a request was signed by a clock that a server's, so many seconds ahead of ours, refuses
 /// (S3 API Reference, "Error responses": `RequestTimeTooSkewed`).
-fn is_skewed(headers: &hyper::HeaderMap, ahead: i64) -> bool {
+fn is_skewed(headers: &HeaderMap, ahead: i64) -> bool {
     let signed = headers.get("x-amz-date").and_then(|date| date.to_str().ok());
     let signed = signed.and_then(|date| NaiveDateTime::parse_from_str(date, "%Y%m%dT%H%M%SZ").ok());
     let now = Utc::now() + TimeDelta::seconds(ahead);
