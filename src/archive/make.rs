@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use super::Reads;
 use super::copies::{Downloads, LocalCopies};
-use super::put::{PutAt, confirm_bundle, confirm_index, put_bundle, put_index};
-use crate::bucket::{Object, RefusalKind};
+use super::put::{IndexObject, PutAt, confirm_bundle, keep_index, put_bundle, put_index};
+use crate::bucket::{Object, Put, RefusalKind};
 use crate::bundle::{self, Index, Input, Note};
 use crate::config::ArchiveSettings;
 use crate::holdings::{self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, load_index};
@@ -19,6 +19,10 @@ use crate::site::Site;
 
 /// The most bytes that a member's header takes in the tar, unless its name or event is unusually long.
 const HEADER_BYTES: u64 = 2048;
+
+/// How old an index without a bundle has to be before it is taken back: a rotation of another box that is still at it
+/// would have ended long before.
+const TAKEN_BACK_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// What became of a camera-day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +49,8 @@ struct DayWork<'a> {
     date: NaiveDate,
     copies: LocalCopies<'a>,
     made: Made,
+    /// Whether another rotation is at the day: no bundle is begun then.
+    is_of_another: bool,
 }
 
 /// A capture that is to be bundled.
@@ -73,12 +79,15 @@ pub async fn archive_day(
         return Ok(Made::default());
     }
     let copies = LocalCopies::of(site, camera, date, reads);
-    let mut work = DayWork { site, archive, camera, date, copies, made: Made::default() };
-    let mut there = holdings::archive(site, camera, date).await?;
-    let mut indexes = work.take_up(&mut there, &loose).await?;
+    let mut work = DayWork { site, archive, camera, date, copies, made: Made::default(), is_of_another: false };
+    let there = holdings::archive(site, camera, date).await?;
+    let mut indexes = work.take_up(&there, &loose).await?;
     let bundled: HashSet<ObjectIdentity> = indexes.iter().flat_map(identities).collect();
     let loose = loose.into_iter().filter(|object| !bundled.contains(&ObjectIdentity::of(object))).collect();
     for (number, members) in (there.last_part() + 1..).zip(work.split(loose)) {
+        if work.is_of_another {
+            break;
+        }
         let part = BundleId { camera: CameraName::spell(camera), date, part: number };
         indexes.extend(work.make(part, members).await?);
     }
@@ -99,10 +108,10 @@ fn are_elsewhere(index: &Index, loose: &[Object], bundled: &[Index]) -> bool {
 }
 
 impl DayWork<'_> {
-    /// Returns the indexes of the bundles that are there and whole. An index without a bundle is carried out, or taken back
-    /// and removed from `there`.
-    async fn take_up(&mut self, there: &mut DayArchive, loose: &[Object]) -> Result<Vec<Index>, HoldingsError> {
-        let (mut indexes, mut taken_back) = (Vec::new(), Vec::new());
+    /// Returns the indexes of the bundles that are there and whole. An index without a bundle is carried out, or taken back;
+    /// its number is not used again.
+    async fn take_up(&mut self, there: &DayArchive, loose: &[Object]) -> Result<Vec<Index>, HoldingsError> {
+        let mut indexes = Vec::new();
         for (part, archived) in &there.parts {
             let Some(index_object) = &archived.index else { continue };
             let Some(index) = self.read(part, archived, &index_object.key).await? else { continue };
@@ -116,7 +125,7 @@ impl DayWork<'_> {
                 }
             } else if let Some(inputs) = self.inputs_of(&index, loose).await? {
                 tracing::info!("finishing {}, which an earlier run began", index.bundle.key);
-                self.put(&index, &inputs).await?;
+                self.finish(&index, &IndexObject::of(self.site, &index)?, &inputs).await?;
                 indexes.push(index);
             } else if !are_elsewhere(&index, loose, &indexes) {
                 // It is not an intention: it is all that is left of a bundle that somebody took away.
@@ -124,15 +133,44 @@ impl DayWork<'_> {
                     "{}: it is gone, and captures that its index lists lie nowhere else; look at it with `hk-aws verify`",
                     index.bundle.key
                 ));
-            } else {
+            } else if self.can_be_taken_back(&index, index_object, &indexes).await? {
                 tracing::info!("{} is begun anew: what it lists is not there any more as it was", index.bundle.key);
                 self.delete_one(&index_object.key).await?;
-                taken_back.push(part.clone());
+            } else {
+                self.leave_to_another();
             }
             self.copies.clear();
         }
-        there.parts.retain(|part, _| !taken_back.contains(part));
         Ok(indexes)
+    }
+
+    /// Returns whether an index without a bundle may go: it is older than any rotation under way, and a fresh look shows it
+    /// as before and what it lists elsewhere.
+    async fn can_be_taken_back(
+        &self,
+        index: &Index,
+        object: &Object,
+        bundled: &[Index],
+    ) -> Result<bool, HoldingsError> {
+        let told = self.site.bucket.time().await;
+        // The store dated the index, so its clock decides, if it tells the time.
+        let now = told.map_or_else(|_| self.now(), DateTime::<Utc>::from);
+        if now - object.stored_at < TAKEN_BACK_AFTER {
+            return Ok(false);
+        }
+        let loose = holdings::loose(self.site, self.camera, self.date).await?;
+        let there = holdings::archive(self.site, self.camera, self.date).await?;
+        let alone = |part: &ArchivedPart| part.bundles.is_empty() && part.index.as_ref() == Some(object);
+        Ok(there.parts.get(&index.part).is_some_and(alone) && are_elsewhere(index, &loose, bundled))
+    }
+
+    fn leave_to_another(&mut self) {
+        tracing::warn!(
+            "{} {}: another rotation is at this day, or was until lately: it is left",
+            self.camera,
+            self.date
+        );
+        self.is_of_another = true;
     }
 
     /// Reads the index of a part; returns `None` if it is damaged and its bundle is left as it is.
@@ -229,7 +267,7 @@ impl DayWork<'_> {
         parts
     }
 
-    /// Makes one part; returns `None` if the bytes of none of its captures can be had.
+    /// Makes one part; returns `None` if the bytes of none of its captures can be had, or if another rotation makes it.
     async fn make(&mut self, part: BundleId, members: Vec<MemberToBe>) -> Result<Option<Index>, HoldingsError> {
         let mut inputs = Vec::with_capacity(members.len());
         for MemberToBe { object, name, taken, event } in members {
@@ -246,6 +284,8 @@ impl DayWork<'_> {
                     };
                     inputs.push(Input { name, note, path: bytes.path });
                 }
+                // Another rotation has bundled and deleted it.
+                Err(HoldingsError::Refused { refusal, .. }) if refusal.kind() == RefusalKind::NoSuchKey => {}
                 // It alone stays; the rest of the day need not wait for it.
                 Err(error) if error.is_about_object() => self.made.left.push(format!("{}: {error}", object.key)),
                 Err(error) => return Err(error.about(object.key)),
@@ -266,7 +306,14 @@ impl DayWork<'_> {
                 lay_out(&part, &key, &inputs, self.archive.format).await?
             }
         };
-        self.put(&index, &inputs).await?;
+        let object = IndexObject::of(self.site, &index)?;
+        if put_index(self.site, &index, &object).await? == Put::Stored {
+            self.finish(&index, &object, &inputs).await?;
+        } else {
+            // It was not there when the day was listed.
+            self.leave_to_another();
+            return Ok(None);
+        }
         self.copies.clear();
         Ok(Some(index))
     }
@@ -287,9 +334,13 @@ impl DayWork<'_> {
         Ok(inputs.iter().filter(|input| !changed.contains(&input.note.key)).cloned().collect())
     }
 
-    /// Puts the index and the bundle, confirms both, and writes the ledger's line.
-    async fn put(&mut self, index: &Index, inputs: &Arc<[Input]>) -> Result<(), HoldingsError> {
-        let put = put_index(self.site, index).await?;
+    /// Puts the bundle of an index that was put, confirms both, and writes the ledger's line.
+    async fn finish(
+        &mut self,
+        index: &Index,
+        object: &IndexObject,
+        inputs: &Arc<[Input]>,
+    ) -> Result<(), HoldingsError> {
         if let Err(error) = put_bundle(self.site, self.archive, index, inputs).await {
             // The store has nothing to do with it, and the next day need not wait.
             let changed = changed(inputs).await;
@@ -299,7 +350,7 @@ impl DayWork<'_> {
             });
         }
         confirm_bundle(self.site, self.archive, index, PutAt::Now).await?;
-        confirm_index(self.site, &put).await?;
+        keep_index(self.site, index, object).await?;
         let bundled = ledger::Bundled {
             bundled_at: self.now(),
             key: index.bundle.key.clone(),

@@ -27,11 +27,24 @@ pub(super) enum PutAt {
     Earlier,
 }
 
-/// An index as it was put.
-pub(super) struct PutIndex {
+/// An index as the object that it becomes.
+pub(super) struct IndexObject {
     key: ObjectKey,
-    size: u64,
+    text: Arc<[u8]>,
     sha256: [u8; 32],
+}
+
+impl IndexObject {
+    /// Returns the object of an index.
+    ///
+    /// # Errors
+    /// [`HoldingsError::Local`], never in practice: an index can always be written.
+    pub(super) fn of(site: &Site, index: &Index) -> Result<Self, HoldingsError> {
+        let text =
+            index.to_json().map_err(|error| HoldingsError::Local(format!("failed to write an index: {error}")))?;
+        let key = ObjectKey::verbatim(site.layout.archive_key(&index.part, ArchiveObject::Index));
+        Ok(Self { key, sha256: Sha256::digest(&text).into(), text: text.into() })
+    }
 }
 
 /// Puts an index under a free key, and confirms it.
@@ -39,45 +52,61 @@ pub(super) struct PutIndex {
 /// # Errors
 /// [`HoldingsError::Refused`] if it cannot be put, [`HoldingsError::Object`] if the key holds other bytes.
 pub async fn store_index(site: &Site, index: &Index) -> Result<(), HoldingsError> {
-    let put = put_index(site, index).await?;
-    confirm_index(site, &put).await
+    let object = IndexObject::of(site, index)?;
+    is_there(put_index(site, index, &object).await?)
+        .map_err(|error| error.about(format_args!("failed to put index {}", object.key)))?;
+    if confirm_index(site, &object).await? { Ok(()) } else { Err(gone(&object)) }
 }
 
-/// Puts an index under a free key.
+/// Puts an index, unless there is one under its key.
 ///
 /// # Errors
-/// As [`store_index`].
-pub(super) async fn put_index(site: &Site, index: &Index) -> Result<PutIndex, HoldingsError> {
-    let text = index.to_json().map_err(|error| HoldingsError::Local(format!("failed to write an index: {error}")))?;
-    let text: Arc<[u8]> = text.into();
-    let key = ObjectKey::verbatim(site.layout.archive_key(&index.part, ArchiveObject::Index));
-    let (size, sha256) = (text.len() as u64, Sha256::digest(&text).into());
-    let source = stream_of(size, sha256, move || Ok(Box::new(io::Cursor::new(Arc::clone(&text)))));
+/// [`HoldingsError::Refused`] if it cannot be put.
+pub(super) async fn put_index(site: &Site, index: &Index, object: &IndexObject) -> Result<Put, HoldingsError> {
+    let IndexObject { key, text, sha256 } = object;
+    let (size, text) = (text.len() as u64, Arc::clone(text));
+    let source = stream_of(size, *sha256, move || Ok(Box::new(io::Cursor::new(Arc::clone(&text)))));
     let about = about(index, &source, PutAs { content_type: "application/json", class: INDEX_CLASS });
-    let put = put_one(site, &key, &source, about).await;
-    put.map_err(|error| error.about(format_args!("failed to put index {key}")))?;
-    Ok(PutIndex { key, size, sha256 })
+    let put = put_one(site, key, &source, about).await;
+    put.map_err(|error| error.about(format_args!("failed to put index {key}")))
 }
 
-/// Confirms that the store holds an index as it was put.
+/// Returns whether the store holds an index as it was put; false if it is gone.
 ///
 /// # Errors
 /// [`HoldingsError::Refused`] if the store cannot be asked, [`HoldingsError::Object`] if it holds something else: nothing
 /// may be deleted then.
-pub(super) async fn confirm_index(site: &Site, PutIndex { key, size, sha256 }: &PutIndex) -> Result<(), HoldingsError> {
+pub(super) async fn confirm_index(site: &Site, object: &IndexObject) -> Result<bool, HoldingsError> {
+    let IndexObject { key, text, sha256 } = object;
     match site.bucket.head(key.as_str()).await? {
-        None => Err(HoldingsError::Object("the index is not there after it was put".to_owned())),
-        Some(head) if head.size != *size || head.is(&hex::encode(sha256)) != Some(true) => {
+        None => Ok(false),
+        Some(head) if head.size != text.len() as u64 || head.is(&hex::encode(sha256)) != Some(true) => {
             Err(HoldingsError::Object(format!("the store does not hold index {key} as it was put; nothing is deleted")))
         }
-        Some(_) => Ok(()),
+        Some(_) => Ok(true),
     }
+}
+
+/// Confirms an index after its bundle was confirmed; an index that somebody took for one without a bundle is put again.
+///
+/// # Errors
+/// As [`confirm_index`], and [`HoldingsError::Object`] if the index does not stay.
+pub(super) async fn keep_index(site: &Site, index: &Index, object: &IndexObject) -> Result<(), HoldingsError> {
+    if confirm_index(site, object).await? {
+        return Ok(());
+    }
+    is_there(put_index(site, index, object).await?)?;
+    if confirm_index(site, object).await? { Ok(()) } else { Err(gone(object)) }
+}
+
+fn gone(IndexObject { key, .. }: &IndexObject) -> HoldingsError {
+    HoldingsError::Object(format!("index {key} is not there after it was put; nothing is deleted"))
 }
 
 /// Puts a bundle under a free key, from the files of its members.
 ///
 /// # Errors
-/// As [`store_index`].
+/// [`HoldingsError::Refused`] if it cannot be put, [`HoldingsError::Object`] if the key holds other bytes.
 pub(super) async fn put_bundle(
     site: &Site,
     archive: &ArchiveSettings,
@@ -98,7 +127,7 @@ pub(super) async fn put_bundle(
     };
     let key = ObjectKey::verbatim(index.bundle.key.clone());
     let put = put_one(site, &key, &source, about(index, &source, PutAs { content_type, class: &archive.class })).await;
-    put.map_err(|error| error.about(format_args!("failed to put bundle {key}")))
+    put.and_then(is_there).map_err(|error| error.about(format_args!("failed to put bundle {key}")))
 }
 
 /// Confirms that the store holds a bundle, whole and in its class.
@@ -146,9 +175,13 @@ fn wrong_class(key: &str, is: &str, class: &str) -> Refusal {
     }
 }
 
-async fn put_one(site: &Site, key: &ObjectKey, source: &Source, about: About) -> Result<(), HoldingsError> {
+async fn put_one(site: &Site, key: &ObjectKey, source: &Source, about: About) -> Result<Put, HoldingsError> {
     let when = When { now: (site.clock)().wall, patience: Patience::Ordinary };
-    match site.bucket.put_new(key, source, &about, when).await? {
+    Ok(site.bucket.put_new(key, source, &about, when).await?)
+}
+
+fn is_there(put: Put) -> Result<(), HoldingsError> {
+    match put {
         Put::Stored | Put::AlreadyThere => Ok(()),
         Put::Conflict => Err(HoldingsError::Object(
             "the key holds other bytes; look at it with `hk-aws verify`, nothing is deleted".to_owned(),

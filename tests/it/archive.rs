@@ -303,13 +303,23 @@ async fn i4_an_intention_is_carried_out_or_taken_back_and_the_index_of_a_bundle_
     bundle(&site, &glacier()).await.unwrap_err();
     site.s3.clear_faults();
     site.s3.insert(&key(CAMERA, 1), bytes(9, 500));
+    // Another box may be at it until the index is older than a day.
+    for minutes in [0, 23 * 60 + 50] {
+        let age = std::time::Duration::from_mins(minutes);
+        site.s3.edit(&index, |object| object.last_modified -= age);
+        let made = bundle(&site, &glacier()).await.unwrap();
+        assert_eq!((made.members, made.deleted, made.left, loose(&site.s3).len()), (0, 0, vec![], 3));
+        assert!(site.s3.object(&index).is_some());
+    }
+    site.s3.edit(&index, |object| object.last_modified -= std::time::Duration::from_mins(20));
     let made = bundle(&site, &glacier()).await.unwrap();
     assert_eq!((made.deleted, made.downloads.objects, loose(&site.s3)), (3, 1, vec![]));
     assert_eq!(members(&site.s3)[&key(CAMERA, 1)], bytes(9, 500));
 
     // Somebody took the bundle; then a late capture comes.
+    let index = format!("{CAMERA}/archive/{DATE}.part2.index.json");
     let index_of_bundle = site.s3.object(&index).unwrap().etag;
-    site.s3.remove(&format!("{CAMERA}/archive/{DATE}.tar"));
+    site.s3.remove(&format!("{CAMERA}/archive/{DATE}.part2.tar"));
     site.s3.insert(&key(CAMERA, 7), content(7));
     let made = bundle(&site, &glacier()).await.unwrap();
     assert!(made.left.iter().any(|left| left.contains("it is gone")), "{made:?}");

@@ -33,7 +33,7 @@ const CLIP: u64 = 2 << 20;
 const REQUESTS: u64 = 60;
 
 /// A capture: the key under which it was stored, and its SHA-256.
-type Capture = (String, String);
+pub(crate) type Capture = (String, String);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i4_i5_a_rotation_killed_anywhere_loses_no_capture_and_in_the_end_has_each_once() {
@@ -343,7 +343,7 @@ fn loose(state: &State) -> impl Iterator<Item = Capture> {
 }
 
 /// The members of a bundle, each of which must be what the index says.
-fn members_of(index: &Index, bundle: &[u8]) -> Vec<Capture> {
+pub(crate) fn members_of(index: &Index, bundle: &[u8]) -> Vec<Capture> {
     assert_eq!(sha256(bundle), index.bundle.sha256, "{}", index.bundle.key);
     let bytes = |member: &Member| {
         let from = usize::try_from(member.offset).unwrap();

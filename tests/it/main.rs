@@ -31,5 +31,6 @@ mod support;
 mod support_s3;
 mod time;
 mod trouble;
+mod two_rotations;
 mod unit_file;
 mod year;
