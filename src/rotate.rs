@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Object, RefusalKind, Verdict};
-use crate::config::Access;
+use crate::config::{Access, Config};
 use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, load_index};
 use crate::kept::GivenUp;
 use crate::key::CameraName;
@@ -273,6 +273,32 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Returns what plans will warn of, as far as the settings tell, each with the key of the setting to change.
+pub fn forewarnings(config: &Config) -> Vec<(&'static str, String)> {
+    let about = |warning: retention::Warning| Some((warning.why.key()?, warning.to_string()));
+    let mut warnings: Vec<_> = retention::warnings(config).into_iter().filter_map(about).collect();
+    if config.s3.access == Access::WriteOnly {
+        return warnings;
+    }
+    let locks = config.s3.object_lock.is_some();
+    if let Some(archive) = &config.rotate.archive {
+        let (kept, after) = (u64::from(config.keep.days), retention::days(archive.after));
+        if locks {
+            warnings.push(("rotate.archive", LOCKED.to_owned()));
+        } else if kept < after {
+            let text = format!(
+                "local copies go after {kept} days, but are bundled after {after} (rotate.archive.after): what is bundled has \
+                 to be downloaded, which costs money; set keep.days to more than {after}"
+            );
+            warnings.push(("keep.days", text));
+        }
+    }
+    if locks && config.rotate.transition.is_some() {
+        warnings.push(("rotate.transition", VERSIONED.to_owned()));
+    }
+    warnings
 }
 
 const LOCKED: &str = "nothing is bundled: the bucket locks objects, so what is bundled could not go and would be paid for twice; \

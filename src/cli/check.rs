@@ -2,21 +2,19 @@
 
 use super::out::Out;
 use crate::config::{Access, Config};
-use crate::retention;
-use crate::rotate::WRITE_ONLY;
+use crate::rotate::{self, WRITE_ONLY};
 
 /// Prints the settings in force, and remarks on those that have no effect or cost more than they need to. A wrong file never comes here.
 pub(super) fn check(out: &Out, config: &Config) -> anyhow::Result<()> {
     for key in config.not_in_effect() {
         out.remark(format_args!("{}: {key} has no effect in this version", config.source.display()));
     }
-    let rotate = &config.rotate;
-    let rotates = rotate.archive.is_some() || rotate.transition.is_some() || rotate.expire.is_some();
+    let of = &config.rotate;
+    let rotates = of.archive.is_some() || of.transition.is_some() || of.expire.is_some();
     if rotates && config.s3.access == Access::WriteOnly {
         out.remark(format_args!("{}: rotate: {WRITE_ONLY}", config.source.display()));
     }
-    for warning in retention::warnings(config) {
-        let key = warning.why.key().unwrap_or_default();
+    for (key, warning) in rotate::forewarnings(config) {
         let line = config.line_of(key).map(|line| format!(":{line}")).unwrap_or_default();
         out.remark(format_args!("{}{line}: warning: {key}: {warning}", config.source.display()));
     }

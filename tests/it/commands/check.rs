@@ -74,6 +74,26 @@ async fn check_warns_of_what_the_plan_warns_of_with_its_line() {
 }
 
 #[tokio::test]
+async fn check_says_beforehand_why_a_plan_would_bundle_nothing_or_download_all() {
+    let none: [&str; 0] = [];
+    for (s3, sections, expected) in [
+        ("", "keep: {days: 29}\n", &["keep.days: local copies go after 29 days, but are bundled after 30"][..]),
+        ("", "keep: {days: 0}\nrotate: {archive: null, transition: {}}\n", &none),
+        ("", "keep: {days: 30}\n", &none),
+        (", object_lock: {}", "", &["rotate.archive: nothing is bundled: the bucket locks objects"]),
+        (", object_lock: {}", "rotate: {transition: {}}\n", &["rotate.transition: this box changes no class"]),
+        (", object_lock: {}, access: write-only", "rotate: {archive: null, expire: null}\n", &none),
+    ] {
+        let site = Site::start_with(s3, sections).await;
+        let said = site.run(&["check"]).await;
+        assert_eq!((said.code, said.err.lines().count()), (0, expected.len()), "{said:?}");
+        for part in expected {
+            assert!(said.err.contains(&format!(": warning: {part}")), "{part}: {said:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_bad_file_is_answered_with_every_problem_and_its_line() {
     let site = Site::start().await;
     let file = site.path("bad.yaml");
