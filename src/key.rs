@@ -139,6 +139,17 @@ impl Layout {
         text
     }
 
+    /// Returns whether the keys of a camera are in the order of their dates: after the camera comes the date, or year, month
+    /// and day in this order, before anything else that differs from capture to capture.
+    pub fn is_in_date_order(&self) -> bool {
+        let places = self.template.pieces.iter().filter_map(|piece| match piece {
+            Piece::Placeholder(place) => Some(*place),
+            Piece::Literal(_) => None,
+        });
+        let places: Vec<&str> = places.skip(1).take(3).collect();
+        places.first() == Some(&"date") || places == ["year", "month", "day"]
+    }
+
     /// Returns whether the folder below a camera is its date, so that days can be listed by delimiter.
     pub fn has_date_folders(&self) -> bool {
         self.template.text.starts_with("{camera}/{date}/")
@@ -274,6 +285,36 @@ mod tests {
         let date = NaiveDate::from_ymd_opt(2022, 2, 24).unwrap();
         assert_eq!(layout("p/", "{camera}/{date}/{file}").day_prefix("C", date), "p/C/2022-02-24/");
         assert_eq!(layout("", "{camera}/{event}/{date}/{file}").day_prefix("C", date), "C/");
+    }
+
+    #[test]
+    fn keys_are_in_the_order_of_dates_if_nothing_that_differs_stands_before_the_date() {
+        for (template, in_order) in [
+            ("{camera}/{date}/{file}", true),
+            ("{camera}/captures/{date}.{event}/{file}", true),
+            ("{camera}/{year}/{month}/{day}/{hour}-{event}/{file}", true),
+            ("{camera}/{year}-{month}-{day}/{file}", true),
+            ("{camera}/{event}/{date}/{file}", false),
+            ("{camera}/{day}/{month}/{year}/{file}", false),
+            ("{camera}/{year}/{event}/{month}/{day}/{file}", false),
+            ("{camera}/{year}/{month}/{channel}/{day}/{file}", false),
+            ("{camera}/{hour}/{date}/{file}", false),
+        ] {
+            assert_eq!(layout("", template).is_in_date_order(), in_order, "{template}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_of_such_a_layout_are_in_that_order(a in 0..4_000_000_000_i64, b in 0..4_000_000_000_i64, prefix in "([a-z]{1,9}/)?") {
+            let layout = layout(&prefix, "{camera}/x/{year}.{month}-{day}/{event}/{file}");
+            let key = |seconds| {
+                let taken = DateTime::from_timestamp(seconds, 0).unwrap().fixed_offset();
+                (taken.date_naive(), layout.render(&KeyFields { taken, ..fields("C", b"a.jpg") }))
+            };
+            let ((day_a, key_a), (day_b, key_b)) = (key(a), key(b));
+            prop_assert_eq!(day_a.cmp(&day_b), key_a.cmp(&key_b));
+        }
     }
 
     #[test]

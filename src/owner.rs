@@ -9,9 +9,13 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+
+/// Held while folders are made: until a folder is given away, what is made in it would go to root.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// Creates a folder and those above it that are missing.
 ///
@@ -21,6 +25,7 @@ pub fn create_dir_all(folder: &Path) -> io::Result<()> {
     if !is_root() {
         return std::fs::create_dir_all(folder);
     }
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
     let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
     for folder in missing.into_iter().rev() {

@@ -234,6 +234,19 @@ impl Bucket {
         if_told("get bucket versioning", asked.map(|answer| answer.status() == Some(&BucketVersioningStatus::Enabled)))
     }
 
+    /// Returns whether these credentials may see the lock of an object. A HEAD shows it only to those who may; to others a
+    /// locked object looks like any other.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store fails or does not answer: nothing is known.
+    pub async fn sees_locks(&self, key: &str) -> Result<bool, Refusal> {
+        let bucket = &self.config.bucket;
+        let retention = self.client.get_object_retention().bucket(bucket).key(key).send().await;
+        let hold = self.client.get_object_legal_hold().bucket(bucket).key(key).send().await;
+        let sees_retention = may_see("get object retention", retention.map(drop))?;
+        Ok(may_see("get object legal hold", hold.map(drop))? && sees_retention)
+    }
+
     /// Returns whether the bucket can lock objects; `None` if these credentials may not ask.
     ///
     /// # Errors
@@ -261,6 +274,20 @@ where
         Ok(answer) => Ok(Some(answer)),
         Err(error) if status(&error) == Some(403) => Ok(None),
         Err(error) if matches!(status(&error), Some(405 | 501)) => Ok(Some(false)),
+        Err(error) => Err(Refusal::of(what, &error)),
+    }
+}
+
+/// Returns whether a question about the lock of an object was allowed: the store's answer may be that there is no lock, or
+/// that it does not know the question.
+fn may_see<E>(what: &str, answer: Result<(), Failed<E>>) -> Result<bool, Refusal>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if status(&error) == Some(403) => Ok(false),
+        Err(error) if matches!(status(&error), Some(400 | 404 | 405 | 501)) => Ok(true),
         Err(error) => Err(Refusal::of(what, &error)),
     }
 }

@@ -96,7 +96,8 @@ impl Index {
         if index.part != *part {
             return Err(format!("it is of {} {} part {}", index.part.camera, index.part.date, index.part.part));
         }
-        let is_inside = |member: &&Member| member.offset.checked_add(member.length) <= Some(index.bundle.size);
+        let is_inside =
+            |member: &&Member| member.offset.checked_add(member.length).is_some_and(|end| end <= index.bundle.size);
         match index.members.iter().find(|member| !is_inside(member)) {
             Some(member) => Err(format!("{} lies beyond the end of the bundle", member.name)),
             None => Ok(index),

@@ -42,6 +42,20 @@ fn bytes(index: &Index, inputs: &Arc<[Input]>) -> Vec<u8> {
 }
 
 #[test]
+fn an_index_with_a_member_beyond_the_end_is_damaged_whatever_its_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = lay_out(&part(), "k", &inputs(folder.path()), ArchiveFormat::Tar).unwrap();
+    assert_eq!(Index::parse(&index.to_json().unwrap(), &part()).as_ref(), Ok(&index));
+    let end = index.bundle.size;
+    for (offset, length) in [(end, 1), (0, end + 1), (u64::MAX, 1), (1, u64::MAX), (u64::MAX, u64::MAX)] {
+        let mut altered = index.clone();
+        (altered.members[0].offset, altered.members[0].length) = (offset, length);
+        let error = Index::parse(&altered.to_json().unwrap(), &part()).unwrap_err();
+        assert!(error.contains("beyond the end"), "{error}");
+    }
+}
+
+#[test]
 fn a_bundle_is_what_was_laid_out_and_each_member_lies_where_the_index_says() {
     let folder = tempfile::tempdir().unwrap();
     let inputs = inputs(folder.path());

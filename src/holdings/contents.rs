@@ -80,7 +80,11 @@ pub async fn load_index(site: &Site, part: &BundleId) -> Result<Index, IndexErro
 /// [`HoldingsError::Refused`] if the bundle cannot be read, [`HoldingsError::Object`] if it holds other bytes,
 /// [`HoldingsError::Local`] if they cannot be written. What `file` has got is worthless then.
 pub async fn fetch_member(site: &Site, index: &Index, member: &Member, file: File) -> Result<(), HoldingsError> {
-    let range = member.offset..member.offset + member.length;
+    let end = member
+        .offset
+        .checked_add(member.length)
+        .ok_or_else(|| HoldingsError::Object(format!("{} lies beyond the end of {}", member.name, index.bundle.key)))?;
+    let range = member.offset..end;
     let key = &index.bundle.key;
     let failed = |error: io::Error| HoldingsError::local("failed to write a download", &error);
     let (size, sha256) = if range.is_empty() {
@@ -96,7 +100,7 @@ pub async fn fetch_member(site: &Site, index: &Index, member: &Member, file: Fil
         let mut into = tokio::fs::File::from_std(frame.try_clone().map_err(failed)?);
         site.bucket.get(key, Some(range), &mut into).await?;
         into.flush().await.map_err(failed)?;
-        let (format, most) = (index.bundle.format, member.note.size + 1);
+        let (format, most) = (index.bundle.format, member.note.size.saturating_add(1));
         let inflated = tokio::task::spawn_blocking(move || inflate(format, frame, file, most)).await;
         inflated
             .unwrap_or_else(|error| Err(io::Error::other(error)))

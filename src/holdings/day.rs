@@ -209,8 +209,8 @@ async fn archives_below(site: &Site, prefix: &str) -> Result<BTreeMap<NaiveDate,
     Ok(archives)
 }
 
-/// Lists a camera as a whole, once. `see` gets the loose captures of each day; where days are folders, it gets a day as
-/// soon as that is complete, so that memory holds one day.
+/// Lists a camera as a whole, once. `see` gets the loose captures of each day; where keys are in the order of days, it gets
+/// a day as soon as that is complete, so that memory holds one day.
 ///
 /// # Errors
 /// [`HoldingsError::Refused`] if the camera cannot be listed to its end.
@@ -219,7 +219,7 @@ pub async fn list_camera(
     camera: &str,
     mut see: impl FnMut(NaiveDate, Vec<Object>),
 ) -> Result<CameraListing, HoldingsError> {
-    let (prefix, in_order) = (site.layout.camera_prefix(camera), site.layout.has_date_folders());
+    let (prefix, in_order) = (site.layout.camera_prefix(camera), site.layout.is_in_date_order());
     let mut objects = std::pin::pin!(site.bucket.objects(&prefix));
     let (mut days, mut listed) = (BTreeMap::<NaiveDate, Vec<Object>>::new(), CameraListing::default());
     while let Some(object) = objects.try_next().await.map_err(|error| listing(site, error))? {

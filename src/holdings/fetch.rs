@@ -212,8 +212,10 @@ pub async fn fetch(
     let captures = work.leave_out_what_is_there(found.captures).await?;
     let captures = work.leave_out_cold(captures).await;
     let bundles = work.leave_out_cold_bundles(found.unindexed).await;
-    let unpacked = bundles.iter().map(|bundle| 2 * bundle.object.size);
-    check_room(to, captures.iter().map(|(capture, _)| capture.size).chain(unpacked).sum())?;
+    let unpacked = bundles.iter().map(|bundle| bundle.object.size.saturating_mul(2));
+    let sizes = captures.iter().map(|(capture, _)| capture.size).chain(unpacked);
+    // An index may name any size.
+    check_room(to, sizes.fold(0, u64::saturating_add))?;
     if !captures.is_empty() || !bundles.is_empty() {
         std::fs::create_dir_all(to)
             .map_err(|error| HoldingsError::local(format_args!("failed to create {}", to.display()), &error))?;

@@ -80,7 +80,11 @@ pub struct UnreadBundle {
     pub error: IndexError,
 }
 
-/// A listing under way; it gives one day after the other. Where days are folders, it holds one day in memory.
+/// The most captures that a listing holds where keys are not in the order of days: about 20 MB.
+const MOST_HELD: usize = 50_000;
+
+/// A listing under way; it gives one day after the other. Where keys are in the order of days, it holds one day in memory,
+/// otherwise [`MOST_HELD`] captures.
 pub struct Listing<'a> {
     site: &'a Site,
     selection: Selection,
@@ -90,7 +94,9 @@ pub struct Listing<'a> {
     archives: BTreeMap<NaiveDate, DayArchive>,
     /// What was found loose and not given out yet.
     loose: BTreeMap<NaiveDate, Vec<LooseCapture>>,
-    /// The day of the last capture that came by, where days are folders: those before it are complete.
+    /// How many captures came by that are listed.
+    held: usize,
+    /// The day of the last capture that came by, where keys are in the order of days: those before it are complete.
     frontier: Option<NaiveDate>,
 }
 
@@ -140,13 +146,15 @@ impl<'a> Listing<'a> {
             None => site.layout.camera_prefix(&selection.camera),
         };
         let objects = Box::pin(site.bucket.objects(&prefix));
-        Ok(Self { site, selection, objects, ended: false, archives, loose: BTreeMap::new(), frontier: None })
+        let loose = BTreeMap::new();
+        Ok(Self { site, selection, objects, ended: false, archives, loose, held: 0, frontier: None })
     }
 
     /// Returns the next day on which there is something; `None` after the last one.
     ///
     /// # Errors
-    /// [`HoldingsError::Refused`] if the loose captures cannot be listed further: the listing is not complete then.
+    /// [`HoldingsError::Refused`] if the loose captures cannot be listed further, [`HoldingsError::Local`] if too many
+    /// would have to be held to put them in the order of days: the listing is not complete then.
     pub async fn next_day(&mut self) -> Result<Option<ListedDay>, HoldingsError> {
         loop {
             if let Some(date) = self.complete_day() {
@@ -158,7 +166,7 @@ impl<'a> Listing<'a> {
                 return Ok(None);
             }
             match self.objects.try_next().await.map_err(|error| listing(self.site, error))? {
-                Some(object) => self.see(object),
+                Some(object) => self.see(object)?,
                 None => self.ended = true,
             }
         }
@@ -171,9 +179,9 @@ impl<'a> Listing<'a> {
     }
 
     /// Takes a loose capture.
-    fn see(&mut self, object: Object) {
-        let Some(parts) = self.site.layout.parse(&object.key) else { return };
-        if self.site.layout.has_date_folders() {
+    fn see(&mut self, object: Object) -> Result<(), HoldingsError> {
+        let Some(parts) = self.site.layout.parse(&object.key) else { return Ok(()) };
+        if self.site.layout.is_in_date_order() {
             self.frontier = Some(parts.date);
         }
         let identity = ObjectIdentity::of(&object);
@@ -182,7 +190,17 @@ impl<'a> Listing<'a> {
         // Even if it is not selected itself, it stands for the same capture in a bundle.
         if is_of_camera && self.archives.contains_key(&holding.date) || self.selection.takes(&holding) {
             self.loose.entry(holding.date).or_default().push(LooseCapture { holding, identity });
+            self.held += 1;
         }
+        // A day alone is held whatever its size, as by any layout.
+        let is_held_whole = self.frontier.is_none() && self.selection.date.is_none();
+        if !is_held_whole || self.held <= MOST_HELD {
+            return Ok(());
+        }
+        let camera = &self.selection.camera;
+        Err(HoldingsError::Local(format!(
+            "by this s3.key the captures of {camera} are in no order of days, and more than {MOST_HELD} captures cannot be held to be put in one:              name a day, of those that `hk-aws days {camera}` lists, or narrow the list with --from, --to or --event"
+        )))
     }
 
     /// Returns what is selected of a day, each capture once.

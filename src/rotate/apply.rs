@@ -117,6 +117,10 @@ impl Failing {
     }
 }
 
+/// Why nothing is deleted where locks cannot be seen.
+const UNSEEN_LOCKS: &str = "nothing is deleted: the bucket locks objects, and these credentials may not see which; allow \
+     s3:GetObjectRetention and s3:GetObjectLegalHold";
+
 /// One step at work.
 struct StepWork<'a> {
     site: &'a Site,
@@ -225,6 +229,10 @@ impl StepWork<'_> {
     /// Returns the keys that no lock holds, and notes the others.
     async fn unlocked(&mut self, keys: Vec<String>) -> Result<Vec<String>, HoldingsError> {
         let now = DateTime::<Utc>::from((self.site.clock)().wall);
+        let Some(first) = keys.first() else { return Ok(keys) };
+        if !self.site.bucket.sees_locks(first).await? {
+            return Err(HoldingsError::Object(UNSEEN_LOCKS.to_owned()));
+        }
         let mut free = Vec::new();
         for key in keys {
             let Some(head) = self.site.bucket.head(&key).await? else { continue };

@@ -25,6 +25,36 @@ fn a_wrong_configuration_is_not_tried_again_and_again() {
 }
 
 #[test]
+fn no_socket_that_is_a_door_to_root_and_no_secret_of_others_can_be_reached() {
+    let closed: Vec<&str> = values("InaccessiblePaths").into_iter().flat_map(str::split_whitespace).collect();
+    for path in [
+        "/boot",
+        "/etc/shadow",
+        "/etc/gshadow",
+        "/etc/ssh",
+        "/etc/ssl/private",
+        "/etc/sudoers",
+        "/run/docker.sock",
+        "/run/docker",
+        "/run/containerd",
+        "/run/podman",
+        "/run/crio",
+        "/run/libvirt",
+        "/run/snapd.socket",
+        "/run/dbus/system_bus_socket",
+        "/run/systemd/private",
+        "/run/acpid.socket",
+        "/run/udev/control",
+    ] {
+        assert!(closed.contains(&format!("-{path}").as_str()), "{path}");
+    }
+    // The daemon speaks to systemd and to the journal.
+    for path in ["/run", "/run/systemd", "/run/systemd/notify", "/run/systemd/journal", "/etc", "/etc/ssl"] {
+        assert!(!closed.contains(&format!("-{path}").as_str()), "{path}");
+    }
+}
+
+#[test]
 fn the_unit_makes_the_directories_the_daemon_defaults_to() {
     assert_eq!(values("StateDirectory"), ["hk-aws"]);
     assert_eq!(values("RuntimeDirectory"), ["hk-aws"]);

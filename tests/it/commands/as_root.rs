@@ -57,3 +57,24 @@ async fn what_root_makes_in_the_folders_of_the_service_belongs_to_the_service() 
     site.run(&["rotate"]).await;
     assert_eq!(secret.metadata().unwrap().uid(), 0);
 }
+
+#[test]
+fn folders_that_several_uploads_make_together_all_belong_to_the_service() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for _ in 0..200 {
+        let state = tempfile::tempdir().unwrap();
+        give(state.path());
+        let folder = state.path().join("kept/CAM/2022-02-24");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| hk_aws::owner::create_dir_all(&folder).unwrap());
+            }
+        });
+        for path in all(state.path()) {
+            let owner = path.symlink_metadata().unwrap();
+            assert_eq!((owner.uid(), owner.gid()), SERVICE, "{}", path.display());
+        }
+    }
+}

@@ -269,6 +269,22 @@ async fn another_layout_is_read_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn where_keys_are_in_no_order_of_days_a_list_that_would_not_fit_says_what_to_do() {
+    let site = Site::start_with(", key: \"{camera}/{event}/{date}/{file}\"", "").await;
+    for number in 0..=50_000 {
+        let event = if number % 5_000 == 0 { "RARE" } else { "MOTION" };
+        let day = 1 + number % 28;
+        site.s3.insert(&format!("CAM/{event}/2022-02-{day:02}/202202{day:02}T050607_{number}.jpg"), "x");
+    }
+    let said = site.run(&["list", "CAM"]).await;
+    assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
+    assert!(said.err.contains("more than 50000 captures") && said.err.contains("name a day"), "{said:?}");
+    // What is narrowed fits.
+    assert_eq!(site.run(&["list", "CAM", DAY]).await.out.lines().count(), 1_785);
+    assert_eq!(site.run(&["list", "CAM", "--to", "2022-02-02"]).await.out.lines().count(), 1_786);
+}
+
+#[tokio::test]
 async fn a_key_cannot_play_tricks_on_a_terminal() {
     let site = Site::start().await;
     site.s3.insert("CAM/2022-02-24/a\nb\u{9b}31m.jpg", "x");

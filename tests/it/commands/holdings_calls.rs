@@ -42,6 +42,34 @@ async fn lived_in(class: &str) -> Site {
 }
 
 #[tokio::test]
+async fn a_list_holds_one_day_in_every_layout_whose_keys_are_in_the_order_of_days() {
+    for (layout, folder) in [
+        ("{camera}/{date}/{file}", "%Y-%m-%d"),
+        ("{camera}/{year}/{month}/{day}/{event}/{file}", "%Y/%m/%d/none"),
+        ("{camera}/by-day/{date}.{hour}/{file}", "by-day/%Y-%m-%d.05"),
+    ] {
+        let site = Site::start_with(&format!(", key: \"{layout}\""), "").await;
+        for day in date(DAY).iter_days().take(5) {
+            for number in 0..1_000 {
+                let (folder, stamp) = (day.format(folder), day.format("%Y%m%d"));
+                site.s3.insert(&format!("{CAMERA}/{folder}/{stamp}T050607_{number:04}.jpg"), "x");
+            }
+        }
+        let context = site.context().await;
+        let selection = Selection { camera: CAMERA.to_owned(), ..Selection::default() };
+        let mut listing = Listing::begin(&context, selection).await.unwrap();
+        for (days, date) in (1..).zip(date(DAY).iter_days().take(5)) {
+            let day = listing.next_day().await.unwrap().unwrap();
+            assert!(day.captures.len() == 1_000 && day.captures.iter().all(|capture| capture.date == date), "{layout}");
+            // A page for the archive, one for each day, and one more to see that the day is complete.
+            let pages = site.s3.count("ListObjectsV2");
+            assert!(pages <= 2 + days, "{layout}: {pages} pages for {days} days");
+        }
+        assert!(listing.next_day().await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
 async fn cameras_days_and_one_day_are_values() {
     let site = lived_in("STANDARD").await;
     let context = site.context().await;

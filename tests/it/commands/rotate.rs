@@ -363,6 +363,29 @@ async fn what_a_lock_holds_does_not_expire() {
 }
 
 #[tokio::test]
+async fn where_a_lock_cannot_be_seen_nothing_is_deleted() {
+    for hidden in ["GetObjectRetention", "GetObjectLegalHold"] {
+        let site = stored("rotate: {archive: null, expire: {after: 100d}}\n", &[140]).await;
+        site.s3.keep_versions(Versions::Locked);
+        for key in site.s3.keys() {
+            // To these credentials a HEAD tells of no lock.
+            site.s3.edit(&key, |object| object.last_modified -= std::time::Duration::from_hours(24 * 140));
+        }
+        site.s3.fault(Fault::fail(hidden, 403, "AccessDenied"));
+        let (keys, said) = (site.s3.keys(), site.run(&["rotate"]).await);
+        assert!(
+            said.code == 1 && said.err.contains("allow s3:GetObjectRetention and s3:GetObjectLegalHold"),
+            "{said:?}"
+        );
+        assert_eq!((site.s3.keys(), site.s3.count("DeleteObjects")), (keys, 0), "{said:?}");
+        // Once it may be seen, what no lock holds goes.
+        site.s3.clear_faults();
+        let said = site.run(&["rotate"]).await;
+        assert!(said.code == 0 && said.out.contains("2 expired"), "{said:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_plan_in_the_documents_is_one_that_the_program_prints() {
     let site = Site::start().await;
     for camera in ["front-door", "porch"] {

@@ -310,6 +310,8 @@ fn name<B>(request: &hyper::Request<B>) -> (&'static str, String) {
         (&Method::DELETE, false) => "DeleteObject",
         (&Method::GET, false) if has("uploadId") => "ListParts",
         (&Method::GET, false) if has("tagging") => "GetObjectTagging",
+        (&Method::GET, false) if has("retention") => "GetObjectRetention",
+        (&Method::GET, false) if has("legal-hold") => "GetObjectLegalHold",
         (&Method::GET, false) => "GetObject",
         (&Method::GET, true) if has("uploads") => "ListMultipartUploads",
         (&Method::GET, true) if has("list-type") => "ListObjectsV2",
