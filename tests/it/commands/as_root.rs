@@ -25,7 +25,7 @@ async fn what_root_makes_in_the_folders_of_the_service_belongs_to_the_service() 
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let site = Site::start_with("", "rotate: {archive: {after: 1d, class: STANDARD}}\n").await;
+    let site = Site::start_with("", "rotate: {cameras: all, archive: {after: 1d, class: STANDARD}}\n").await;
     for folder in ["state", "run"] {
         std::fs::create_dir(site.path(folder)).unwrap();
         give(&site.path(folder));

@@ -21,7 +21,7 @@ fn assert_plain(said: &Said) {
 
 #[tokio::test]
 async fn a_name_that_no_camera_can_have_is_no_camera_and_leads_nowhere() {
-    let site = Site::start_with("", "rotate: {archive: {after: 1d, class: STANDARD}}\n").await;
+    let site = Site::start_with("", "rotate: {cameras: all, archive: {after: 1d, class: STANDARD}}\n").await;
     for camera in ["..", ".", TRICKS, "CAM"] {
         site.s3.insert(&format!("{camera}/{DAY}/20220224T050607_a.jpg"), "x");
         site.s3.insert(&format!("{camera}/archive/2022-02-23.tar.gz"), "x");
@@ -60,7 +60,7 @@ async fn a_name_that_no_camera_can_have_is_no_camera_and_leads_nowhere() {
 
 #[tokio::test]
 async fn no_name_of_the_bucket_plays_tricks_whatever_is_said_of_it() {
-    let site = Site::start_with("", "rotate: {archive: {after: 1d, class: STANDARD}}\n").await;
+    let site = Site::start_with("", "rotate: {cameras: all, archive: {after: 1d, class: STANDARD}}\n").await;
     site.s3.insert(&format!("CAM/{DAY}/{TRICKS}.jpg"), "x");
     site.s3.insert(&format!("CAM/{TRICKS}.jpg"), "x");
     site.bundle("CAM", DAY, &archive("STANDARD", ArchiveFormat::Tar)).await;
