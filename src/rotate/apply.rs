@@ -32,6 +32,7 @@ pub async fn apply(
 ) -> Result<(), HoldingsError> {
     clear_spools(&site.config.state_dir);
     rotated.others = plan.others.clone();
+    rotated.waiting = plan.summary.later.days;
     let mut refused = BTreeSet::new();
     for step in &plan.steps {
         if stop.is_cancelled() {
@@ -39,6 +40,7 @@ pub async fn apply(
         }
         // The same refusal would meet every day that is left.
         if refused.contains(&step.action) {
+            rotated.waiting += 1;
             continue;
         }
         tell(step);
