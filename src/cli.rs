@@ -36,7 +36,7 @@ mod verify;
 use dates::Dates;
 use out::{Out, print_json};
 
-pub use exit::{Partly, exit_code, is_silent};
+pub use exit::{Partly, Waiting, exit_code, is_silent};
 pub use out::{tell, tell_failure};
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.

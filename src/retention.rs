@@ -2,7 +2,7 @@
 //!
 //! Everything here is pure: [`plan_day`] takes the objects of one camera-day, a [`RetentionPolicy`] and a date, and returns
 //! [`RotationStep`]s for a person to read or for the rotation to carry out. One camera-day is enough, because a bundle
-//! holds one, so a bucket of any size is planned with the memory of one day; [`Summary`] and [`Oldest`] add the days up.
+//! holds one, so a bucket of any size is planned with the memory of one day; [`Summary`] and [`Urgent`] add the days up.
 //!
 //! * Nothing is touched before it has the configured age in whole days, and no object is in two steps.
 //! * An object that is due stays due as time passes. A due bundle or transition can only turn into an expiry.
@@ -31,7 +31,7 @@ use crate::bucket::{MOST_COPIED, is_cold};
 use crate::config::{self, Config};
 
 pub use cost::{BundleClass, Cost, Requests, bundle_classes};
-pub use summary::{Later, Oldest, Row, Summary};
+pub use summary::{Copies, Later, Row, Summary, Urgent};
 pub use warning::{Warning, Why};
 
 /// The largest object that is bundled: the most that one PUT takes (S3 User Guide, "Uploading objects"), less room for the

@@ -18,8 +18,8 @@ use crate::kept::GivenUp;
 use crate::key::CameraName;
 use crate::lock;
 use crate::retention::{
-    self, Action, BundleClass, Candidate, Doubt, Kind, Oldest, Requests, RetentionPolicy, RotationStep, Summary,
-    bundle_classes,
+    self, Action, BundleClass, Candidate, Copies, Doubt, Kind, Requests, RetentionPolicy, RotationStep, Summary,
+    Urgent, bundle_classes,
 };
 use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
@@ -96,6 +96,8 @@ pub struct Rotated {
     pub fetched_bytes: u64,
     /// Local copies that were given up.
     pub local_copies: u64,
+    /// Camera-days that are due and wait for a later run.
+    pub waiting: u64,
     /// What is in the bucket and none of `rotate.cameras`: nothing of it was touched.
     pub others: Others,
     /// What failed, or was left as it is, and why.
@@ -149,7 +151,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     if site.config.s3.access == Access::WriteOnly {
         return Err(RotateError::WriteOnly);
     }
-    let bundles = Oldest::new(policy.archive.as_ref().map_or(0, |archive| archive.max_days_per_run));
+    let bundles = Urgent::new(policy.archive.as_ref().map_or(0, |archive| archive.max_days_per_run));
     let today = today(site);
     let policy = &RetentionPolicy { undo: Some(site.config.s3.undo), ..policy.clone() };
     let mut survey =
@@ -174,7 +176,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
         plan.to_download.count(site, step);
     }
     plan.summary.later = later;
-    // What expires goes first, so that it is not bundled with the rest of its day; then the bundles, the oldest first.
+    // What expires goes first, so that it is not bundled with the rest of its day; then the bundles, the most urgent first.
     plan.steps.sort_by_key(|step| step.action);
     policy.warnings().iter().for_each(|warning| plan.summary.warn(warning));
     plan.restrict(site).await?;
@@ -196,7 +198,7 @@ struct BucketSurvey<'a> {
     dates: &'a [NaiveDate],
     today: NaiveDate,
     newest: Option<NaiveDate>,
-    bundles: Oldest,
+    bundles: Urgent,
     plan: Plan,
 }
 
@@ -223,7 +225,10 @@ impl BucketSurvey<'_> {
         }
         for step in retention::plan_day(objects, self.policy, self.today) {
             match step.action {
-                Action::Archive => self.bundles.offer(step),
+                Action::Archive => {
+                    let copies = self.site.kept.bytes_of(&step.camera, step.date);
+                    self.bundles.offer(step, if copies > 0 { Copies::Here } else { Copies::Gone });
+                }
                 _ => self.plan.add(&step),
             }
         }
@@ -385,6 +390,7 @@ impl Rotated {
             (self.expired, "expired"),
             (self.fetched, "were downloaded for want of a local copy"),
             (self.local_copies, "local copies gave way"),
+            (self.waiting, "camera-days wait for the next run"),
         ];
         parts.extend(more.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
         parts.join(", ")
@@ -418,8 +424,8 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
     if stop.is_cancelled() { Ended::interrupted() } else { ended(done, &rotated) }
 }
 
-/// Plans and acts; returns how many days wait for later runs.
-async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) -> Result<u64, RotateError> {
+/// Plans and acts.
+async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) -> Result<(), RotateError> {
     let policy = RetentionPolicy::of(&site.config);
     let plan = plan(site, &policy, Scope::default()).await?;
     for warning in plan.summary.warnings() {
@@ -430,10 +436,10 @@ async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) ->
     }
     apply(site, &policy, &plan, rotated, stop, |_| {}).await?;
     rotated.local_copies = give_way(site).await.copies;
-    Ok(plan.summary.later.days)
+    Ok(())
 }
 
-fn ended(done: Result<u64, RotateError>, rotated: &Rotated) -> Ended {
+fn ended(done: Result<(), RotateError>, rotated: &Rotated) -> Ended {
     let others = rotated.others.line().map(|others| format!("; {others}")).unwrap_or_default();
     let line = format!("{}{others}", rotated.line());
     match (done, rotated.failures.as_slice()) {
@@ -441,13 +447,10 @@ fn ended(done: Result<u64, RotateError>, rotated: &Rotated) -> Ended {
             RunEnd::TryLater.saying(format!("{error} ({line})"))
         }
         (Err(error), _) => RunEnd::NeedsOperator.saying(format!("{error} ({line})")),
-        (Ok(later), failures) => {
-            let later = if later == 0 { String::new() } else { format!("; {later} days more wait for the next runs") };
-            match failures {
-                [] => RunEnd::Done.saying(format!("{line}{later}")),
-                [first, ..] => RunEnd::Partly
-                    .saying(format!("{line}{later}; {} failed or were left, such as {first}", failures.len())),
-            }
+        (Ok(()), []) => RunEnd::Done.saying(line),
+        (Ok(()), [first, ..]) => {
+            let failed = rotated.failures.len();
+            RunEnd::Partly.saying(format!("{line}; {failed} failed or were left, such as {first}"))
         }
     }
 }

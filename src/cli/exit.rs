@@ -14,11 +14,20 @@ pub struct Partly {
     pub total: usize,
 }
 
+/// What could be done now is done, and the rest waits for another run.
+#[derive(Debug, thiserror::Error)]
+#[error("{days} camera-days are due and wait for the next run")]
+pub struct Waiting {
+    /// The number of camera-days.
+    pub days: u64,
+}
+
 /// Returns the exit code of an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Problems>() {
         2
-    } else if error.downcast_ref::<Partly>().is_some_and(|partly| partly.failed < partly.total) {
+    } else if error.downcast_ref::<Partly>().is_some_and(|partly| partly.failed < partly.total) || error.is::<Waiting>()
+    {
         3
     } else {
         u8::from(!is_silent(error))
@@ -39,6 +48,7 @@ mod tests {
         let partly = |failed, total| anyhow::Error::new(Partly { failed, total });
         assert_eq!(exit_code(&partly(1, 2)), 3);
         assert_eq!(exit_code(&partly(2, 2)), 1);
+        assert_eq!(exit_code(&anyhow::Error::new(Waiting { days: 1 })), 3);
         assert_eq!(exit_code(&anyhow::anyhow!("no")), 1);
         assert_eq!(exit_code(&anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe))), 0);
     }

@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use super::out::{Out, plain, print_line, size, tell};
-use super::{Dates, Partly};
+use super::{Dates, Partly, Waiting};
 use crate::config;
 use crate::key::CameraName;
 use crate::lock;
@@ -214,8 +214,10 @@ fn conclude(out: &Out, outcome: &Rotated) -> anyhow::Result<()> {
         tell(plain(failure));
     }
     let failed = outcome.failures.len();
-    if failed == 0 {
-        return Ok(());
+    match (failed, outcome.waiting) {
+        (0, 0) => return Ok(()),
+        (0, days) => return Err(Waiting { days }.into()),
+        _ => {}
     }
     let done = outcome.bundled + outcome.transitioned + outcome.expired;
     Err(Partly { failed, total: failed + usize::try_from(done).unwrap_or(usize::MAX) }.into())

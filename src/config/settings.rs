@@ -53,7 +53,7 @@ impl Default for ArchiveSettings {
             after: 30 * DAY,
             class: "GLACIER_IR".to_owned(),
             format: ArchiveFormat::Tar,
-            max_days_per_run: 31,
+            max_days_per_run: 1000,
             part_size: 240 * MIB,
         }
     }

@@ -115,38 +115,51 @@ impl Summary {
     }
 }
 
-/// The oldest bundles of those that are offered one by one; of one date, the first by camera.
+/// The most urgent bundles of those that are offered one by one.
 ///
-/// Memory is that of the bundles kept, however many are offered.
+/// Days with local copies go first, the oldest of them before the others, because that is the order in which local copies
+/// give way; a day whose copies are gone must be downloaded anyway. Of one date, the first camera by name goes first.
+/// Memory is that of the bundles kept, without their keys, however many are offered.
 #[derive(Debug)]
-pub struct Oldest {
+pub struct Urgent {
     most: usize,
-    /// By date, camera and a running number, so that no two share a key and replace each other.
-    kept: BTreeMap<(NaiveDate, String, u64), RotationStep>,
+    /// By urgency and a running number, so that no two share a key and replace each other.
+    kept: BTreeMap<(Copies, NaiveDate, String, u64), RotationStep>,
     offered: u64,
     later: Later,
 }
 
-impl Oldest {
+/// Whether this box has local copies of a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Copies {
+    /// It has some.
+    Here,
+    /// It has none.
+    Gone,
+}
+
+impl Urgent {
     /// Returns a collection that keeps `most` camera-days.
     pub fn new(most: u32) -> Self {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         Self { most, kept: BTreeMap::new(), offered: 0, later: Later::default() }
     }
 
-    /// Adds a bundle; if there are too many then, the newest one is left for later.
-    pub fn offer(&mut self, step: RotationStep) {
+    /// Adds a bundle; if there are too many then, the least urgent one is left for later.
+    pub fn offer(&mut self, step: RotationStep, copies: Copies) {
         self.offered += 1;
-        self.kept.insert((step.date, step.camera.clone(), self.offered), step);
+        // A thousand days have millions of keys, and each day is listed again before it is bundled.
+        let step = RotationStep { keys: Vec::new(), ..step };
+        self.kept.insert((copies, step.date, step.camera.clone(), self.offered), step);
         if self.kept.len() > self.most
-            && let Some((_, newest)) = self.kept.pop_last()
+            && let Some((_, last)) = self.kept.pop_last()
         {
             self.later.days += 1;
-            self.later.amount.add(newest.amount());
+            self.later.amount.add(last.amount());
         }
     }
 
-    /// Returns the bundles that were kept, the oldest first, and the sum of the others.
+    /// Returns the bundles that were kept, without their keys, the most urgent first, and the sum of the others.
     pub fn finish(self) -> (Vec<RotationStep>, Later) {
         (self.kept.into_values().collect(), self.later)
     }
@@ -155,7 +168,7 @@ impl Oldest {
 impl RotationStep {
     /// Returns the number and size of its objects.
     pub fn amount(&self) -> Amount {
-        Amount { objects: u64::try_from(self.keys.len()).unwrap_or(u64::MAX), bytes: self.bytes }
+        Amount { objects: self.from.values().map(|amount| amount.objects).sum(), bytes: self.bytes }
     }
 }
 

@@ -76,11 +76,11 @@ fn plan(objects: &[Candidate], policy: &RetentionPolicy, today: NaiveDate) -> Re
 /// Keeps the bundles of one run, after all other steps, as the rotation does.
 fn limit(steps: Vec<RotationStep>, max_days_per_run: u32) -> (Vec<RotationStep>, Later) {
     let (bundles, mut kept): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.action == Action::Archive);
-    let mut oldest = Oldest::new(max_days_per_run);
+    let mut urgent = Urgent::new(max_days_per_run);
     for bundle in bundles {
-        oldest.offer(bundle);
+        urgent.offer(bundle, Copies::Here);
     }
-    let (bundles, later) = oldest.finish();
+    let (bundles, later) = urgent.finish();
     kept.extend(bundles);
     (kept, later)
 }
@@ -480,6 +480,21 @@ fn one_run_bundles_the_oldest_days_and_counts_the_rest() {
     assert_eq!(days(3), (vec![left.clone(), bundle("A", 1), bundle("A", 2), bundle("B", 2)], (2, 2, 14)));
     assert_eq!(days(0), (vec![left], (5, 5, 24)));
     assert_eq!(days(9).1, (0, 0, 0));
+}
+
+#[test]
+fn days_whose_local_copies_give_way_first_are_bundled_first() {
+    let day = |day: u64| plan_day(&[capture(day, "a.jpg", 10)], &bundles(30), date(100)).remove(0);
+    let mut urgent = Urgent::new(3);
+    for (number, copies) in
+        [(1, Copies::Gone), (7, Copies::Here), (2, Copies::Gone), (5, Copies::Here), (9, Copies::Gone)]
+    {
+        urgent.offer(day(number), copies);
+    }
+    let (steps, later) = urgent.finish();
+    assert_eq!(steps.iter().map(|step| step.date).collect::<Vec<_>>(), [date(5), date(7), date(1)]);
+    assert_eq!((later.days, later.amount.objects, later.amount.bytes), (2, 2, 20));
+    assert!(steps.iter().all(|step| step.keys.is_empty() && step.amount().objects == 1), "{steps:?}");
 }
 
 #[test]

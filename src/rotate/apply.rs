@@ -38,6 +38,7 @@ pub async fn apply(
 ) -> Result<(), HoldingsError> {
     clear_spools(&site.config.state_dir);
     rotated.others = plan.others.clone();
+    rotated.waiting = plan.summary.later.days;
     let mut wrong_class = None;
     let (mut refused, mut failing, mut reads) = (BTreeSet::new(), Failing::default(), Reads::default());
     for step in &plan.steps {
@@ -46,6 +47,7 @@ pub async fn apply(
         }
         // The same refusal would meet every day that is left.
         if refused.contains(&step.action) {
+            rotated.waiting += 1;
             continue;
         }
         tell(step);

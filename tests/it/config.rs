@@ -54,7 +54,7 @@ keep:                        # local copies after upload
 rotate:
   schedule: null             # cron, system zone; a missed run is made up; null = once a night at a minute of this box's own
   cameras: known             # known (configured, in the ledger, or a folder of the drop folder) | all | [names]: nothing else is touched
-  archive: {after: 30d, class: GLACIER_IR, format: tar, max_days_per_run: 31, part_size: 240MiB}   # format: tar | tar.gz | tar.zst; null = off
+  archive: {after: 30d, class: GLACIER_IR, format: tar, max_days_per_run: 1000, part_size: 240MiB}   # format: tar | tar.gz | tar.zst; null = off
   transition: null           # {after: 30d, class: GLACIER_IR, min_size: 128KiB}: each object in place, instead of archive
   expire: null               # {after: 365d}: from the capture or from when it was stored, whichever is later; null = never
 alerts:

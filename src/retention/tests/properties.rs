@@ -178,7 +178,8 @@ proptest! {
         prop_assert_eq!(only(&kept, false), only(&steps, false));
         let all = only(&steps, true);
         let taken = all.len().min(most.try_into().unwrap_or(usize::MAX));
-        prop_assert_eq!(only(&kept, true), all[..taken].to_vec());
+        let without_keys = |step: &RotationStep| RotationStep { keys: Vec::new(), ..step.clone() };
+        prop_assert_eq!(only(&kept, true), all[..taken].iter().map(without_keys).collect::<Vec<_>>());
         let rest = &all[taken..];
         let bytes: u64 = rest.iter().map(|step| step.bytes).sum();
         prop_assert_eq!((later.days, later.amount.bytes), (rest.len() as u64, bytes));

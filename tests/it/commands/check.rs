@@ -43,9 +43,11 @@ async fn check_says_on_stderr_what_has_no_effect_yet() {
 
 #[tokio::test]
 async fn check_warns_of_what_the_plan_warns_of_with_its_line() {
-    let site =
-        Site::start_with(", undo: 40d", "rotate:\n  cameras: all\n  archive:\n    class: DEEP_ARCHIVE\n  expire:\n    after: 100d\n")
-            .await;
+    let site = Site::start_with(
+        ", undo: 40d",
+        "rotate:\n  cameras: all\n  archive:\n    class: DEEP_ARCHIVE\n  expire:\n    after: 100d\n",
+    )
+    .await;
     let said = site.run(&["check"]).await;
     assert_eq!(said.code, 0, "{said:?}");
     let text = std::fs::read_to_string(site.path("config.yaml")).unwrap();

@@ -2,6 +2,7 @@
 
 use chrono::{Days, NaiveDate, Utc};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::Site;
 use crate::support::s3::{Fault, Versions};
@@ -435,4 +436,42 @@ async fn by_default_a_bundle_is_read_at_once_by_every_command_and_nothing_is_eve
     let keys = site.s3.keys();
     let said = site.run(&["rotate"]).await;
     assert_eq!((said.code, site.s3.keys()), (0, keys), "{said:?}");
+}
+
+#[tokio::test]
+async fn days_that_wait_for_another_run_are_said_and_those_with_local_copies_go_first() {
+    let site = stored("rotate: {archive: {max_days_per_run: 2}}\n", &[50, 45, 40]).await;
+    for camera in ["CAM-1", "CAM-2"] {
+        std::fs::remove_dir_all(site.path(&format!("state/kept/{camera}/{}", ago(50)))).unwrap();
+    }
+    let said = site.run(&["rotate", "--dry-run"]).await;
+    assert!(said.code == 0 && said.err.contains("4 camera-days of"), "a plan is whole: {said:?}");
+    for (day, waiting) in [(45, 4), (40, 2), (50, 0)] {
+        let said = site.run(&["rotate", "--json"]).await;
+        assert_eq!(said.code, if waiting > 0 { 3 } else { 0 }, "{said:?}");
+        let outcome: Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(
+            (outcome["bundled_days"].as_u64(), outcome["waiting"].as_u64()),
+            (Some(2), Some(waiting)),
+            "{said:?}"
+        );
+        let words = format!("{waiting} camera-days are due and wait for the next run");
+        assert_eq!(said.err.contains(&words), waiting > 0, "{said:?}");
+        let loose = site.s3.keys().iter().any(|key| key.contains(&ago(day).to_string()) && !key.contains("/archive/"));
+        assert!(!loose, "{day}: {:?}", site.s3.keys());
+    }
+    // The daemon says it too.
+    let site = stored("rotate: {archive: {max_days_per_run: 1}}\n", &[40]).await;
+    let ended = hk_aws::rotate::job(std::sync::Arc::new(site.context().await), CancellationToken::new()).await;
+    assert!(ended.outcome.contains("1 camera-days wait for the next run"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn more_cameras_than_days_in_a_month_are_caught_up_in_one_run() {
+    let site = Site::start_with("", "rotate: {cameras: all}\n").await;
+    for camera in 0..40 {
+        site.s3.insert(&format!("CAM-{camera}/{}/{}", ago(40), name(ago(40), 1)), format!("of {camera}"));
+    }
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 0 && said.out.contains("40 captures of 40 days bundled"), "{said:?}");
 }

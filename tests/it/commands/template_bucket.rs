@@ -136,7 +136,8 @@ async fn i2_where_the_bucket_denies_to_overwrite_all_that_the_box_does_goes_on()
 
 #[tokio::test]
 async fn where_a_policy_denies_copies_it_is_said_what_to_do_instead() {
-    let site = Site::start_with("", "rotate: {cameras: all, transition: {after: 30d, min_size: 1}, expire: null}\n").await;
+    let site =
+        Site::start_with("", "rotate: {cameras: all, transition: {after: 30d, min_size: 1}, expire: null}\n").await;
     site.s3.deny_overwriting();
     let unsorted = format!("CAM/{}", picture(40, 1));
     site.s3.insert(&unsorted, "unsorted");
