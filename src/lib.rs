@@ -29,6 +29,8 @@
 //! * **I7** A capture just taken never waits behind a backlog; the backlog always makes some progress.
 //! * **I8** The hot path is one request to S3 for a capture of ordinary size, and needs only `s3:PutObject`. Stores other
 //!   than AWS are tried once at the start, and those that overwrite are looked at before each put.
+//! * **I10** The rotation touches what is this box's and nothing else. Two hosts that rotate together leave what one would,
+//!   on a store that honours `If-None-Match`.
 //!
 //! # Map
 //! A line for each room, in reading order. No import goes in a circle. Only [`cli`] prints; only

@@ -156,16 +156,25 @@ impl Object {
     }
 }
 
+/// What a store does otherwise than most.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ways {
+    /// It holds no body against its checksums.
+    trusting: bool,
+    /// It stores every object in the standard class, whatever was asked for.
+    without_classes: bool,
+    /// Its bucket has the policy of `aws-template`, which denies to overwrite.
+    denies_overwriting: bool,
+}
+
 /// Everything the server knows, as [`MemoryS3::wait_for`] shows it.
 #[derive(Default)]
 pub(crate) struct State {
     bucket: String,
     keep_bytes: bool,
     conditions: Conditions,
-    /// Whether a body is held against its checksums.
-    trusting: bool,
-    /// Whether every object is stored in the standard class, whatever was asked for.
-    without_classes: bool,
+    /// What it does otherwise than most stores.
+    ways: Ways,
     /// What the clock of the answers is ahead, in seconds.
     ahead_seconds: i64,
     objects: BTreeMap<String, Object>,
@@ -180,8 +189,6 @@ pub(crate) struct State {
     versions: Versions,
     /// The account that owns the bucket.
     owner: String,
-    /// Whether the bucket has the policy of `aws-template`, which denies to overwrite.
-    denies_overwriting: bool,
     /// By how many seconds the server's clock is ahead of this machine's.
     clock_ahead: i64,
     /// By how many seconds what is stored is dated ahead.
@@ -217,7 +224,7 @@ impl State {
 
     fn store(&mut self, key: String, object: Object) {
         let mut object = Object { last_modified: self.stored_now(), ..object };
-        if self.without_classes {
+        if self.ways.without_classes {
             "STANDARD".clone_into(&mut object.storage_class);
         }
         self.objects.insert(key, object);
@@ -367,12 +374,12 @@ impl MemoryS3 {
 
     /// Accepts bodies with wrong checksums from now on.
     pub(crate) fn trust(&self) {
-        self.wire.shared.change(|state| state.trusting = true);
+        self.wire.shared.change(|state| state.ways.trusting = true);
     }
 
     /// Stores everything in the standard class from now on, whatever is asked for.
     pub(crate) fn ignore_classes(&self) {
-        self.wire.shared.change(|state| state.without_classes = true);
+        self.wire.shared.change(|state| state.ways.without_classes = true);
     }
 
     /// Says this of versions from now on.
@@ -389,7 +396,7 @@ impl MemoryS3 {
     /// `If-None-Match` is denied, and so is every copy.
     pub(crate) fn deny_overwriting(&self) {
         self.wire.shared.change(|state| {
-            state.denies_overwriting = true;
+            state.ways.denies_overwriting = true;
             state.versions = Versions::Kept;
         });
     }

@@ -171,7 +171,7 @@ impl Store {
         for algorithm in &declared {
             let name = format!("x-amz-checksum-{algorithm}");
             let given = headers.get(&name).or_else(|| trailer.get(&name)).and_then(|value| value.to_str().ok());
-            if given != slot(&mut computed, algorithm).as_deref() && !self.0.state().trusting {
+            if given != slot(&mut computed, algorithm).as_deref() && !self.0.state().ways.trusting {
                 let message =
                     format!("The {} you specified did not match the calculated checksum.", algorithm.to_uppercase());
                 return Err(S3Error::with_message(S3ErrorCode::BadDigest, message));

@@ -131,7 +131,7 @@ impl State {
             "CopyObject" => true,
             _ => false,
         };
-        (creates && self.denies_overwriting).then_some(
+        (creates && self.ways.denies_overwriting).then_some(
             "User: arn:aws:iam::111122223333:user/captures is not authorized to perform: s3:PutObject on resource: \
              \"arn:aws:s3:::captures\" with an explicit deny in a resource-based policy",
         )
