@@ -84,7 +84,7 @@ pub struct UnreadBundle {
 const MOST_HELD: usize = 50_000;
 
 /// A listing under way; it gives one day after the other. Where keys are in the order of days, it holds one day in memory,
-/// otherwise [`MOST_HELD`] captures.
+/// otherwise 50,000 captures.
 pub struct Listing<'a> {
     site: &'a Site,
     selection: Selection,
