@@ -56,8 +56,9 @@ struct Place {
 
 impl Place {
     async fn new(mut chance: Chance) -> Self {
-        let first = Site::new(Settings::default()).await;
-        let rest = if chance.below(2) == 0 { "rotate: {archive: {format: tar.zst}}" } else { "" };
+        let first = Site::new(Settings { rest: "rotate: {cameras: all}", ..Settings::default() }).await;
+        let zstd = "rotate: {cameras: all, archive: {format: tar.zst}}";
+        let rest = if chance.below(2) == 0 { zstd } else { "rotate: {cameras: all}" };
         let mut second = Site::new(Settings { rest, ..Settings::default() }).await;
         second.endpoint = Some(first.s3.endpoint());
         Self { hosts: [first, second], chance, captures: BTreeSet::new() }
