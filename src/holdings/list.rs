@@ -200,8 +200,8 @@ impl<'a> Listing<'a> {
         let camera = &self.selection.camera;
         Err(HoldingsError::Local(format!(
             "by this s3.key the captures of {camera} are in no order of days, and more than {MOST_HELD} captures cannot be \
-             sorted in memory: name one of the days that `hk-aws days {camera}` lists, or narrow the list with --from, --to \
-             or --event"
+             sorted in memory: name a day, one of those that `hk-aws days {camera}` lists, or narrow the list with \
+             --from, --to or --event"
         )))
     }
 
