@@ -24,13 +24,13 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
 use crate::config::{self, Checksum, Sse};
 
+mod account;
 mod body;
 mod condition;
 mod connection;
 mod download;
 mod listing;
 mod objects;
-mod owner;
 mod pace;
 mod parts;
 mod probe;
@@ -54,9 +54,9 @@ pub use stall::Patience;
 pub use trial::{Right, WrongChecksum};
 pub use verdict::{Refusal, RefusalKind, Verdict};
 
+use account::ExpectedOwner;
 use condition::KnownConditions;
 use connection::Trust;
-use owner::ExpectedOwner;
 
 /// The size in bytes from which a file goes up in parts.
 pub const MULTIPART_FROM: u64 = 16 * 1024 * 1024;

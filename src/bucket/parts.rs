@@ -5,16 +5,17 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_s3::operation::complete_multipart_upload::{CompleteMultipartUploadError, CompleteMultipartUploadOutput};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::body::{self, Content, Source, read_through};
-use super::condition::{PutTerms, WriteOutcome};
+use super::condition::{IfNoneMatch, PutTerms, WriteOutcome};
 use super::put::{metadata, without_total_timeout};
 use super::stall::{self, Patience, Phase};
-use super::wire::{Receipt, code, is_taken};
+use super::wire::{Failed, Receipt, code, is_taken};
 use super::{About, Bucket, Refusal, Verdict, When};
 use crate::config::Access;
 use crate::key::{self, ObjectKey};
@@ -125,17 +126,7 @@ impl Bucket {
         if !self.is_free(key, terms).await? {
             return Ok(WriteOutcome::KeyTaken);
         }
-        let completed = self
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.config.bucket)
-            .key(upload.key)
-            .upload_id(upload.id)
-            .set_if_none_match(terms.condition.if_none_match().value())
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-            .send()
-            .await;
-        match completed {
+        match self.complete(upload, parts, terms.condition.if_none_match()).await {
             Ok(answer) => {
                 // The checksum of an upload in parts is not that of its bytes; each part's was checked when it was
                 // sent.
@@ -146,6 +137,27 @@ impl Bucket {
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
             Err(error) => Err(Refusal::of("complete multipart upload", &error)),
         }
+    }
+
+    /// Makes an object of the parts that were sent.
+    ///
+    /// # Errors
+    /// The SDK's own error, for callers that look at whether the key is taken.
+    pub(super) async fn complete(
+        &self,
+        upload: BegunUpload<'_>,
+        parts: Vec<CompletedPart>,
+        header: IfNoneMatch,
+    ) -> Result<CompleteMultipartUploadOutput, Failed<CompleteMultipartUploadError>> {
+        self.client
+            .complete_multipart_upload()
+            .bucket(&self.config.bucket)
+            .key(upload.key)
+            .upload_id(upload.id)
+            .set_if_none_match(header.value())
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .send()
+            .await
     }
 
     /// Sends all parts, and returns what completes the upload.

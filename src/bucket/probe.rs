@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart};
 
 use super::condition::{Condition, Conditions, IfNoneMatch, WriteOutcome};
 use super::parts::BegunUpload;
@@ -149,18 +149,7 @@ impl Bucket {
         part: &CompletedPart,
         header: IfNoneMatch,
     ) -> Result<WriteOutcome, Refusal> {
-        let parts = CompletedMultipartUpload::builder().parts(part.clone()).build();
-        let completed = self
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.config.bucket)
-            .key(upload.key)
-            .upload_id(upload.id)
-            .set_if_none_match(header.value())
-            .multipart_upload(parts)
-            .send()
-            .await;
-        match completed {
+        match self.complete(upload, vec![part.clone()], header).await {
             Ok(_) => Ok(WriteOutcome::Stored),
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
             Err(error) => Err(Refusal::of("complete multipart upload", &error)),
