@@ -14,9 +14,11 @@ use std::task::{Context, Poll, ready};
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use md5::{Digest, Md5};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::Refusal;
 use super::pace::{BodyTurn, Pace, Precedence};
 use super::stall::{CHUNK_BYTES, Phase};
 
@@ -51,6 +53,29 @@ impl fmt::Debug for Content {
             Self::File(_) => "File",
             Self::Stream(_) => "Stream",
         })
+    }
+}
+
+impl Source {
+    /// Returns the MD5 of the bytes in `range`, in hexadecimal. They are read once more: only what the store does not
+    /// confirm otherwise costs that. A stream is always read as a whole.
+    ///
+    /// # Errors
+    /// A [`Refusal`] to try later if the bytes cannot be read.
+    pub(super) async fn md5(&self, range: Range<u64>) -> Result<String, Refusal> {
+        let content = self.content.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let (mut bytes, mut hash) = (content.open(range.start)?.take(range.end - range.start), Md5::new());
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                match bytes.read(&mut buffer)? {
+                    0 => return Ok(hex::encode(hash.finalize())),
+                    read => hash.update(&buffer[..read]),
+                }
+            }
+        });
+        let read = reading.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        read.map_err(|error: io::Error| Refusal::later(format!("failed to read file: {error}")))
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
+use aws_sdk_s3::types::ChecksumMode;
 use aws_smithy_types::base64;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::wire::{full_checksum, unquoted};
+use super::wire::{full_checksum, md5_of};
 use super::{Bucket, Refusal};
 
 /// The result of a download: the bytes that came, and what they should be.
@@ -85,7 +84,8 @@ impl Bucket {
         // Whoever replaces an object sends a checksum that fits the new bytes; the metadata may still be the old one's.
         let written = object.metadata().and_then(|metadata| metadata.get("sha256")).cloned();
         let expected: Vec<String> = checksum.map(hex::encode).into_iter().chain(written).filter(|_| whole).collect();
-        let etag = md5_of(&object).filter(|_| whole && expected.is_empty());
+        let etag = md5_of(object.e_tag(), object.server_side_encryption(), object.sse_customer_algorithm());
+        let etag = etag.filter(|_| whole && expected.is_empty());
         let mut md5 = etag.as_ref().map(|_| Md5::new());
         let (mut size, mut hash) = (0, Sha256::new());
         while let Some(chunk) = object.body.next().await {
@@ -101,13 +101,4 @@ impl Bucket {
         let fits_etag = etag.zip(md5).map(|(etag, md5)| etag.eq_ignore_ascii_case(&hex::encode(md5.finalize())));
         Ok(Download { size, sha256: hex::encode(hash.finalize()), expected, fits_etag })
     }
-}
-
-/// Returns the `ETag` of an object if it is the MD5 of its bytes: it is not if the object went up in parts, or if a key of
-/// KMS or of the customer encrypts it (S3 API Reference, "Object").
-fn md5_of(object: &GetObjectOutput) -> Option<String> {
-    let etag = unquoted(object.e_tag());
-    let is_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let by_s3 = matches!(object.server_side_encryption(), None | Some(ServerSideEncryption::Aes256));
-    (is_md5 && by_s3 && object.sse_customer_algorithm().is_none()).then_some(etag)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
-use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::types::{
     BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, Delete, GlacierJobParameters, MetadataDirective,
     ObjectIdentifier, ObjectLockEnabled, ObjectLockLegalHoldStatus, RestoreRequest, StorageClass, TaggingDirective,
@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::verdict::element;
-use super::wire::{Failed, code, percent, status, time, unquoted};
+use super::wire::{Failed, code, md5_of, percent, status, time, unquoted};
 use super::{Bucket, Object, Refusal};
 
 /// The most keys in one request to delete (S3 API Reference, `DeleteObjects`).
@@ -35,6 +35,8 @@ pub struct Head {
     pub stored_at: DateTime<Utc>,
     /// The SHA-256 that the store computed, in hexadecimal; `None` if it computed none, or only those of the parts.
     pub checksum: Option<String>,
+    /// The MD5 of the bytes that the store has, in hexadecimal, if the `ETag` is one.
+    pub md5: Option<String>,
     /// The SHA-256 in the metadata that was uploaded with the object, in hexadecimal.
     pub sha256: Option<String>,
     /// When the capture was taken, from the metadata that was uploaded with the object.
@@ -120,12 +122,20 @@ impl Bucket {
     /// A [`Refusal`] if the store refuses or does not answer: it is not known whether the object exists. The answer to
     /// a HEAD has no error code, so the kind is always [`NoAnswer`](super::RefusalKind::NoAnswer); go by the verdict.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Refusal> {
-        let head = self.client.head_object().bucket(&self.config.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
-        match head.send().await {
+        match self.head_object(key).await {
             Ok(head) => Ok(Some(read(&head))),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(Refusal::of("head object", &error).needing("s3:GetObject")),
         }
+    }
+
+    /// Asks the store for what it knows about an object.
+    ///
+    /// # Errors
+    /// The SDK's own error, for callers that look at the status.
+    pub(super) async fn head_object(&self, key: &str) -> Result<HeadObjectOutput, Failed<HeadObjectError>> {
+        let head = self.client.head_object().bucket(&self.config.bucket).key(key);
+        head.checksum_mode(ChecksumMode::Enabled).send().await
     }
 
     /// Deletes objects, a thousand in a request, and returns the keys that could not be deleted, each with the reason.
@@ -292,7 +302,8 @@ where
     }
 }
 
-fn read(head: &HeadObjectOutput) -> Head {
+/// Returns what an answer to a HEAD says.
+pub(super) fn read(head: &HeadObjectOutput) -> Head {
     let metadata = |name: &str| head.metadata().and_then(|metadata| metadata.get(name)).cloned();
     let storage_class = head.storage_class().map_or("STANDARD", StorageClass::as_str).to_owned();
     // An object that was uploaded in parts has a checksum of the parts' checksums. Not every store marks it with a
@@ -308,6 +319,7 @@ fn read(head: &HeadObjectOutput) -> Head {
         etag,
         stored_at: time(head.last_modified()),
         checksum: checksum.and_then(|checksum| base64::decode(checksum).ok()).map(hex::encode),
+        md5: md5_of(head.e_tag(), head.server_side_encryption(), head.sse_customer_algorithm()),
         sha256: metadata("sha256"),
         taken_at: metadata("taken-at"),
         locked_until: if hold {

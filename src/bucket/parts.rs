@@ -15,7 +15,7 @@ use super::body::{self, Content, Source, read_through};
 use super::condition::{IfNoneMatch, PutTerms, WriteOutcome};
 use super::put::{metadata, without_total_timeout};
 use super::stall::{self, Patience, Phase};
-use super::wire::{Failed, Receipt, code, is_taken};
+use super::wire::{Failed, Receipt, code, is_taken, md5_of};
 use super::{About, Bucket, Refusal, Verdict, When};
 use crate::config::Access;
 use crate::key::{self, ObjectKey};
@@ -130,8 +130,8 @@ impl Bucket {
             Ok(answer) => {
                 // The checksum of an upload in parts is not that of its bytes; each part's was checked when it was
                 // sent.
-                let receipt = Receipt { etag: answer.e_tag(), sent: None, repeated: None };
-                receipt.check("complete multipart upload")?;
+                let receipt = Receipt { etag: answer.e_tag(), sent: None, repeated: None, md5: None };
+                receipt.check("complete multipart upload", source, 0..source.size).await?;
                 Ok(WriteOutcome::Stored)
             }
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
@@ -241,7 +241,8 @@ impl Bucket {
         let sent = stall::watched("upload part", length, patience, &phase, sending).await?;
         let answer = sent.map_err(|error| Refusal::of("upload part", &error))?;
         let (etag, sent, repeated) = (answer.e_tag(), part.checksum.as_deref(), answer.checksum_sha256());
-        Receipt { etag, sent, repeated }.check("upload part")?;
+        let md5 = md5_of(etag, answer.server_side_encryption(), answer.sse_customer_algorithm());
+        Receipt { etag, sent, repeated, md5 }.check("upload part", source, part.range.clone()).await?;
         Ok(answer.e_tag)
     }
 

@@ -6,14 +6,15 @@ use std::time::{Duration, SystemTime};
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{ChecksumMode, ObjectLockMode, StorageClass};
+use aws_sdk_s3::types::{ObjectLockMode, StorageClass};
 use aws_smithy_types::base64;
 use tokio::sync::watch;
 
 use super::body::{self, Content, Source};
 use super::condition::{Condition, KeyForm, PutTerms, WriteOutcome};
+use super::objects::{self, Head};
 use super::stall::{self, Phase};
-use super::wire::{Receipt, full_checksum, is_taken, percent, status};
+use super::wire::{Receipt, is_taken, md5_of, percent, status};
 use super::{About, Bucket, MULTIPART_FROM, Put, Refusal, When};
 use crate::config::{Access, LockMode};
 use crate::key::{self, ObjectKey};
@@ -118,7 +119,8 @@ impl Bucket {
         match stall::watched("put object", source.size, when.patience, &phase, sending).await? {
             Ok(answer) => {
                 let (etag, sent, repeated) = (answer.e_tag(), checksum.as_deref(), answer.checksum_sha256());
-                Receipt { etag, sent, repeated }.check("put object")?;
+                let md5 = md5_of(etag, answer.server_side_encryption(), answer.sse_customer_algorithm());
+                Receipt { etag, sent, repeated, md5 }.check("put object", source, 0..source.size).await?;
                 Ok(WriteOutcome::Stored)
             }
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
@@ -131,27 +133,14 @@ impl Bucket {
         if self.config.access == Access::WriteOnly {
             return Ok(Put::Conflict);
         }
-        let head = self
-            .client
-            .head_object()
-            .bucket(&self.config.bucket)
-            .key(key.as_str())
-            .checksum_mode(ChecksumMode::Enabled)
-            .send()
-            .await;
-        let head = match head {
-            Ok(head) => head,
+        let head = match self.head_object(key.as_str()).await {
+            Ok(head) => objects::read(&head),
             // Without the right to read, the bytes cannot be compared: they go under a key that carries their hash.
             Err(error) if status(&error) == Some(403) => return Ok(Put::Conflict),
             Err(error) if status(&error) == Some(404) => return Err(Refusal::later("the object vanished")),
             Err(error) => return Err(Refusal::of("head object", &error)),
         };
-        let same_size = head.content_length().and_then(|length| u64::try_from(length).ok()) == Some(source.size);
-        let same_bytes = match full_checksum(head.checksum_sha256(), source.size) {
-            Some(checksum) => checksum == base64::encode(source.sha256),
-            None => head.metadata().and_then(|metadata| metadata.get("sha256")) == Some(&hex::encode(source.sha256)),
-        };
-        Ok(if same_size && same_bytes { Put::AlreadyThere } else { Put::Conflict })
+        Ok(if holds(&head, source).await? { Put::AlreadyThere } else { Put::Conflict })
     }
 
     pub(super) fn class_of(&self, about: &About) -> StorageClass {
@@ -175,6 +164,25 @@ impl Bucket {
         // signature that is more than 15 minutes off ("Error responses": RequestTimeTooSkewed).
         let until = now + Duration::from_secs(u64::from(lock.days) * 24 * 3600);
         (Some(mode), Some(DateTime::from(until)))
+    }
+}
+
+/// Returns whether an object has the bytes of `source`.
+///
+/// Its length and the SHA-256 that the store computed decide. Where the store has none, the one in the metadata says only
+/// what was sent: if the `ETag` is the MD5 of what arrived, it must fit too, and is enough alone.
+///
+/// # Errors
+/// A [`Refusal`] to try later if the bytes of `source` cannot be read.
+async fn holds(head: &Head, source: &Source) -> Result<bool, Refusal> {
+    let sha256 = hex::encode(source.sha256);
+    if head.size != source.size || head.is(&sha256) == Some(false) {
+        return Ok(false);
+    }
+    match (&head.checksum, &head.md5) {
+        (Some(_), _) => Ok(true),
+        (None, Some(md5)) => Ok(md5.eq_ignore_ascii_case(&source.md5(0..source.size).await?)),
+        (None, None) => Ok(head.sha256.is_some()),
     }
 }
 

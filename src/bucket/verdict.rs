@@ -211,6 +211,19 @@ impl Refusal {
         Self { advice: NOT_S3.to_owned(), ..Self::later(reason) }
     }
 
+    /// Returns the refusal of a successful answer that shows that the store received other bytes than were sent.
+    ///
+    /// `what` is a verb and a noun, such as "put object".
+    pub(super) fn altered(what: &str) -> Self {
+        let reason = format!(
+            "failed to {what}: the checksum in the store's answer is not the one of the bytes that were sent: they were \
+             changed on the way"
+        );
+        let advice = "find out what lies between this box and the store and changes what is sent (a proxy, a virus \
+                      scanner, a broken router), and use an endpoint with https";
+        Self { advice: advice.to_owned(), ..Self::later(reason) }
+    }
+
     /// Returns the refusal that an SDK error means; `what` is a verb and a noun, such as "put object".
     pub(super) fn of<E>(what: &str, error: &SdkError<E, HttpResponse>) -> Self
     where

@@ -1,18 +1,21 @@
 //! How values are spelled in requests, and what can be read from an answer of any kind.
 
+use std::ops::Range;
+
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::ServerSideEncryption;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
 
-use super::{MULTIPART_FROM, Refusal};
+use super::{MULTIPART_FROM, Refusal, Source};
 
 /// The error of a request whose answers of failure are an `E`.
 pub(super) type Failed<E> = SdkError<E, HttpResponse>;
 
 /// The parts of a successful answer that prove what was stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Receipt<'a> {
     /// The `ETag` of the object or part.
     pub(super) etag: Option<&'a str>,
@@ -20,28 +23,43 @@ pub(super) struct Receipt<'a> {
     pub(super) sent: Option<&'a str>,
     /// The SHA-256 in the answer, in base64.
     pub(super) repeated: Option<&'a str>,
+    /// The MD5 of what the store received, in hexadecimal, if the `ETag` is one.
+    pub(super) md5: Option<String>,
 }
 
 impl Receipt<'_> {
     /// Checks that the answer is the store's own, and that the store received the bytes that were sent.
     ///
     /// Whatever answers in the store's place (a login page, a cache) may say 200 to anything. S3 gives an `ETag` with
-    /// every object and part, and repeats the checksum that was sent (S3 API Reference, `PutObject`). For a store that
-    /// does not repeat it, the `ETag` is enough.
+    /// every object and part, and repeats the checksum that was sent (S3 API Reference, `PutObject`). A store that does
+    /// not repeat it may not have checked it either: then the bytes of `source` in `range` are held against the MD5.
     ///
     /// # Errors
     /// A [`Refusal`] to try later, about `what` (a verb and a noun): the bytes may not be in the bucket.
-    pub(super) fn check(self, what: &str) -> Result<(), Refusal> {
+    pub(super) async fn check(self, what: &str, source: &Source, range: Range<u64>) -> Result<(), Refusal> {
         if self.etag.is_none_or(str::is_empty) {
             return Err(Refusal::without_etag(what));
         }
-        match (self.sent, self.repeated) {
-            (Some(sent), Some(repeated)) if sent != repeated => Err(Refusal::later(format!(
-                "failed to {what}: the checksum in the store's answer is not the one of the bytes that were sent"
-            ))),
-            _ => Ok(()),
-        }
+        let same = match (self.sent, self.repeated, self.md5) {
+            (Some(sent), Some(repeated), _) => sent == repeated,
+            (_, _, Some(md5)) => md5.eq_ignore_ascii_case(&source.md5(range).await?),
+            _ => true,
+        };
+        same.then_some(()).ok_or_else(|| Refusal::altered(what))
     }
+}
+
+/// Returns the `ETag` of an object or part if it is the MD5 of its bytes: it is not if the object went up in parts, or if
+/// a key of KMS (`encryption`) or of the customer (`customer_key`) encrypts it (S3 API Reference, "Object").
+pub(super) fn md5_of(
+    etag: Option<&str>,
+    encryption: Option<&ServerSideEncryption>,
+    customer_key: Option<&str>,
+) -> Option<String> {
+    let etag = unquoted(etag);
+    let is_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let by_s3 = matches!(encryption, None | Some(ServerSideEncryption::Aes256));
+    (is_md5 && by_s3 && customer_key.is_none()).then_some(etag)
 }
 
 /// Returns the checksum that the store has for an object of `size` bytes, if it is the checksum of the bytes

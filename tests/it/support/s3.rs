@@ -156,11 +156,22 @@ impl Object {
     }
 }
 
+/// What the server does with the checksum of a body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Checksums {
+    /// As AWS does.
+    #[default]
+    Checked,
+    /// It computes its own and accepts a body with another.
+    Trusted,
+    /// It knows nothing of them.
+    Ignored,
+}
+
 /// What a store does otherwise than most.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ways {
-    /// It holds no body against its checksums.
-    trusting: bool,
+    checksums: Checksums,
     /// It stores every object in the standard class, whatever was asked for.
     without_classes: bool,
     /// Its bucket has the policy of `aws-template`, which denies to overwrite.
@@ -374,7 +385,12 @@ impl MemoryS3 {
 
     /// Accepts bodies with wrong checksums from now on.
     pub(crate) fn trust(&self) {
-        self.wire.shared.change(|state| state.ways.trusting = true);
+        self.wire.shared.change(|state| state.ways.checksums = Checksums::Trusted);
+    }
+
+    /// Knows nothing of checksums from now on: they are neither checked nor answered.
+    pub(crate) fn ignore_checksums(&self) {
+        self.wire.shared.change(|state| state.ways.checksums = Checksums::Ignored);
     }
 
     /// Stores everything in the standard class from now on, whatever is asked for.

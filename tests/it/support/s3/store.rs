@@ -27,7 +27,7 @@ use s3s::dto::{
 use s3s::header::CONTENT_MD5;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
-use super::{ACCESS_KEY, Conditions, Object, SECRET_KEY, Shared, State, Versions};
+use super::{ACCESS_KEY, Checksums, Conditions, Object, SECRET_KEY, Shared, State, Versions};
 
 /// The checksum algorithms of S3, as header names end; <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>.
 const ALGORITHMS: [&str; 5] = ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"];
@@ -168,10 +168,11 @@ impl Store {
         }
         let (mut computed, md5) = (hasher.finalize(), md5.finalize());
         let trailer = request.trailing_headers.as_ref().and_then(TrailingHeaders::take).unwrap_or_default();
+        let ways = self.0.state().ways.checksums;
         for algorithm in &declared {
             let name = format!("x-amz-checksum-{algorithm}");
             let given = headers.get(&name).or_else(|| trailer.get(&name)).and_then(|value| value.to_str().ok());
-            if given != slot(&mut computed, algorithm).as_deref() && !self.0.state().ways.trusting {
+            if given != slot(&mut computed, algorithm).as_deref() && ways == Checksums::Checked {
                 let message =
                     format!("The {} you specified did not match the calculated checksum.", algorithm.to_uppercase());
                 return Err(S3Error::with_message(S3ErrorCode::BadDigest, message));
@@ -185,6 +186,9 @@ impl Store {
             computed.checksum_sha256 = None;
         }
         computed.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
+        if ways == Checksums::Ignored {
+            computed = Checksum::default();
+        }
         let bytes = keep.then(|| kept.freeze());
         Ok(Object {
             bytes,
@@ -427,7 +431,8 @@ impl S3 for Store {
                 checksum_algorithm: input.checksum_algorithm.clone(),
                 ..Default::default()
             };
-            let algorithm = input.checksum_algorithm.map(|algorithm| algorithm.as_str().to_lowercase());
+            let algorithm = input.checksum_algorithm.filter(|_| state.ways.checksums != Checksums::Ignored);
+            let algorithm = algorithm.map(|algorithm| algorithm.as_str().to_lowercase());
             let object = describe!(input);
             let initiated = object.last_modified;
             state.uploads.insert(id, Upload { key: input.key, initiated, algorithm, object, parts: BTreeMap::new() });

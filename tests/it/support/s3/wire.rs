@@ -36,6 +36,7 @@ enum Effect {
     Delay(Duration),
     Reset,
     CutBody(u64),
+    AlterBody,
     LoseReply,
     Hang,
 }
@@ -77,6 +78,11 @@ impl Fault {
     /// Resets the connection once `bytes` of the request's body have been read; the store never sees them whole.
     pub(crate) fn cut_body(operation: &'static str, bytes: u64) -> Self {
         Self::new(operation, Effect::CutBody(bytes))
+    }
+
+    /// Changes the first byte of the request's body on its way to the store.
+    pub(crate) fn alter_body(operation: &'static str) -> Self {
+        Self::new(operation, Effect::AlterBody)
     }
 
     /// Carries the request out, then resets the connection without an answer.
@@ -203,17 +209,18 @@ impl Wire {
             });
             (state.requests.len() - 1, effect)
         });
-        let mut limit = u64::MAX;
+        let (mut limit, mut altered) = (u64::MAX, false);
         match &effect {
             Some(Effect::Reset) => hang_up(&reset).await,
             Some(Effect::Hang) => self.wait_until_cleared().await,
             Some(Effect::Delay(delay)) => tokio::time::sleep(*delay).await,
             Some(Effect::CutBody(bytes)) => limit = *bytes,
+            Some(Effect::AlterBody) => altered = true,
             Some(Effect::Fail { .. } | Effect::Answer { .. } | Effect::LoseReply) | None => {}
         }
         let shared = Arc::clone(&self.shared);
         let denied = self.shared.state().denies(operation, request.headers());
-        let request = request.map(|body| Counted { body, index, shared, limit, reset: reset.clone() });
+        let request = request.map(|body| Counted { body, index, shared, limit, altered, reset: reset.clone() });
         let ahead = self.shared.state().clock_ahead;
         let mut response = if is_skewed(request.headers(), ahead) {
             request.into_body().collect().await.map_err(HttpError::new)?;
@@ -332,7 +339,17 @@ struct Counted {
     index: usize,
     shared: Arc<Shared>,
     limit: u64,
+    /// Whether the next byte is to be changed.
+    altered: bool,
     reset: CancellationToken,
+}
+
+fn alter_first(data: &Bytes) -> Bytes {
+    let mut data = data.to_vec();
+    if let Some(first) = data.first_mut() {
+        *first ^= 1;
+    }
+    data.into()
 }
 
 impl Body for Counted {
@@ -352,7 +369,9 @@ impl Body for Counted {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        let altered = std::mem::take(&mut self.altered);
+        let alter = |data: Bytes| if altered { alter_first(&data) } else { data };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(alter)).map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
