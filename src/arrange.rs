@@ -205,9 +205,8 @@ async fn delete_sources(
     copied: Vec<(Object, ObjectKey)>,
     tell: &mut impl FnMut(Arranged) -> ControlFlow<()>,
 ) -> Result<(), ArrangeError> {
-    let keys: Vec<&str> = copied.iter().map(|(object, _)| object.key.as_str()).collect();
-    let mut left =
-        if keys.is_empty() { Vec::new() } else { site.bucket.delete_all(&keys).await.map_err(HoldingsError::from)? };
+    let sources: Vec<&Object> = copied.iter().map(|(object, _)| object).collect();
+    let mut left = site.bucket.delete_all(&sources).await.map_err(HoldingsError::from)?;
     for (object, target) in copied {
         let why = left.iter().position(|(key, _)| *key == object.key).map(|at| left.swap_remove(at).1);
         let result = match why {

@@ -71,8 +71,10 @@ pub enum Put {
     Stored,
     /// An object with the same bytes was there before.
     AlreadyThere,
-    /// The key holds other bytes, or an object that may not be read. Nothing was stored.
+    /// The key holds other bytes, or nothing may be put under it. Nothing was stored.
     Conflict,
+    /// The key holds an object, and these credentials may not see which bytes it has. Nothing was stored.
+    Unseen,
 }
 
 /// The circumstances of an upload.

@@ -169,16 +169,7 @@ impl DropFolder {
     /// # Errors
     /// The error of the file system if the folder is missing or unreadable.
     pub fn has_inotify(&self) -> io::Result<bool> {
-        // statfs(2), "f_type": NFS, SMB, CIFS, SMB2, FUSE, 9p, AFS, Ceph.
-        const REMOTE: [u32; 8] =
-            [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
-        let kind = rustix::fs::fstatfs(self.root()?)?.f_type;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "the magic numbers are 32 bits wide"
-        )]
-        Ok(!REMOTE.contains(&(kind as u32)))
+        Ok(!writer::is_remote(self.root()?)?)
     }
 
     fn root(&self) -> io::Result<OwnedFd> {

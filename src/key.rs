@@ -27,8 +27,11 @@ use template::Piece;
 /// The longest object key in bytes of UTF-8 (S3 User Guide, "Naming Amazon S3 objects").
 pub const MAX_KEY_BYTES: usize = 1024;
 
-/// The most bytes that [`ObjectKey::variant`] adds: `~partial-` and 8 hexadecimal digits.
-const VARIANT_BYTES: usize = 17;
+/// The most bytes that [`ObjectKey::variant`] adds: `~partial-` and a whole SHA-256 in hexadecimal.
+const VARIANT_BYTES: usize = 73;
+
+/// How many hexadecimal digits of a SHA-256 a variant has: the first ones, or all if another capture has the same first.
+const HASH_DIGITS: [usize; 2] = [8, 64];
 
 /// The longest event or channel in a key, in bytes; the longest event of any known vendor has 25.
 const MAX_WORD_BYTES: usize = 64;
@@ -195,7 +198,7 @@ impl ObjectKey {
 
     /// Returns the key beside this one for a capture that this one cannot hold: a mark with `hash` before the extension.
     ///
-    /// `hash` is the first 8 hexadecimal digits of the capture's SHA-256.
+    /// `hash` is the capture's SHA-256 in hexadecimal, or its first 8 digits.
     #[must_use]
     pub fn variant(&self, variant: Variant, hash: &str) -> Self {
         let (stem, extension) = split_extension(&self.0);
@@ -210,9 +213,10 @@ const PARTIAL: &str = "partial-";
 /// Why an object lies beside the key that it would have had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// The capture was cut off: `~partial-` and 8 hexadecimal digits of the SHA-256 of the bytes that came.
+    /// The capture was cut off: `~partial-` and the SHA-256 of the bytes that came, or its first 8 hexadecimal digits.
     Partial,
-    /// The capture is whole, but its own key held other bytes: `~` and 8 digits. A name that was cut to fit looks the same.
+    /// The capture is whole, but its own key held other bytes: `~` and the same. A name that was cut to fit looks like one
+    /// with 8 digits.
     Whole,
 }
 
@@ -225,7 +229,8 @@ pub fn read_variant(key: &str) -> Option<(String, Variant)> {
         Some(hash) => (hash, Variant::Partial),
         None => (tag, Variant::Whole),
     };
-    let is_hash = hash.len() == 8 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hash =
+        HASH_DIGITS.contains(&hash.len()) && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_hash.then(|| (format!("{stem}{extension}"), variant))
 }
 
@@ -334,7 +339,7 @@ mod tests {
             channel: Some(&word),
             file: file.as_bytes(),
         });
-        let longest = key.variant(Variant::Partial, "12345678");
+        let longest = key.variant(Variant::Partial, &"12345678".repeat(8));
         assert!(longest.as_str().len() <= MAX_KEY_BYTES, "{} bytes: {longest}", longest.as_str().len());
         assert_eq!(layout(&prefix, &template).parse(longest.as_str()).unwrap().camera, camera.as_str());
     }
@@ -389,7 +394,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_variant_is_read_back(file: Vec<u8>, hash in "[0-9a-f]{8}") {
+        fn every_variant_is_read_back(file: Vec<u8>, hash in "[0-9a-f]{8}|[0-9a-f]{64}") {
             let key = layout("", "{camera}/{date}/{file}").render(&fields("C", &file));
             for variant in [Variant::Partial, Variant::Whole] {
                 let made = key.variant(variant, &hash);
@@ -403,7 +408,7 @@ mod tests {
             let camera = camera_segment(camera.as_bytes());
             let layout = layout(&prefix, "{camera}/{date}/{file}");
             let key = layout.render(&fields(&camera, &file));
-            prop_assert!(key.variant(Variant::Partial, "12345678").as_str().len() <= MAX_KEY_BYTES);
+            prop_assert!(key.variant(Variant::Partial, &"0".repeat(64)).as_str().len() <= MAX_KEY_BYTES);
             let parts = layout.parse(key.as_str()).unwrap();
             prop_assert_eq!(parts.camera.to_string(), camera);
             prop_assert_eq!(parts.date.to_string(), "2022-02-24");

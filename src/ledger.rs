@@ -128,6 +128,13 @@ pub fn append_once(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Resu
     write(&mut file, &path, std::slice::from_ref(entry))
 }
 
+/// Returns whether the file of a camera and day has a line that says that these bytes were stored under this key; no if it
+/// cannot be read.
+pub fn has(folder: &Path, camera: &str, date: NaiveDate, key: &str, sha256: &str) -> bool {
+    let is_it = |entry: LedgerEntry| entry.key == key && entry.sha256 == sha256;
+    entries(&path(folder, camera, date)).is_ok_and(|mut entries| entries.any(is_it))
+}
+
 /// Appends the lines of objects of a camera and day that are about to be deleted.
 ///
 /// # Errors

@@ -135,7 +135,7 @@ impl DayWork<'_> {
                 ));
             } else if self.can_be_taken_back(&index, index_object, &indexes).await? {
                 tracing::info!("{} is begun anew: what it lists is not there any more as it was", index.bundle.key);
-                self.delete_one(&index_object.key).await?;
+                self.delete_one(index_object).await?;
             } else {
                 self.leave_to_another();
             }
@@ -199,8 +199,8 @@ impl DayWork<'_> {
         Ok(None)
     }
 
-    async fn delete_one(&self, key: &str) -> Result<(), HoldingsError> {
-        let failed = self.site.bucket.delete_all(&[key]).await?;
+    async fn delete_one(&self, object: &Object) -> Result<(), HoldingsError> {
+        let failed = self.site.bucket.delete_all(&[object]).await?;
         match failed.first() {
             Some((key, why)) => Err(HoldingsError::Object(format!("failed to delete {key}: {why}"))),
             None => Ok(()),
@@ -380,19 +380,20 @@ impl DayWork<'_> {
         // What changed since it was bundled is another capture, and stays.
         let there = holdings::loose(self.site, self.camera, self.date).await?;
         let removed_at = self.now();
-        let removed = |object: &Object| {
-            let bundle = Some(bundles.get(&ObjectIdentity::of(object))?.clone());
-            Some(ledger::Removed { removed_at, key: object.key.clone(), bundle })
-        };
-        let removed: Vec<ledger::Removed> = there.iter().filter_map(removed).collect();
-        if removed.is_empty() {
+        let bundled = |object: &&Object| bundles.contains_key(&ObjectIdentity::of(object));
+        let bundled: Vec<&Object> = there.iter().filter(bundled).collect();
+        if bundled.is_empty() {
             return Ok(());
         }
+        let removed = |object: &&Object| {
+            let bundle = bundles.get(&ObjectIdentity::of(object)).cloned();
+            ledger::Removed { removed_at, key: object.key.clone(), bundle }
+        };
+        let removed: Vec<ledger::Removed> = bundled.iter().map(removed).collect();
         ledger::append_removed(&self.site.ledger(), self.camera, self.date, &removed)
             .map_err(|error| HoldingsError::local("failed to write ledger; nothing is deleted", &error))?;
-        let keys: Vec<&str> = removed.iter().map(|removed| removed.key.as_str()).collect();
-        let failed = self.site.bucket.delete_all(&keys).await?;
-        self.made.deleted += (keys.len() - failed.len()) as u64;
+        let failed = self.site.bucket.delete_all(&bundled).await?;
+        self.made.deleted += (bundled.len() - failed.len()) as u64;
         self.made.left.extend(failed.into_iter().map(|(key, why)| format!("{key}: bundled, but not deleted: {why}")));
         Ok(())
     }

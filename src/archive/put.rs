@@ -146,7 +146,9 @@ pub(super) async fn confirm_bundle(
     let Some(head) = site.bucket.head(&bundle.key).await? else {
         return Err(HoldingsError::Object(format!("{} is not there", bundle.key)));
     };
-    if head.size != bundle.size || head.is(&bundle.sha256) != Some(true) {
+    // The SHA-256 in the metadata says only what was sent.
+    let altered = head.md5.as_ref().is_some_and(|md5| !md5.eq_ignore_ascii_case(&bundle.md5));
+    if head.size != bundle.size || head.is(&bundle.sha256) != Some(true) || altered {
         return Err(HoldingsError::Object(format!(
             "{} is not the bundle that its index describes: it was altered",
             bundle.key
@@ -183,7 +185,7 @@ async fn put_one(site: &Site, key: &ObjectKey, source: &Source, about: About) ->
 fn is_there(put: Put) -> Result<(), HoldingsError> {
     match put {
         Put::Stored | Put::AlreadyThere => Ok(()),
-        Put::Conflict => Err(HoldingsError::Object(
+        Put::Conflict | Put::Unseen => Err(HoldingsError::Object(
             "the key holds other bytes; look at it with `hk-aws verify`, nothing is deleted".to_owned(),
         )),
     }

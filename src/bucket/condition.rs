@@ -10,6 +10,8 @@
 //!
 //! Deciding by the kind of store (`Server: Garage`) was rejected: versions differ, and proxies stand in front of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::OnceCell;
 
 use super::wire::status;
@@ -47,9 +49,9 @@ pub(super) enum IfNoneMatch {
 /// What an object's key is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyForm {
-    /// The object's own name: another object may have the same key.
+    /// The object's own name, or one with the beginning of the hash: another object may have the same key.
     Own,
-    /// The name with the hash of the bytes: an object under that key has the same bytes.
+    /// The name with the whole hash of the bytes: whoever puts under that key puts the same bytes.
     WithHash,
 }
 
@@ -70,6 +72,15 @@ pub(super) enum WriteOutcome {
     KeyTaken,
 }
 
+/// Why a put may not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// There is an object under the key, which the store would overwrite.
+    Object,
+    /// There may be one: these credentials may not look.
+    Unknown,
+}
+
 /// What is known about an object before it is put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {
@@ -84,13 +95,26 @@ enum Presence {
 pub(super) struct KnownConditions {
     put: OnceCell<Condition>,
     parts: OnceCell<Condition>,
+    delete: OnceCell<Condition>,
+    /// Whether it has repeated the SHA-256 of an object.
+    repeats_sha256: AtomicBool,
 }
 
 impl KnownConditions {
     /// Returns the facts about AWS, which need not be tried.
     pub(super) fn aws() -> Self {
         let honoured = || OnceCell::new_with(Some(Condition::Honoured));
-        Self { put: honoured(), parts: honoured() }
+        Self { put: honoured(), parts: honoured(), delete: honoured(), repeats_sha256: AtomicBool::new(true) }
+    }
+
+    /// Returns whether the store is known to repeat the SHA-256 that is sent with an object.
+    pub(super) fn repeats_sha256(&self) -> bool {
+        self.repeats_sha256.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the SHA-256 in an answer to a put, if there is one.
+    pub(super) fn heard_sha256(&self, repeated: Option<&str>) {
+        self.repeats_sha256.fetch_or(repeated.is_some(), Ordering::Relaxed);
     }
 }
 
@@ -161,6 +185,23 @@ impl Bucket {
         self.known.parts.get_or_try_init(ask).await.copied()
     }
 
+    /// Returns how the store treats the `ETag` of an object that is to be deleted; the first deletion tries it.
+    ///
+    /// # Errors
+    /// A [`Refusal`], as [`Bucket::put_condition`] describes: nothing is deleted.
+    pub(super) async fn delete_condition(&self) -> Result<Condition, Refusal> {
+        let ask = || async {
+            self.put_probe(self.put_condition().await?.if_none_match()).await?;
+            let delete = self.try_delete_condition().await?;
+            self.delete_probe().await;
+            if delete != Condition::Honoured {
+                tracing::debug!("{} deletes an object whatever its ETag is", self.describe());
+            }
+            Ok(delete)
+        };
+        self.known.delete.get_or_try_init(ask).await.copied()
+    }
+
     fn log_conditions(&self, found: Conditions) {
         let Some(shortcoming) = found.shortcoming() else {
             return tracing::debug!("{} honours If-None-Match", self.describe());
@@ -176,22 +217,21 @@ impl Bucket {
         tracing::warn!("{} {shortcoming}: {instead}", self.describe());
     }
 
-    /// Returns whether a put may be sent to `key`.
+    /// Returns why a put may not be sent to `key`; `None` if it may.
     ///
     /// It always may if the store itself refuses to overwrite. Otherwise the key must be free. If the box may not look,
-    /// a key counts as free only if it carries the hash of the bytes; any other counts as taken, so that the caller
-    /// uses one that does.
+    /// only a key that carries the whole hash of the bytes counts as free.
     ///
     /// # Errors
     /// A [`Refusal`] if the store refuses to say or does not answer: nothing was put.
-    pub(super) async fn is_free(&self, key: &ObjectKey, terms: PutTerms) -> Result<bool, Refusal> {
+    pub(super) async fn obstacle(&self, key: &ObjectKey, terms: PutTerms) -> Result<Option<Obstacle>, Refusal> {
         if terms.condition == Condition::Honoured {
-            return Ok(true);
+            return Ok(None);
         }
         Ok(match self.presence(key).await? {
-            Presence::There => false,
-            Presence::Absent => true,
-            Presence::Unknown => terms.form == KeyForm::WithHash,
+            Presence::There => Some(Obstacle::Object),
+            Presence::Absent => None,
+            Presence::Unknown => (terms.form == KeyForm::Own).then_some(Obstacle::Unknown),
         })
     }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::verdict::element;
 use super::wire::{Failed, code, md5_of, percent, status, time, unquoted};
-use super::{Bucket, Object, Refusal};
+use super::{Bucket, Condition, Object, Refusal};
 
 /// The most keys in one request to delete (S3 API Reference, `DeleteObjects`).
 const MOST_DELETED: usize = 1000;
@@ -140,27 +140,53 @@ impl Bucket {
 
     /// Deletes objects, a thousand in a request, and returns the keys that could not be deleted, each with the reason.
     ///
-    /// An object that does not exist counts as deleted.
+    /// An object that does not exist counts as deleted. One whose `ETag` is no longer the one that `objects` has stays, if
+    /// the store can be asked for that (S3 User Guide, "How to perform conditional deletes").
     ///
     /// # Errors
     /// A [`Refusal`] if the store refuses a whole request ([`Refused`](super::RefusalKind::Refused)) or does not answer
     /// ([`NoAnswer`](super::RefusalKind::NoAnswer)). The thousands before it are deleted; those of this request may be.
-    pub async fn delete_all(&self, keys: &[&str]) -> Result<Vec<(String, String)>, Refusal> {
+    pub async fn delete_all(&self, objects: &[&Object]) -> Result<Vec<(String, String)>, Refusal> {
+        if objects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let condition = self.delete_condition().await?;
         let mut failed = Vec::new();
-        for batch in keys.chunks(MOST_DELETED) {
-            let identify = |key: &&str| ObjectIdentifier::builder().key(*key).build();
-            let objects = batch.iter().map(identify).collect::<Result<_, _>>();
-            let delete = objects.and_then(|objects| Delete::builder().quiet(true).set_objects(Some(objects)).build());
-            let delete = delete.map_err(|error| Refusal::later(format!("failed to delete objects: {error}")))?;
-            let sent = self.client.delete_objects().bucket(&self.config.bucket).delete(delete).send().await;
-            let answer = sent.map_err(|error| Refusal::of("delete objects", &error).needing("s3:DeleteObject"))?;
-            let errors = answer.errors().iter().filter(|error| error.code() != Some("NoSuchKey"));
-            failed.extend(errors.map(|error| {
-                let why = format!("{} {}", error.code().unwrap_or_default(), error.message().unwrap_or_default());
-                (error.key().unwrap_or_default().to_owned(), why.trim().escape_debug().to_string())
-            }));
+        for batch in objects.chunks(MOST_DELETED) {
+            let named = batch.iter().map(|object| (object.key.as_str(), object.etag.as_str()));
+            for error in self.delete_objects(named, condition).await? {
+                let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+                let why = match code {
+                    "NoSuchKey" => continue,
+                    "PreconditionFailed" => "it is not the object that was looked at any more".to_owned(),
+                    _ => format!("{code} {message}").trim().escape_debug().to_string(),
+                };
+                failed.push((error.key().unwrap_or_default().to_owned(), why));
+            }
         }
         Ok(failed)
+    }
+
+    /// Deletes objects, each named by its key and its `ETag`, in one request, and returns the store's errors about single
+    /// ones. The `ETag` is sent if the store honours it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses the whole request or does not answer.
+    pub(super) async fn delete_objects(
+        &self,
+        objects: impl Iterator<Item = (&str, &str)>,
+        condition: Condition,
+    ) -> Result<Vec<aws_sdk_s3::types::Error>, Refusal> {
+        let identify = |(key, etag): (&str, &str)| {
+            let is_sent = condition == Condition::Honoured && !etag.is_empty();
+            ObjectIdentifier::builder().key(key).set_e_tag(is_sent.then(|| format!("\"{etag}\""))).build()
+        };
+        let objects = objects.map(identify).collect::<Result<_, _>>();
+        let delete = objects.and_then(|objects| Delete::builder().quiet(true).set_objects(Some(objects)).build());
+        let delete = delete.map_err(|error| Refusal::later(format!("failed to delete objects: {error}")))?;
+        let sent = self.client.delete_objects().bucket(&self.config.bucket).delete(delete).send().await;
+        let answer = sent.map_err(|error| Refusal::of("delete objects", &error).needing("s3:DeleteObject"))?;
+        Ok(answer.errors.unwrap_or_default())
     }
 
     /// Copies an object to another key, or onto itself to move it to another class.

@@ -123,7 +123,7 @@ impl Bucket {
     ) -> Result<WriteOutcome, Refusal> {
         let parts = self.send_parts(source, upload, patience).await?;
         // Sending took a while: where only a HEAD tells whether the key is free, it is asked again.
-        if !self.is_free(key, terms).await? {
+        if self.obstacle(key, terms).await?.is_some() {
             return Ok(WriteOutcome::KeyTaken);
         }
         match self.complete(upload, parts, terms.condition.if_none_match()).await {

@@ -16,6 +16,9 @@ pub const PROBE: &str = ".hk-aws-probe";
 /// The bytes of the probe.
 const PROBE_BYTES: &[u8] = b"hk-aws tries here what the store does with If-None-Match; this may be deleted\n";
 
+/// An `ETag` that the probe never has.
+const NO_MD5: &str = "00000000000000000000000000000000";
+
 /// The puts of a trial. The second one decides, unless another box that tries the store deleted the probe in between.
 const PUTS: usize = 3;
 
@@ -70,6 +73,23 @@ impl Bucket {
                 Ok(Condition::Ignored)
             }
             tried => tried,
+        }
+    }
+
+    /// Tries whether the store deletes the probe, which must be in the bucket, although its `ETag` is another.
+    ///
+    /// # Errors
+    /// A [`Refusal`] to try later if the store fails or does not answer: nothing is known.
+    pub(super) async fn try_delete_condition(&self) -> Result<Condition, Refusal> {
+        let key = self.probe_key();
+        match self.delete_objects([(key.as_str(), NO_MD5)].into_iter(), Condition::Honoured).await {
+            Ok(errors) => Ok(match errors.first() {
+                Some(error) if error.code() == Some("PreconditionFailed") => Condition::Honoured,
+                Some(_) => Condition::Refused,
+                None => Condition::Ignored,
+            }),
+            Err(refusal) if may_be_the_header(&refusal) => Ok(Condition::Refused),
+            Err(refusal) => Err(refusal),
         }
     }
 

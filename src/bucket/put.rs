@@ -11,7 +11,7 @@ use aws_smithy_types::base64;
 use tokio::sync::watch;
 
 use super::body::{self, Content, Source};
-use super::condition::{Condition, KeyForm, PutTerms, WriteOutcome};
+use super::condition::{Condition, KeyForm, Obstacle, PutTerms, WriteOutcome};
 use super::objects::{self, Head};
 use super::stall::{self, Phase};
 use super::wire::{Receipt, is_taken, md5_of, percent, status};
@@ -31,14 +31,11 @@ impl Bucket {
     /// [`GiveUpOnThisFile`]: super::Verdict::GiveUpOnThisFile
     /// [`NeedsOperator`]: super::Verdict::NeedsOperator
     pub async fn put_new(&self, key: &ObjectKey, source: &Source, about: &About, when: When) -> Result<Put, Refusal> {
-        match self.put(key, source, about, when, KeyForm::Own).await? {
-            WriteOutcome::Stored => Ok(Put::Stored),
-            WriteOutcome::KeyTaken => self.compare(key, source).await,
-        }
+        self.put(key, source, about, when, KeyForm::Own).await
     }
 
-    /// Stores an object under a key that carries the hash of its bytes, so that an object under that key is the same
-    /// one.
+    /// Stores an object under a key that carries the whole SHA-256 of its bytes, so that nobody means to put other bytes
+    /// there.
     ///
     /// # Errors
     /// A [`Refusal`], as [`Bucket::put_new`] describes.
@@ -49,10 +46,12 @@ impl Bucket {
         about: &About,
         when: When,
     ) -> Result<Put, Refusal> {
-        match self.put(key, source, about, when, KeyForm::WithHash).await? {
-            WriteOutcome::Stored => Ok(Put::Stored),
-            WriteOutcome::KeyTaken => Ok(Put::AlreadyThere),
-        }
+        self.put(key, source, about, when, KeyForm::WithHash).await
+    }
+
+    /// Returns whether the store is known to check the SHA-256 that is sent with each object: it has repeated one.
+    pub fn checks_sha256(&self) -> bool {
+        self.wants_checksum() && self.known.repeats_sha256()
     }
 
     async fn put(
@@ -62,7 +61,7 @@ impl Bucket {
         about: &About,
         when: When,
         form: KeyForm,
-    ) -> Result<WriteOutcome, Refusal> {
+    ) -> Result<Put, Refusal> {
         let in_one_request = source.size < MULTIPART_FROM || matches!(source.content, Content::Stream(_));
         let condition = if in_one_request { self.put_condition().await? } else { self.parts_condition().await? };
         let terms = PutTerms { condition, form };
@@ -73,13 +72,15 @@ impl Bucket {
         } else {
             Some(self.pace.names().turn(format!("{}/{}", self.describe(), key::root(key.as_str()))).await)
         };
-        if !self.is_free(key, terms).await? {
-            return Ok(WriteOutcome::KeyTaken);
-        }
-        if in_one_request {
-            self.put_whole(key, source, about, when, condition).await
-        } else {
-            self.put_in_parts(key, source, about, when, terms).await
+        let outcome = match self.obstacle(key, terms).await? {
+            Some(Obstacle::Unknown) => return Ok(Put::Conflict),
+            Some(Obstacle::Object) => WriteOutcome::KeyTaken,
+            None if in_one_request => self.put_whole(key, source, about, when, condition).await?,
+            None => self.put_in_parts(key, source, about, when, terms).await?,
+        };
+        match outcome {
+            WriteOutcome::Stored => Ok(Put::Stored),
+            WriteOutcome::KeyTaken => self.compare(key, source).await,
         }
     }
 
@@ -121,6 +122,7 @@ impl Bucket {
                 let (etag, sent, repeated) = (answer.e_tag(), checksum.as_deref(), answer.checksum_sha256());
                 let md5 = md5_of(etag, answer.server_side_encryption(), answer.sse_customer_algorithm());
                 Receipt { etag, sent, repeated, md5 }.check("put object", source, 0..source.size).await?;
+                self.known.heard_sha256(repeated);
                 Ok(WriteOutcome::Stored)
             }
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
@@ -131,12 +133,12 @@ impl Bucket {
     /// Returns whether the object under a taken key has the same bytes.
     async fn compare(&self, key: &ObjectKey, source: &Source) -> Result<Put, Refusal> {
         if self.config.access == Access::WriteOnly {
-            return Ok(Put::Conflict);
+            return Ok(Put::Unseen);
         }
         let head = match self.head_object(key.as_str()).await {
             Ok(head) => objects::read(&head),
             // Without the right to read, the bytes cannot be compared: they go under a key that carries their hash.
-            Err(error) if status(&error) == Some(403) => return Ok(Put::Conflict),
+            Err(error) if status(&error) == Some(403) => return Ok(Put::Unseen),
             Err(error) if status(&error) == Some(404) => return Err(Refusal::later("the object vanished")),
             Err(error) => return Err(Refusal::of("head object", &error)),
         };

@@ -10,6 +10,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use crate::key::ObjectKey;
+
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -209,6 +211,14 @@ impl Refusal {
     pub(super) fn without_etag(what: &str) -> Self {
         let reason = format!("failed to {what}: the answer is not the store's: it names no object (no ETag)");
         Self { advice: NOT_S3.to_owned(), ..Self::later(reason) }
+    }
+
+    /// Returns the refusal of a capture whose last name is taken by an object that is not known to have its bytes.
+    pub fn unproven(key: &ObjectKey) -> Self {
+        let reason = format!("{key} holds other bytes than its name says, or bytes that this box may not look at");
+        let advice = "look at the object with the owner's credentials, and delete it if it is not the capture; the file is \
+                      kept until then";
+        Self { advice: advice.to_owned(), ..Self::later(reason) }
     }
 
     /// Returns the refusal of a successful answer that shows that the store received other bytes than were sent.

@@ -162,9 +162,10 @@ fn writers(site: &Site, file: &Path) -> Option<Check> {
     Some(match site.folder.open(file).ok()?.writer() {
         Writer::Unknown => Check::warn(
             "writers",
-            "the kernel does not tell whether another user's file is open: only its size shows that it still grows",
+            "the kernel does not tell whether a file is still being written: each one that is stored stays here for \
+             drop_folder.partial_after without a change",
         )
-        .mend("give the daemon CAP_LEASE, as its unit does"),
+        .mend("give the daemon CAP_LEASE, as its unit does, and let the drop folder lie on a local disk"),
         Writer::Nobody | Writer::Somebody => {
             Check::ok("writers", "the kernel tells whether a file is still being written")
         }

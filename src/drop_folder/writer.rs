@@ -1,12 +1,13 @@
 //! Who is still writing a file: the kernel tells it, so that nothing has to be guessed from the file's age.
 //!
 //! The kernel grants a read lease only while nobody has the file open for writing (fcntl(2), "Leases"). So we ask for
-//! one and give it back immediately. That needs the file's owner or `CAP_LEASE`, and a local file system. Where it is
-//! refused, we still see the record lock that vsftpd holds while it writes.
+//! one and give it back immediately. That needs the file's owner or `CAP_LEASE`, and a local file system: on any other
+//! the kernel knows nothing of writers on other machines. Where it does not tell, we still see the record lock that vsftpd
+//! holds while it writes, and a file that is stored stays for a while in case it grows.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::AtomicBool;
 
 use rustix::process::{Flock, FlockType, fcntl_getlk};
@@ -30,12 +31,26 @@ pub(super) fn writer(file: &File) -> Writer {
         Ok(()) => {
             // If it cannot be given back, the lease ends when the descriptor is closed.
             let _released = fcntl(file, libc::F_SETLEASE, libc::F_UNLCK);
-            Writer::Nobody
+            if is_remote(file).unwrap_or(false) { Writer::Unknown } else { Writer::Nobody }
         }
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Writer::Somebody,
         Err(_) if write_locked(file) => Writer::Somebody,
         Err(_) => Writer::Unknown,
     }
+}
+
+/// Returns whether a file system is shared with other machines, or served by a program that may share it: NFS, SMB, FUSE,
+/// 9p, AFS or Ceph.
+///
+/// # Errors
+/// The error of the file system.
+pub(super) fn is_remote(file: impl AsFd) -> io::Result<bool> {
+    // statfs(2), "f_type": NFS, SMB, CIFS, SMB2, FUSE, 9p, AFS, Ceph.
+    const REMOTE: [u32; 8] =
+        [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
+    let kind = rustix::fs::fstatfs(file)?.f_type;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the magic numbers are 32 bits wide")]
+    Ok(REMOTE.contains(&(kind as u32)))
 }
 
 /// Catches SIGIO, which the kernel sends if a writer opens the file during our lease and which would end the process.

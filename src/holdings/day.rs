@@ -62,6 +62,11 @@ impl DayArchive {
         self.parts.keys().map(|part| part.part).max().unwrap_or(0)
     }
 
+    /// Returns all bundles and indexes.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.parts.values().flat_map(|part| part.bundles.iter().map(|bundle| &bundle.object).chain(&part.index))
+    }
+
     /// Returns whether there is a bundle, and not only an index.
     pub fn has_bundle(&self) -> bool {
         self.parts.values().any(|part| !part.bundles.is_empty())

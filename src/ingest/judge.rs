@@ -24,6 +24,10 @@ const DISPOSE_AGAIN: Duration = Duration::from_secs(5);
 const CUT_OFF: &str =
     "cut off; the part that came is stored, and the file waits for the camera to resume or send it again";
 
+/// Why a file is still there of which nobody knows whether it is whole.
+const MAY_GROW: &str =
+    "stored; the system does not tell whether it is still being written, so it stays for drop_folder.partial_after";
+
 impl Ingest {
     /// Judges the end of an upload or disposal.
     pub(super) fn judge(&mut self, done: Result<(Id, Finished), JoinError>) {
@@ -76,7 +80,8 @@ impl Ingest {
                 self.upkeep.gone(stored, &self.site.config.keep, now)
             }
             (None, Some(wait)) => {
-                self.hold_stored(path, stored, CUT_OFF, now.steady + wait);
+                let why = if stored.partial { CUT_OFF } else { MAY_GROW };
+                self.hold_stored(path, stored, why, now.steady + wait);
                 None
             }
             (Some(reason), _) => {

@@ -45,8 +45,8 @@ const MAKE_ROOM_FOR: u64 = 8;
 pub struct Ingested {
     /// The capture as stored.
     pub stored: Box<Stored>,
-    /// How long the file, which was cut off, still waits for the camera to resume or send it again; `None` if it does
-    /// not wait.
+    /// How long the file still waits, because it was cut off and the camera may resume or send it again, or because
+    /// nobody knows whether it is still being written; `None` if it does not wait.
     pub wait: Option<Duration>,
 }
 
@@ -107,8 +107,8 @@ pub async fn ingest_one(
         left: None,
         not_kept: None,
     };
-    let wait = wait_for_camera(&site, &stored, age);
     let opened = ready.opened;
+    let wait = wait_for_camera(&site, &stored, opened.writer(), age);
     blocking(move || finish(&site, opened, &path, Ingested { stored: Box::new(stored), wait }, now)).await
 }
 
@@ -131,11 +131,12 @@ pub async fn dispose_one(
         if opened.stamp() != stored.stamp {
             return Err(NotStored::Changed);
         }
-        if opened.writer() == Writer::Somebody {
+        let writer = opened.writer();
+        if writer == Writer::Somebody {
             return Err(NotStored::Growing);
         }
         let now = (site.clock)();
-        let wait = wait_for_camera(&site, &stored, age(&stored.stamp, last_seen, now));
+        let wait = wait_for_camera(&site, &stored, writer, age(&stored.stamp, last_seen, now));
         let stored = Box::new(Stored { left: None, not_kept: None, ..Stored::clone(&stored) });
         finish(&site, opened, &path, Ingested { stored, wait }, now)
     })
@@ -154,10 +155,11 @@ fn age(stamp: &Stamp, last_seen: Option<LastSeen>, now: Now) -> Duration {
 }
 
 /// Returns how long a file of this `age` still waits for its camera; `None` if it is complete or has waited long
-/// enough.
-fn wait_for_camera(site: &Site, stored: &Stored, age: Duration) -> Option<Duration> {
+/// enough. A file that may still be open waits like one that was cut off.
+fn wait_for_camera(site: &Site, stored: &Stored, writer: Writer, age: Duration) -> Option<Duration> {
     let patience = site.config.drop_folder.partial_after;
-    patience.checked_sub(age).filter(|wait| stored.partial && !wait.is_zero())
+    let waits = stored.partial || writer == Writer::Unknown;
+    patience.checked_sub(age).filter(|wait| waits && !wait.is_zero())
 }
 
 /// A file that is ready to be put.
@@ -175,18 +177,35 @@ impl Ready {
     /// Puts the file under the capture's own key, or beside it if another object is there. A file that was cut off
     /// always goes beside it, because the whole one may follow.
     async fn put(&self, site: &Site, about: &About, when: When) -> Result<(ObjectKey, Put), Refusal> {
-        let hash = &hex::encode(self.source.sha256)[..8];
-        let variant = if self.partial {
-            Variant::Partial
-        } else {
-            match site.bucket.put_new(&self.first_key, &self.source, about, when).await? {
-                Put::Conflict => Variant::Whole,
-                done => return Ok((self.first_key.clone(), done)),
+        let hash = hex::encode(self.source.sha256);
+        let variant = if self.partial { Variant::Partial } else { Variant::Whole };
+        let own = (!self.partial).then(|| self.first_key.clone());
+        for key in own.into_iter().chain([self.first_key.variant(variant, &hash[..8])]) {
+            match site.bucket.put_new(&key, &self.source, about, when).await? {
+                Put::Unseen if self.is_written_down(site, &key).await => return Ok((key, Put::AlreadyThere)),
+                Put::Conflict | Put::Unseen => {}
+                done => return Ok((key, done)),
             }
-        };
-        let beside = self.first_key.variant(variant, hash);
-        let put = site.bucket.put_hashed(&beside, &self.source, about, when).await?;
-        Ok((beside, put))
+        }
+        // Another object can have the beginning of the hash, by chance or on purpose.
+        let last = self.first_key.variant(variant, &hash);
+        let put = site.bucket.put_hashed(&last, &self.source, about, when).await?;
+        // A store that checks the SHA-256 has these bytes: no other box means to put anything else there.
+        let is_there = put == Put::Unseen && (site.bucket.checks_sha256() || self.is_written_down(site, &last).await);
+        match put {
+            Put::Conflict | Put::Unseen if !is_there => Err(Refusal::unproven(&last)),
+            Put::Unseen => Ok((last, Put::AlreadyThere)),
+            done => Ok((last, done)),
+        }
+    }
+
+    /// Returns whether this box has written down that the bucket confirmed these bytes under `key`.
+    async fn is_written_down(&self, site: &Site, key: &ObjectKey) -> bool {
+        let (ledger, key) = (site.ledger(), key.as_str().to_owned());
+        let (camera, date) = (self.capture.camera.clone(), self.capture.taken.date_naive());
+        let sha256 = hex::encode(self.source.sha256);
+        let looking = tokio::task::spawn_blocking(move || ledger::has(&ledger, &camera, date, &key, &sha256));
+        looking.await.unwrap_or(false)
     }
 
     /// Returns the content type, metadata and tags of the object; `path` is the file's, below the drop folder.

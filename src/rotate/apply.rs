@@ -1,6 +1,6 @@
 //! Carries a plan out: one action on one camera-day at a time, on what is there then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
@@ -205,44 +205,46 @@ impl StepWork<'_> {
 
     async fn expire(&mut self, plan: &Plan) -> Result<(), HoldingsError> {
         let (site, DayStep { camera, date, .. }) = (self.site, self.step);
-        let mut keys: Vec<String> = self.due().await?.into_iter().map(|object| object.key).collect();
+        let mut due = self.due().await?;
         let archive = holdings::archive(site, camera, *date).await?;
         let bundles = bundles(site, self.policy, &archive, today(site)).await?;
         let steps = retention::plan_day(&bundles, self.policy, today(site));
+        let archived: BTreeMap<&str, &Object> = archive.objects().map(|object| (object.key.as_str(), object)).collect();
         // A bundle before its index: an index alone is an intention that is taken back, a bundle alone would be a riddle.
-        keys.extend(steps.into_iter().filter(|step| step.action == Action::Expire).flat_map(|step| step.keys));
-        let keys = if plan.locks { self.unlocked(keys).await? } else { keys };
-        if keys.is_empty() {
+        let expired = steps.iter().filter(|step| step.action == Action::Expire).flat_map(|step| &step.keys);
+        due.extend(expired.filter_map(|key| archived.get(key.as_str()).copied()).cloned());
+        let due = if plan.locks { self.unlocked(due).await? } else { due };
+        if due.is_empty() {
             return Ok(());
         }
         let removed_at = (site.clock)().wall.into();
-        let removed = keys.iter().map(|key| ledger::Removed { removed_at, key: key.clone(), bundle: None });
+        let removed = due.iter().map(|object| ledger::Removed { removed_at, key: object.key.clone(), bundle: None });
         let removed: Vec<ledger::Removed> = removed.collect();
         ledger::append_removed(&site.ledger(), camera, *date, &removed)
             .map_err(|error| HoldingsError::local("failed to write ledger; nothing is deleted", &error))?;
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let failed = site.bucket.delete_all(&keys).await?;
-        self.rotated.expired += (keys.len() - failed.len()) as u64;
+        let failed = site.bucket.delete_all(&due.iter().collect::<Vec<_>>()).await?;
+        self.rotated.expired += (due.len() - failed.len()) as u64;
         self.rotated.failures.extend(failed.into_iter().map(|(key, why)| format!("{key}: not deleted: {why}")));
-        tracing::info!(camera, "{} objects of {camera} {date} expired", keys.len());
+        tracing::info!(camera, "{} objects of {camera} {date} expired", due.len());
         Ok(())
     }
 
-    /// Returns the keys that no lock holds, and notes the others.
-    async fn unlocked(&mut self, keys: Vec<String>) -> Result<Vec<String>, HoldingsError> {
+    /// Returns the objects that no lock holds, and notes the others.
+    async fn unlocked(&mut self, due: Vec<Object>) -> Result<Vec<Object>, HoldingsError> {
         let now = DateTime::<Utc>::from((self.site.clock)().wall);
-        let Some(first) = keys.first() else { return Ok(keys) };
-        if !self.site.bucket.sees_locks(first).await? {
+        let Some(first) = due.first() else { return Ok(due) };
+        if !self.site.bucket.sees_locks(&first.key).await? {
             return Err(HoldingsError::Object(UNSEEN_LOCKS.to_owned()));
         }
         let mut free = Vec::new();
-        for key in keys {
-            let Some(head) = self.site.bucket.head(&key).await? else { continue };
+        for object in due {
+            let key = &object.key;
+            let Some(head) = self.site.bucket.head(key).await? else { continue };
             match head.locked_until {
                 Some(until) if until > now => {
                     self.rotated.failures.push(format!("{key}: a lock holds it until {}", until.date_naive()));
                 }
-                _ => free.push(key),
+                _ => free.push(object),
             }
         }
         Ok(free)

@@ -72,6 +72,8 @@ pub struct SeenPart {
     pub bundle: Option<BundleObject>,
     /// The key of the index, whether it is there or not.
     pub index_key: String,
+    /// The object of the index, as the listing showed it.
+    pub index_object: Option<Object>,
     /// The index.
     pub index: IndexState,
     /// Why the bundle is not the one that the index describes, if it is not.
@@ -436,7 +438,7 @@ mod tests {
     fn seen_part(has_bundle: bool, index: IndexState, altered: Option<&str>) -> SeenPart {
         let bundle = has_bundle.then(|| BundleObject { object: object("bundle"), format: ArchiveFormat::Tar });
         let altered = altered.map(str::to_owned);
-        SeenPart { part: part(), bundle, index_key: "index".into(), index, altered, foreign: false }
+        SeenPart { part: part(), bundle, index_key: "index".into(), index_object: None, index, altered, foreign: false }
     }
 
     /// Returns what is found, as words and keys, and how many captures are held.

@@ -85,10 +85,10 @@ async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &LedgerDay) -
 async fn seen_parts(
     site: &Site,
     part: BundleId,
-    ArchivedPart { bundles, index }: ArchivedPart,
+    ArchivedPart { bundles, index: index_object }: ArchivedPart,
     known: &LedgerDay,
 ) -> Result<Vec<SeenPart>, HoldingsError> {
-    let mut index = if index.is_some() { read_index(site, &part, known).await? } else { IndexState::Absent };
+    let mut index = if index_object.is_some() { read_index(site, &part, known).await? } else { IndexState::Absent };
     let described = described_bundle(site, &part, &bundles, &index, known).await?;
     let mut seen = Vec::new();
     if described.is_none() && index != IndexState::Absent {
@@ -99,6 +99,9 @@ async fn seen_parts(
         let is_described = described == Some(at);
         let index = if is_described { std::mem::replace(&mut index, IndexState::Absent) } else { IndexState::Absent };
         seen.push(seen_part(site, part.clone(), Some(bundle), index, known).await?);
+    }
+    if let Some(described) = seen.iter_mut().find(|part| part.index != IndexState::Absent) {
+        described.index_object = index_object;
     }
     Ok(seen)
 }
@@ -155,7 +158,7 @@ async fn seen_part(
         (Some(bundle), IndexState::Absent) => is_foreign(site, &part, bundle, known).await?,
         _ => false,
     };
-    Ok(SeenPart { part, bundle, index_key, index, altered, foreign })
+    Ok(SeenPart { part, bundle, index_key, index_object: None, index, altered, foreign })
 }
 
 async fn read_index(site: &Site, part: &BundleId, known: &LedgerDay) -> Result<IndexState, HoldingsError> {

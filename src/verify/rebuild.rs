@@ -47,8 +47,8 @@ pub(super) async fn rebuild(
     let index = rebuilt
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
         .map_err(|error| HoldingsError::Object(format!("{key} is damaged as well: {error}")))?;
-    if matches!(seen.index, IndexState::Damaged(_)) {
-        let failed = site.bucket.delete_all(&[&seen.index_key]).await?;
+    if let (IndexState::Damaged(_), Some(index)) = (&seen.index, &seen.index_object) {
+        let failed = site.bucket.delete_all(&[index]).await?;
         if let Some((key, why)) = failed.first() {
             return Err(HoldingsError::Object(format!("failed to delete {key}: {why}")));
         }

@@ -30,6 +30,9 @@ fn holds(state: &State, content: &[u8]) -> bool {
 async fn i1_a_body_that_is_changed_on_the_way_does_not_count_as_stored() {
     for settings in [WITHOUT, WITHOUT_AND_WRITE_ONLY, UNCHECKED, UNCHECKED_AND_WRITE_ONLY] {
         for (operation, name, size) in [("PutObject", picture(1), 1000), ("UploadPart", CLIP.to_owned(), CLIP_BYTES)] {
+            if operation == "UploadPart" && settings.s3.contains("write-only") {
+                continue;
+            }
             let (site, content) = (started(settings).await, bytes(1, size));
             site.s3.fault(Fault::alter_body(operation).times(1));
             site.write(format!("CAM/{name}"), &content);

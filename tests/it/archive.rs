@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 use hk_aws::archive::{Downloads, Made, Reads, archive_day};
-use hk_aws::bucket::{Credentials, Pace, Verdict};
+use hk_aws::bucket::{Credentials, PROBE, Pace, Verdict};
 use hk_aws::bundle::Index;
 use hk_aws::config::ArchiveSettings;
 use hk_aws::holdings::HoldingsError;
 use hk_aws::site;
 use hk_aws::{daemon, ledger};
 
-use crate::support::s3::{ACCESS_KEY, Fault, MemoryS3, SECRET_KEY};
+use crate::support::s3::{ACCESS_KEY, Conditions, Fault, MemoryS3, SECRET_KEY};
 use crate::support::site::{DATE, Settings, Site, bytes, files, key, picture, sha256};
 
 const CAMERA: &str = "CAM";
@@ -392,4 +392,47 @@ async fn i7_a_rotation_under_way_delays_no_fresh_capture() {
     assert!(slowest < std::time::Duration::from_secs(2), "{slowest:?}");
     site.s3.wait_for(bundle, std::time::Duration::from_mins(1)).await;
     site.stop().await;
+}
+
+#[tokio::test]
+async fn i4_a_capture_that_is_replaced_after_the_last_look_is_not_deleted() {
+    let site = stored(Settings::default(), 3).await;
+    let replaced = key(CAMERA, 1);
+    let by_another = replaced.clone();
+    site.s3.fault(Fault::meanwhile("DeleteObjects", move |state| state.replace(&by_another, b"another")).times(1));
+    let made = bundle(&site, &glacier()).await.unwrap();
+    assert_eq!((made.members, made.deleted, loose(&site.s3)), (3, 2, vec![replaced.clone()]), "{made:?}");
+    assert_eq!(site.s3.object(&replaced).unwrap().sha256, sha256(b"another"));
+    assert!(made.left[0].contains("it is not the object that was looked at any more"), "{made:?}");
+}
+
+#[tokio::test]
+async fn i4_a_store_that_deletes_whatever_the_etag_is_or_refuses_it_is_rotated_all_the_same() {
+    for conditions in [Conditions::Ignored, Conditions::Refused] {
+        let s3 = MemoryS3::start("evidence").await;
+        s3.take_conditions(conditions);
+        let mut site = Site::with(s3, Settings::default());
+        site.write(format!("{CAMERA}/{}", picture(0)), &content(0));
+        site.start().await;
+        site.wait_until_empty().await;
+        site.stop().await;
+        let made = bundle(&site, &glacier()).await.unwrap();
+        assert_eq!((made.deleted, loose(&site.s3).len()), (1, 0), "{conditions:?} {made:?}");
+        assert!(!site.s3.keys().iter().any(|key| key.ends_with(PROBE)));
+    }
+}
+
+#[tokio::test]
+async fn i4_a_bundle_that_is_changed_on_the_way_deletes_nothing() {
+    let unchecked = Settings { s3: "checksum: when_required", ..Settings::default() };
+    let site = stored(unchecked, 3).await;
+    site.s3.fault(Fault::alter_body("PutObject").on_key(|key| key.ends_with(".tar")).times(1));
+    let failed = bundle(&site, &glacier()).await.unwrap_err();
+    assert!(failed.to_string().contains("changed on the way"), "{failed}");
+    assert_eq!(loose(&site.s3).len(), 3);
+    let made = bundle(&site, &glacier()).await.unwrap();
+    assert_eq!((made.members, made.deleted), (3, 3), "in another bundle: {made:?}");
+    assert!(made.left[0].contains("it was altered"), "{made:?}");
+    let second = format!("{CAMERA}/archive/{DATE}.part2.tar");
+    assert!(site.s3.object(&second).is_some(), "{:?}", site.s3.keys());
 }

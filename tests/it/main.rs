@@ -15,6 +15,7 @@ mod disk;
 mod docs;
 mod flood;
 mod folder;
+mod hashed_names;
 mod hostile;
 mod invariants;
 mod kill;

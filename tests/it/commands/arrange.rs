@@ -1,5 +1,6 @@
 //! `arrange`: unsorted objects of an existing bucket into date folders.
 
+use hk_aws::bucket::PROBE;
 use serde_json::{Value, json};
 
 use super::{Said, Site};
@@ -132,7 +133,8 @@ async fn what_was_copied_and_not_deleted_is_finished_by_the_next_run() {
     site.s3.fault(Fault::reset("DeleteObjects").times(1));
     let said = site.run(&["arrange"]).await;
     assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
-    assert_eq!(site.s3.keys().len(), 40);
+    // The reset struck the trial of what the store does with conditional deletes, and left its object.
+    assert_eq!(site.s3.keys().iter().filter(|key| !key.ends_with(PROBE)).count(), 40);
     let copies = site.s3.count("CopyObject");
     assert_eq!(site.lines(&["arrange"]).await.len(), 20);
     assert_eq!(site.s3.count("CopyObject"), copies, "nothing is copied twice");

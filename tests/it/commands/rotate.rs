@@ -106,6 +106,20 @@ async fn what_expired_goes_and_what_was_stored_late_stays() {
 }
 
 #[tokio::test]
+async fn what_is_replaced_after_the_last_look_does_not_expire() {
+    let site = stored("rotate: {archive: null, expire: {after: 100d}}\n", &[140]).await;
+    let keys = site.s3.keys();
+    for key in &keys {
+        site.s3.edit(key, |object| object.last_modified -= std::time::Duration::from_hours(24 * 140));
+    }
+    let replaced = keys[0].clone();
+    site.s3.fault(Fault::meanwhile("DeleteObjects", move |state| state.replace(&replaced, b"another")).times(1));
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code != 0 && said.err.contains("not the object that was looked at"), "{said:?}");
+    assert_eq!(site.s3.keys(), keys[..1], "{said:?}");
+}
+
+#[tokio::test]
 async fn a_bundle_and_an_archive_of_the_scripts_of_one_day_expire_on_their_own() {
     let site = stored("", &[140]).await;
     // As stored on its day, so that the members of the bundle are that old.

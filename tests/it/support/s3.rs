@@ -227,6 +227,12 @@ impl State {
         &self.requests
     }
 
+    /// Puts other bytes in the place of an object.
+    pub(crate) fn replace(&mut self, key: &str, bytes: &'static [u8]) {
+        let there = self.objects.get_mut(key).expect("the object to replace exists");
+        *there = Object { last_modified: there.last_modified, ..Object::with_bytes(Bytes::from_static(bytes)) };
+    }
+
     /// Returns the time that what is stored now is dated by.
     fn stored_now(&self) -> SystemTime {
         let by = Duration::from_secs(self.stored_ahead.unsigned_abs());

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use aws_smithy_types::base64;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use hk_aws::bucket::PROBE;
 use percent_encoding::percent_decode_str;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::checksum::ChecksumHasher;
@@ -322,13 +323,33 @@ impl S3 for Store {
             return Err(s3_error!(MalformedXML));
         }
         self.within(&req.input.bucket, |state| {
-            let deleted = delete.objects.into_iter().map(|object| {
-                state.objects.remove(&object.key);
-                DeletedObject { key: Some(object.key), ..Default::default() }
-            });
-            let deleted: Vec<_> = deleted.collect();
+            let is_conditional = delete.objects.iter().any(|object| object.e_tag.is_some());
+            if is_conditional && state.conditions == Conditions::Refused {
+                return Err(s3_error!(NotImplemented, "conditional deletes"));
+            }
+            if let [only] = &*delete.objects
+                && only.key.ends_with(PROBE)
+                && let Some(request) = state.requests.iter_mut().rfind(|request| request.operation == "DeleteObjects")
+            {
+                request.key.clone_from(&only.key);
+            }
+            let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+            for object in delete.objects {
+                let there = state.objects.get(&object.key).map(|there| there.etag.as_str());
+                let expected =
+                    object.e_tag.as_ref().map(ETag::value).filter(|_| state.conditions == Conditions::Honoured);
+                let key = Some(object.key.clone());
+                if expected.is_some_and(|expected| there.is_some_and(|there| there != expected)) {
+                    let code = Some("PreconditionFailed".to_owned());
+                    errors.push(s3s::dto::Error { code, key, ..Default::default() });
+                } else {
+                    state.objects.remove(&object.key);
+                    deleted.push(DeletedObject { key, ..Default::default() });
+                }
+            }
             let quiet = delete.quiet == Some(true);
-            Ok(DeleteObjectsOutput { deleted: (!quiet).then_some(deleted), ..Default::default() })
+            let (deleted, errors) = ((!quiet).then_some(deleted), Some(errors));
+            Ok(DeleteObjectsOutput { deleted, errors, ..Default::default() })
         })
     }
 

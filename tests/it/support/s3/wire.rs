@@ -37,6 +37,7 @@ enum Effect {
     Reset,
     CutBody(u64),
     AlterBody,
+    Meanwhile(Arc<dyn Fn(&mut State) + Send + Sync>),
     LoseReply,
     Hang,
 }
@@ -78,6 +79,11 @@ impl Fault {
     /// Resets the connection once `bytes` of the request's body have been read; the store never sees them whole.
     pub(crate) fn cut_body(operation: &'static str, bytes: u64) -> Self {
         Self::new(operation, Effect::CutBody(bytes))
+    }
+
+    /// Changes the bucket before it carries the request out, as somebody else does meanwhile.
+    pub(crate) fn meanwhile(operation: &'static str, change: impl Fn(&mut State) + Send + Sync + 'static) -> Self {
+        Self::new(operation, Effect::Meanwhile(Arc::new(change)))
     }
 
     /// Changes the first byte of the request's body on its way to the store.
@@ -216,6 +222,7 @@ impl Wire {
             Some(Effect::Delay(delay)) => tokio::time::sleep(*delay).await,
             Some(Effect::CutBody(bytes)) => limit = *bytes,
             Some(Effect::AlterBody) => altered = true,
+            Some(Effect::Meanwhile(change)) => self.shared.change(|state| change(state)),
             Some(Effect::Fail { .. } | Effect::Answer { .. } | Effect::LoseReply) | None => {}
         }
         let shared = Arc::clone(&self.shared);
