@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, Delete, GlacierJobParameters, MetadataDirective,
@@ -96,6 +96,8 @@ pub enum RestoreAsked {
 pub struct CopyRequest<'a> {
     /// The object to copy. Nothing is copied if its `ETag` has changed.
     pub source: &'a Object,
+    /// The version of the object to copy; `None`: the current one.
+    pub version: Option<&'a str>,
     /// The key of the copy. The source's own key moves the object to another class in place.
     pub target: &'a str,
     /// The storage class of the copy.
@@ -120,8 +122,17 @@ impl Bucket {
     /// A [`Refusal`] if the store refuses or does not answer: it is not known whether the object exists. The answer to
     /// a HEAD has no error code, so the kind is always [`NoAnswer`](super::RefusalKind::NoAnswer); go by the verdict.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Refusal> {
+        self.head_version(key, None).await
+    }
+
+    /// Returns what the store knows about a version of an object, or about the object itself; `None` if there is no such
+    /// version.
+    ///
+    /// # Errors
+    /// As [`Bucket::head`].
+    pub async fn head_version(&self, key: &str, version: Option<&str>) -> Result<Option<Head>, Refusal> {
         let head = self.client.head_object().bucket(&self.config.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
-        match head.send().await {
+        match head.set_version_id(version.map(str::to_owned)).send().await {
             Ok(head) => Ok(Some(read(&head))),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(Refusal::of("head object", &error).needing("s3:GetObject")),
@@ -136,12 +147,18 @@ impl Bucket {
     /// A [`Refusal`] if the store refuses a whole request ([`Refused`](super::RefusalKind::Refused)) or does not answer
     /// ([`NoAnswer`](super::RefusalKind::NoAnswer)). The thousands before it are deleted; those of this request may be.
     pub async fn delete_all(&self, keys: &[&str]) -> Result<Vec<(String, String)>, Refusal> {
+        let identify = |key: &&str| ObjectIdentifier::builder().key(*key).build();
+        self.delete_identified(keys.iter().map(identify).collect()).await
+    }
+
+    pub(super) async fn delete_identified(
+        &self,
+        objects: Result<Vec<ObjectIdentifier>, BuildError>,
+    ) -> Result<Vec<(String, String)>, Refusal> {
+        let unbuilt = |error: BuildError| Refusal::later(format!("failed to delete objects: {error}"));
         let mut failed = Vec::new();
-        for batch in keys.chunks(MOST_DELETED) {
-            let identify = |key: &&str| ObjectIdentifier::builder().key(*key).build();
-            let objects = batch.iter().map(identify).collect::<Result<_, _>>();
-            let delete = objects.and_then(|objects| Delete::builder().quiet(true).set_objects(Some(objects)).build());
-            let delete = delete.map_err(|error| Refusal::later(format!("failed to delete objects: {error}")))?;
+        for batch in objects.map_err(unbuilt)?.chunks(MOST_DELETED) {
+            let delete = Delete::builder().quiet(true).set_objects(Some(batch.to_vec())).build().map_err(unbuilt)?;
             let sent = self.client.delete_objects().bucket(&self.config.bucket).delete(delete).send().await;
             let answer = sent.map_err(|error| Refusal::of("delete objects", &error).needing("s3:DeleteObject"))?;
             let errors = answer.errors().iter().filter(|error| error.code() != Some("NoSuchKey"));
@@ -158,18 +175,24 @@ impl Bucket {
     /// # Errors
     /// A [`Refusal`] with the kind [`Cold`](super::RefusalKind::Cold) if the source must be restored first. With any
     /// other kind the store refused or did not answer, and the copy may have been made all the same.
-    pub async fn copy(&self, CopyRequest { source, target, class }: CopyRequest<'_>) -> Result<Copied, Refusal> {
+    pub async fn copy(
+        &self,
+        CopyRequest { source, version, target, class }: CopyRequest<'_>,
+    ) -> Result<Copied, Refusal> {
         let Object { key, size, etag, .. } = source;
         if *size > MOST_COPIED {
             return Ok(Copied::TooLarge);
         }
+        let needed =
+            if version.is_some() { "s3:PutObject and s3:GetObjectVersion" } else { "s3:PutObject and s3:GetObject" };
         let (sse, sse_key) = self.encryption();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        let version = version.map(|id| format!("?versionId={}", percent(id.as_bytes(), plain))).unwrap_or_default();
         let copy = self
             .client
             .copy_object()
             .bucket(&self.config.bucket)
-            .copy_source(format!("{}/{}", self.config.bucket, percent(key.as_bytes(), plain)))
+            .copy_source(format!("{}/{}{version}", self.config.bucket, percent(key.as_bytes(), plain)))
             .copy_source_if_match(format!("\"{etag}\""))
             .key(target)
             // Only AWS is known to honour this header for a copy.
@@ -187,7 +210,7 @@ impl Bucket {
             Err(error) if matches!(status(&error), Some(404 | 412)) && code(&error) != Some("NoSuchBucket") => {
                 Ok(Copied::Changed)
             }
-            Err(error) => Err(Refusal::of("copy object", &error).needing("s3:PutObject and s3:GetObject")),
+            Err(error) => Err(Refusal::of("copy object", &error).needing(needed)),
         }
     }
 
