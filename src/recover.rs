@@ -249,7 +249,7 @@ impl<T: FnMut(Recovered) -> ControlFlow<()>> Run<'_, T> {
             }
             let expire = self.site.config.rotate.expire.filter(|_| !self.order.all);
             let fronts = if has_choice || expire.is_some() {
-                versions.fronts(self.site, &part, window).await?
+                Box::pin(versions.fronts(self.site, &part, window)).await?
             } else {
                 archive::Fronts::default()
             };
@@ -333,7 +333,7 @@ impl<T: FnMut(Recovered) -> ControlFlow<()>> Run<'_, T> {
         if let Some((_, _, members)) = known {
             return Ok(Arc::clone(members));
         }
-        let members = Arc::new(archive::members(self.site, camera, date, self.order.window).await?);
+        let members = Arc::new(Box::pin(archive::members(self.site, camera, date, self.order.window)).await?);
         self.members.push_back((camera.clone(), date, Arc::clone(&members)));
         if self.members.len() > DAYS_REMEMBERED {
             self.members.pop_front();

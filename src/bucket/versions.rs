@@ -86,7 +86,7 @@ impl Bucket {
         };
         stream::try_unfold(listing, async |mut listing| {
             while listing.complete.is_empty() && !listing.ended {
-                let page = listing.page().await?;
+                let page = Box::pin(listing.page()).await?;
                 listing.take(page);
             }
             Ok(listing.complete.pop().map(|versions| (versions, listing)))

@@ -105,38 +105,51 @@ async fn uncover(site: &Site, works: &[Work], mode: RecoverMode) -> Result<HashM
     Ok(failed.into_iter().collect())
 }
 
-/// Makes the copies of a key one after the other; the first that fails ends it.
+/// Makes the copies of a key one after the other.
 async fn copy_all(site: &Site, work: &Work, mode: RecoverMode) -> Vec<(Step, Result<Done, Stays>)> {
     let mut results = Vec::new();
+    let mut is_in_front = false;
+    for step in &work.decision.steps {
+        if let Step::Copy { version, to: Place::Front } = *step {
+            match is_front(site, work, &work.key.versions[version]).await {
+                Ok(is_there) => is_in_front = is_there,
+                Err(refusal) => return vec![(*step, Err(refusal.into()))],
+            }
+        }
+    }
     for step in &work.decision.steps {
         let Step::Copy { version, to } = *step else { continue };
-        let result = copy(site, work, &work.key.versions[version], to, mode).await;
-        let failed = result.is_err();
+        let result = if is_in_front && (to == Place::Front || version == 0) {
+            Ok(Done::Before)
+        } else {
+            copy(site, work, &work.key.versions[version], to, mode).await
+        };
+        // What is in front is only covered after it has a copy.
+        let ends = result.is_err() && version == 0;
         results.push((*step, result));
-        // What is in front may only be covered after its own copy.
-        if failed && to == Place::Beside && work.replaces() {
+        if ends {
             break;
         }
     }
     results
 }
 
+/// Returns whether the object in front holds the bytes of an older version.
+async fn is_front(site: &Site, work: &Work, version: &Version) -> Result<bool, Refusal> {
+    let Some(front) = work.key.versions.first().filter(|front| front.id != version.id) else { return Ok(false) };
+    let (Some(front), Some(content)) = (&front.content, &version.content) else { return Ok(false) };
+    if front.size != content.size {
+        return Ok(false);
+    }
+    let Some(head) = site.bucket.head(&work.key.key).await? else { return Ok(false) };
+    is_same(site, &work.source(version), &version.id, (&work.key.key, &head)).await
+}
+
 async fn copy(site: &Site, work: &Work, version: &Version, to: Place, mode: RecoverMode) -> Result<Done, Stays> {
     let key = &work.key.key;
-    let Some(content) = &version.content else { return Ok(Done::Before) };
-    let source = Object {
-        key: key.clone(),
-        size: content.size,
-        storage_class: content.storage_class.clone(),
-        etag: content.etag.clone(),
-        stored_at: version.stored_at,
-    };
+    let source = work.source(version);
     // A copy that an earlier run put in front has another ETag if the object went up in parts.
-    let in_front = work.key.versions.first().filter(|front| front.id != version.id);
-    if in_front.and_then(|front| front.content.as_ref()).is_some_and(|front| front.size == source.size)
-        && let Some(head) = site.bucket.head(key).await?
-        && is_same(site, &source, &version.id, (key, &head)).await?
-    {
+    if to == Place::Beside && is_front(site, work, version).await? {
         return Ok(Done::Before);
     }
     let target = match to {
@@ -220,10 +233,16 @@ async fn is_same(site: &Site, source: &Object, version: &str, (key, head): (&str
 }
 
 impl Work {
-    /// Returns whether the object in front is to be covered.
-    fn replaces(&self) -> bool {
-        let puts_in_front = |step: &Step| matches!(step, Step::Copy { to: Place::Front, .. });
-        self.decision.steps.iter().any(puts_in_front)
+    /// Returns a version as an object.
+    fn source(&self, Version { stored_at, content, .. }: &Version) -> Object {
+        let content = content.as_ref();
+        Object {
+            key: self.key.key.clone(),
+            size: content.map_or(0, |content| content.size),
+            storage_class: content.map(|content| content.storage_class.clone()).unwrap_or_default(),
+            etag: content.map(|content| content.etag.clone()).unwrap_or_default(),
+            stored_at: *stored_at,
+        }
     }
 
     /// Returns what there is to tell of a step; `None` if an earlier run did it.

@@ -157,7 +157,7 @@ pub(super) async fn members(
     }
     let mut members = HashSet::new();
     for (part, versions) in &archive.parts {
-        members.extend(versions.fronts(site, part, window).await?.into_members());
+        members.extend(Box::pin(versions.fronts(site, part, window)).await?.into_members());
     }
     Ok(members)
 }

@@ -179,25 +179,18 @@ async fn what_the_rotation_bundled_stays_hidden_unless_everything_is_wanted() {
 #[tokio::test]
 async fn i9_a_forged_bundle_keeps_nothing_hidden_where_everything_is_wanted() {
     let site = Site::start().await;
-    site.s3.keep_versions(Versions::Kept);
     site.s3.insert(&key(0), "evidence");
     site.bundle("CAM", DAY, &archive("GLACIER_IR", ArchiveFormat::Tar)).await;
     let (bundle, index) = (format!("CAM/archive/{DAY}.tar"), format!("CAM/archive/{DAY}.index.json"));
-    // A thief who puts a bundle of his own before there is any can name whatever he likes in it.
-    site.s3.insert(&bundle, "no tar at all");
-    let forged = site.s3.object(&bundle).unwrap();
-    let text = String::from_utf8(site.s3.object(&index).unwrap().bytes.unwrap().to_vec()).unwrap();
-    let mut json: Value = serde_json::from_str(&text).unwrap();
-    json["bundle"]["size"] = 1_000_000.into();
-    json["bundle"]["md5"] = forged.etag.into();
-    site.s3.keep_versions(Versions::None);
+    // Whoever can put may put an index that names a capture, beside a bundle that does not hold it.
+    let mut forged: Value = serde_json::from_str(&site.bytes(&index)).unwrap();
+    let junk = vec![0; usize::try_from(forged["bundle"]["size"].as_u64().unwrap()).unwrap()];
+    site.s3.insert(&bundle, junk);
+    forged["bundle"]["md5"] = site.s3.object(&bundle).unwrap().etag.into();
+    site.s3.insert(&index, forged.to_string());
     site.s3.keep_versions(Versions::Kept);
     site.s3.insert(&key(0), "evidence");
-    site.s3.insert(&index, json.to_string());
-    site.s3.insert_with(&bundle, vec![0; 1_000_000], |object| {
-        object.etag = json["bundle"]["md5"].as_str().unwrap().into()
-    });
-    delete(&site.s3.client(), &key(0)).await;
+    site.s3.hide(&key(0));
     let said = site.recover(&[]).await;
     assert!(said.out.is_empty() && said.err.contains("--all brings them back too"), "{said:?}");
     assert_eq!(site.recovered(&["--all", "CAM"]).await.len(), 1);
@@ -340,6 +333,7 @@ async fn the_copy_of_what_went_up_in_parts_has_another_etag_and_is_made_once() {
 
 #[tokio::test]
 async fn killed_anywhere_it_is_run_again_and_ends_the_same() {
+    // Each strikes once some of it is done.
     for (operation, number) in [("DeleteObjects", 0), ("CopyObject", 9), ("HeadObject", 9), ("ListObjectVersions", 0)] {
         let site = site().await;
         let thief = site.s3.client();
@@ -389,4 +383,43 @@ async fn a_bucket_without_versions_and_credentials_without_rights_are_named_with
     site.s3.look(|state| {
         assert!(state.older()[&key(0)].iter().any(|version| matches!(version, Older::Marker { .. })));
     });
+}
+
+/// How much memory a process has used at most, in KiB.
+fn peak(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
+/// `HK_AWS_VERSIONS` sets the number of versions.
+#[tokio::test]
+async fn i6_however_many_versions_there_are_memory_is_bounded() {
+    let versions: usize = std::env::var("HK_AWS_VERSIONS").map_or(5000, |versions| versions.parse().unwrap());
+    let site = Site::start().await;
+    site.s3.keep_versions(Versions::Kept);
+    // Two versions each, and a third of every twentieth.
+    for number in 0..versions / 2 {
+        let key = format!("CAM/2022-02-{:02}/{number:06}.jpg", number * 28 / versions + 1);
+        site.s3.insert(&key, number.to_string());
+        site.s3.hide(&key);
+        if number % 20 == 0 {
+            site.s3.insert(&key, "junk");
+        }
+    }
+    let begin = std::time::Instant::now();
+    let mut command = site.command(&["recover"]);
+    let mut child = command.env("AWS_ACCESS_KEY_ID", OWNERS_ACCESS_KEY).stdout(Stdio::null()).spawn().unwrap();
+    let (pid, mut highest) = (child.id().unwrap(), 0);
+    let status = loop {
+        highest = highest.max(peak(pid).unwrap_or(0));
+        match tokio::time::timeout(Duration::from_millis(20), child.wait()).await {
+            Ok(status) => break status.unwrap(),
+            Err(_) => {}
+        }
+    };
+    eprintln!("{versions} versions: {:?}, {} MiB at most", begin.elapsed(), highest >> 10);
+    assert!(status.success() && highest >> 10 < 100, "{highest} KiB");
+    assert_eq!(site.s3.keys().len(), versions / 2 + versions.div_ceil(40));
+    assert!(site.s3.count("ListObjectVersions") <= 2 * (versions / 900 + 2), "page by page");
+    assert!(site.s3.count("DeleteObjects") <= versions / 1000 + 5, "markers go by the thousand");
 }

@@ -371,6 +371,11 @@ impl MemoryS3 {
         self.wire.shared.change(|state| state.objects.remove(key).expect("the object to delete exists"));
     }
 
+    /// Deletes the object under `key` behind the clients' backs, by a marker where the bucket keeps versions.
+    pub(crate) fn hide(&self, key: &str) {
+        self.wire.shared.change(|state| drop(state.delete(key, None)));
+    }
+
     /// Returns key and id of every multipart upload that was neither completed nor aborted.
     pub(crate) fn uploads(&self) -> Vec<(String, String)> {
         self.wire.shared.state().uploads.iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()

@@ -336,7 +336,6 @@ impl S3 for Store {
                     delete_marker: marker.then_some(true),
                     delete_marker_version_id: version.filter(|_| marker),
                     version_id: object.version_id,
-                    ..Default::default()
                 }
             });
             let deleted: Vec<_> = deleted.collect();

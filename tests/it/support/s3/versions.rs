@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use s3s::dto::{DeleteMarkerEntry, ETag, ListObjectVersionsInput, ListObjectVersionsOutput, ObjectVersion};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
@@ -19,7 +19,7 @@ pub(crate) const NULL: &str = "null";
 #[derive(Debug, Clone)]
 pub(crate) enum Older {
     /// An object that something newer covers.
-    Object(Object),
+    Object(Box<Object>),
     /// A marker: it hides what is under it while it is the newest.
     Marker { id: String, since: SystemTime },
 }
@@ -59,7 +59,7 @@ impl State {
         let id = self.next_version();
         object.version_id.clone_from(&id);
         if let Some(covered) = self.objects.insert(key.clone(), object) {
-            self.older.entry(key).or_default().push(Older::Object(covered));
+            self.older.entry(key).or_default().push(Older::Object(Box::new(covered)));
         }
         Some(id)
     }
@@ -80,7 +80,10 @@ impl State {
         }
         let id = self.next_version();
         let marker = Older::Marker { id: id.clone(), since: self.stored_now() };
-        self.older.entry(key.to_owned()).or_default().extend(object.map(Older::Object).into_iter().chain([marker]));
+        self.older
+            .entry(key.to_owned())
+            .or_default()
+            .extend(object.map(Box::new).map(Older::Object).into_iter().chain([marker]));
         Deletion { version: Some(id), marker: true }
     }
 
@@ -99,7 +102,7 @@ impl State {
             && let Some(older) = self.older.get_mut(key)
         {
             match older.pop() {
-                Some(Older::Object(object)) => drop(self.objects.insert(key.to_owned(), object)),
+                Some(Older::Object(object)) => drop(self.objects.insert(key.to_owned(), *object)),
                 Some(marker) => older.push(marker),
                 None => {}
             }
@@ -142,7 +145,7 @@ impl State {
         let (mut versions, mut delete_markers, mut last, mut is_truncated) = (vec![], vec![], None, false);
         'keys: for key in keys {
             let mut skips = id_marker.is_some() && Some(key.as_str()) == key_marker;
-            let current = self.objects.get(key).cloned().map(Older::Object);
+            let current = self.objects.get(key).cloned().map(Box::new).map(Older::Object);
             let older = self.older.get(key).into_iter().flatten().rev().cloned();
             for (place, version) in current.into_iter().chain(older).enumerate() {
                 if skips {
@@ -160,7 +163,7 @@ impl State {
                         key: Some(key.clone()),
                         version_id: Some(id),
                         is_latest: Some(place == 0),
-                        last_modified: Some(since.into()),
+                        last_modified: Some(whole_seconds(since).into()),
                         ..Default::default()
                     }),
                 }
@@ -195,8 +198,14 @@ fn list_entry(key: &str, object: &Object, is_latest: bool) -> ObjectVersion {
         is_latest: Some(is_latest),
         size: Some(store::signed(object.len)),
         e_tag: Some(ETag::Strong(object.etag.clone())),
-        last_modified: Some(object.last_modified.into()),
+        last_modified: Some(whole_seconds(object.last_modified).into()),
         storage_class: Some(object.storage_class.clone().into()),
         ..Default::default()
     }
+}
+
+/// What S3 tells of a time, so that several versions of a key may have the same.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
