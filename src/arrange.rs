@@ -298,7 +298,7 @@ async fn copy_to(site: &Site, object: &Object, target: &ObjectKey) -> Result<(),
             return Err(Stays::Because(ArrangeOutcome::Cold, why));
         }
     }
-    let request = CopyRequest { source: object, target: target.as_str(), class: &object.storage_class };
+    let request = CopyRequest { source: object, version: None, target: target.as_str(), class: &object.storage_class };
     let copied = site.bucket.copy(request).await.map_err(|refusal| refusal.of_copy(WITH_OWNERS_CREDENTIALS));
     match copied? {
         Copied::Done => {}

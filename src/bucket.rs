@@ -39,6 +39,7 @@ mod stall;
 mod trial;
 mod turn;
 mod verdict;
+mod versions;
 mod wire;
 
 pub use aws_credential_types::Credentials;
@@ -53,6 +54,7 @@ pub use probe::PROBE;
 pub use stall::Patience;
 pub use trial::{Right, WrongChecksum};
 pub use verdict::{Refusal, RefusalKind, Verdict};
+pub use versions::{Content as VersionContent, KeyVersions, Version};
 
 use account::ExpectedOwner;
 use condition::KnownConditions;

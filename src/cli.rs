@@ -27,6 +27,7 @@ mod get;
 mod list;
 mod out;
 mod price;
+mod recover;
 mod restore;
 mod rotate;
 mod status;
@@ -118,6 +119,14 @@ enum Command {
     Rotate(rotate::RotateArgs),
     /// Hold the ledger and the indexes of bundles against the bucket
     Verify(verify::VerifyArgs),
+    /// Bring back what was deleted or covered, in a bucket that keeps versions, with the owner's credentials
+    #[command(
+        after_help = "What was deleted comes back under its own name. What was covered by other bytes comes back beside them, \
+                            as NAME~recovered-HASH. Running it again brings nothing back twice. With --json: one object a \
+                            version, with its `key`, what `happened` to it (deleted, covered, in_the_way) and when (`at`), \
+                            the key `to` which it came, and its `outcome`, one of recovered, planned, cold, too_large, failed."
+    )]
+    Recover(recover::RecoverArgs),
     /// Show what the daemon does now
     Status,
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
@@ -200,6 +209,7 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
         Command::Verify(verify) => verify.run(out, site).await,
         Command::Archive(archive) => archive.run(out, site).await,
         Command::Rotate(rotate) => rotate.run(out, site).await,
+        Command::Recover(recover) => recover.run(out, site).await,
         Command::Run | Command::Check | Command::Classify { .. } | Command::Status | Command::AwsTemplate { .. } => {
             Ok(())
         }

@@ -207,6 +207,18 @@ impl ObjectKey {
     }
 }
 
+/// Returns the key beside `key` for a version of it that was brought back: `~recovered-` and `hash` before the extension.
+/// A name that would make the key too long for S3 is cut.
+pub fn recovered(key: &str, hash: &str) -> String {
+    let (stem, extension) = split_extension(key);
+    let mark = format!("~recovered-{hash}{extension}");
+    let mut keep = stem.len().min(MAX_KEY_BYTES.saturating_sub(mark.len()));
+    while !stem.is_char_boundary(keep) {
+        keep -= 1;
+    }
+    format!("{}{mark}", &stem[..keep])
+}
+
 /// Stands before the hash of a [`Variant::Partial`].
 const PARTIAL: &str = "partial-";
 
@@ -351,6 +363,18 @@ mod tests {
         {
             assert_eq!(ObjectKey(key.into()).variant(Variant::Whole, "1234").as_str(), expected);
         }
+    }
+
+    #[test]
+    fn what_was_brought_back_is_a_capture_of_the_same_day() {
+        let layout = layout("", "{camera}/{date}/{file}");
+        let key = recovered("CAM/2022-02-24/a.b.jpg", "0123abcd");
+        assert_eq!(key, "CAM/2022-02-24/a.b~recovered-0123abcd.jpg");
+        assert_eq!(layout.parse(&key).unwrap().camera, "CAM");
+        let longest = format!("CAM/2022-02-24/{}.jpg", "\u{e9}".repeat(502));
+        let key = recovered(&longest, "0123abcd");
+        assert!(key.len() <= MAX_KEY_BYTES && key.ends_with("\u{e9}~recovered-0123abcd.jpg"), "{key}");
+        assert_eq!(root(&key), key, "it is a capture of its own");
     }
 
     #[test]

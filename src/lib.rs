@@ -29,6 +29,8 @@
 //! * **I7** A capture just taken never waits behind a backlog; the backlog always makes some progress.
 //! * **I8** The hot path is one request to S3 for a capture of ordinary size, and needs only `s3:PutObject`. Stores other
 //!   than AWS are tried once at the start, and those that overwrite are looked at before each put.
+//! * **I9** In the bucket that the template makes, whatever is done with the box's keys, every confirmed byte can be brought
+//!   back for `s3.undo`.
 //! * **I10** The rotation touches what is this box's and nothing else. Two hosts that rotate together leave what one would,
 //!   on a store that honours `If-None-Match`.
 //!
@@ -54,7 +56,7 @@
 //! * [`bundle`]: the format of bundles and of their indexes; knows no bucket
 //! * [`holdings`]: what the bucket holds: cameras, days, captures; fetched and restored
 //! * [`retention`]: what is due to be bundled, moved or deleted, and what that costs; pure
-//! * [`archive`], [`rotate`], [`arrange`], [`verify`]: act on the holdings
+//! * [`archive`], [`rotate`], [`arrange`], [`verify`], [`recover`]: act on the holdings
 //! * [`schedule`]: when jobs run, one at a time, what was missed, how each run ended
 //! * [`status`], [`journal`]: what is told: one snapshot for many readers, and the log
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
@@ -86,6 +88,7 @@ pub mod holdings;
 
 pub mod archive;
 pub mod arrange;
+pub mod recover;
 pub mod retention;
 pub mod rotate;
 pub mod verify;

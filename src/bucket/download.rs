@@ -69,16 +69,41 @@ impl Bucket {
         range: Option<Range<u64>>,
         into: &mut (impl AsyncWrite + Unpin),
     ) -> Result<Download, Refusal> {
+        self.download(key, None, range, into).await
+    }
+
+    /// Downloads a version of an object, or the object itself, into `into`.
+    ///
+    /// # Errors
+    /// As [`Bucket::get`].
+    pub async fn get_version(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        into: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<Download, Refusal> {
+        self.download(key, version, None, into).await
+    }
+
+    async fn download(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        range: Option<Range<u64>>,
+        into: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<Download, Refusal> {
         let whole = range.is_none();
         let request = self
             .client
             .get_object()
             .bucket(&self.config.bucket)
             .key(key)
+            .set_version_id(version.map(str::to_owned))
             .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
             .set_checksum_mode(whole.then_some(ChecksumMode::Enabled));
+        let needed = if version.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };
         let sent = request.send().await;
-        let mut object = sent.map_err(|error| Refusal::of("get object", &error).needing("s3:GetObject"))?;
+        let mut object = sent.map_err(|error| Refusal::of("get object", &error).needing(needed))?;
         let length = object.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
         let checksum = full_checksum(object.checksum_sha256(), length).and_then(|sum| base64::decode(sum).ok());
         // Whoever replaces an object sends a checksum that fits the new bytes; the metadata may still be the old one's.

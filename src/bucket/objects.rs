@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata};
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::types::{
     BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, Delete, GlacierJobParameters, MetadataDirective,
@@ -17,7 +17,7 @@ use super::wire::{Failed, code, md5_of, percent, status, time, unquoted};
 use super::{Bucket, Condition, Object, Refusal};
 
 /// The most keys in one request to delete (S3 API Reference, `DeleteObjects`).
-const MOST_DELETED: usize = 1000;
+pub(super) const MOST_DELETED: usize = 1000;
 
 /// The size of the largest object that one request can copy, in bytes (S3 API Reference, `CopyObject`).
 pub const MOST_COPIED: u64 = 5 << 30;
@@ -98,6 +98,8 @@ pub enum RestoreAsked {
 pub struct CopyRequest<'a> {
     /// The object to copy. Nothing is copied if its `ETag` has changed.
     pub source: &'a Object,
+    /// The version of the object to copy; `None`: the current one.
+    pub version: Option<&'a str>,
     /// The key of the copy. The source's own key moves the object to another class in place.
     pub target: &'a str,
     /// The storage class of the copy.
@@ -122,20 +124,33 @@ impl Bucket {
     /// A [`Refusal`] if the store refuses or does not answer: it is not known whether the object exists. The answer to
     /// a HEAD has no error code, so the kind is always [`NoAnswer`](super::RefusalKind::NoAnswer); go by the verdict.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Refusal> {
-        match self.head_object(key).await {
+        self.head_version(key, None).await
+    }
+
+    /// Returns what the store knows about a version of an object, or about the object itself; `None` if there is no such
+    /// version.
+    ///
+    /// # Errors
+    /// As [`Bucket::head`].
+    pub async fn head_version(&self, key: &str, version: Option<&str>) -> Result<Option<Head>, Refusal> {
+        match self.head_object(key, version).await {
             Ok(head) => Ok(Some(read(&head))),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(Refusal::of("head object", &error).needing("s3:GetObject")),
         }
     }
 
-    /// Asks the store for what it knows about an object.
+    /// Asks the store for what it knows about an object, or about a version of it.
     ///
     /// # Errors
     /// The SDK's own error, for callers that look at the status.
-    pub(super) async fn head_object(&self, key: &str) -> Result<HeadObjectOutput, Failed<HeadObjectError>> {
+    pub(super) async fn head_object(
+        &self,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<HeadObjectOutput, Failed<HeadObjectError>> {
         let head = self.client.head_object().bucket(&self.config.bucket).key(key);
-        head.checksum_mode(ChecksumMode::Enabled).send().await
+        head.checksum_mode(ChecksumMode::Enabled).set_version_id(version.map(str::to_owned)).send().await
     }
 
     /// Deletes objects, a thousand in a request, and returns the keys that could not be deleted, each with the reason.
@@ -154,15 +169,7 @@ impl Bucket {
         let mut failed = Vec::new();
         for batch in objects.chunks(MOST_DELETED) {
             let named = batch.iter().map(|object| (object.key.as_str(), object.etag.as_str()));
-            for error in self.delete_objects(named, condition).await? {
-                let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
-                let why = match code {
-                    "NoSuchKey" => continue,
-                    "PreconditionFailed" => "it is not the object that was looked at any more".to_owned(),
-                    _ => format!("{code} {message}").trim().escape_debug().to_string(),
-                };
-                failed.push((error.key().unwrap_or_default().to_owned(), why));
-            }
+            failed.extend(self.delete_objects(named, condition).await?.into_iter().filter_map(kept));
         }
         Ok(failed)
     }
@@ -181,7 +188,17 @@ impl Bucket {
             let is_sent = condition == Condition::Honoured && !etag.is_empty();
             ObjectIdentifier::builder().key(key).set_e_tag(is_sent.then(|| format!("\"{etag}\""))).build()
         };
-        let objects = objects.map(identify).collect::<Result<_, _>>();
+        self.delete_identified(objects.map(identify).collect()).await
+    }
+
+    /// Deletes objects or versions of them in one request, and returns the store's errors about single ones.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses the whole request or does not answer.
+    pub(super) async fn delete_identified(
+        &self,
+        objects: Result<Vec<ObjectIdentifier>, BuildError>,
+    ) -> Result<Vec<aws_sdk_s3::types::Error>, Refusal> {
         let delete = objects.and_then(|objects| Delete::builder().quiet(true).set_objects(Some(objects)).build());
         let delete = delete.map_err(|error| Refusal::later(format!("failed to delete objects: {error}")))?;
         let sent = self.client.delete_objects().bucket(&self.config.bucket).delete(delete).send().await;
@@ -194,18 +211,24 @@ impl Bucket {
     /// # Errors
     /// A [`Refusal`] with the kind [`Cold`](super::RefusalKind::Cold) if the source must be restored first. With any
     /// other kind the store refused or did not answer, and the copy may have been made all the same.
-    pub async fn copy(&self, CopyRequest { source, target, class }: CopyRequest<'_>) -> Result<Copied, Refusal> {
+    pub async fn copy(
+        &self,
+        CopyRequest { source, version, target, class }: CopyRequest<'_>,
+    ) -> Result<Copied, Refusal> {
         let Object { key, size, etag, .. } = source;
         if *size > MOST_COPIED {
             return Ok(Copied::TooLarge);
         }
+        let needed =
+            if version.is_some() { "s3:PutObject and s3:GetObjectVersion" } else { "s3:PutObject and s3:GetObject" };
         let (sse, sse_key) = self.encryption();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        let version = version.map(|id| format!("?versionId={}", percent(id.as_bytes(), plain))).unwrap_or_default();
         let copy = self
             .client
             .copy_object()
             .bucket(&self.config.bucket)
-            .copy_source(format!("{}/{}", self.config.bucket, percent(key.as_bytes(), plain)))
+            .copy_source(format!("{}/{}{version}", self.config.bucket, percent(key.as_bytes(), plain)))
             .copy_source_if_match(format!("\"{etag}\""))
             .key(target)
             // Only AWS is known to honour this header for a copy.
@@ -223,7 +246,7 @@ impl Bucket {
             Err(error) if matches!(status(&error), Some(404 | 412)) && code(&error) != Some("NoSuchBucket") => {
                 Ok(Copied::Changed)
             }
-            Err(error) => Err(Refusal::of("copy object", &error).needing("s3:PutObject and s3:GetObject")),
+            Err(error) => Err(Refusal::of("copy object", &error).needing(needed)),
         }
     }
 
@@ -326,6 +349,17 @@ where
         Err(error) if matches!(status(&error), Some(400 | 404 | 405 | 501)) => Ok(true),
         Err(error) => Err(Refusal::of(what, &error)),
     }
+}
+
+/// Returns the key of an object that was not deleted, and why; `None` if there was no such object.
+pub(super) fn kept(error: aws_sdk_s3::types::Error) -> Option<(String, String)> {
+    let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+    let why = match code {
+        "NoSuchKey" => return None,
+        "PreconditionFailed" => "it is not the object that was looked at any more".to_owned(),
+        _ => format!("{code} {message}").trim().escape_debug().to_string(),
+    };
+    Some((error.key.unwrap_or_default(), why))
 }
 
 /// Returns what an answer to a HEAD says.

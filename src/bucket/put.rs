@@ -135,7 +135,7 @@ impl Bucket {
         if self.config.access == Access::WriteOnly {
             return Ok(Put::Unseen);
         }
-        let head = match self.head_object(key.as_str()).await {
+        let head = match self.head_object(key.as_str(), None).await {
             Ok(head) => objects::read(&head),
             // Without the right to read, the bytes cannot be compared: they go under a key that carries their hash.
             Err(error) if status(&error) == Some(403) => return Ok(Put::Unseen),

@@ -185,7 +185,7 @@ impl StepWork<'_> {
             return Err(HoldingsError::Object(VERSIONED.to_owned()));
         }
         let copying = objects.into_iter().map(|object| async move {
-            let request = CopyRequest { source: &object, target: &object.key, class: &transition.class };
+            let request = CopyRequest { source: &object, version: None, target: &object.key, class: &transition.class };
             let copied = bucket.copy(request).await;
             (object.key, copied)
         });

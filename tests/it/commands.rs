@@ -26,6 +26,7 @@ mod doctor;
 mod holdings;
 mod holdings_archived;
 mod holdings_calls;
+mod recover;
 mod restore;
 mod rotate;
 mod rotate_cameras;

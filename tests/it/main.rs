@@ -31,6 +31,7 @@ mod state_files;
 mod stopping;
 mod support;
 mod support_s3;
+mod thief;
 mod time;
 mod trouble;
 mod two_rotations;

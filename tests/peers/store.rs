@@ -38,6 +38,8 @@ pub(crate) struct Store {
     runtime: Runtime,
     client: Client,
     peer: Peer,
+    /// The keys of whoever may do everything.
+    owner: (String, String),
 }
 
 /// An object as the bucket gives it back.
@@ -58,7 +60,7 @@ impl Store {
             Kind::Moto => Peer::Moto(Moto::start(ready)),
         };
         let client = client(&peer.endpoint());
-        Self { runtime, client, peer }
+        Self { runtime, client, peer, owner: (ACCESS_KEY.to_owned(), SECRET_KEY.to_owned()) }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -82,7 +84,29 @@ impl Store {
             (keys, ours)
         });
         self.client = client_of(&self.peer.endpoint(), &ours.0, &ours.1);
+        self.owner = ours;
         keys
+    }
+
+    pub(crate) fn owners_keys(&self) -> (&str, &str) {
+        (&self.owner.0, &self.owner.1)
+    }
+
+    /// Hides an object with these keys, and puts other bytes in its place if there are any.
+    pub(crate) fn hide_with(
+        &self,
+        (access_key, secret_key): &(String, String),
+        key: &str,
+        junk: Option<&'static [u8]>,
+    ) {
+        let client = client_of(&self.peer.endpoint(), access_key, secret_key);
+        self.runtime.block_on(async {
+            client.delete_object().bucket(BUCKET).key(key).send().await.unwrap();
+            if let Some(junk) = junk {
+                let put = client.put_object().bucket(BUCKET).key(key).body(ByteStream::from_static(junk));
+                put.send().await.unwrap();
+            }
+        });
     }
 
     /// What the store answers to these keys when they ask for more than putting: the statuses of GET, HEAD, a listing and
