@@ -14,7 +14,8 @@ use crate::config::Access;
 pub const PROBE: &str = ".hk-aws-probe";
 
 /// The bytes of the probe.
-pub(super) const PROBE_BYTES: &[u8] = b"hk-aws tries here what the store does with If-None-Match; this may be deleted\n";
+pub(super) const PROBE_BYTES: &[u8] =
+    b"hk-aws tries here what the store does with If-None-Match; this may be deleted\n";
 
 /// The puts of a trial. The second one decides, unless another box that tries the store deleted the probe in between.
 const PUTS: usize = 3;

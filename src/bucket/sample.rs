@@ -21,6 +21,12 @@ use super::{About, Bucket, Conditions, PROBE, Refusal, RestoreAsked, Tier, Verdi
 /// as nobody can delete the sample before.
 const LOCKED_FOR: Duration = Duration::from_hours(1);
 
+const TAGS_ADVICE: &str =
+    "the store refuses tags: allow s3:PutObjectTagging to these credentials, or set s3.tags to false";
+
+const LOCK_ADVICE: &str = "the store does not lock objects: use a bucket that was made with object lock (`hk-aws aws-template` \
+                           shows one) and allow s3:PutObjectRetention to these credentials, or remove s3.object_lock";
+
 /// What a put of the sample shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TriedPut {
@@ -68,6 +74,11 @@ impl Bucket {
             Err(error) if !is_taken(&error) => return Err(self.blame(sample, Refusal::of("put object", &error)).await),
             _ => {}
         }
+        if sample.lock_until.is_some() && self.is_unlocked(&key).await {
+            let reason = "failed to put object: the store took an object with a lock, and did not lock it".to_owned();
+            let advice = LOCK_ADVICE.to_owned();
+            return Err(Refusal { verdict: Verdict::NeedsOperator, code: None, reason, advice });
+        }
         let version = |told: Option<String>| told.filter(|version| version != NULL_VERSION);
         match self.put_sample(sample, IfNoneMatch::Omitted).await {
             Ok(answer) => Ok(TriedPut { conditions, overwrote: true, version: version(answer.version_id), key }),
@@ -80,11 +91,14 @@ impl Bucket {
         }
     }
 
-    /// Tries whether the store knows a class, with a sample that it leaves in the bucket; returns the sample's key, too.
-    ///
-    /// # Errors
-    /// A [`Refusal`] if the store refuses the sample, or a look at it, or does not answer.
-    pub async fn try_class(&self, class: &str, put: &TriedPut, now: SystemTime) -> (String, Result<TriedClass, Refusal>) {
+    /// Tries whether the store knows a class, and gives back what it has in it, with a sample of that class. Returns the key
+    /// of the sample, which is left in the bucket, and a [`Refusal`] if the store refuses the sample or a look at it.
+    pub async fn try_class(
+        &self,
+        class: &str,
+        put: &TriedPut,
+        now: SystemTime,
+    ) -> (String, Result<TriedClass, Refusal>) {
         let sample = self.sample(class, now);
         let key = self.sample_key(sample);
         let tried = self.put_and_restore(sample, &key, put.conditions.put).await;
@@ -112,6 +126,12 @@ impl Bucket {
             Err(refusal) if refusal.verdict == Verdict::NeedsOperator => Ok(TriedClass::Fits),
             Err(refusal) => Err(refusal),
         }
+    }
+
+    /// Returns whether an object is known to have no lock; without the right to look, nothing is known.
+    async fn is_unlocked(&self, key: &str) -> bool {
+        let no_lock = matches!(self.head(key).await, Ok(Some(head)) if head.locked_until.is_none());
+        no_lock && matches!(self.sees_locks(key).await, Ok(true))
     }
 
     async fn reads(&self, key: &str) -> bool {
@@ -164,11 +184,8 @@ impl Bucket {
         }
         let untagged = Sample { tags: false, ..sample };
         let unlocked = Sample { lock_until: None, ..sample };
-        let tags = "the store refuses tags: allow s3:PutObjectTagging to these credentials, or set s3.tags to false";
-        let lock = "the store refuses the lock: use a bucket that was made with object lock (`hk-aws aws-template` shows \
-                    one) and allow s3:PutObjectRetention to these credentials, or remove s3.object_lock";
         for (without, is_on, advice) in
-            [(untagged, sample.tags, tags), (unlocked, sample.lock_until.is_some(), lock)]
+            [(untagged, sample.tags, TAGS_ADVICE), (unlocked, sample.lock_until.is_some(), LOCK_ADVICE)]
         {
             if is_on && self.takes(without).await {
                 return Refusal { advice: advice.to_owned(), ..refusal };

@@ -3,7 +3,7 @@
 //! A setting of the whole bucket is tried with a request that changes nothing. S3 decides who may ask before it reads
 //! what is asked for (IAM User Guide, "Policy evaluation logic"), so a request that is wrong on purpose is answered with
 //! `AccessDenied` to those who may not, and with `Malformed...` or `Invalid...` to those who may. Another store may take
-//! the wrong request: such a store is tried only where the setting can be read before, and gets it back. To turn on the
+//! the wrong request: such a store is tried only where the setting can be read before, and gets it back if it changed. To turn on the
 //! versions of a bucket that keeps them needs the same right as to suspend them, and changes nothing either.
 //!
 //! To ask IAM what it would allow (`SimulatePrincipalPolicy`) was rejected: it needs a right that no box should have, and
@@ -77,7 +77,7 @@ pub struct SettingTrial {
     pub touched: Option<Touched>,
 }
 
-/// What happened to a setting of the bucket where the store took the wrong request.
+/// What happened to a setting of the bucket that the wrong request changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Touched {
     /// It is as it was.
@@ -123,13 +123,10 @@ impl From<Result<bool, Refusal>> for May {
 }
 
 impl SettingTrial {
-    fn untouched(may: May) -> Self {
-        Self { may, touched: None }
-    }
-
     fn not_tried() -> Self {
-        let why = "these keys may not read the setting, and without that the store is not tried, so that nothing gets lost";
-        Self::untouched(May::NotKnown(why.to_owned()))
+        let why =
+            "these keys may not read the setting, and without that the store is not tried, so that nothing gets lost";
+        Self { may: May::NotKnown(why.to_owned()), touched: None }
     }
 }
 
@@ -224,8 +221,11 @@ impl Bucket {
         if before == Before::Hidden && !self.is_aws {
             return SettingTrial::not_tried();
         }
-        if let Err(error) = self.put_lifecycle(wrong_rules()).await {
-            return SettingTrial::untouched(May::of("put bucket lifecycle", Err::<(), _>(error)));
+        let answer = self.put_lifecycle(wrong_rules()).await;
+        let taken = answer.is_ok();
+        let may = May::of("put bucket lifecycle", answer);
+        if may == May::No || !is_changed(&before, &self.lifecycle().await, taken) {
+            return SettingTrial { may, touched: None };
         }
         let failed = match &before {
             Before::Set(rules) => {
@@ -238,7 +238,7 @@ impl Bucket {
             }
             Before::Hidden => None,
         };
-        SettingTrial { may: May::Yes, touched: Some(touched(&before, &self.lifecycle().await, failed)) }
+        SettingTrial { may, touched: Some(touched(&before, &self.lifecycle().await, failed)) }
     }
 
     /// Returns whether these credentials may change the bucket's policy, and what the trial left.
@@ -247,22 +247,22 @@ impl Bucket {
         if before == Before::Hidden && !self.is_aws {
             return SettingTrial::not_tried();
         }
-        let (bucket, client) = (&self.config.bucket, &self.client);
-        let put = |policy: String| client.put_bucket_policy().bucket(bucket).policy(policy).send();
-        if let Err(error) = put(WRONG_POLICY.to_owned()).await {
-            return SettingTrial::untouched(May::of("put bucket policy", Err::<(), _>(error)));
+        let put = |policy: &str| self.client.put_bucket_policy().bucket(&self.config.bucket).policy(policy).send();
+        let answer = put(WRONG_POLICY).await;
+        let taken = answer.is_ok();
+        let may = May::of("put bucket policy", answer);
+        if may == May::No || !is_changed(&before, &self.policy().await, taken) {
+            return SettingTrial { may, touched: None };
         }
         let failed = match &before {
-            Before::Set(policy) => {
-                put(policy.clone()).await.err().map(|error| Refusal::of("put bucket policy", &error).reason)
-            }
+            Before::Set(policy) => put(policy).await.err().map(|error| Refusal::of("put bucket policy", &error).reason),
             Before::Unset => {
-                let delete = client.delete_bucket_policy().bucket(bucket).send().await;
+                let delete = self.client.delete_bucket_policy().bucket(&self.config.bucket).send().await;
                 delete.err().map(|error| Refusal::of("delete bucket policy", &error).reason)
             }
             Before::Hidden => None,
         };
-        SettingTrial { may: May::Yes, touched: Some(touched(&before, &self.policy().await, failed)) }
+        SettingTrial { may, touched: Some(touched(&before, &self.policy().await, failed)) }
     }
 
     /// Returns how long the bucket's lifecycle leaves old versions of captures.
@@ -278,6 +278,7 @@ impl Bucket {
         match self.client.get_bucket_lifecycle_configuration().bucket(&self.config.bucket).send().await {
             Ok(answer) => answer.rules.map_or(Before::Unset, Before::Set),
             Err(error) if code(&error) == Some("NoSuchLifecycleConfiguration") => Before::Unset,
+            Err(error) if knows_none(&error) => Before::Unset,
             Err(_) => Before::Hidden,
         }
     }
@@ -296,9 +297,15 @@ impl Bucket {
         match self.client.get_bucket_policy().bucket(&self.config.bucket).send().await {
             Ok(answer) => answer.policy.map_or(Before::Unset, Before::Set),
             Err(error) if code(&error) == Some("NoSuchBucketPolicy") => Before::Unset,
+            Err(error) if knows_none(&error) => Before::Unset,
             Err(_) => Before::Hidden,
         }
     }
+}
+
+/// Returns whether the store does not know a question, so that it has nothing to lose by the trial.
+fn knows_none<E>(error: &Failed<E>) -> bool {
+    matches!(status(error), Some(405 | 501))
 }
 
 /// Returns a rule that S3 refuses, as it does nothing and names twice what it is for. Where a store takes it, it is switched
@@ -309,6 +316,12 @@ fn wrong_rules() -> Vec<LifecycleRule> {
     #[expect(deprecated, reason = "a rule with both is wrong")]
     let rule = rule.prefix(PROBE).build();
     rule.into_iter().collect()
+}
+
+/// Returns whether the wrong request changed a setting. A store may even forget what was set and then refuse the request, as
+/// moto does with the rules of a lifecycle.
+fn is_changed<T: PartialEq>(before: &Before<T>, after: &Before<T>, taken: bool) -> bool {
+    if *before == Before::Hidden { taken } else { before != after }
 }
 
 fn touched<T: PartialEq>(before: &Before<T>, after: &Before<T>, failed: Option<String>) -> Touched {

@@ -146,15 +146,19 @@ impl Findings {
             Some(match trial.touched.as_ref()? {
                 Touched::PutBack => Check::ok(
                     "trial",
-                    format!("the store took {name} that was wrong on purpose; what was there before was put back"),
+                    format!("the store let a request that was wrong on purpose change {name} of the bucket; it is put back"),
                 ),
-                Touched::Changed(reason) => {
-                    Check::fail("trial", format!("the store took {name} that was wrong on purpose, and has it still: {reason}"))
-                        .mend(format!("set {name} of the bucket again; it is named hk-aws-doctor"))
-                }
+                Touched::Changed(reason) => Check::fail(
+                    "trial",
+                    format!(
+                        "the store let a request that was wrong on purpose change {name} of the bucket, and it could not be \
+                         put back: {reason}"
+                    ),
+                )
+                .mend(format!("set {name} of the bucket again")),
             })
         };
-        [of("a lifecycle", &self.lifecycle), of("a policy", &self.policy)].into_iter().flatten().collect()
+        [of("the lifecycle", &self.lifecycle), of("the policy", &self.policy)].into_iter().flatten().collect()
     }
 
     /// Returns the table.
@@ -186,15 +190,23 @@ impl Findings {
         let wanted = undo.as_secs().div_ceil(24 * 3600);
         match (self.keeps_versions, self.old_versions) {
             (Some(false), _) => (CheckOutcome::Fail, "no: the bucket keeps no versions".to_owned()),
-            (None, _) => (CheckOutcome::Warn, "not known: these keys may not ask whether the bucket keeps versions".to_owned()),
-            (_, OldVersions::Kept) => (CheckOutcome::Ok, "yes, always: no rule of the bucket removes old versions".to_owned()),
+            (None, _) => {
+                (CheckOutcome::Warn, "not known: these keys may not ask whether the bucket keeps versions".to_owned())
+            }
+            (_, OldVersions::Kept) => {
+                (CheckOutcome::Ok, "yes, always: no rule of the bucket removes old versions".to_owned())
+            }
             (_, OldVersions::RemovedAfter(days)) if u64::from(days) < wanted => {
                 (CheckOutcome::Warn, format!("yes, for {days} days, by the bucket's rules; s3.undo is {wanted} days"))
             }
-            (_, OldVersions::RemovedAfter(days)) => (CheckOutcome::Ok, format!("yes, for {days} days, by the bucket's rules")),
+            (_, OldVersions::RemovedAfter(days)) => {
+                (CheckOutcome::Ok, format!("yes, for {days} days, by the bucket's rules"))
+            }
             (_, OldVersions::NotTold) => (
                 CheckOutcome::Ok,
-                format!("yes, for {wanted} days (s3.undo) if the template made the bucket: these keys may not read its rules"),
+                format!(
+                    "yes, for {wanted} days (s3.undo) if the template made the bucket: these keys may not read its rules"
+                ),
             ),
         }
     }
@@ -279,9 +291,11 @@ fn row(Deed { what, right }: Deed, may: &May, (outcome, undo): Judged) -> Power 
         May::Yes => {
             let mend = match (outcome, right) {
                 (CheckOutcome::Ok, _) => String::new(),
-                (_, "s3:PutObject") => "add the statement NoOverwrite of `hk-aws aws-template` to the bucket's policy, \
+                (_, "s3:PutObject") => {
+                    "add the statement NoOverwrite of `hk-aws aws-template` to the bucket's policy, \
                                         and let the bucket keep versions"
-                    .to_owned(),
+                        .to_owned()
+                }
                 (_, "s3:DeleteObject") => {
                     format!("let the bucket keep versions, for s3.undo at least, or {away}")
                 }
@@ -345,13 +359,23 @@ mod tests {
             (none.clone(), WriteOnly, None, "oooooooo"),
             (Findings { overwrite: May::Yes, ..template() }, ReadWrite, None, "wooooooo"),
             (Findings { keeps_versions: Some(false), ..template() }, ReadWrite, None, "oFoooooo"),
-            (Findings { keeps_versions: Some(false), overwrite: May::Yes, ..none.clone() }, WriteOnly, None, "Fooooooo"),
+            (
+                Findings { keeps_versions: Some(false), overwrite: May::Yes, ..none.clone() },
+                WriteOnly,
+                None,
+                "Fooooooo",
+            ),
             (Findings { keeps_versions: None, overwrite: May::Yes, ..template() }, ReadWrite, None, "wwoooooo"),
             (Findings { old_versions: OldVersions::RemovedAfter(3), ..template() }, ReadWrite, None, "owoooooo"),
             (Findings { old_versions: OldVersions::RemovedAfter(30), ..template() }, ReadWrite, None, "oooooooo"),
             (Findings { old_versions: OldVersions::Kept, ..template() }, ReadWrite, None, "oooooooo"),
             (Findings { erase: Erasing::Now, ..template() }, ReadWrite, Some(LockMode::Compliance), "ooFooooo"),
-            (Findings { erase: Erasing::OnceUnlocked, ..template() }, ReadWrite, Some(LockMode::Governance), "oowooooo"),
+            (
+                Findings { erase: Erasing::OnceUnlocked, ..template() },
+                ReadWrite,
+                Some(LockMode::Governance),
+                "oowooooo",
+            ),
             (Findings { versioning: yes.clone(), ..template() }, ReadWrite, None, "oooooFoo"),
             (Findings { versioning: yes.clone(), ..none.clone() }, WriteOnly, None, "ooooowoo"),
             (Findings { versioning: yes.clone(), ..template() }, ReadWrite, Some(LockMode::Governance), "ooooowoo"),

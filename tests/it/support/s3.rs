@@ -163,7 +163,7 @@ pub(crate) struct Ways {
     trusting: bool,
     /// It stores every object in the standard class, whatever was asked for.
     without_classes: bool,
-    /// Its bucket has the policy of `aws-template`, which denies to overwrite.
+    /// Its bucket has the policy of `aws-template`, which denies to overwrite, and keys without a right on versions.
     denies_overwriting: bool,
 }
 

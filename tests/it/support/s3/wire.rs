@@ -128,7 +128,7 @@ impl State {
         }
         let creates = match operation {
             "PutObject" | "CompleteMultipartUpload" => !headers.contains_key("if-none-match"),
-            "CopyObject" => true,
+            "CopyObject" | "DeleteObjectVersion" => true,
             _ => false,
         };
         (creates && self.ways.denies_overwriting).then_some(
@@ -307,6 +307,7 @@ fn name<B>(request: &hyper::Request<B>) -> (&'static str, String) {
         (&Method::POST, false) if has("restore") => "RestoreObject",
         (&Method::POST, true) if has("delete") => "DeleteObjects",
         (&Method::DELETE, false) if has("uploadId") => "AbortMultipartUpload",
+        (&Method::DELETE, false) if has("versionId") => "DeleteObjectVersion",
         (&Method::DELETE, false) => "DeleteObject",
         (&Method::GET, false) if has("uploadId") => "ListParts",
         (&Method::GET, false) if has("tagging") => "GetObjectTagging",
@@ -315,6 +316,11 @@ fn name<B>(request: &hyper::Request<B>) -> (&'static str, String) {
         (&Method::GET, false) => "GetObject",
         (&Method::GET, true) if has("uploads") => "ListMultipartUploads",
         (&Method::GET, true) if has("list-type") => "ListObjectsV2",
+        (&Method::PUT, true) if has("versioning") => "PutBucketVersioning",
+        (&Method::PUT, true) if has("lifecycle") => "PutBucketLifecycleConfiguration",
+        (&Method::PUT, true) if has("policy") => "PutBucketPolicy",
+        (&Method::GET, true) if has("lifecycle") => "GetBucketLifecycleConfiguration",
+        (&Method::GET, true) if has("policy") => "GetBucketPolicy",
         (&Method::GET, true) if has("versioning") => "GetBucketVersioning",
         (&Method::GET, true) if has("object-lock") => "GetObjectLockConfiguration",
         (&Method::HEAD, false) => "HeadObject",
