@@ -55,6 +55,7 @@ pub(super) async fn examine(site: &Site) -> BucketReport {
         Err(refusal) => {
             let says = format!("{}: {}", bucket.describe(), refusal.reason);
             checks.push(Check::fail("put", says).mend(refusal.advice));
+            let _stays = bucket.try_delete(&bucket.probe_key()).await;
             return report;
         }
     };

@@ -225,7 +225,9 @@ impl Findings {
     fn erasing(&self, terms: Terms) -> Judged {
         match (&self.erase, terms.lock) {
             (Erasing::OnceUnlocked, Some(lock)) => (CheckOutcome::Warn, until_unlocked(lock)),
-            (Erasing::OnceUnlocked, None) => (CheckOutcome::Warn, "no, as soon as its lock has ended".to_owned()),
+            (Erasing::OnceUnlocked, None) => {
+                (CheckOutcome::Warn, "yes, while the lock lasts; after that no".to_owned())
+            }
             _ => (CheckOutcome::Fail, "no".to_owned()),
         }
     }
@@ -253,7 +255,7 @@ impl Terms {
 }
 
 fn until_unlocked(lock: ObjectLock) -> String {
-    format!("nothing is lost while its lock lasts, {} days; after that no", lock.days)
+    format!("yes, while the lock lasts ({} days from the upload); after that no", lock.days)
 }
 
 fn looking(terms: Terms) -> Judged {
@@ -295,6 +297,9 @@ fn row(Deed { what, right }: Deed, may: &May, (outcome, undo): Judged) -> Power 
                     "add the statement NoOverwrite of `hk-aws aws-template` to the bucket's policy, \
                                         and let the bucket keep versions"
                         .to_owned()
+                }
+                (_, "s3:DeleteObjectVersion") => {
+                    format!("{away}, and s3:BypassGovernanceRetention if they have it")
                 }
                 (_, "s3:DeleteObject") => {
                     format!("let the bucket keep versions, for s3.undo at least, or {away}")

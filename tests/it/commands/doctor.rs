@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::OnceLock;
 
 use hk_aws::bucket::PROBE;
 use hk_aws::doctor::DEEDS;
@@ -273,6 +274,7 @@ async fn what_each_capture_carries_is_tried_and_the_setting_is_named() {
         let put = named(&lines, "put");
         assert_eq!((exit, put.outcome.as_str()), (1, "fail"), "{keys}: {put:?}");
         assert!(put.says.contains(code) && put.mend.contains(setting), "{keys}: {put:?}");
+        assert_eq!(site.s3.keys(), Vec::<String>::new(), "{keys}");
     }
     let site = Site::start_with(", tags: true, object_lock: {days: 90}", "keep: {min_free: 1MiB}\n").await;
     nothing_can_be_erased(&site);
@@ -288,6 +290,16 @@ async fn a_class_that_the_store_does_not_keep_fails_with_the_setting_to_change()
     let class = named(&lines, "class");
     assert_eq!((exit, class.outcome.as_str()), (1, "fail"), "{class:?}");
     assert!(class.mend.contains("rotate.archive.class to STANDARD"), "{class:?}");
+
+    let site = small_disk().await;
+    let first = OnceLock::new();
+    let is_second =
+        move |key: &str| key.ends_with(PROBE) && !key.starts_with('.') && first.get_or_init(|| key.to_owned()) != key;
+    site.s3.fault(Fault::fail("PutObject", 400, "InvalidStorageClass").on_key(is_second));
+    let (exit, lines) = doctor(&site).await;
+    let (put, class) = (named(&lines, "put"), named(&lines, "class"));
+    assert_eq!((exit, put.outcome.as_str(), class.outcome.as_str()), (1, "ok", "fail"), "{class:?}");
+    assert!(class.says.contains("InvalidStorageClass") && class.mend.contains("rotate.archive.class"), "{class:?}");
 
     let site = Site::start_with("", "keep: {min_free: 1MiB}\nrotate: {archive: {class: GLACIER}}\n").await;
     nothing_can_be_erased(&site);
