@@ -103,9 +103,8 @@ impl May {
         let Err(error) = answer else { return Self::Yes };
         let about_content = |code: &str| ["Malformed", "Invalid", "Illegal"].iter().any(|kind| code.starts_with(kind));
         match status(&error) {
-            Some(403) => Self::No,
-            // The store knows no such setting, so nobody can change it.
-            Some(405 | 501) => Self::No,
+            // What the store does not know (405, 501), nobody can do.
+            Some(403 | 405 | 501) => Self::No,
             Some(400) if code(&error).is_some_and(about_content) => Self::Yes,
             _ => Self::NotKnown(Refusal::of(what, &error).reason),
         }
