@@ -35,7 +35,9 @@ mod pace;
 mod parts;
 mod probe;
 mod put;
+mod sample;
 mod stall;
+mod thief;
 mod trial;
 mod turn;
 mod verdict;
@@ -51,7 +53,9 @@ pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, RestoreAsked, RestoreS
 pub use pace::{Pace, Precedence};
 pub use parts::part_bytes;
 pub use probe::PROBE;
+pub use sample::{TriedClass, TriedPut};
 pub use stall::Patience;
+pub use thief::{Deleted, Erasing, May, OldVersions, SettingTrial, Touched};
 pub use trial::{Right, WrongChecksum};
 pub use verdict::{Refusal, RefusalKind, Verdict};
 pub use versions::{Content as VersionContent, KeyVersions, Version};
@@ -108,6 +112,8 @@ pub struct Bucket {
     config: config::S3Settings,
     pace: Pace,
     known: Arc<KnownConditions>,
+    /// Whether requests go to AWS.
+    is_aws: bool,
     /// The credentials to sign with; `None` means those of the AWS files or the environment.
     credentials: Option<Credentials>,
 }
@@ -148,9 +154,9 @@ impl Bucket {
             settings = settings.interceptor(ExpectedOwner(account.clone()));
         }
         // The environment can name a store other than AWS, too.
-        let aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
-        let known = Arc::new(if aws { KnownConditions::aws() } else { KnownConditions::default() });
-        Self { client: Client::from_conf(settings.build()), config: config.clone(), pace, known, credentials }
+        let is_aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
+        let known = Arc::new(if is_aws { KnownConditions::aws() } else { KnownConditions::default() });
+        Self { client: Client::from_conf(settings.build()), config: config.clone(), pace, known, is_aws, credentials }
     }
 
     /// Returns the same bucket with the AWS files read again; the SDK reads them only once.

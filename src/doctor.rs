@@ -1,7 +1,8 @@
 //! The doctor: every part of the installation is tried for real, and each check says what to do.
 //!
 //! The findings hold for the user, rights and credentials that the doctor runs with, so it should run with the
-//! daemon's. It leaves nothing behind, except one small object in the bucket if it may not delete that.
+//! daemon's. It leaves nothing behind, except small objects in the bucket, or old versions of them, if it may not delete
+//! those.
 
 use std::path::Path;
 
@@ -13,6 +14,9 @@ use crate::site::Site;
 mod bucket;
 mod disk;
 mod folder;
+mod thief;
+
+pub use thief::{DEEDS, Deed, Power};
 
 use disk::OwnFolder;
 
@@ -30,15 +34,24 @@ pub struct Check {
 }
 
 /// How good a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckOutcome {
     /// All is well.
     Ok,
     /// Captures are stored, but something could be better.
     Warn,
-    /// Captures are not stored, or will soon not be.
+    /// Captures are not stored or will soon not be, they cannot be bundled, or whoever takes the box can erase them.
     Fail,
+}
+
+/// What was found at the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketReport {
+    /// Whether captures can be stored, looked at and rotated.
+    pub checks: Vec<Check>,
+    /// What whoever has the box's keys can do; empty if nothing can be stored.
+    pub thief: Vec<Power>,
 }
 
 impl Check {
@@ -82,8 +95,8 @@ pub fn examine_box(site: &Site) -> Vec<Check> {
     checks
 }
 
-/// Checks the bucket with the credentials of this process.
-pub async fn examine_bucket(site: &Site) -> Vec<Check> {
+/// Checks the bucket with the credentials of this process, and tries on it what a thief could do with them.
+pub async fn examine_bucket(site: &Site) -> BucketReport {
     bucket::examine(site).await
 }
 

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::verdict::element;
-use super::wire::{Failed, code, md5_of, percent, status, time, unquoted};
+use super::wire::{Failed, NULL_VERSION, code, md5_of, percent, status, time, unquoted};
 use super::{Bucket, Condition, Object, Refusal};
 
 /// The most keys in one request to delete (S3 API Reference, `DeleteObjects`).
@@ -45,8 +45,8 @@ pub struct Head {
     pub restore: RestoreState,
     /// When its lock ends; a legal hold has the latest possible end.
     pub locked_until: Option<DateTime<Utc>>,
-    /// Whether the bucket keeps versions.
-    pub versioned: bool,
+    /// The object's version; `None` if the bucket kept none when it was stored.
+    pub version: Option<String>,
 }
 
 impl Head {
@@ -387,7 +387,7 @@ pub(super) fn read(head: &HeadObjectOutput) -> Head {
         } else {
             head.object_lock_retain_until_date().map(|until| time(Some(until)))
         },
-        versioned: head.version_id().is_some_and(|version| version != "null"),
+        version: head.version_id().filter(|version| *version != NULL_VERSION).map(str::to_owned),
     }
 }
 

@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart};
 
 use super::condition::{Condition, Conditions, IfNoneMatch, WriteOutcome};
 use super::parts::BegunUpload;
-use super::wire::{Failed, code, is_taken, sha256_base64};
+use super::wire::{Failed, is_taken, sha256_base64};
 use super::{Bucket, Refusal, Verdict};
 use crate::config::Access;
 
@@ -14,7 +14,8 @@ use crate::config::Access;
 pub const PROBE: &str = ".hk-aws-probe";
 
 /// The bytes of the probe.
-const PROBE_BYTES: &[u8] = b"hk-aws tries here what the store does with If-None-Match; this may be deleted\n";
+pub(super) const PROBE_BYTES: &[u8] =
+    b"hk-aws tries here what the store does with If-None-Match; this may be deleted\n";
 
 /// An `ETag` that the probe never has.
 const NO_MD5: &str = "00000000000000000000000000000000";
@@ -37,7 +38,7 @@ impl Bucket {
     /// bytes.
     pub(super) async fn delete_probe(&self) {
         if self.config.access == Access::ReadWrite {
-            let _left = self.delete(&self.probe_key()).await;
+            let _left = self.try_delete(&self.probe_key()).await;
         }
     }
 
@@ -217,15 +218,6 @@ impl Bucket {
     /// Returns the key of the probe.
     pub fn probe_key(&self) -> String {
         format!("{}{PROBE}", self.config.prefix)
-    }
-
-    async fn delete(&self, key: &str) -> Result<(), Refusal> {
-        let delete = self.client.delete_object().bucket(&self.config.bucket).key(key);
-        match delete.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if code(&error) == Some("NoSuchKey") => Ok(()),
-            Err(error) => Err(Refusal::of("delete object", &error)),
-        }
     }
 }
 

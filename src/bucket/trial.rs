@@ -1,4 +1,4 @@
-//! Trials of the bucket with the probe alone, for `hk-aws doctor`.
+//! Trials of the store's clock, of its checksums, and of the rights that the daemon needs, for `hk-aws doctor`.
 
 use std::time::SystemTime;
 
@@ -7,9 +7,9 @@ use chrono::DateTime;
 
 use super::condition::IfNoneMatch;
 use super::wire::{Failed, code, sha256_base64, status};
-use super::{Bucket, Condition, Conditions, PROBE, Refusal};
+use super::{Bucket, PROBE, Refusal};
 
-/// The rights, other than to put, that credentials may need.
+/// The rights, other than to put and to delete, that credentials may need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
     /// `s3:GetObject`.
@@ -18,8 +18,6 @@ pub enum Right {
     List,
     /// `s3:ListBucketMultipartUploads`.
     ListUploads,
-    /// `s3:DeleteObject`.
-    Delete,
 }
 
 /// What a store does with an object whose SHA-256 is wrong.
@@ -51,24 +49,6 @@ impl Bucket {
         date.map(SystemTime::from).ok_or_else(|| Refusal::later("the store's answer has no date"))
     }
 
-    /// Returns how the store treats `If-None-Match: *`, tried now, and leaves the probe in the bucket.
-    ///
-    /// # Errors
-    /// A [`Refusal`] if the store refuses the probe or does not answer: captures cannot be stored either.
-    pub async fn try_put(&self) -> Result<Conditions, Refusal> {
-        let conditions = self.try_conditions().await?;
-        match self.put_probe(IfNoneMatch::Omitted).await {
-            Ok(_) => Ok(conditions),
-            // The bucket's policy demands the header. The probe is there: the store refused to overwrite it.
-            Err(refusal)
-                if conditions.put == Condition::Honoured && refusal.code.as_deref() == Some("AccessDenied") =>
-            {
-                Ok(conditions)
-            }
-            Err(refusal) => Err(refusal),
-        }
-    }
-
     /// Returns what the store does with an object whose SHA-256 is wrong.
     ///
     /// # Errors
@@ -81,7 +61,11 @@ impl Bucket {
         let mut sent = self.send_probe(&self.probe_key(), IfNoneMatch::Omitted, wrong.clone()).await;
         if sent.as_ref().is_err_and(|error| code(error) == Some("AccessDenied")) {
             // The bucket's policy demands the header, which only works on a key that is free.
-            sent = self.send_probe(&format!("{}wrong{PROBE}", self.config.prefix), IfNoneMatch::Sent, wrong).await;
+            let key = format!("{}wrong{PROBE}", self.config.prefix);
+            sent = self.send_probe(&key, IfNoneMatch::Sent, wrong).await;
+            if sent.is_ok() {
+                let _left = self.try_delete(&key).await;
+            }
         }
         match sent {
             Ok(_) => Ok(WrongChecksum::Accepted),
@@ -92,12 +76,12 @@ impl Bucket {
         }
     }
 
-    /// Returns whether the credentials have a right, tried on the probe.
+    /// Returns whether the credentials have a right, tried on the object under `key`.
     ///
     /// # Errors
     /// A [`Refusal`] if the store does not answer, or its answer is neither yes nor no.
-    pub async fn has_right(&self, right: Right) -> Result<bool, Refusal> {
-        let (bucket, key) = (&self.config.bucket, self.probe_key());
+    pub async fn has_right(&self, right: Right, key: &str) -> Result<bool, Refusal> {
+        let bucket = &self.config.bucket;
         match right {
             Right::Read => is_allowed(self.client.head_object().bucket(bucket).key(key).send().await),
             Right::List => {
@@ -107,10 +91,6 @@ impl Bucket {
             Right::ListUploads => {
                 let list = self.client.list_multipart_uploads().bucket(bucket).prefix(key).max_uploads(1);
                 is_allowed(list.send().await)
-            }
-            Right::Delete => {
-                let delete = self.client.delete_object().bucket(bucket).key(key);
-                is_allowed(delete.send().await)
             }
         }
     }

@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::{MULTIPART_FROM, Refusal, Source};
 
+/// The version of an object that was stored while the bucket kept none.
+pub(super) const NULL_VERSION: &str = "null";
+
 /// The error of a request whose answers of failure are an `E`.
 pub(super) type Failed<E> = SdkError<E, HttpResponse>;
 

@@ -29,6 +29,11 @@ impl Out {
         if self.json { print_json(object) } else { print_line(text) }
     }
 
+    /// Prints what stands above items; nothing with `--json`.
+    pub(super) fn heading(&self, text: impl Display) -> anyhow::Result<()> {
+        if self.json { Ok(()) } else { print_line(text) }
+    }
+
     /// Prints a remark, which is not data, on stderr.
     pub(super) fn remark(&self, line: impl Display) {
         if !self.quiet {

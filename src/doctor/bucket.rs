@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
-use super::Check;
-use crate::bucket::{Conditions, Refusal, Right, WrongChecksum};
-use crate::config::Access;
+use super::thief::{self, Remains};
+use super::{BucketReport, Check};
+use crate::bucket::{Conditions, May, PROBE, Refusal, Right, TriedClass, Verdict, WrongChecksum};
+use crate::config::{Access, RotateSettings};
 use crate::site::Site;
 
 /// The largest difference to the store's clock that counts as right: an answer takes time, and its date is rounded.
@@ -16,69 +17,111 @@ const CLOCK_IS_RIGHT: Duration = Duration::from_secs(30);
 const CLOCK_FAILS: Duration = Duration::from_mins(5);
 
 /// A right, other than to put, that the daemon can use.
+#[derive(Debug, Clone, Copy)]
 struct NamedRight {
-    right: Right,
     /// AWS's name of it.
     name: &'static str,
     /// What fails without it.
     without: &'static str,
 }
 
-/// The rights in the order of their trials: the last one deletes the object that the others are tried on.
-const RIGHTS: [NamedRight; 4] = [
-    NamedRight {
-        right: Right::Read,
-        name: "s3:GetObject",
-        without: "captures that are sent twice are stored twice, `get` fails, and nothing is bundled",
-    },
-    NamedRight {
-        right: Right::List,
-        name: "s3:ListBucket",
-        without: "`cameras`, `days`, `list`, `get` and the rotation fail",
-    },
-    NamedRight {
-        right: Right::ListUploads,
-        name: "s3:ListBucketMultipartUploads",
-        without: "parts of clips that a crash left behind stay in the bucket",
-    },
-    NamedRight {
-        right: Right::Delete,
-        name: "s3:DeleteObject",
-        without: "captures that are bundled or should expire stay in the bucket, and so does the small object with which \
-                  a store is tried",
-    },
-];
+const READ: NamedRight = NamedRight {
+    name: "s3:GetObject",
+    without: "captures that are sent twice are stored twice, `get` fails, and nothing is bundled",
+};
+const LIST: NamedRight =
+    NamedRight { name: "s3:ListBucket", without: "`cameras`, `days`, `list`, `get` and the rotation fail" };
+const LIST_UPLOADS: NamedRight = NamedRight {
+    name: "s3:ListBucketMultipartUploads",
+    without: "parts of clips that a crash left behind stay in the bucket",
+};
+const DELETE: NamedRight = NamedRight {
+    name: "s3:DeleteObject",
+    without: "captures that are bundled or should expire stay in the bucket, and so do the small objects with which a store \
+              is tried",
+};
 
-pub(super) async fn examine(site: &Site) -> Vec<Check> {
+pub(super) async fn examine(site: &Site) -> BucketReport {
     let bucket = &site.bucket;
     let before = (site.clock)().wall;
     let time = bucket.time().await;
     let after = (site.clock)().wall;
-    let mut checks = vec![clock(time, before..=after)];
+    let mut report = BucketReport { checks: vec![clock(time, before..=after)], thief: Vec::new() };
+    let checks = &mut report.checks;
     // An object that an earlier trial left behind would make this one easier, so it is deleted first.
-    let may_delete = bucket.has_right(Right::Delete).await;
-    let conditions = match bucket.try_put().await {
-        Ok(conditions) => conditions,
+    let _stays = bucket.try_delete(&bucket.probe_key()).await;
+    let put = match bucket.try_put(after).await {
+        Ok(put) => put,
         Err(refusal) => {
             let says = format!("{}: {}", bucket.describe(), refusal.reason);
             checks.push(Check::fail("put", says).mend(refusal.advice));
-            return checks;
+            let _stays = bucket.try_delete(&bucket.probe_key()).await;
+            return report;
         }
     };
-    let class = &site.config.s3.storage_class;
-    checks.push(Check::ok("put", format!("{} accepts objects of class {class}", bucket.describe())));
-    checks.push(conditional_writes(conditions, site.config.s3.access));
+    let s3 = &site.config.s3;
+    checks.push(Check::ok("put", format!("{} accepts objects of class {}", bucket.describe(), s3.storage_class)));
+    checks.push(conditional_writes(put.conditions, s3.access));
     checks.push(checksums(bucket.try_wrong_checksum().await));
-    checks.push(rights(site).await);
-    if !matches!(may_delete, Ok(true)) {
-        let says = format!(
-            "{} stays in the bucket, as these credentials may not delete it; so may a part of an upload, until a lifecycle \
-             rule for abandoned uploads takes it",
-            bucket.probe_key()
-        );
-        checks.push(Check::ok("left behind", says));
+    let found = thief::try_all(site, &put).await;
+    let mut remains = found.take_away(site, &put.key).await.max(found.take_away(site, &bucket.probe_key()).await);
+    if s3.access == Access::ReadWrite {
+        for (setting, class) in classes(&site.config.rotate) {
+            let (key, tried) = bucket.try_class(class, &put, after).await;
+            checks.push(judge_class(setting, class, tried));
+            remains = remains.max(found.take_away(site, &key).await);
+        }
     }
-    checks
+    let uploads = bucket.has_right(Right::ListUploads, &put.key).await.into();
+    let rights = [(READ, &found.read), (LIST, &found.list), (LIST_UPLOADS, &uploads), (DELETE, &found.delete)];
+    checks.push(judge_rights(&rights, s3.access));
+    checks.extend(found.touched());
+    checks.extend(left_behind(site, remains));
+    report.thief = found.table(site);
+    report
+}
+
+/// Returns the classes that the rotation stores objects in, each with its setting.
+fn classes(rotate: &RotateSettings) -> impl Iterator<Item = (&'static str, &str)> {
+    let archive = rotate.archive.iter().map(|archive| ("rotate.archive.class", archive.class.as_str()));
+    archive.chain(rotate.transition.iter().map(|transition| ("rotate.transition.class", transition.class.as_str())))
+}
+
+fn judge_class(setting: &'static str, class: &str, tried: Result<TriedClass, Refusal>) -> Check {
+    match tried {
+        Ok(TriedClass::Fits) => Check::ok("class", format!("{setting} {class} can be stored and read")),
+        Ok(TriedClass::Other(other)) => {
+            Check::fail("class", format!("{setting} is {class}, but the store put an object into {other}"))
+                .mend(format!("set {setting} to {other}"))
+        }
+        Ok(TriedClass::NoRestore(refusal)) => {
+            Check::fail("class", format!("{setting} {class} cannot be read again: {}", refusal.reason)).mend(format!(
+                "allow s3:RestoreObject to these credentials, or set {setting} to a class that needs no restore"
+            ))
+        }
+        Err(refusal) if refusal.verdict == Verdict::TryLater => {
+            Check::warn("class", format!("{setting} {class} could not be tried: {}", refusal.reason))
+                .mend("try again later")
+        }
+        Err(refusal) => Check::fail("class", format!("{setting} {class}: {}", refusal.reason))
+            .mend(format!("set {setting} to a class that the store knows")),
+    }
+}
+
+fn left_behind(site: &Site, remains: Remains) -> Option<Check> {
+    let lock = if site.config.s3.object_lock.is_some() { ", one of them locked for an hour" } else { "" };
+    let says = match remains {
+        Remains::Nothing => return None,
+        Remains::Versions => format!(
+            "old versions of the small objects that end in {PROBE} stay in the bucket{lock}, hidden, as these keys may not \
+             erase versions; the bucket's lifecycle removes them, as it does all old versions"
+        ),
+        Remains::Object => format!(
+            "small objects that end in {PROBE} stay in the bucket{lock}, as these keys may not delete them; so may a part of an \
+             upload, until a lifecycle rule for abandoned uploads takes it"
+        ),
+    };
+    Some(Check::ok("left behind", says))
 }
 
 /// Compares this box's clock with the store's time, which was asked for between the ends of `during`.
@@ -132,47 +175,25 @@ fn checksums(found: Result<WrongChecksum, Refusal>) -> Check {
     }
 }
 
-/// Which of the rights these credentials have.
-#[derive(Default)]
-struct RightsFound<'a> {
-    has: Vec<&'a NamedRight>,
-    lacks: Vec<&'a NamedRight>,
-}
-
-async fn rights(site: &Site) -> Check {
-    let mut found = RightsFound::default();
-    for named in &RIGHTS {
-        match site.bucket.has_right(named.right).await {
-            Ok(true) => found.has.push(named),
-            Ok(false) => found.lacks.push(named),
-            Err(refusal) => {
-                let says = format!("{} could not be tried: {}", named.name, refusal.reason);
-                return Check::warn("rights", says).mend(refusal.advice);
-            }
+fn judge_rights(rights: &[(NamedRight, &May)], access: Access) -> Check {
+    if access == Access::WriteOnly {
+        return Check::ok("rights", "s3:PutObject, and a write-only box needs no other");
+    }
+    let names = |rights: &[NamedRight]| rights.iter().map(|right| right.name).collect::<Vec<_>>().join(", ");
+    let lacks: Vec<NamedRight> = rights.iter().filter(|(_, may)| **may == May::No).map(|(right, _)| *right).collect();
+    if !lacks.is_empty() {
+        let without: Vec<&str> = lacks.iter().map(|right| right.without).collect();
+        let lacks = names(&lacks);
+        return Check::warn("rights", format!("no {lacks}: {}", without.join("; ")))
+            .mend(format!("allow {lacks} to these credentials, or set s3.access to write-only"));
+    }
+    for (right, may) in rights {
+        if let May::NotKnown(why) = may {
+            return Check::warn("rights", format!("{} could not be tried: {why}", right.name)).mend("try again later");
         }
     }
-    judge_rights(&found, site.config.s3.access)
-}
-
-fn judge_rights(found: &RightsFound<'_>, access: Access) -> Check {
-    let names = |rights: &[&NamedRight]| rights.iter().map(|right| right.name).collect::<Vec<_>>().join(", ");
-    let (has, lacks) = (names(&found.has), names(&found.lacks));
-    match access {
-        Access::WriteOnly if has.is_empty() => {
-            Check::ok("rights", "s3:PutObject, and none of the other rights that were tried")
-        }
-        Access::WriteOnly => Check::warn(
-            "rights",
-            format!("s3.access is write-only, but the credentials also have {has}, and so has whoever takes this box"),
-        )
-        .mend(format!("take {has} away from these credentials")),
-        Access::ReadWrite if lacks.is_empty() => Check::ok("rights", format!("s3:PutObject, {has}")),
-        Access::ReadWrite => {
-            let without: Vec<&str> = found.lacks.iter().map(|right| right.without).collect();
-            Check::warn("rights", format!("no {lacks}: {}", without.join("; ")))
-                .mend(format!("allow {lacks} to these credentials, or set s3.access to write-only"))
-        }
-    }
+    let has: Vec<NamedRight> = rights.iter().map(|(right, _)| *right).collect();
+    Check::ok("rights", format!("s3:PutObject, {}", names(&has)))
 }
 
 #[cfg(test)]
@@ -198,21 +219,19 @@ mod tests {
     }
 
     #[test]
-    fn rights_too_many_and_rights_too_few_are_named() {
-        let read = NamedRight { right: Right::Read, name: "s3:GetObject", without: "a fails" };
-        let delete = NamedRight { right: Right::Delete, name: "s3:DeleteObject", without: "b fails" };
-        let had = RightsFound { has: vec![&read], lacks: vec![&delete] };
-        let many = judge_rights(&had, Access::WriteOnly);
-        assert!(many.outcome == CheckOutcome::Warn && many.mend.contains("take s3:GetObject away"), "{many:?}");
-        let few = judge_rights(&had, Access::ReadWrite);
+    fn rights_that_are_missing_are_named_with_what_fails_without_them() {
+        let read = NamedRight { name: "s3:GetObject", without: "a fails" };
+        let delete = NamedRight { name: "s3:DeleteObject", without: "b fails" };
+        let unknown = May::NotKnown("HTTP 500".to_owned());
+        let few = judge_rights(&[(read, &May::Yes), (delete, &May::No)], Access::ReadWrite);
         assert!(few.outcome == CheckOutcome::Warn && few.says.contains("no s3:DeleteObject: b fails"), "{few:?}");
-        assert_eq!(
-            judge_rights(&RightsFound { lacks: vec![&delete], ..RightsFound::default() }, Access::WriteOnly).outcome,
-            CheckOutcome::Ok
-        );
-        assert_eq!(
-            judge_rights(&RightsFound { has: vec![&read], ..RightsFound::default() }, Access::ReadWrite).outcome,
-            CheckOutcome::Ok
-        );
+        for (access, may, outcome) in [
+            (Access::ReadWrite, &May::Yes, CheckOutcome::Ok),
+            (Access::ReadWrite, &unknown, CheckOutcome::Warn),
+            (Access::WriteOnly, &May::No, CheckOutcome::Ok),
+            (Access::WriteOnly, &May::Yes, CheckOutcome::Ok),
+        ] {
+            assert_eq!(judge_rights(&[(read, may)], access).outcome, outcome, "{access:?} {may:?}");
+        }
     }
 }

@@ -180,7 +180,7 @@ impl StepWork<'_> {
         let bucket = &self.site.bucket;
         // If the bucket does not tell whether it keeps versions, its objects do.
         if let Some(first) = objects.first()
-            && bucket.head(&first.key).await?.is_some_and(|head| head.versioned)
+            && bucket.head(&first.key).await?.is_some_and(|head| head.version.is_some())
         {
             return Err(HoldingsError::Object(VERSIONED.to_owned()));
         }

@@ -8,7 +8,8 @@ use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, BucketVersioningStatus, ExpirationStatus, LifecycleExpiration, LifecycleRule,
-    LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled, VersioningConfiguration,
+    LifecycleRuleFilter, NoncurrentVersionExpiration, ObjectLockConfiguration, ObjectLockEnabled,
+    VersioningConfiguration,
 };
 use tokio::runtime::Runtime;
 
@@ -250,6 +251,47 @@ impl Store {
         let versioning = VersioningConfiguration::builder().status(status).build();
         let put = self.client.put_bucket_versioning().bucket(BUCKET).versioning_configuration(versioning);
         self.runtime.block_on(put.send()).unwrap();
+    }
+
+    /// Gives the bucket versions, a lifecycle and a policy; moto does not know conditions, so the policy is not the template's.
+    pub(crate) fn furnish(&self) {
+        self.keep_versions();
+        let all = LifecycleRuleFilter::builder().prefix("").build();
+        let old = NoncurrentVersionExpiration::builder().noncurrent_days(30).build();
+        let rule = LifecycleRule::builder().id("old-versions").filter(all).status(ExpirationStatus::Enabled);
+        let rule = rule.noncurrent_version_expiration(old).build().unwrap();
+        let rules = BucketLifecycleConfiguration::builder().rules(rule).build().unwrap();
+        let policy = format!(
+            "{{\"Version\": \"2012-10-17\", \"Statement\": [{{\"Sid\": \"Kept\", \"Effect\": \"Deny\", \"Principal\": \"*\", \
+             \"Action\": \"s3:DeleteBucket\", \"Resource\": \"arn:aws:s3:::{BUCKET}\"}}]}}"
+        );
+        let put = self.client.put_bucket_lifecycle_configuration().bucket(BUCKET).lifecycle_configuration(rules);
+        self.runtime.block_on(put.send()).unwrap();
+        self.runtime.block_on(self.client.put_bucket_policy().bucket(BUCKET).policy(policy).send()).unwrap();
+    }
+
+    /// The settings of a furnished bucket: versions, lifecycle and policy, as the server says them.
+    pub(crate) fn settings(&self) -> [String; 3] {
+        self.runtime.block_on(async {
+            // The SDK does not read moto's answer.
+            let versioning = match self.client.get_bucket_versioning().bucket(BUCKET).send().await {
+                Ok(answer) => format!("{:?}", answer.status()),
+                Err(error) => {
+                    let body = error.raw_response().and_then(|answer| answer.body().bytes()).unwrap_or_default();
+                    String::from_utf8_lossy(body).into_owned()
+                }
+            };
+            assert!(versioning.contains("Enabled"), "{versioning}");
+            let lifecycle = self.client.get_bucket_lifecycle_configuration().bucket(BUCKET).send().await.unwrap();
+            let policy = self.client.get_bucket_policy().bucket(BUCKET).send().await.unwrap();
+            [versioning, format!("{:?}", lifecycle.rules()), policy.policy().unwrap().to_owned()]
+        })
+    }
+
+    /// How many versions and delete markers the bucket holds.
+    pub(crate) fn versions(&self) -> usize {
+        let listed = self.runtime.block_on(self.client.list_object_versions().bucket(BUCKET).send()).unwrap();
+        listed.versions().len() + listed.delete_markers().len()
     }
 
     /// How many multipart uploads are neither completed nor aborted.

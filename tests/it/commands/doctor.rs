@@ -2,12 +2,14 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::OnceLock;
 
 use hk_aws::bucket::PROBE;
+use hk_aws::doctor::DEEDS;
 use serde_json::Value;
 
 use super::{Said, Site, hk_aws, names, run};
-use crate::support::s3::{Conditions, Fault};
+use crate::support::s3::{Conditions, Fault, Versions};
 
 /// What one line says.
 #[derive(Debug, Clone)]
@@ -19,7 +21,7 @@ struct Line {
 }
 
 fn lines(said: &Said) -> Vec<Line> {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let line = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();
         let [name, outcome, says, mend] = ["name", "outcome", "says", "mend"].map(|key| text(&line[key]));
@@ -51,8 +53,34 @@ const OURS: [&str; 10] = [
     "rights",
 ];
 
+/// The rows of the table that the doctor prints last: outcome, whether the keys may, whether it can be undone.
+fn rows(said: &Said) -> Vec<[String; 3]> {
+    let lines = said.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let rows: Vec<Value> = lines.filter(|line| line["name"] == "thief").collect();
+    assert_eq!(rows.len(), DEEDS.len(), "{said:?}");
+    for (row, deed) in rows.iter().zip(DEEDS) {
+        assert_eq!((&row["what"], &row["right"]), (&deed.what.into(), &deed.right.into()));
+        assert_eq!(row["mend"] == "", row["outcome"] == "ok", "{row}");
+    }
+    rows.iter().map(|row| ["outcome", "may", "undo"].map(|key| row[key].as_str().unwrap().to_owned())).collect()
+}
+
+/// Gives the site's bucket versions, and the keys no right to erase one.
+fn nothing_can_be_erased(site: &Site) {
+    site.s3.keep_versions(Versions::Kept);
+    site.s3.fault(Fault::fail("DeleteObjectVersion", 403, "AccessDenied").on_key(|_| true));
+}
+
 async fn small_disk() -> Site {
-    Site::start_with("", "keep: {min_free: 1MiB}\n").await
+    let site = Site::start_with("", "keep: {min_free: 1MiB}\n").await;
+    nothing_can_be_erased(&site);
+    site
+}
+
+/// Fails the first put of the sample, which is put as captures are.
+fn refuse_sample_once(site: &Site, status: u16, code: &'static str) {
+    let is_sample = |key: &str| key.ends_with(PROBE) && !key.starts_with('.');
+    site.s3.fault(Fault::fail("PutObject", status, code).on_key(is_sample).times(1));
 }
 
 #[tokio::test]
@@ -76,7 +104,9 @@ async fn a_box_that_is_well_is_told_so_and_nothing_stays_behind() {
 
     let said = site.run(&["doctor"]).await;
     assert!(said.code == 0 && said.out.contains("ok   conditional writes: "), "{said:?}");
-    assert_eq!(said.out.lines().count(), lines.len());
+    for deed in DEEDS {
+        assert!(said.out.contains(deed.what), "{} is not in {}", deed.what, said.out);
+    }
 }
 
 #[tokio::test]
@@ -155,26 +185,130 @@ async fn a_clock_that_is_off_is_told_before_s3_refuses_it() {
 
 #[tokio::test]
 async fn a_write_only_box_is_told_which_rights_are_too_many_and_what_stays() {
-    let site = Site::start_with(", access: write-only", "").await;
-    let (code, lines) = doctor(&site).await;
-    let rights = named(&lines, "rights");
-    assert_eq!((code, rights.outcome.as_str()), (0, "warn"), "{rights:?}");
-    for right in ["s3:GetObject", "s3:ListBucket", "s3:DeleteObject"] {
-        assert!(rights.mend.contains(right), "{rights:?}");
+    let site = Site::start_with(", access: write-only", "keep: {min_free: 1MiB}\n").await;
+    site.s3.deny_overwriting();
+    let said = site.run(&["doctor", "--json"]).await;
+    assert_eq!((said.code, named(&lines(&said), "rights").outcome.as_str()), (0, "ok"), "{said:?}");
+    let outcomes: Vec<String> = rows(&said).into_iter().map(|[outcome, ..]| outcome).collect();
+    assert_eq!(outcomes[..5], ["ok", "warn", "ok", "warn", "warn"], "{said:?}");
+    for right in ["s3:DeleteObject", "s3:ListBucket", "s3:GetObject"] {
+        assert!(said.out.contains(&format!("take {right} away")), "{said:?}");
     }
     assert_eq!(site.s3.keys(), Vec::<String>::new(), "what may be deleted is");
 
-    for operation in ["HeadObject", "ListObjectsV2", "ListMultipartUploads", "DeleteObject"] {
+    for operation in ["HeadObject", "ListObjectsV2", "ListMultipartUploads", "DeleteObject", "GetBucketVersioning"] {
         site.s3.fault(Fault::fail(operation, 403, "AccessDenied").on_key(|_| true));
     }
     // The second time, it is there from the first.
     for _ in 0..2 {
-        let (code, lines) = doctor(&site).await;
+        let said = site.run(&["doctor", "--json"]).await;
+        let lines = lines(&said);
         let outcomes = ["put", "conditional writes", "rights"].map(|name| named(&lines, name).outcome);
-        assert_eq!((code, outcomes), (0, ["ok", "ok", "ok"].map(str::to_owned)), "{lines:#?}");
+        assert_eq!((said.code, outcomes), (0, ["ok", "ok", "ok"].map(str::to_owned)), "{lines:#?}");
+        for [outcome, may, _] in &rows(&said)[..5] {
+            assert_eq!((outcome.as_str(), may.as_str()), ("ok", "no"), "{said:?}");
+        }
         assert!(named(&lines, "left behind").says.contains(PROBE));
-        assert_eq!(site.s3.keys(), [PROBE]);
+        let keys = site.s3.keys();
+        assert!(keys.len() == 2 && keys.iter().all(|key| key.ends_with(PROBE)), "{keys:?}");
     }
+}
+
+#[tokio::test]
+async fn the_doctor_fails_where_whoever_has_the_keys_can_erase_evidence() {
+    let template = Site::start_with("", "keep: {min_free: 1MiB}\n").await;
+    template.s3.deny_overwriting();
+    let said = template.run(&["doctor", "--json"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let table = rows(&said);
+    assert!(table.iter().all(|[outcome, ..]| outcome == "ok"), "{table:#?}");
+    let may: Vec<&str> = table.iter().map(|[_, may, _]| may.as_str()).collect();
+    assert_eq!(may, ["no", "yes", "no", "yes", "yes", "no", "no", "no"]);
+    assert!(table[1][2].starts_with("yes, "), "{table:#?}");
+
+    // Without the policy, and with versions: captures can be covered, and uncovered.
+    let said = small_disk().await.run(&["doctor", "--json"]).await;
+    assert_eq!((said.code, rows(&said)[0][0].as_str()), (0, "warn"), "{said:?}");
+
+    // Without versions.
+    let site = Site::start_with("", "keep: {min_free: 1MiB}\n").await;
+    site.s3.fault(Fault::fail("DeleteObjectVersion", 403, "AccessDenied").on_key(|_| true));
+    let said = site.run(&["doctor", "--json"]).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    for [outcome, may, undo] in &rows(&said)[..2] {
+        assert_eq!([outcome, may, undo], ["fail", "yes", "no: the bucket keeps no versions"], "{said:?}");
+    }
+
+    // With each right that is too much. A store that refuses only what was asked for would let the thief ask for another.
+    for (row, operation, status, code) in [
+        (5, "PutBucketVersioning", 400, "IllegalVersioningConfigurationException"),
+        (6, "PutBucketLifecycleConfiguration", 400, "MalformedXML"),
+        (7, "PutBucketPolicy", 400, "MalformedPolicy"),
+    ] {
+        let site = small_disk().await;
+        site.s3.fault(Fault::fail(operation, status, code).on_key(|_| true));
+        let said = site.run(&["doctor", "--json"]).await;
+        assert_eq!((said.code, rows(&said)[row][0].as_str()), (1, "fail"), "{operation}: {said:?}");
+
+        // What is neither a refusal nor a proof.
+        site.s3.clear_faults();
+        nothing_can_be_erased(&site);
+        site.s3.fault(Fault::fail(operation, 500, "InternalError").on_key(|_| true));
+        let said = site.run(&["doctor", "--json"]).await;
+        assert_eq!((said.code, rows(&said)[row][0].as_str()), (0, "warn"), "{operation}: {said:?}");
+        assert_eq!(rows(&said)[row][1], "not known");
+    }
+}
+
+#[tokio::test]
+async fn what_each_capture_carries_is_tried_and_the_setting_is_named() {
+    for (keys, status, code, setting) in [
+        (", tags: true", 501, "NotImplemented", "set s3.tags to false"),
+        (", tags: true", 403, "AccessDenied", "set s3.tags to false"),
+        (", object_lock: {days: 90}", 400, "InvalidRequest", "remove s3.object_lock"),
+        (", tags: true, object_lock: {days: 90}", 400, "InvalidRequest", "set s3.tags to false"),
+    ] {
+        let site = Site::start_with(keys, "keep: {min_free: 1MiB}\n").await;
+        refuse_sample_once(&site, status, code);
+        let (exit, lines) = doctor(&site).await;
+        let put = named(&lines, "put");
+        assert_eq!((exit, put.outcome.as_str()), (1, "fail"), "{keys}: {put:?}");
+        assert!(put.says.contains(code) && put.mend.contains(setting), "{keys}: {put:?}");
+        assert_eq!(site.s3.keys(), Vec::<String>::new(), "{keys}");
+    }
+    let site = Site::start_with(", tags: true, object_lock: {days: 90}", "keep: {min_free: 1MiB}\n").await;
+    nothing_can_be_erased(&site);
+    let (exit, lines) = doctor(&site).await;
+    assert_eq!((exit, named(&lines, "put").outcome.as_str()), (0, "ok"), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_class_that_the_store_does_not_keep_fails_with_the_setting_to_change() {
+    let site = small_disk().await;
+    site.s3.ignore_classes();
+    let (exit, lines) = doctor(&site).await;
+    let class = named(&lines, "class");
+    assert_eq!((exit, class.outcome.as_str()), (1, "fail"), "{class:?}");
+    assert!(class.mend.contains("rotate.archive.class to STANDARD"), "{class:?}");
+
+    let site = small_disk().await;
+    let first = OnceLock::new();
+    let is_second =
+        move |key: &str| key.ends_with(PROBE) && !key.starts_with('.') && first.get_or_init(|| key.to_owned()) != key;
+    site.s3.fault(Fault::fail("PutObject", 400, "InvalidStorageClass").on_key(is_second));
+    let (exit, lines) = doctor(&site).await;
+    let (put, class) = (named(&lines, "put"), named(&lines, "class"));
+    assert_eq!((exit, put.outcome.as_str(), class.outcome.as_str()), (1, "ok", "fail"), "{class:?}");
+    assert!(class.says.contains("InvalidStorageClass") && class.mend.contains("rotate.archive.class"), "{class:?}");
+
+    let site = Site::start_with("", "keep: {min_free: 1MiB}\nrotate: {archive: {class: GLACIER}}\n").await;
+    nothing_can_be_erased(&site);
+    assert_eq!(named(&doctor(&site).await.1, "class").outcome, "ok");
+    site.s3.fault(Fault::fail("RestoreObject", 403, "AccessDenied").on_key(|_| true));
+    let (exit, lines) = doctor(&site).await;
+    let class = named(&lines, "class");
+    assert!(exit == 1 && class.mend.contains("s3:RestoreObject"), "{class:?}");
+    assert_eq!(site.s3.keys(), Vec::<String>::new());
 }
 
 #[tokio::test]

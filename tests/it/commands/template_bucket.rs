@@ -47,7 +47,8 @@ async fn every_request_names_the_account_that_must_own_the_bucket() {
     let to = site.path("to").into_os_string().into_string().unwrap();
     well(&site, &["get", "CAM", &(today - Days::new(2)).to_string(), "--to", &to]).await;
     well(&site, &["restore", "CAM", &archived, "--yes"]).await;
-    well(&site, &["doctor"]).await;
+    // What a thief can do without the template fails here; it is asked for all the same.
+    site.run(&["doctor"]).await;
     site.s3.deny_overwriting();
     well(&site, &["doctor"]).await;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use hk_aws::aws_template::{TemplateFormat, render};
 use hk_aws::config::Config;
+use hk_aws::doctor::DEEDS;
 use serde_json::Value;
 
 use super::document::Document;
@@ -40,6 +41,24 @@ fn the_rights_of_each_mode_are_those_that_the_template_gives() {
     let both = |set: &BTreeSet<String>, more: &str| set.union(&actions(more)).cloned().collect::<BTreeSet<_>>();
     assert_eq!(locked("write-only"), both(&writes, first));
     assert_eq!(locked("read-write"), both(&all, &format!("{first}{second}")));
+}
+
+/// The doctor's answers with the template, as the page lists them, are those that follow from the rights. Only the policy of
+/// the bucket takes one away: that to overwrite.
+#[test]
+fn what_the_doctor_says_of_the_template_is_what_the_template_allows() {
+    let rows = table(&Document::read("packaging/doc/thief.md"), "can a thief ...");
+    assert_eq!(rows.len(), DEEDS.len(), "{rows:?}");
+    for (row, deed) in rows.iter().zip(DEEDS) {
+        assert_eq!((row[0].as_str(), spans(&row[1]).next().unwrap()), (deed.what, deed.right));
+        for (cell, access) in [(&row[2], "write-only"), (&row[3], "read-write")] {
+            for lock in ["", ", object_lock: {days: 90}"] {
+                let may =
+                    deed.right != "s3:PutObject" && rights(&format!("access: {access}{lock}")).contains(deed.right);
+                assert_eq!(cell, if may { "yes" } else { "no" }, "{access}{lock}: {}", deed.what);
+            }
+        }
+    }
 }
 
 #[test]

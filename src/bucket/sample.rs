@@ -1,0 +1,211 @@
+//! The sample: a small object that is put as captures are, for `hk-aws doctor`.
+//!
+//! It carries the class, tags, lock, encryption and checksum that the configuration sets. Its name is made of these
+//! settings, so that one that a write-only box left behind answers for the same settings only: S3 decides who may put
+//! what before it looks whether the key is taken.
+
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::StorageClass;
+use sha2::{Digest, Sha256};
+
+use super::condition::{Condition, IfNoneMatch};
+use super::objects::is_cold;
+use super::probe::PROBE_BYTES;
+use super::wire::{Failed, NULL_VERSION, code, is_taken, sha256_base64};
+use super::{About, Bucket, Conditions, PROBE, Refusal, RestoreAsked, Tier, Verdict};
+
+/// The length of the sample's lock: longer than a clock may be off before S3 refuses its requests (15 minutes), and short,
+/// as nobody can delete the sample before.
+const LOCKED_FOR: Duration = Duration::from_hours(1);
+
+const TAGS_ADVICE: &str =
+    "the store refuses tags: allow s3:PutObjectTagging to these credentials, or set s3.tags to false";
+
+const LOCK_ADVICE: &str = "the store does not lock objects: use a bucket that was made with object lock (`hk-aws aws-template` \
+                           shows one) and allow s3:PutObjectRetention to these credentials, or remove s3.object_lock";
+
+/// What a put of the sample shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TriedPut {
+    /// How the store treats `If-None-Match: *`.
+    pub conditions: Conditions,
+    /// Whether the sample was overwritten by a put without that header.
+    pub overwrote: bool,
+    /// The version of the sample, if the store named one.
+    pub version: Option<String>,
+    /// The key of the sample.
+    pub key: String,
+}
+
+/// What a store does with a bundle of a class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TriedClass {
+    /// It stores it, and gives it back.
+    Fits,
+    /// It stores it in another class.
+    Other(String),
+    /// It stores it, but refuses to restore it.
+    NoRestore(Refusal),
+}
+
+/// What the sample carries.
+#[derive(Debug, Clone, Copy)]
+struct Sample<'a> {
+    class: &'a str,
+    tags: bool,
+    lock_until: Option<SystemTime>,
+}
+
+impl Bucket {
+    /// Tries how the store treats `If-None-Match: *`, and puts the sample with and without it. Leaves the probe and the
+    /// sample in the bucket.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses one of them or does not answer: captures cannot be stored either. Its advice names
+    /// the setting that the store refuses.
+    pub async fn try_put(&self, now: SystemTime) -> Result<TriedPut, Refusal> {
+        let conditions = self.try_conditions().await?;
+        let sample = self.sample(&self.config.storage_class, now);
+        let key = self.sample_key(sample);
+        match self.put_sample(sample, conditions.put.if_none_match()).await {
+            Err(error) if !is_taken(&error) => return Err(self.blame(sample, Refusal::of("put object", &error)).await),
+            _ => {}
+        }
+        if sample.lock_until.is_some() && self.is_unlocked(&key).await {
+            let reason = "failed to put object: the store took an object with a lock, and did not lock it".to_owned();
+            let advice = LOCK_ADVICE.to_owned();
+            return Err(Refusal { verdict: Verdict::NeedsOperator, code: None, reason, advice });
+        }
+        let version = |told: Option<String>| told.filter(|version| version != NULL_VERSION);
+        match self.put_sample(sample, IfNoneMatch::Omitted).await {
+            Ok(answer) => Ok(TriedPut { conditions, overwrote: true, version: version(answer.version_id), key }),
+            // The bucket's policy demands the header. The sample is there: the store refused to overwrite it.
+            Err(error) if conditions.put == Condition::Honoured && code(&error) == Some("AccessDenied") => {
+                let version = self.head(&key).await.ok().flatten().and_then(|head| head.version);
+                Ok(TriedPut { conditions, overwrote: false, version, key })
+            }
+            Err(error) => Err(Refusal::of("put object", &error)),
+        }
+    }
+
+    /// Tries whether the store knows a class, and gives back what it has in it, with a sample of that class. Returns the key
+    /// of the sample, which is left in the bucket, and a [`Refusal`] if the store refuses the sample or a look at it.
+    pub async fn try_class(
+        &self,
+        class: &str,
+        put: &TriedPut,
+        now: SystemTime,
+    ) -> (String, Result<TriedClass, Refusal>) {
+        let sample = self.sample(class, now);
+        let key = self.sample_key(sample);
+        let tried = self.put_and_restore(sample, &key, put.conditions.put).await;
+        (key, tried)
+    }
+
+    async fn put_and_restore(&self, sample: Sample<'_>, key: &str, put: Condition) -> Result<TriedClass, Refusal> {
+        match self.put_sample(sample, put.if_none_match()).await {
+            Err(error) if !is_taken(&error) => return Err(Refusal::of("put object", &error)),
+            _ => {}
+        }
+        let head = self.head(key).await?.ok_or_else(|| Refusal::later("the object vanished"))?;
+        if head.storage_class != sample.class {
+            return Ok(TriedClass::Other(head.storage_class));
+        }
+        if !is_cold(sample.class) {
+            return Ok(TriedClass::Fits);
+        }
+        match self.restore(key, Tier::Bulk, 1).await {
+            Ok(RestoreAsked::Begun | RestoreAsked::Ongoing | RestoreAsked::NotCold) => Ok(TriedClass::Fits),
+            // The class may be a mere label: then the object can be read as it is.
+            Err(refusal) if refusal.verdict == Verdict::NeedsOperator && !self.reads(key).await => {
+                Ok(TriedClass::NoRestore(refusal))
+            }
+            Err(refusal) if refusal.verdict == Verdict::NeedsOperator => Ok(TriedClass::Fits),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Returns whether an object is known to have no lock; without the right to look, nothing is known.
+    async fn is_unlocked(&self, key: &str) -> bool {
+        let no_lock = matches!(self.head(key).await, Ok(Some(head)) if head.locked_until.is_none());
+        no_lock && matches!(self.sees_locks(key).await, Ok(true))
+    }
+
+    async fn reads(&self, key: &str) -> bool {
+        self.client.get_object().bucket(&self.config.bucket).key(key).send().await.is_ok()
+    }
+
+    fn sample<'a>(&self, class: &'a str, now: SystemTime) -> Sample<'a> {
+        Sample { class, tags: self.config.tags, lock_until: self.config.object_lock.map(|_| now + LOCKED_FOR) }
+    }
+
+    fn sample_key(&self, Sample { class, tags, lock_until }: Sample<'_>) -> String {
+        let lock = lock_until.and(self.config.object_lock).map(|lock| lock.mode);
+        let settings = format!("{class} {tags} {lock:?} {:?} {}", self.config.sse, self.wants_checksum());
+        let hash = hex::encode(&Sha256::digest(settings)[..4]);
+        format!("{}{hash}{PROBE}", self.config.prefix)
+    }
+
+    async fn put_sample(
+        &self,
+        sample: Sample<'_>,
+        header: IfNoneMatch,
+    ) -> Result<PutObjectOutput, Failed<PutObjectError>> {
+        let (sse, sse_key) = self.encryption();
+        let tags = vec![("camera", "hk-aws-doctor".to_owned())];
+        let tagging = self.tagging(&About { tags, ..About::default() }).filter(|_| sample.tags);
+        let mode = sample.lock_until.and_then(|until| self.lock(until).0);
+        self.client
+            .put_object()
+            .bucket(&self.config.bucket)
+            .key(self.sample_key(sample))
+            .set_if_none_match(header.value())
+            .content_type("text/plain")
+            .storage_class(StorageClass::from(sample.class))
+            .set_tagging(tagging)
+            .set_checksum_sha256(self.wants_checksum().then(|| sha256_base64(PROBE_BYTES)))
+            .set_object_lock_mode(mode)
+            .set_object_lock_retain_until_date(sample.lock_until.map(DateTime::from))
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(sse_key)
+            .body(ByteStream::from_static(PROBE_BYTES))
+            .send()
+            .await
+    }
+
+    /// Finds the setting because of which the store refuses the sample: without it, the store takes it. Returns the refusal
+    /// with advice about that setting.
+    async fn blame(&self, sample: Sample<'_>, refusal: Refusal) -> Refusal {
+        if refusal.verdict == Verdict::TryLater {
+            return refusal;
+        }
+        let untagged = Sample { tags: false, ..sample };
+        let unlocked = Sample { lock_until: None, ..sample };
+        for (without, is_on, advice) in
+            [(untagged, sample.tags, TAGS_ADVICE), (unlocked, sample.lock_until.is_some(), LOCK_ADVICE)]
+        {
+            if is_on && self.takes(without).await {
+                return Refusal { advice: advice.to_owned(), ..refusal };
+            }
+        }
+        refusal
+    }
+
+    async fn takes(&self, sample: Sample<'_>) -> bool {
+        let taken = match self.put_sample(sample, IfNoneMatch::Omitted).await {
+            Ok(_) => true,
+            // A bucket's policy may demand the header.
+            Err(_) => match self.put_sample(sample, IfNoneMatch::Sent).await {
+                Ok(_) => true,
+                Err(error) => is_taken(&error),
+            },
+        };
+        if taken {
+            let _left = self.try_delete(&self.sample_key(sample)).await;
+        }
+        taken
+    }
+}
