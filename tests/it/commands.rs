@@ -20,6 +20,7 @@ use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 mod arrange;
 mod as_root;
 mod aws_template;
+mod broken_listing;
 mod check;
 mod classify;
 mod doctor;
