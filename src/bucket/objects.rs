@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::verdict::element;
 use super::wire::{Failed, code, percent, status, time, unquoted};
-use super::{Bucket, Object, Refusal};
+use super::{Bucket, Object, Refusal, RefusalKind};
 
 /// The most keys in one request to delete (S3 API Reference, `DeleteObjects`).
 const MOST_DELETED: usize = 1000;
@@ -39,8 +39,8 @@ pub struct Head {
     pub sha256: Option<String>,
     /// When the capture was taken, from the metadata that was uploaded with the object.
     pub taken_at: Option<String>,
-    /// Whether it can be read.
-    pub restore: RestoreState,
+    /// Whether it can be read, as its class says; [`Bucket::restore_state`] knows.
+    pub(super) restore: RestoreState,
     /// When its lock ends; a legal hold has the latest possible end.
     pub locked_until: Option<DateTime<Utc>>,
     /// Whether the bucket keeps versions.
@@ -125,6 +125,30 @@ impl Bucket {
             Ok(head) => Ok(Some(read(&head))),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(Refusal::of("head object", &error).needing("s3:GetObject")),
+        }
+    }
+
+    /// Returns whether an object can be read; `None` if there is no such object.
+    ///
+    /// A class does not tell: many stores keep `GLACIER` as a mere label, read such objects like any other, and know no
+    /// restore. So the first byte of an object of a cold class is read, unless it was asked for before.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses for another reason than the class, or does not answer: nothing is known.
+    pub async fn restore_state(&self, key: &str) -> Result<Option<RestoreState>, Refusal> {
+        let Some(Head { restore, .. }) = self.head(key).await? else { return Ok(None) };
+        if restore != RestoreState::Cold {
+            return Ok(Some(restore));
+        }
+        match self.get(key, Some(0..1), &mut tokio::io::sink()).await {
+            Ok(_) => Ok(Some(RestoreState::Warm)),
+            // It has no bytes.
+            Err(refusal) if refusal.code.as_deref() == Some("InvalidRange") => Ok(Some(RestoreState::Warm)),
+            Err(refusal) => match refusal.kind() {
+                RefusalKind::Cold => Ok(Some(RestoreState::Cold)),
+                RefusalKind::NoSuchKey => Ok(None),
+                RefusalKind::NoAnswer | RefusalKind::Refused => Err(refusal),
+            },
         }
     }
 
@@ -319,7 +343,8 @@ fn read(head: &HeadObjectOutput) -> Head {
     }
 }
 
-/// Returns whether an object of the class must be restored before it can be read.
+/// Returns whether an object of the class must be restored before it can be read: at AWS, and at stores that do as AWS
+/// does.
 ///
 /// Source: S3 User Guide, "Understanding and managing Amazon S3 storage classes".
 pub fn is_cold(class: &str) -> bool {

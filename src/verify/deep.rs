@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use super::compare::{IndexState, Judged, SeenDay, finding};
 use super::look::AT_ONCE;
 use super::{Finding, FindingKind};
-use crate::bucket::{Refusal, RestoreState};
+use crate::bucket::{Refusal, RefusalKind};
 use crate::holdings::HoldingsError;
 use crate::site::Site;
 
@@ -82,12 +82,14 @@ async fn look(site: &Site, known: &KnownObject<'_>) -> Result<(CloserLook, u64),
         return Ok((compare_sha256(checksum, known.sha256), 0));
     }
     // The SHA-256 in its metadata is no proof: it may stand beside other bytes.
-    if !matches!(head.restore, RestoreState::Warm | RestoreState::Done(_)) {
-        let class = &head.storage_class;
-        return Ok((CloserLook::Unproven(format!("the store has no SHA-256 of it, and it lies in {class}")), 0));
+    match site.bucket.get(known.key, None, &mut tokio::io::sink()).await {
+        Ok(got) => Ok((compare_sha256(&got.sha256, known.sha256), got.size)),
+        Err(refusal) if refusal.kind() == RefusalKind::Cold => {
+            let class = &head.storage_class;
+            Ok((CloserLook::Unproven(format!("the store has no SHA-256 of it, and it lies in {class}")), 0))
+        }
+        Err(refusal) => Err(refusal),
     }
-    let got = site.bucket.get(known.key, None, &mut tokio::io::sink()).await?;
-    Ok((compare_sha256(&got.sha256, known.sha256), got.size))
 }
 
 fn compare_sha256(found: &str, wanted: &str) -> CloserLook {

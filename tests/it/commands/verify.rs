@@ -242,7 +242,7 @@ async fn what_the_store_has_no_sha256_of_is_downloaded_by_a_closer_look_alone() 
     let mut found = found(&said);
     found.sort();
     assert_eq!((said.code, found), (3, findings(&[("altered", &key(2)), ("unproven", &key(3))])));
-    assert!(said.err.contains("downloaded") && site.s3.count("GetObject") == 2, "{said:?}");
+    assert!(said.err.contains("downloaded") && site.s3.count("GetObject") == 3, "{said:?}");
 }
 
 #[tokio::test]
