@@ -291,8 +291,8 @@ async fn copy_to(site: &Site, object: &Object, target: &ObjectKey) -> Result<(),
         return Err(Stays::Because(ArrangeOutcome::Conflict, why.to_owned()));
     }
     if is_cold(&object.storage_class) {
-        let head = site.bucket.head(&object.key).await?;
-        if !head.is_some_and(|head| matches!(head.restore, RestoreState::Done(_))) {
+        let state = site.bucket.restore_state(&object.key).await?;
+        if !matches!(state, Some(RestoreState::Warm | RestoreState::Done(_))) {
             let class = &object.storage_class;
             let why = format!("it lies in {class}, which cannot be copied; restore it, then arrange again");
             return Err(Stays::Because(ArrangeOutcome::Cold, why));

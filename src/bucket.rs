@@ -41,14 +41,13 @@ mod thief;
 mod trial;
 mod turn;
 mod verdict;
-mod versions;
 mod wire;
 
 pub use aws_credential_types::Credentials;
 pub use body::{Content, Reader, Source, read_through};
 pub use condition::{Condition, Conditions};
 pub use download::{Altered, Download};
-pub use listing::Object;
+pub use listing::{KeyVersions, Object, Version, VersionContent};
 pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, RestoreAsked, RestoreState, Tier, is_cold, poll_interval};
 pub use pace::{Pace, Precedence};
 pub use parts::part_bytes;
@@ -58,7 +57,6 @@ pub use stall::Patience;
 pub use thief::{Deleted, Erasing, May, OldVersions, SettingTrial, Touched};
 pub use trial::{Right, WrongChecksum};
 pub use verdict::{Refusal, RefusalKind, Verdict};
-pub use versions::{Content as VersionContent, KeyVersions, Version};
 
 use account::ExpectedOwner;
 use condition::KnownConditions;

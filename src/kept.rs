@@ -4,7 +4,8 @@
 //! bytes that they take together, and the bytes that must stay free. Only a copy that this daemon made is removed: a
 //! regular file in that shape whose name and size are in the ledger. No link is followed. A copy that the ledger does
 //! not know stays, and the log tells of it once: its line may have been lost in a power cut, and a folder of the
-//! owner's may look like ours.
+//! owner's may look like ours. A copy of a capture that `verify` found missing in the bucket stays too, because it may be
+//! the last one.
 //!
 //! A copy is not synced: the file is renamed to its place here, which costs a card almost nothing, while a sync would
 //! cost a commit of the journal for each picture. After a power cut a recent copy may be empty or cut; its bytes are in
@@ -75,6 +76,7 @@ struct RunMemory {
     /// When a run found nothing to give up although a write needed room.
     fruitless: Option<Instant>,
     reported_unknown: bool,
+    reported_missing: bool,
     reported_clock: bool,
     reported_error: bool,
 }
@@ -101,6 +103,9 @@ struct Run {
     dates: Option<(NaiveDate, NaiveDate)>,
     unknown: u64,
     unknown_example: Option<PathBuf>,
+    /// How many copies stay because the bucket does not have them.
+    missing: u64,
+    missing_example: Option<PathBuf>,
     error: Option<String>,
 }
 
@@ -248,6 +253,8 @@ impl Kept {
         let camera = open_below(open_root(&self.keep.path)?.as_fd(), OsStr::new(&day.camera))?;
         let folder = open_below(camera.as_fd(), OsStr::new(&name))?;
         let ledger = ledger::path(&self.ledger, &day.camera, day.date);
+        // If that cannot be read, nothing is given up: any copy may be the last one.
+        let missing = self.names_of_missing(day)?;
         let mut after = None;
         while run.given.bytes < until && !self.must_stop(run.needed) {
             let batch = oldest(&folder, after.as_ref())?;
@@ -257,7 +264,10 @@ impl Kept {
                 if run.given.bytes >= until || self.must_stop(run.needed) {
                     break;
                 }
-                if known.contains(copy.name.as_str()) {
+                if missing.contains(&copy.name) {
+                    run.missing += 1;
+                    run.missing_example.get_or_insert_with(|| self.folder_of(day).join(&copy.name));
+                } else if known.contains(copy.name.as_str()) {
                     remove(&folder, OsStr::new(&copy.name), AtFlags::empty())?;
                     run.gave_up(copy, day.date);
                 } else {
@@ -272,6 +282,13 @@ impl Kept {
             let _not_empty = remove(&camera, OsStr::new(&name), AtFlags::REMOVEDIR);
         }
         Ok(())
+    }
+
+    /// Returns the names that copies of captures can have which `verify` found missing in the bucket.
+    fn names_of_missing(&self, day: &CopyDay) -> io::Result<HashSet<String>> {
+        let missing = ledger::missing(&self.ledger, &day.camera, day.date)?;
+        let name = |missing: &ledger::Missing| names(file_of(&missing.entry.key), &missing.entry.sha256);
+        Ok(missing.values().flat_map(name).collect())
     }
 
     fn folder_of(&self, day: &CopyDay) -> PathBuf {
@@ -310,6 +327,8 @@ impl Run {
             dates: None,
             unknown: 0,
             unknown_example: None,
+            missing: 0,
+            missing_example: None,
             error: None,
         }
     }
@@ -335,6 +354,15 @@ impl Run {
             tracing::warn!(
                 "{} files among the local copies are not in the ledger and stay, such as {}: remove them if the bucket has them",
                 self.unknown,
+                key::escape_path(example),
+            );
+        }
+        if let (Some(example), false) = (&self.missing_example, memory.reported_missing) {
+            memory.reported_missing = true;
+            tracing::error!(
+                "{} local copies stay whatever the limits say, such as {}: `hk-aws verify` found their captures missing in the \
+                 bucket; `hk-aws verify --resend` sends them again",
+                self.missing,
                 key::escape_path(example),
             );
         }
@@ -377,13 +405,14 @@ fn known<'a>(batch: &'a [LocalCopy], ledger: &Path) -> HashSet<&'a str> {
     let Ok(entries) = ledger::entries(ledger) else { return HashSet::new() };
     let copies: HashMap<&str, &'a LocalCopy> = batch.iter().map(|copy| (copy.name.as_str(), copy)).collect();
     entries
-        .flat_map(|entry| {
-            let file = entry.key.rsplit('/').next().unwrap_or_default();
-            names(file, &entry.sha256).map(|name| (name, entry.size))
-        })
+        .flat_map(|entry| names(file_of(&entry.key), &entry.sha256).map(|name| (name, entry.size)))
         .filter_map(|(name, size)| copies.get(name.as_str()).filter(|copy| copy.size <= size))
         .map(|copy| copy.name.as_str())
         .collect()
+}
+
+fn file_of(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or_default()
 }
 
 /// Returns the bytes of the regular files of a day, and removes copies under way that a crash left.

@@ -1,6 +1,6 @@
 //! The ledger: what was stored, one JSON line for each capture, in one file for each camera and day
 //! (`ledger/CAMERA/DATE.jsonl`). An object that is deleted from the bucket gets a line there, too. Each bundle gets a
-//! line in `ledger/CAMERA/bundles.jsonl`.
+//! line in `ledger/CAMERA/bundles.jsonl`, and each capture that `verify` found missing one in `ledger/CAMERA/missing.jsonl`.
 //!
 //! A line is written after the bucket has confirmed the capture and before the local file is removed. A crash in
 //! between leaves the file, which is found again; [`append_once`] then sees that its line is there. A line that a crash
@@ -20,6 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::CameraName;
 use crate::owner;
+
+mod missing;
+
+pub use missing::{Found, Missing, append_found, append_missing, missing};
 
 /// The line of a stored capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,9 @@
 //! open. A deep look asks the store for the SHA-256 of every object, and downloads only objects whose SHA-256 the store does
 //! not have.
 //!
+//! A capture that is missing may have its last copy on this box: it is marked, so that the copy stays, and sent again if that
+//! is wanted.
+//!
 //! A finding is a failure if something is wrong: a capture is nowhere, bytes are not the stored ones, nobody can look into a
 //! bundle. It is a remark if the next rotation settles it, or if a lost ledger explains it.
 //!
@@ -19,15 +22,16 @@ use serde::Serialize;
 
 use crate::holdings::{self, DayArchive, HoldingsError};
 use crate::key::CameraName;
+use crate::ledger::{self, Missing};
 use crate::site::Site;
-use crate::{kept, ledger};
 
 pub mod compare;
 mod deep;
 mod look;
 mod rebuild;
+mod resend;
 
-use compare::{SeenDay, judge};
+use compare::{SeenDay, Since, judge};
 
 /// What is found about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -57,12 +61,19 @@ pub enum FindingKind {
     Unproven,
     /// A remark: it is an index that was made again.
     Rebuilt,
+    /// A remark: it was missing, and was sent again.
+    Resent,
 }
 
 impl FindingKind {
     /// Returns whether something is wrong.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Missing | Self::Altered | Self::Damaged | Self::NoIndex | Self::Unchecked)
+    }
+
+    /// Returns whether the bytes that were stored are not there.
+    fn is_lost(self) -> bool {
+        matches!(self, Self::Missing | Self::Altered)
     }
 
     /// Returns the word that people read.
@@ -78,6 +89,7 @@ impl FindingKind {
             Self::Twice => "twice",
             Self::Unproven => "unproven",
             Self::Rebuilt => "rebuilt",
+            Self::Resent => "resent",
         }
     }
 }
@@ -99,9 +111,6 @@ pub struct Finding {
     pub detail: String,
     /// What to do about it; empty if nothing.
     pub advice: String,
-    /// The SHA-256 and the size of the bytes that should be there, if they are known.
-    #[serde(skip)]
-    pub wanted: Option<(String, u64)>,
 }
 
 /// How thorough to be.
@@ -111,6 +120,8 @@ pub struct Options {
     pub deep: bool,
     /// Whether damaged and lost indexes are made again.
     pub rebuild: bool,
+    /// Whether captures that are missing are sent again, out of their local copies.
+    pub resend: bool,
 }
 
 /// The result of one camera-day.
@@ -183,10 +194,39 @@ pub async fn verify_day(
     if options.deep {
         downloaded += deep::look_closer(site, &seen, &mut judged).await?;
     }
-    for finding in &mut judged.findings {
-        advise(site, finding);
-    }
     let mut findings = rebuilt.findings;
+    let (mut marked, mut unmarked) = match resend::mark(site, &seen, &judged, options.deep) {
+        Ok(marked) => (marked, None),
+        Err(error) => (BTreeMap::new(), Some(error)),
+    };
+    if options.resend && judged.findings.iter().any(|finding| finding.failure) {
+        match resend::resend(site, &seen, &marked).await {
+            Ok(mut resent) => findings.append(&mut resent),
+            Err(error) => {
+                let detail = format!("not everything was sent again: {error}");
+                findings.push(compare::finding(&seen, FindingKind::Unchecked, &date.to_string(), detail));
+            }
+        }
+        seen = look::look(site, camera, date, None).await?;
+        judged = judge(&seen);
+        if resend::close_bundles(site, &seen, &judged)? {
+            seen = look::look(site, camera, date, None).await?;
+            judged = judge(&seen);
+        }
+        if options.deep {
+            downloaded += deep::look_closer(site, &seen, &mut judged).await?;
+        }
+        (marked, unmarked) = match resend::mark(site, &seen, &judged, options.deep) {
+            Ok(marked) => (marked, None),
+            Err(error) => (BTreeMap::new(), Some(error)),
+        };
+    }
+    for finding in &mut judged.findings {
+        advise(site, &seen, &marked, finding);
+    }
+    judged.findings.extend(
+        unmarked.map(|error| compare::finding(&seen, FindingKind::Unchecked, &date.to_string(), error.to_string())),
+    );
     findings.append(&mut judged.findings);
     Ok(Verified { findings, held: judged.held, downloaded })
 }
@@ -239,14 +279,20 @@ impl Rebuilt {
     }
 }
 
-/// Names a local copy of the bytes that are missing, if there is one.
-fn advise(site: &Site, finding: &mut Finding) {
-    let Some((sha256, size)) = &finding.wanted else { return };
-    let file = finding.key.rsplit('/').next().unwrap_or(&finding.key);
-    let copy = kept::CopyOf { camera: &finding.camera, date: finding.date, file };
-    let candidates = kept::candidates(&site.config.keep.path, copy, Some(sha256));
-    let is_copy = |path: &&std::path::PathBuf| std::fs::metadata(path).is_ok_and(|file| file.len() == *size);
-    if let Some(path) = candidates.iter().find(is_copy) {
-        finding.advice = format!("{} may be a copy of it: keep it safe, and put it back", path.display());
+/// Says where the bytes are that are missing in the bucket, if they are here.
+fn advise(site: &Site, seen: &SeenDay, marked: &BTreeMap<String, Missing>, finding: &mut Finding) {
+    let (camera, date) = (&finding.camera, finding.date);
+    let resend = format!("`hk-aws verify {camera} {date} --resend` sends");
+    let went_into = |missing: &&Missing| {
+        let record = seen.known.records.get(&missing.entry.key);
+        record.is_some_and(|record| record.since == Since::Bundled(finding.key.clone()))
+    };
+    let of_bundle = marked.values().filter(went_into).count();
+    if of_bundle > 0 {
+        finding.advice = format!("local copies of {of_bundle} of its captures stay here: {resend} them again");
+    } else if let Some(missing) = marked.get(&finding.key)
+        && let Some(path) = resend::copy_of(site, seen, &missing.entry)
+    {
+        finding.advice = format!("its local copy {} stays: {resend} it again", path.display());
     }
 }

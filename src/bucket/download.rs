@@ -85,7 +85,7 @@ impl Bucket {
         self.download(key, version, None, into).await
     }
 
-    async fn download(
+    pub(super) async fn download(
         &self,
         key: &str,
         version: Option<&str>,

@@ -1,11 +1,19 @@
-//! Listings: the objects or folders below a prefix, as a stream. One page of at most 1,000 names is in memory at a
-//! time.
+//! Listings: the objects, folders or uploads below a prefix, as a stream. One page of at most 1,000 names is in memory at
+//! a time. A listing that breaks off is an error, and never passes for a whole one.
 
+use aws_sdk_s3::operation::list_multipart_uploads::ListMultipartUploadsOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use futures_util::TryFutureExt;
 use futures_util::stream::{self, Stream, TryStreamExt};
 
 use super::wire::{time, unquoted};
 use super::{Bucket, Refusal};
+use pages::{Listed, Marker, PageFacts, WholeAnswer, pages};
+
+mod pages;
+mod versions;
+
+pub use versions::{Content as VersionContent, KeyVersions, Version};
 
 /// An object, as a listing describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +43,8 @@ impl Bucket {
     /// Streams all objects whose key starts with `prefix`, in the order of their keys.
     ///
     /// # Errors
-    /// The stream ends with a [`Refusal`] if the store refuses (kind [`Refused`]) or does not answer ([`NoAnswer`]):
-    /// the objects so far exist, the rest is not known.
+    /// The stream ends with a [`Refusal`] if the store refuses (kind [`Refused`]), does not answer, or gives pages that do
+    /// not make a whole listing ([`NoAnswer`]): the objects so far exist, the rest is not known.
     ///
     /// [`Refused`]: super::RefusalKind::Refused
     /// [`NoAnswer`]: super::RefusalKind::NoAnswer
@@ -68,12 +76,56 @@ impl Bucket {
 
     fn pages(&self, prefix: &str, depth: Depth) -> impl Stream<Item = Result<ListObjectsV2Output, Refusal>> + use<> {
         let list = self.client.list_objects_v2().bucket(&self.config.bucket).prefix(prefix);
-        let pages = list.set_delimiter((depth == Depth::OneFolder).then(|| "/".to_owned())).into_paginator().send();
-        stream::try_unfold(pages, async |mut pages| {
-            let page = pages.try_next().await;
-            let page = page.map_err(|error| Refusal::of("list objects", &error).needing("s3:ListBucket"))?;
-            Ok(page.map(|page| (page, pages)))
-        })
+        let list = list.set_delimiter((depth == Depth::OneFolder).then(|| "/".to_owned()));
+        let ask = move |marker: Option<Marker>| {
+            let list = list.clone().set_continuation_token(marker.map(|marker| marker.at));
+            let page = list.customize().interceptor(WholeAnswer).send();
+            page.map_err(|error| Refusal::of("list objects", &error).needing("s3:ListBucket"))
+        };
+        pages(Listed { what: "list objects", prefix: prefix.to_owned(), repeats: false }, ask, facts)
+    }
+
+    /// Streams the key and the id of every upload in parts that is under way and whose key starts with `prefix`.
+    ///
+    /// # Errors
+    /// The stream ends with a [`Refusal`] as that of [`Bucket::objects`] does: the uploads so far exist, the rest is not
+    /// known.
+    pub(super) fn uploads(&self, prefix: &str) -> impl Stream<Item = Result<(String, String), Refusal>> + use<> {
+        let list = self.client.list_multipart_uploads().bucket(&self.config.bucket).prefix(prefix);
+        let ask = move |marker: Option<Marker>| {
+            let (key, id) = marker.map_or((None, None), |marker| (Some(marker.at), marker.id));
+            let list = list.clone().set_key_marker(key).set_upload_id_marker(id);
+            let page = list.customize().interceptor(WholeAnswer).send();
+            page.map_err(|error| Refusal::of("list multipart uploads", &error).needing("s3:ListBucketMultipartUploads"))
+        };
+        let uploads = |page: ListMultipartUploadsOutput| {
+            let uploads = page.uploads.unwrap_or_default().into_iter();
+            stream::iter(uploads.filter_map(|upload| Some(Ok((upload.key?, upload.upload_id?)))))
+        };
+        let listed = Listed { what: "list multipart uploads", prefix: prefix.to_owned(), repeats: true };
+        pages(listed, ask, facts_of_uploads).map_ok(uploads).try_flatten()
+    }
+}
+
+fn facts(page: &ListObjectsV2Output) -> PageFacts<'_> {
+    let objects = page.contents().iter().filter_map(|object| object.key()).collect();
+    let folders = page.common_prefixes().iter().filter_map(|folder| folder.prefix()).collect();
+    PageFacts {
+        names: vec![objects, folders],
+        truncated: page.is_truncated(),
+        next: page.next_continuation_token().map(|token| Marker { at: token.to_owned(), id: None }),
+    }
+}
+
+fn facts_of_uploads(page: &ListMultipartUploadsOutput) -> PageFacts<'_> {
+    let mut keys: Vec<&str> = page.uploads().iter().filter_map(|upload| upload.key()).collect();
+    // Some stores list the uploads of a page in the order of their ids.
+    keys.sort_unstable();
+    let id = page.next_upload_id_marker().map(str::to_owned);
+    PageFacts {
+        names: vec![keys],
+        truncated: page.is_truncated(),
+        next: page.next_key_marker().map(|key| Marker { at: key.to_owned(), id }),
     }
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::verdict::element;
 use super::wire::{Failed, NULL_VERSION, code, md5_of, percent, status, time, unquoted};
-use super::{Bucket, Condition, Object, Refusal};
+use super::{Bucket, Condition, Object, Refusal, RefusalKind};
 
 /// The most keys in one request to delete (S3 API Reference, `DeleteObjects`).
 pub(super) const MOST_DELETED: usize = 1000;
@@ -41,8 +41,8 @@ pub struct Head {
     pub sha256: Option<String>,
     /// When the capture was taken, from the metadata that was uploaded with the object.
     pub taken_at: Option<String>,
-    /// Whether it can be read.
-    pub restore: RestoreState,
+    /// Whether it can be read, as its class says; [`Bucket::restore_state`] knows.
+    pub(super) restore: RestoreState,
     /// When its lock ends; a legal hold has the latest possible end.
     pub locked_until: Option<DateTime<Utc>>,
     /// The object's version; `None` if the bucket kept none when it was stored.
@@ -151,6 +151,42 @@ impl Bucket {
     ) -> Result<HeadObjectOutput, Failed<HeadObjectError>> {
         let head = self.client.head_object().bucket(&self.config.bucket).key(key);
         head.checksum_mode(ChecksumMode::Enabled).set_version_id(version.map(str::to_owned)).send().await
+    }
+
+    /// Returns whether an object can be read; `None` if there is no such object.
+    ///
+    /// A class does not tell: many stores keep `GLACIER` as a mere label, read such objects like any other, and know no
+    /// restore. So the first byte of an object of a cold class is read, unless it was asked for before.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the store refuses for another reason than the class, or does not answer: nothing is known.
+    pub async fn restore_state(&self, key: &str) -> Result<Option<RestoreState>, Refusal> {
+        self.restore_state_of_version(key, None).await
+    }
+
+    /// Returns whether a version of an object, or the object itself, can be read.
+    ///
+    /// # Errors
+    /// As [`Bucket::restore_state`].
+    pub async fn restore_state_of_version(
+        &self,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<Option<RestoreState>, Refusal> {
+        let Some(Head { restore, .. }) = self.head_version(key, version).await? else { return Ok(None) };
+        if restore != RestoreState::Cold {
+            return Ok(Some(restore));
+        }
+        match self.download(key, version, Some(0..1), &mut tokio::io::sink()).await {
+            Ok(_) => Ok(Some(RestoreState::Warm)),
+            // It has no bytes.
+            Err(refusal) if refusal.code.as_deref() == Some("InvalidRange") => Ok(Some(RestoreState::Warm)),
+            Err(refusal) => match refusal.kind() {
+                RefusalKind::Cold => Ok(Some(RestoreState::Cold)),
+                RefusalKind::NoSuchKey => Ok(None),
+                RefusalKind::NoAnswer | RefusalKind::Refused => Err(refusal),
+            },
+        }
     }
 
     /// Deletes objects, a thousand in a request, and returns the keys that could not be deleted, each with the reason.
@@ -391,7 +427,8 @@ pub(super) fn read(head: &HeadObjectOutput) -> Head {
     }
 }
 
-/// Returns whether an object of the class must be restored before it can be read.
+/// Returns whether an object of the class must be restored before it can be read: at AWS, and at stores that do as AWS
+/// does.
 ///
 /// Source: S3 User Guide, "Understanding and managing Amazon S3 storage classes".
 pub fn is_cold(class: &str) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_sdk_s3::operation::complete_multipart_upload::{CompleteMultipartUploadError, CompleteMultipartUploadOutput};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use aws_smithy_types::base64;
+use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -256,30 +257,13 @@ impl Bucket {
     /// A [`Refusal`] if the store refuses to list or abort, or does not answer: the rest of the parts stays.
     pub(super) async fn abort_abandoned(&self, key: &str) -> Result<(), Refusal> {
         let root = key::root(key);
-        let (mut key_marker, mut id_marker) = (None, None);
-        loop {
-            let listed = self
-                .client
-                .list_multipart_uploads()
-                .bucket(&self.config.bucket)
-                .prefix(key::stem(&root))
-                .set_key_marker(key_marker)
-                .set_upload_id_marker(id_marker)
-                .send()
-                .await
-                .map_err(|error| Refusal::of("list multipart uploads", &error))?;
-            for upload in listed.uploads() {
-                if let (Some(key), Some(id)) = (upload.key(), upload.upload_id())
-                    && key::root(key) == root
-                {
-                    self.abort(BegunUpload { key, id }).await?;
-                }
+        let mut uploads = std::pin::pin!(self.uploads(key::stem(&root)));
+        while let Some((key, id)) = uploads.try_next().await? {
+            if key::root(&key) == root {
+                self.abort(BegunUpload { key: &key, id: &id }).await?;
             }
-            if listed.is_truncated() != Some(true) || listed.next_key_marker().is_none() {
-                return Ok(());
-            }
-            (key_marker, id_marker) = (listed.next_key_marker, listed.next_upload_id_marker);
         }
+        Ok(())
     }
 
     /// Aborts an upload in parts; one that no longer exists counts as aborted.

@@ -30,6 +30,9 @@ pub(super) struct VerifyArgs {
     /// Make lost and damaged indexes again, from bundles that can be read
     #[arg(long)]
     rebuild: bool,
+    /// Send captures again that the bucket lost, out of their local copies
+    #[arg(long)]
+    resend: bool,
 }
 
 /// The sum of all days.
@@ -44,8 +47,8 @@ struct VerifySum {
 
 impl VerifyArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
-        let options = Options { deep: self.deep, rebuild: self.rebuild };
-        let _lock = if self.rebuild {
+        let options = Options { deep: self.deep, rebuild: self.rebuild, resend: self.resend };
+        let _lock = if self.rebuild || self.resend {
             if site.config.s3.access == Access::WriteOnly {
                 bail!(
                     "s3.access is write-only: run this with a configuration and credentials that may read and delete"
@@ -148,7 +151,7 @@ impl VerifySum {
 fn unchecked(camera: &str, date: NaiveDate, error: &HoldingsError) -> Finding {
     let (what, key) = (FindingKind::Unchecked, date.to_string());
     let (camera, detail) = (camera.to_owned(), error.to_string());
-    Finding { camera, date, key, what, failure: true, detail, advice: String::new(), wanted: None }
+    Finding { camera, date, key, what, failure: true, detail, advice: String::new() }
 }
 
 fn print(out: &Out, finding: &Finding) -> anyhow::Result<()> {

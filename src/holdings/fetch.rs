@@ -350,11 +350,11 @@ impl FetchWork<'_> {
 
     /// Returns whether a bundle cannot be read yet; if that cannot be found out, reading it will show.
     async fn is_cold(&mut self, key: &str, class: &str) -> bool {
-        let Ok(Some(head)) = self.site.bucket.head(key).await else { return false };
-        let is_cold = matches!(head.restore, RestoreState::Cold | RestoreState::Ongoing);
+        let Ok(Some(state)) = self.site.bucket.restore_state(key).await else { return false };
+        let is_cold = matches!(state, RestoreState::Cold | RestoreState::Ongoing);
         if is_cold {
             let cold = &mut self.fetched.cold;
-            cold.under_way |= head.restore == RestoreState::Ongoing;
+            cold.under_way |= state == RestoreState::Ongoing;
             cold.bundles.insert(key.to_owned());
             cold.classes.insert(class.to_owned());
         }

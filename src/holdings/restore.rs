@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::AT_ONCE;
 use super::day::Day;
 use super::error::HoldingsError;
-use crate::bucket::{Head, Object, Refusal, RestoreAsked, RestoreState, Tier, Verdict, is_cold, poll_interval};
+use crate::bucket::{Object, Refusal, RestoreAsked, RestoreState, Tier, Verdict, is_cold, poll_interval};
 use crate::retention::Amount;
 use crate::retention::prices::{self, STANDARD};
 use crate::site::Site;
@@ -111,7 +111,7 @@ pub struct NoSuchTier {
 /// What happens while a restore is asked for or waited for.
 #[derive(Debug)]
 pub enum RestoreEvent<'a> {
-    /// This many of all can be read, or have failed.
+    /// This many of all can be read.
     Settled {
         /// How many.
         done: usize,
@@ -156,7 +156,7 @@ impl Restoration {
         Ok(found)
     }
 
-    /// Finds out what is under way or done already.
+    /// Finds out what is under way or done already, and what can be read although its class is a cold one.
     ///
     /// # Errors
     /// [`HoldingsError::Refused`] if the store cannot be asked.
@@ -167,14 +167,14 @@ impl Restoration {
     ) -> Result<(), HoldingsError> {
         let cold = self.objects.iter_mut().filter(|object| object.state == Progress::Cold);
         let looked = futures_util::stream::iter(cold).map(|object| async move {
-            let head = site.bucket.head(&object.key).await;
-            (object, head)
+            let state = site.bucket.restore_state(&object.key).await;
+            (object, state)
         });
         let mut looked = std::pin::pin!(looked.buffered(AT_ONCE));
-        while let Some((object, head)) = looked.next().await {
-            let head = head.map_err(|refusal| HoldingsError::from(refusal).about(site.bucket.describe()))?;
-            match head {
-                Some(head) => (object.state, object.until) = progress(&head),
+        while let Some((object, state)) = looked.next().await {
+            let state = state.map_err(|refusal| HoldingsError::from(refusal).about(site.bucket.describe()))?;
+            match state {
+                Some(state) => (object.state, object.until) = progress(state),
                 None => object.fail(GONE.to_owned(), &mut tell),
             }
         }
@@ -250,11 +250,12 @@ impl Restoration {
         let since = (site.clock)().steady;
         let (mut told, mut trouble) = (None, String::new());
         loop {
-            let (total, open) = (self.objects.len(), self.objects.iter().filter(|object| object.is_open()).count());
-            if told.replace(open) != Some(open) {
-                tell(RestoreEvent::Settled { done: total - open, total });
+            let total = self.objects.len();
+            let done = self.objects.iter().filter(|object| object.is_readable()).count();
+            if told.replace(done) != Some(done) {
+                tell(RestoreEvent::Settled { done, total });
             }
-            if open == 0 {
+            if !self.objects.iter().any(Restorable::is_open) {
                 return;
             }
             let elapsed = (site.clock)().steady.saturating_duration_since(since);
@@ -300,8 +301,8 @@ async fn look_again(
     object: &Restorable,
     terms: RestoreTerms,
 ) -> Result<Option<(Progress, Option<DateTime<Utc>>)>, Refusal> {
-    let Some(head) = site.bucket.head(&object.key).await? else { return Ok(None) };
-    let (state, until) = progress(&head);
+    let Some(state) = site.bucket.restore_state(&object.key).await? else { return Ok(None) };
+    let (state, until) = progress(state);
     let state = match state {
         // The request did not come about, or the wait was so long that the copy is gone again.
         Progress::Cold => site.bucket.restore(&object.key, terms.tier, terms.days).await?.into(),
@@ -312,8 +313,8 @@ async fn look_again(
     Ok(Some((state, until)))
 }
 
-fn progress(head: &Head) -> (Progress, Option<DateTime<Utc>>) {
-    match head.restore {
+fn progress(state: RestoreState) -> (Progress, Option<DateTime<Utc>>) {
+    match state {
         RestoreState::Warm => (Progress::Readable, None),
         RestoreState::Cold => (Progress::Cold, None),
         RestoreState::Ongoing => (Progress::Ongoing, None),
@@ -338,6 +339,10 @@ impl Restorable {
     /// Returns whether it is still to be waited for.
     fn is_open(&self) -> bool {
         matches!(self.state, Progress::Cold | Progress::Begun | Progress::Ongoing)
+    }
+
+    fn is_readable(&self) -> bool {
+        matches!(self.state, Progress::Restored | Progress::Readable)
     }
 
     fn fail(&mut self, why: String, tell: &mut impl FnMut(RestoreEvent<'_>)) {

@@ -168,8 +168,8 @@ async fn copy(site: &Site, work: &Work, version: &Version, to: Place, mode: Reco
         return Err(Stays::Because(RecoverOutcome::TooLarge, why));
     }
     if is_cold(&source.storage_class) {
-        let head = site.bucket.head_version(key, Some(&version.id)).await?;
-        if !head.is_some_and(|head| matches!(head.restore, RestoreState::Done(_))) {
+        let state = site.bucket.restore_state_of_version(key, Some(&version.id)).await?;
+        if !matches!(state, Some(RestoreState::Done(_) | RestoreState::Warm)) {
             let why = format!(
                 "it lies in {}, which cannot be copied: restore this version (`aws s3api restore-object --bucket {} --key \
                  KEY --version-id {} --restore-request Days=7`), then recover again",

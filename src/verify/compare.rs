@@ -100,6 +100,22 @@ pub struct Judged {
     pub findings: Vec<Finding>,
     /// How many captures are there.
     pub held: usize,
+    /// The keys of the captures in the ledger whose bytes are nowhere in the bucket, and whether only a closer look shows
+    /// that.
+    pub lost: BTreeMap<String, bool>,
+    /// How many of the captures in the ledger that are there have these bytes, by SHA-256.
+    pub there: HashMap<String, usize>,
+}
+
+impl Judged {
+    /// Takes bytes off the lost ones that lie under another key, because they were sent again beside what covers them.
+    pub(super) fn find_elsewhere(&mut self, seen: &SeenDay) {
+        let Self { lost, there, .. } = self;
+        lost.retain(|key, _| {
+            let bytes = seen.known.records.get(key).map(|record| &record.entry.sha256);
+            bytes.is_none_or(|bytes| there.get(bytes).is_none_or(|number| *number == 0))
+        });
+    }
 }
 
 impl LedgerDay {
@@ -176,10 +192,14 @@ pub fn finding(seen: &SeenDay, what: FindingKind, key: &str, detail: impl Into<S
         FindingKind::Unproven => {
             format!("`hk-aws restore {camera} {date}` first, then `hk-aws verify {camera} {date} --deep`")
         }
-        FindingKind::Unchecked | FindingKind::Foreign | FindingKind::Extra | FindingKind::Rebuilt => String::new(),
+        FindingKind::Unchecked
+        | FindingKind::Foreign
+        | FindingKind::Extra
+        | FindingKind::Rebuilt
+        | FindingKind::Resent => String::new(),
     };
     let (key, detail) = (key.to_owned(), detail.into());
-    Finding { camera, date, key, what, failure: what.is_failure(), detail, advice, wanted: None }
+    Finding { camera, date, key, what, failure: what.is_failure(), detail, advice }
 }
 
 /// The captures that are in bundles.
@@ -206,18 +226,35 @@ pub fn judge(seen: &SeenDay) -> Judged {
         findings.extend(judge_part(seen, &loose, part, &mut archive));
     }
     findings.extend(judge_lost(seen, &mut archive));
-    let mut held = 0;
+    let lost_bundles: HashSet<String> =
+        findings.iter().filter(|bundle| bundle.what.is_lost()).map(|bundle| bundle.key.clone()).collect();
+    let (mut held, mut there, mut lost) = (0, HashMap::new(), BTreeMap::new());
     for record in seen.known.records.values().filter(|record| seen.known.is_wanted(record) && !record.fresh) {
+        let key = record.entry.key.as_str();
         match judge_capture(seen, record, &loose, &archive) {
-            CaptureFate::Held => held += 1,
-            CaptureFate::Covered => {}
-            CaptureFate::Wrong(finding) => findings.push(*finding),
+            CaptureFate::Held => {
+                held += 1;
+                *there.entry(record.entry.sha256.clone()).or_default() += 1;
+            }
+            CaptureFate::Covered => {
+                let is_in_lost = |bundle: &String| lost_bundles.contains(bundle);
+                let went_into_lost = matches!(&record.since, Since::Bundled(bundle) if is_in_lost(bundle));
+                if went_into_lost || archive.covered.contains(key) {
+                    lost.insert(key.to_owned(), false);
+                }
+            }
+            CaptureFate::Wrong(finding) => {
+                lost.insert(key.to_owned(), false);
+                findings.push(*finding);
+            }
         }
     }
     let unknown = |(key, _): &&(&str, &str)| !seen.known.records.contains_key(*key);
     held += archive.members.iter().filter(unknown).count();
     findings.extend(judge_loose(seen, &archive));
-    Judged { findings, held }
+    let mut judged = Judged { findings, held, lost, there };
+    judged.find_elsewhere(seen);
+    judged
 }
 
 fn judge_part<'a>(
@@ -336,10 +373,7 @@ fn judge_capture(
     archive: &BundledCaptures<'_>,
 ) -> CaptureFate {
     let key = entry.key.as_str();
-    let wrong = |what, detail: String| {
-        let wanted = Some((entry.sha256.clone(), entry.size));
-        CaptureFate::Wrong(Box::new(Finding { wanted, ..finding(seen, what, key, detail) }))
-    };
+    let wrong = |what, detail: String| CaptureFate::Wrong(Box::new(finding(seen, what, key, detail)));
     if let Some(object) = loose.get(key) {
         if object.size != entry.size {
             return wrong(FindingKind::Altered, format!("it has {} bytes instead of {}", object.size, entry.size));
@@ -445,7 +479,7 @@ mod tests {
     fn judged(lines: Vec<LedgerLine>, loose: &[&str], parts: Vec<SeenPart>) -> (Vec<(&'static str, String)>, usize) {
         let known = LedgerDay::read(lines.into_iter());
         let loose = loose.iter().map(|key| object(key)).collect();
-        let Judged { findings, held } =
+        let Judged { findings, held, .. } =
             judge(&SeenDay { camera: "CAM".into(), date: NaiveDate::default(), known, loose, parts });
         (findings.into_iter().map(|finding| (finding.what.as_str(), finding.key)).collect(), held)
     }

@@ -2,10 +2,10 @@
 
 use futures_util::StreamExt;
 
-use super::compare::{IndexState, Judged, SeenDay, finding};
+use super::FindingKind;
+use super::compare::{IndexState, Judged, LedgerRecord, SeenDay, Since, finding};
 use super::look::AT_ONCE;
-use super::{Finding, FindingKind};
-use crate::bucket::{Refusal, RestoreState};
+use crate::bucket::{Refusal, RefusalKind};
 use crate::holdings::HoldingsError;
 use crate::site::Site;
 
@@ -47,10 +47,20 @@ pub(super) async fn look_closer(site: &Site, seen: &SeenDay, judged: &mut Judged
         };
         if what.is_failure() {
             judged.held = judged.held.saturating_sub(object.captures);
+            let went_into = |record: &&LedgerRecord| record.since == Since::Bundled(object.key.to_owned());
+            let members = seen.known.records.values().filter(went_into).map(|record| record.entry.key.clone());
+            let capture = (!object.is_bundle).then(|| object.key.to_owned());
+            for key in members.chain(capture) {
+                let bytes = seen.known.records.get(&key).and_then(|record| judged.there.get_mut(&record.entry.sha256));
+                if let Some(number) = bytes.filter(|number| **number > 0) {
+                    *number -= 1;
+                }
+                judged.lost.insert(key, true);
+            }
         }
-        let copy = (!object.is_bundle).then(|| (object.sha256.to_owned(), object.size));
-        judged.findings.push(Finding { wanted: copy, ..finding(seen, what, object.key, detail) });
+        judged.findings.push(finding(seen, what, object.key, detail));
     }
+    judged.find_elsewhere(seen);
     Ok(downloaded)
 }
 
@@ -82,12 +92,14 @@ async fn look(site: &Site, known: &KnownObject<'_>) -> Result<(CloserLook, u64),
         return Ok((compare_sha256(checksum, known.sha256), 0));
     }
     // The SHA-256 in its metadata is no proof: it may stand beside other bytes.
-    if !matches!(head.restore, RestoreState::Warm | RestoreState::Done(_)) {
-        let class = &head.storage_class;
-        return Ok((CloserLook::Unproven(format!("the store has no SHA-256 of it, and it lies in {class}")), 0));
+    match site.bucket.get(known.key, None, &mut tokio::io::sink()).await {
+        Ok(got) => Ok((compare_sha256(&got.sha256, known.sha256), got.size)),
+        Err(refusal) if refusal.kind() == RefusalKind::Cold => {
+            let class = &head.storage_class;
+            Ok((CloserLook::Unproven(format!("the store has no SHA-256 of it, and it lies in {class}")), 0))
+        }
+        Err(refusal) => Err(refusal),
     }
-    let got = site.bucket.get(known.key, None, &mut tokio::io::sink()).await?;
-    Ok((compare_sha256(&got.sha256, known.sha256), got.size))
 }
 
 fn compare_sha256(found: &str, wanted: &str) -> CloserLook {

@@ -2,7 +2,7 @@
 
 use super::compare::{IndexState, LedgerDay, SeenPart};
 use crate::archive::{spool, store_index};
-use crate::bucket::RestoreState;
+use crate::bucket::{Object, RestoreState};
 use crate::bundle::{self, BundleFile};
 use crate::disk::RoomLimit;
 use crate::holdings::{BundleObject, HoldingsError};
@@ -28,7 +28,7 @@ pub(super) async fn rebuild(
 ) -> Result<u64, HoldingsError> {
     let (part, key) = (&seen.part, &object.key);
     let failed = |what: &str, error: &std::io::Error| HoldingsError::local(what, error);
-    make_sure_it_can_be_read(site, seen, key).await?;
+    make_sure_it_can_be_read(site, seen, object).await?;
     let folder = spool(&site.config.state_dir)?;
     let (path, members) = (folder.path().join("bundle"), folder.path().join("members"));
     owner::create_dir_all(&members).map_err(|error| failed("failed to make a folder to unpack into", &error))?;
@@ -57,15 +57,15 @@ pub(super) async fn rebuild(
     Ok(got.size)
 }
 
-async fn make_sure_it_can_be_read(site: &Site, seen: &SeenPart, key: &str) -> Result<(), HoldingsError> {
-    let Some(head) = site.bucket.head(key).await? else {
-        return Err(HoldingsError::Object(format!("{key} is not there any more")));
+async fn make_sure_it_can_be_read(site: &Site, seen: &SeenPart, bundle: &Object) -> Result<(), HoldingsError> {
+    let Some(state) = site.bucket.restore_state(&bundle.key).await? else {
+        return Err(HoldingsError::Object(format!("{} is not there any more", bundle.key)));
     };
-    match head.restore {
+    match state {
         RestoreState::Warm | RestoreState::Done(_) => Ok(()),
         RestoreState::Cold => Err(HoldingsError::Object(format!(
             "the bundle lies in {}: `hk-aws restore {} {}` first, then this again",
-            head.storage_class, seen.part.camera, seen.part.date,
+            bundle.storage_class, seen.part.camera, seen.part.date,
         ))),
         RestoreState::Ongoing => {
             Err(HoldingsError::Object("the bundle is being restored: this again once it is there".to_owned()))

@@ -216,6 +216,25 @@ fn an_archived_day_is_refused_restored_and_brought_back_at_moto() {
 }
 
 #[test]
+fn an_archived_day_is_read_at_seaweedfs_where_glacier_is_a_mere_label() {
+    for (class, format) in [("GLACIER", "tar"), ("DEEP_ARCHIVE", "tar.zst")] {
+        let mut site = Box::new(Kind::SeaweedFs, &format!("rotate: {{archive: {{class: {class}, format: {format}}}}}"));
+        site.store("CAM-EXT-001", 40, 0..6);
+        site.succeeds(&["rotate"]);
+        let day = date(40).to_string();
+        assert_eq!(site.store.class(&format!("CAM-EXT-001/archive/{day}.{format}")), class);
+        for command in ["get", "restore"] {
+            let to = site.path(command);
+            let said = site.succeeds(&[command, "CAM-EXT-001", &day, "--to", to.to_str().unwrap()]);
+            assert!(!said.contains("restore it first"), "{said}");
+            site.were_brought_back(&to, "CAM-EXT-001", 40);
+        }
+        let said = site.succeeds(&["restore", "CAM-EXT-001", &day, "--wait"]);
+        assert!(said.contains("readable as it is"), "{said}");
+    }
+}
+
+#[test]
 fn a_bucket_that_locks_or_keeps_versions_at_moto_is_not_rotated_in_vain() {
     let mut site = Box::new(Kind::Moto, "rotate: {archive: null, transition: {after: 30d, min_size: 0}}");
     site.store("CAM-EXT-001", 40, 0..2);

@@ -239,3 +239,50 @@ async fn money_is_spent_only_after_a_yes_on_a_terminal() {
     let said = on_a_terminal(&site, "restore CAM 2022-02-25", b"").await;
     assert!(said.code == 0 && !said.out.contains("[y/N]"), "{said:?}");
 }
+
+#[tokio::test]
+async fn a_day_in_a_class_that_is_a_mere_label_is_read_and_never_asked_for() {
+    for (class, format, has_index) in [
+        ("GLACIER", ArchiveFormat::Tar, true),
+        ("DEEP_ARCHIVE", ArchiveFormat::TarZst, true),
+        ("GLACIER", ArchiveFormat::TarGz, false),
+    ] {
+        let site = archived(&[DAY], &archive(class, format)).await;
+        site.s3.keep_classes_as_labels();
+        let loose = format!("CAM/{DAY}/20220224T080000_loose.jpg");
+        site.s3.insert_with(&loose, "loose", |object| class.clone_into(&mut object.storage_class));
+        if !has_index {
+            site.s3.remove(&format!("CAM/archive/{DAY}.index.json"));
+        }
+        let [day, one, back] = ["day", "one", "back"].map(|to| site.path(to));
+        for line in [
+            &["get", "CAM", DAY, "--to", day.to_str().unwrap()][..],
+            &["get", "CAM", DAY, "20220224T050601_a.jpg", "--to", one.to_str().unwrap()],
+            &["restore", "CAM", DAY, "--to", back.to_str().unwrap()],
+            &["restore", "CAM", DAY, "--wait"],
+        ] {
+            let said = site.run(line).await;
+            assert!(said.code == 0 && !said.err.contains("restore it"), "{class} {line:?}: {said:?}");
+        }
+        assert_eq!([&day, &one, &back].map(|to| names(to).len()), [3, 1, 3], "{class}");
+        assert_eq!(std::fs::read(one.join("20220224T050601_a.jpg")).unwrap(), format!("{DAY} 1").as_bytes());
+        assert_eq!(site.s3.count("RestoreObject"), 0, "{class}");
+        let said = site.run(&["verify", "CAM", DAY, "--deep", "--rebuild"]).await;
+        assert!(said.code == 0 && !said.out.contains("unproven"), "{class}: {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_to_restore_is_not_counted_as_readable() {
+    for (status, code) in [(405, "MethodNotAllowed"), (501, "NotImplemented"), (403, "AccessDenied")] {
+        let site = archived(&[DAY], &glacier()).await;
+        site.s3.fault(Fault::fail("RestoreObject", status, code));
+        let to = site.path("back");
+        for more in [&["--wait"][..], &["--to", to.to_str().unwrap()]] {
+            let said = site.run(&[&["restore", "CAM", DAY], more].concat()).await;
+            assert!(said.code != 0 && said.err.contains(code), "{more:?}: {said:?}");
+            assert!(said.err.contains("0 of 1 can be read") && !said.err.contains("1 of 1 can"), "{more:?}: {said:?}");
+        }
+        assert!(!to.exists(), "{code}");
+    }
+}

@@ -182,6 +182,8 @@ pub(crate) struct Ways {
     checksums: Checksums,
     /// It stores every object in the standard class, whatever was asked for.
     without_classes: bool,
+    /// It keeps classes as labels: whatever the class, an object can be read, and there is no restore.
+    classes_are_labels: bool,
     /// Its bucket is that of `aws-template`: the box's keys have no right on versions, and a policy denies them to
     /// overwrite.
     denies_overwriting: bool,
@@ -426,6 +428,11 @@ impl MemoryS3 {
     /// Stores everything in the standard class from now on, whatever is asked for.
     pub(crate) fn ignore_classes(&self) {
         self.wire.shared.change(|state| state.ways.without_classes = true);
+    }
+
+    /// Keeps classes as mere labels from now on, and knows no restore, as SeaweedFS does.
+    pub(crate) fn keep_classes_as_labels(&self) {
+        self.wire.shared.change(|state| state.ways.classes_are_labels = true);
     }
 
     /// Says this of versions from now on. A bucket that is to keep none becomes one that never kept any.

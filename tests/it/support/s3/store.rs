@@ -30,7 +30,7 @@ use s3s::header::CONTENT_MD5;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::versions::Deletion;
-use super::{ACCESS_KEY, Checksums, Conditions, OWNERS_ACCESS_KEY, Object, SECRET_KEY, Shared, State, Versions};
+use super::{ACCESS_KEY, Checksums, Conditions, OWNERS_ACCESS_KEY, Object, SECRET_KEY, Shared, State, Versions, Ways};
 
 /// The checksum algorithms of S3, as header names end; <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>.
 const ALGORITHMS: [&str; 5] = ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"];
@@ -246,7 +246,7 @@ impl S3 for Store {
         let input = req.input;
         self.within(&input.bucket, |state| {
             let object = state.find(&input.key, input.version_id.as_deref())?;
-            readable(object)?;
+            readable(object, state.ways)?;
             let bytes = object.bytes.clone().ok_or_else(|| s3_error!(InternalError, "the bytes were not kept"))?;
             let Some(range) = input.range else {
                 let checksum = input.checksum_mode.map(|_| object.checksum.clone()).unwrap_or_default();
@@ -290,7 +290,7 @@ impl S3 for Store {
         );
         self.within(&input.bucket, |state| {
             let source = state.find(&source_key, source_version.as_deref())?.clone();
-            readable(&source)?;
+            readable(&source, state.ways)?;
             if input.copy_source_if_match.as_ref().is_some_and(|etag| !is_etag(etag, &source)) {
                 return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"));
             }
@@ -579,6 +579,9 @@ impl S3 for Store {
 
     async fn restore_object(&self, req: S3Request<RestoreObjectInput>) -> S3Result<S3Response<RestoreObjectOutput>> {
         self.within(&req.input.bucket, |state| {
+            if state.ways.classes_are_labels {
+                return Err(s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource."));
+            }
             let object = state.objects.get_mut(&req.input.key).ok_or_else(no_such_key)?;
             if !is_cold(object) {
                 return Err(s3_error!(
@@ -708,9 +711,9 @@ fn is_cold(object: &Object) -> bool {
     matches!(&*object.storage_class, "GLACIER" | "DEEP_ARCHIVE")
 }
 
-fn readable(object: &Object) -> S3Result<()> {
+fn readable(object: &Object, ways: Ways) -> S3Result<()> {
     let restored = object.restore.as_ref().is_some_and(|restore| restore.contains("ongoing-request=\"false\""));
-    if is_cold(object) && !restored {
+    if is_cold(object) && !restored && !ways.classes_are_labels {
         let message = "The operation is not valid for the object's storage class";
         return Err(S3Error::with_message(S3ErrorCode::InvalidObjectState, message));
     }

@@ -6,11 +6,13 @@
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::types::ObjectIdentifier;
 use chrono::{DateTime, Utc};
-use futures_util::stream::{self, Stream};
+use futures_util::TryFutureExt;
+use futures_util::stream::{self, Stream, TryStreamExt};
 
-use super::objects::{self, MOST_DELETED};
-use super::wire::{time, unquoted};
-use super::{Bucket, Refusal};
+use super::pages::{Listed, Marker, PageFacts, WholeAnswer, pages};
+use crate::bucket::objects::{self, MOST_DELETED};
+use crate::bucket::wire::{time, unquoted};
+use crate::bucket::{Bucket, Refusal};
 
 /// What to do where the credentials have no right on versions.
 const AS_OWNER: &str = "the box's own keys have no right on versions: run this with the owner's credentials, for example \
@@ -50,11 +52,8 @@ pub struct Content {
 }
 
 /// A listing of versions under way.
-struct Listing {
-    bucket: Bucket,
-    prefix: String,
-    /// Where the next page begins; `None` before the first page.
-    next: Option<(Option<String>, Option<String>)>,
+struct Listing<P> {
+    pages: P,
     ended: bool,
     /// The last key of the pages so far, which the next page may continue.
     last: Option<Unmerged>,
@@ -77,17 +76,19 @@ impl Bucket {
     /// The stream ends with a [`Refusal`] if the store refuses or does not answer: the keys so far are complete, the rest
     /// is not known.
     pub fn versions(&self, prefix: &str) -> impl Stream<Item = Result<KeyVersions, Refusal>> + use<> {
-        let listing = Listing {
-            bucket: self.clone(),
-            prefix: prefix.to_owned(),
-            next: None,
-            ended: false,
-            last: None,
-            complete: Vec::new(),
+        let list = self.client.list_object_versions().bucket(&self.config.bucket).prefix(prefix);
+        let ask = move |marker: Option<Marker>| {
+            let (key, id) = marker.map_or((None, None), |marker| (Some(marker.at), marker.id));
+            let page = list.clone().set_key_marker(key).set_version_id_marker(id);
+            let page = page.customize().interceptor(WholeAnswer).send();
+            page.map_err(|error| Refusal::of("list object versions", &error).needing_as_owner("s3:ListBucketVersions"))
         };
+        let listed = Listed { what: "list object versions", prefix: prefix.to_owned(), repeats: true };
+        let pages = Box::pin(pages(listed, ask, facts));
+        let listing = Listing { pages, ended: false, last: None, complete: Vec::new() };
         stream::try_unfold(listing, async |mut listing| {
             while listing.complete.is_empty() && !listing.ended {
-                let page = Box::pin(listing.page()).await?;
+                let page = listing.pages.try_next().await?;
                 listing.take(page);
             }
             Ok(listing.complete.pop().map(|versions| (versions, listing)))
@@ -121,19 +122,22 @@ impl Refusal {
     }
 }
 
-impl Listing {
-    async fn page(&mut self) -> Result<ListObjectVersionsOutput, Refusal> {
-        let Bucket { client, config, .. } = &self.bucket;
-        let (key, id) = self.next.take().unwrap_or_default();
-        let list = client.list_object_versions().bucket(&config.bucket).prefix(&self.prefix);
-        let page = list.set_key_marker(key).set_version_id_marker(id).send().await;
-        page.map_err(|error| Refusal::of("list object versions", &error).needing_as_owner("s3:ListBucketVersions"))
+fn facts(page: &ListObjectVersionsOutput) -> PageFacts<'_> {
+    let versions = page.versions().iter().filter_map(|version| version.key()).collect();
+    let markers = page.delete_markers().iter().filter_map(|marker| marker.key()).collect();
+    let id = page.next_version_id_marker().map(str::to_owned);
+    PageFacts {
+        names: vec![versions, markers],
+        truncated: page.is_truncated(),
+        next: page.next_key_marker().map(|key| Marker { at: key.to_owned(), id }),
     }
+}
 
-    /// Takes the versions of a page. All keys but the last are complete.
-    fn take(&mut self, page: ListObjectVersionsOutput) {
-        self.ended = page.is_truncated != Some(true);
-        self.next = Some((page.next_key_marker, page.next_version_id_marker));
+impl<P> Listing<P> {
+    /// Takes the versions of the next page; `None` after the last one. All keys except the last are complete.
+    fn take(&mut self, page: Option<ListObjectVersionsOutput>) {
+        self.ended = page.is_none();
+        let page = page.unwrap_or_else(|| ListObjectVersionsOutput::builder().build());
         let objects = page.versions.unwrap_or_default().into_iter().map(|version| {
             let content = Content {
                 size: version.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
