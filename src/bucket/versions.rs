@@ -15,6 +15,9 @@ use super::{Bucket, Refusal};
 const AS_OWNER: &str = "the box's own keys have no right on versions: run this with the owner's credentials, for example \
                         with AWS_PROFILE, which";
 
+/// The right to erase versions and markers.
+const ERASE: &str = "s3:DeleteObjectVersion";
+
 /// All versions of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyVersions {
@@ -102,7 +105,13 @@ impl Bucket {
         let identify = |(key, id): &(&str, &str)| ObjectIdentifier::builder().key(*key).version_id(*id).build();
         let versions = versions.iter().map(identify).collect();
         let erased = self.delete_identified(versions).await;
-        erased.map_err(|refusal| refusal.needing_as_owner("s3:DeleteObjectVersion"))
+        let failed = erased.map_err(|refusal| refusal.needing_as_owner(ERASE))?;
+        // AWS refuses each version of a request on its own.
+        let advise = |(key, why): (String, String)| {
+            let denied = why.starts_with("AccessDenied");
+            (key, if denied { format!("{why}; {AS_OWNER} need {ERASE}") } else { why })
+        };
+        Ok(failed.into_iter().map(advise).collect())
     }
 }
 

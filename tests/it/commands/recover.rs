@@ -307,6 +307,13 @@ async fn what_lies_under_the_name_of_a_copy_is_compared_and_never_replaced() {
     let longer = site.s3.keys().into_iter().find(|key| key.len() == name.len() + 8).unwrap();
     assert_eq!((site.bytes(&name), site.bytes(&longer)), ("ecnedive".into(), "evidence".into()));
     assert_eq!(site.recovered(&[]).await, [""; 0]);
+    // Nor is what nobody can read, such as an object with a thief's own key of encryption.
+    site.s3.hide(&longer);
+    site.s3.hide(&name);
+    site.s3.insert(&name, "ecnedive");
+    let unreadable = name.clone();
+    site.s3.fault(Fault::fail("HeadObject", 400, "InvalidRequest").on_key(move |key| key == unreadable));
+    assert_eq!(site.recovered(&[]).await, [format!("{longer} recovered {longer}")]);
 }
 
 #[tokio::test]
@@ -380,6 +387,13 @@ async fn a_bucket_without_versions_and_credentials_without_rights_are_named_with
     site.s3.fault(Fault::fail("DeleteObjects", 403, "AccessDenied"));
     let said = site.recover(&[]).await;
     assert!(said.code == 1 && said.err.contains("s3:DeleteObjectVersion"), "{said:?}");
+    let denied = "<DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Error><Key>CAM/2022-02-24/\
+                  192.168.1.64_01_20220224000000000_TIMING.jpg</Key><Code>AccessDenied</Code><Message>Access Denied\
+                  </Message></Error></DeleteResult>";
+    site.s3.clear_faults();
+    site.s3.fault(Fault::answer("DeleteObjects", 200, &[("content-type", "application/xml")], denied));
+    let said = site.recover(&[]).await;
+    assert!(said.code == 1 && said.err.contains("s3:DeleteObjectVersion") && said.err.contains(&key(0)), "{said:?}");
     site.s3.look(|state| {
         assert!(state.older()[&key(0)].iter().any(|version| matches!(version, Older::Marker { .. })));
     });
