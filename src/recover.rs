@@ -18,7 +18,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt;
 use serde::Serialize;
 
-use crate::bucket::{KeyVersions, PROBE, Refusal};
+use crate::bucket::{KeyVersions, PROBE, Refusal, Verdict};
 use crate::holdings::{HoldingsError, ObjectIdentity};
 use crate::key::CameraName;
 use crate::retention;
@@ -333,7 +333,8 @@ impl<T: FnMut(Recovered) -> ControlFlow<()>> Run<'_, T> {
         if let Some((_, _, members)) = known {
             return Ok(Arc::clone(members));
         }
-        let members = Arc::new(Box::pin(archive::members(self.site, camera, date, self.order.window)).await?);
+        let found = Box::pin(archive::members(self.site, camera, date, self.order.window)).await;
+        let members = Arc::new(found.map_err(|refusal| self.of_listing(refusal))?);
         self.members.push_back((camera.clone(), date, Arc::clone(&members)));
         if self.members.len() > DAYS_REMEMBERED {
             self.members.pop_front();
@@ -355,5 +356,14 @@ impl<T: FnMut(Recovered) -> ControlFlow<()>> Run<'_, T> {
     async fn flush(&mut self) -> Result<(), RecoverError> {
         self.steps = 0;
         apply::apply(self.site, std::mem::take(&mut self.works), self.order.mode, &mut self.tell).await
+    }
+}
+
+/// Returns an answer, or `None` if the store refused this one object: a thief can store one that nobody else can read.
+fn passing<T>(answer: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(refusal) if refusal.is_of_the_store() || refusal.verdict == Verdict::TryLater => Err(refusal),
+        Err(_) => Ok(None),
     }
 }

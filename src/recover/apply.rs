@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::decide::{self, Place, Step};
-use super::{Happened, RecoverError, RecoverMode, RecoverOutcome, Recovered, Work};
+use super::{Happened, RecoverError, RecoverMode, RecoverOutcome, Recovered, Work, passing};
 use crate::bucket::{Copied, CopyRequest, Head, MOST_COPIED, Object, Refusal, RestoreState, Version, is_cold};
 use crate::key;
 use crate::site::Site;
@@ -141,8 +141,7 @@ async fn is_front(site: &Site, work: &Work, version: &Version) -> Result<bool, R
     if front.size != content.size {
         return Ok(false);
     }
-    let Some(head) = site.bucket.head(&work.key.key).await? else { return Ok(false) };
-    is_same(site, &work.source(version), &version.id, (&work.key.key, &head)).await
+    is_at(site, &work.source(version), &version.id, &work.key.key).await.map(|is_there| is_there == Some(true))
 }
 
 async fn copy(site: &Site, work: &Work, version: &Version, to: Place, mode: RecoverMode) -> Result<Done, Stays> {
@@ -198,15 +197,28 @@ async fn free_name(site: &Site, source: &Object, version: &str) -> Result<Option
     let hash = hex::encode(Sha256::digest(&source.etag));
     for digits in HASH_DIGITS {
         let name = key::recovered(&source.key, &hash[..digits]);
-        match site.bucket.head(&name).await? {
+        match is_at(site, source, version, &name).await? {
             None => return Ok(Some(name)),
-            Some(head) if is_same(site, source, version, (&name, &head)).await? => return Ok(None),
+            Some(true) => return Ok(None),
             // Somebody else's: it may have been put there to be in the way.
-            Some(_) => {}
+            Some(false) => {}
         }
     }
     let why = "all names that its copy could have are taken by other objects: rename those".to_owned();
     Err(Stays::Because(RecoverOutcome::Failed, why))
+}
+
+/// Returns whether the object under a key holds the bytes of a version; `None` if there is no object. One that cannot be
+/// read holds others.
+async fn is_at(site: &Site, source: &Object, version: &str, key: &str) -> Result<Option<bool>, Refusal> {
+    match passing(site.bucket.head(key).await)? {
+        Some(None) => Ok(None),
+        Some(Some(head)) => {
+            let same = passing(is_same(site, source, version, (key, &head)).await)?;
+            Ok(Some(same == Some(true)))
+        }
+        None => Ok(Some(false)),
+    }
 }
 
 /// Returns whether an object holds the bytes of a version.

@@ -10,7 +10,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt;
 
 use super::decide::{self, Window};
-use crate::bucket::{KeyVersions, Refusal, Verdict, Version};
+use super::passing;
+use crate::bucket::{KeyVersions, Refusal, Version};
 use crate::bundle::Index;
 use crate::holdings::ObjectIdentity;
 use crate::key::{ArchiveFormat, ArchiveObject, Archived, BundleId};
@@ -175,13 +176,4 @@ async fn read(site: &Site, key: &str, version: &Version, part: &BundleId) -> Res
     let got = passing(site.bucket.get_version(key, Some(&version.id), &mut text).await)?;
     let whole = got.filter(|got| got.expected.iter().all(|expected| *expected == got.sha256));
     Ok(whole.and_then(|_| Index::parse(&text, part).ok()))
-}
-
-/// Returns an answer, or `None` if the store refused this one object: a thief can store one that nobody else can read.
-fn passing<T>(answer: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(refusal) if refusal.is_of_the_store() || refusal.verdict == Verdict::TryLater => Err(refusal),
-        Err(_) => Ok(None),
-    }
 }

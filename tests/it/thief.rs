@@ -29,7 +29,7 @@ const OPERATIONS: u64 = 30;
 
 #[tokio::test]
 async fn i9_whatever_a_thief_does_between_captures_and_bundles_every_confirmed_byte_comes_back() {
-    let runs = std::env::var("HK_AWS_THIEVES").map_or(8, |runs| runs.parse().unwrap());
+    let runs = std::env::var("HK_AWS_THIEVES").map_or(4, |runs| runs.parse().unwrap());
     for run in 0..runs {
         let mut place = Place::new(Chance(run + 1)).await;
         for _ in 0..OPERATIONS {

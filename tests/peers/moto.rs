@@ -61,6 +61,12 @@ impl Moto {
         assert!(answer.contains("ok"), "{answer}");
     }
 
+    /// Ends it: every key may do everything again.
+    pub(crate) async fn trust(&self) {
+        let answer = self.post("/moto-api/reset-auth", "text/plain", "inf").await;
+        assert!(answer.contains("ok"), "{answer}");
+    }
+
     async fn ask_iam(&self, question: &str) -> String {
         self.post("/", "application/x-www-form-urlencoded", &format!("{question}&Version=2010-05-08")).await
     }
