@@ -170,9 +170,11 @@ impl Bucket {
         let list = self.client.list_object_versions().bucket(&self.config.bucket).prefix(key).send().await;
         let (versions, is_all) = match list {
             Ok(listed) => {
-                let markers = listed.delete_markers.unwrap_or_default().into_iter().filter_map(|one| one.version_id);
-                let versions = listed.versions.unwrap_or_default().into_iter().filter_map(|one| one.version_id);
-                (versions.chain(markers).collect(), true)
+                let of_versions = listed.versions.unwrap_or_default().into_iter().map(|one| (one.key, one.version_id));
+                let of_markers =
+                    listed.delete_markers.unwrap_or_default().into_iter().map(|one| (one.key, one.version_id));
+                let all = of_versions.chain(of_markers).filter(|(of, _)| of.as_deref() == Some(key));
+                (all.filter_map(|(_, version)| version).collect(), true)
             }
             Err(_) => (Vec::from_iter(known.map(str::to_owned)), false),
         };
