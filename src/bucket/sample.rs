@@ -72,6 +72,7 @@ impl Bucket {
         let key = self.sample_key(sample);
         match self.put_sample(sample, conditions.put.if_none_match()).await {
             Err(error) if !is_taken(&error) => return Err(self.blame(sample, Refusal::of("put object", &error)).await),
+            Ok(answer) if answer.e_tag().is_none_or(str::is_empty) => return Err(Refusal::without_etag("put object")),
             _ => {}
         }
         if sample.lock_until.is_some() && self.is_unlocked(&key).await {

@@ -105,25 +105,18 @@ impl Bucket {
     /// As [`Bucket::delete_all`].
     pub async fn erase_all(&self, versions: &[(&str, &str)]) -> Result<Vec<(String, String)>, Refusal> {
         let identify = |(key, id): &(&str, &str)| ObjectIdentifier::builder().key(*key).version_id(*id).build();
-<<<<<<< HEAD:src/bucket/listing/versions.rs
         let mut failed = Vec::new();
         for batch in versions.chunks(MOST_DELETED) {
             let erased = self.delete_identified(batch.iter().map(identify).collect()).await;
-            let errors = erased.map_err(|refusal| refusal.needing_as_owner("s3:DeleteObjectVersion"))?;
+            let errors = erased.map_err(|refusal| refusal.needing_as_owner(ERASE))?;
             failed.extend(errors.into_iter().filter_map(objects::kept));
         }
-        Ok(failed)
-=======
-        let versions = versions.iter().map(identify).collect();
-        let erased = self.delete_identified(versions).await;
-        let failed = erased.map_err(|refusal| refusal.needing_as_owner(ERASE))?;
         // AWS refuses each version of a request on its own.
         let advise = |(key, why): (String, String)| {
             let denied = why.starts_with("AccessDenied");
             (key, if denied { format!("{why}; {AS_OWNER} need {ERASE}") } else { why })
         };
         Ok(failed.into_iter().map(advise).collect())
->>>>>>> recover:src/bucket/versions.rs
     }
 }
 

@@ -144,6 +144,16 @@ async fn a_store_that_does_not_answer_fails_and_the_box_is_looked_at_all_the_sam
 }
 
 #[tokio::test]
+async fn a_page_that_answers_in_the_place_of_the_store_fails() {
+    let site = small_disk().await;
+    let page = Fault::answer("PutObject", 200, &[("content-type", "text/html")], "<html>log in</html>");
+    site.s3.fault(page.on_key(|_| true));
+    let (code, lines) = doctor(&site).await;
+    let put = named(&lines, "put");
+    assert!(code == 1 && put.outcome == "fail" && put.mend.contains("a login page"), "{put:?}");
+}
+
+#[tokio::test]
 async fn a_store_without_conditional_writes_is_a_warning() {
     for (conditions, word) in [
         (Conditions::Ignored, "overwrites all the same"),
