@@ -212,7 +212,7 @@ impl Amount {
 pub enum Doubt {
     /// The clock is before the newest capture.
     #[error(
-        "this box's clock says {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the clock"
+        "by the clock it is {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the clock"
     )]
     Behind {
         /// The date of the clock.
@@ -222,7 +222,7 @@ pub enum Doubt {
     },
     /// The clock is further after the newest capture than any camera is silent.
     #[error(
-        "this box's clock says {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the \
+        "by the clock it is {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the \
          clock; if it is right and no capture came for two years, the next capture settles it"
     )]
     Ahead {

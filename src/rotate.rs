@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, load_index}
 use crate::kept::GivenUp;
 use crate::key::CameraName;
 use crate::lock;
+use crate::retention::prices::STANDARD;
 use crate::retention::{
     self, Action, BundleClass, Candidate, Copies, Doubt, Kind, Requests, RetentionPolicy, RotationStep, Summary,
     Urgent, bundle_classes,
@@ -26,9 +27,11 @@ use crate::site::Site;
 
 mod apply;
 mod cameras;
+mod time;
 
 pub use apply::apply;
 pub use cameras::{OtherFolder, Others};
+pub use time::RotationTime;
 
 /// The most names that one page of a listing holds (S3 API Reference, `ListObjectsV2`).
 const NAMES_A_PAGE: u64 = 1000;
@@ -39,6 +42,9 @@ pub struct Plan {
     /// The camera-days to work on, in order.
     #[serde(skip)]
     pub steps: Vec<DayStep>,
+    /// The time by which it was decided.
+    #[serde(skip)]
+    pub time: RotationTime,
     /// Whether objects in the bucket may be locked.
     #[serde(skip)]
     pub locks: bool,
@@ -100,6 +106,8 @@ pub struct Rotated {
     pub waiting: u64,
     /// What is in the bucket and none of `rotate.cameras`: nothing of it was touched.
     pub others: Others,
+    /// What the clocks of the box and of the store say, if they differ: the store's decided.
+    pub clocks: Option<String>,
     /// What failed, or was left as it is, and why.
     pub failures: Vec<String>,
 }
@@ -128,12 +136,6 @@ impl RotateError {
     }
 }
 
-/// Returns the date at the cameras now.
-pub fn today(site: &Site) -> NaiveDate {
-    let now: DateTime<Utc> = (site.clock)().wall.into();
-    now.with_timezone(&site.config.timezone).date_naive()
-}
-
 /// What a plan is about.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scope<'a> {
@@ -152,10 +154,19 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
         return Err(RotateError::WriteOnly);
     }
     let bundles = Urgent::new(policy.archive.as_ref().map_or(0, |archive| archive.max_days_per_run));
-    let today = today(site);
+    let time = RotationTime::ask(site).await?;
+    let today = time.today;
     let policy = &RetentionPolicy { undo: Some(site.config.s3.undo), ..policy.clone() };
-    let mut survey =
-        BucketSurvey { site, policy, dates: scope.dates, today, newest: None, bundles, plan: Plan::default() };
+    let mut survey = BucketSurvey {
+        site,
+        policy,
+        dates: scope.dates,
+        today,
+        newest: None,
+        bundles,
+        plan: Plan { time, ..Plan::default() },
+    };
+    survey.plan.looks.head.insert(STANDARD.to_owned(), 1);
     let cameras = if let Some(camera) = scope.camera {
         vec![CameraName::spell(camera)]
     } else {
@@ -170,6 +181,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     }
     let BucketSurvey { mut plan, newest, bundles, .. } = survey;
     retention::believed(today, newest)?;
+    plan.notes.extend(plan.time.differ.clone());
     let (bundles, later) = bundles.finish();
     for step in &bundles {
         plan.add(step);
@@ -440,8 +452,8 @@ async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) ->
 }
 
 fn ended(done: Result<(), RotateError>, rotated: &Rotated) -> Ended {
-    let others = rotated.others.line().map(|others| format!("; {others}")).unwrap_or_default();
-    let line = format!("{}{others}", rotated.line());
+    let more = rotated.others.line().into_iter().chain(rotated.clocks.clone());
+    let line = std::iter::once(rotated.line()).chain(more).collect::<Vec<_>>().join("; ");
     match (done, rotated.failures.as_slice()) {
         (Err(error), _) if error.verdict() == Some(Verdict::TryLater) => {
             RunEnd::TryLater.saying(format!("{error} ({line})"))

@@ -152,9 +152,8 @@ impl DayWork<'_> {
         object: &Object,
         bundled: &[Index],
     ) -> Result<bool, HoldingsError> {
-        let told = self.site.bucket.time().await;
         // The store dated the index, so its clock decides, if it tells the time.
-        let now = told.map_or_else(|_| self.now(), DateTime::<Utc>::from);
+        let now = self.site.bucket.time().await?.map_or_else(|| self.now(), DateTime::<Utc>::from);
         if now - object.stored_at < TAKEN_BACK_AFTER {
             return Ok(false);
         }

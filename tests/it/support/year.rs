@@ -153,6 +153,7 @@ impl Year {
             let ahead = night.and_utc().timestamp() - Utc::now().timestamp();
             AHEAD_SECONDS.store(ahead, Ordering::SeqCst);
             s3.date_stored_ahead(ahead);
+            s3.date_answers_ahead(ahead);
             let plan = rotate::plan(&context, &policy, rotate::Scope::default()).await?;
             let total = plan.summary.total();
             bill.asked[1] += total.now + plan.looks.price();
