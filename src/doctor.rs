@@ -13,6 +13,7 @@ use crate::site::Site;
 mod bucket;
 mod disk;
 mod folder;
+mod keys;
 
 use disk::OwnFolder;
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Object, RefusalKind, Verdict};
 use crate::config::{Access, Config};
-use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, load_index};
+use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, MOST_HELD, Misfits, load_index};
 use crate::kept::GivenUp;
 use crate::key::CameraName;
 use crate::lock;
@@ -27,11 +27,14 @@ use crate::site::Site;
 
 mod apply;
 mod cameras;
+mod survey;
 mod time;
 
 pub use apply::apply;
 pub use cameras::{OtherFolder, Others};
 pub use time::RotationTime;
+
+use survey::DaysAtHand;
 
 /// The most names that one page of a listing holds (S3 API Reference, `ListObjectsV2`).
 const NAMES_A_PAGE: u64 = 1000;
@@ -59,6 +62,8 @@ pub struct Plan {
     pub to_download: PlannedDownload,
     /// What is in the bucket and none of `rotate.cameras`: nothing of it is touched.
     pub others: Others,
+    /// What lies in the folders of the cameras that were looked at and fits no layout of keys: nothing of it is touched.
+    pub misfits: Misfits,
     /// What the operator should know of the bucket and the settings.
     pub notes: BTreeSet<String>,
 }
@@ -106,6 +111,8 @@ pub struct Rotated {
     pub waiting: u64,
     /// What is in the bucket and none of `rotate.cameras`: nothing of it was touched.
     pub others: Others,
+    /// What lies in the folders of the cameras that were looked at and fits no layout of keys: nothing of it was touched.
+    pub misfits: Misfits,
     /// What the clocks of the box and of the store say, if they differ: the store's decided.
     pub clocks: Option<String>,
     /// What failed, or was left as it is, and why.
@@ -164,6 +171,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
         today,
         newest: None,
         bundles,
+        waiting: 0,
         plan: Plan { time, ..Plan::default() },
     };
     survey.plan.looks.head.insert(STANDARD.to_owned(), 1);
@@ -179,7 +187,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     for camera in cameras {
         survey.camera(&camera).await?;
     }
-    let BucketSurvey { mut plan, newest, bundles, .. } = survey;
+    let BucketSurvey { mut plan, newest, bundles, waiting, .. } = survey;
     retention::believed(today, newest)?;
     plan.notes.extend(plan.time.differ.clone());
     let (bundles, later) = bundles.finish();
@@ -188,6 +196,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
         plan.to_download.count(site, step);
     }
     plan.summary.later = later;
+    plan.summary.later.days += waiting;
     // What expires goes first, so that it is not bundled with the rest of its day; then the bundles, the most urgent first.
     plan.steps.sort_by_key(|step| step.action);
     policy.warnings().iter().for_each(|warning| plan.summary.warn(warning));
@@ -211,17 +220,37 @@ struct BucketSurvey<'a> {
     today: NaiveDate,
     newest: Option<NaiveDate>,
     bundles: Urgent,
+    /// Days that are not planned for want of memory.
+    waiting: u64,
     plan: Plan,
 }
 
 impl BucketSurvey<'_> {
     async fn camera(&mut self, camera: &str) -> Result<(), HoldingsError> {
-        let site = self.site;
-        let listed = holdings::list_camera(site, camera, |date, loose| {
-            let captures: Vec<Candidate> = loose.into_iter().map(|object| capture(camera, date, object)).collect();
-            self.decide(date, &captures);
+        let (site, mut at_hand) = (self.site, DaysAtHand::default());
+        let listed = holdings::list_camera(site, camera, |date, object, stream| {
+            let capture = capture(camera, date, object);
+            self.newest = self.newest.max(retention::newest(std::slice::from_ref(&capture)));
+            let is_named = self.dates.is_empty() || self.dates.contains(&date);
+            if is_named && self.policy.may_act_on(date, self.today) {
+                for (date, captures) in at_hand.take(capture, stream) {
+                    self.decide(date, &captures);
+                }
+            }
         });
         let listed = listed.await?;
+        let (days, waiting) = at_hand.finish();
+        for (date, captures) in days {
+            self.decide(date, &captures);
+        }
+        if waiting > 0 {
+            self.waiting += waiting;
+            self.plan.notes.insert(format!(
+                "{camera}: its keys are in no order of days, so that a run plans at most {MOST_HELD} of its captures that are \
+                 due, the oldest first: {waiting} days wait; run `hk-aws rotate` again"
+            ));
+        }
+        self.plan.misfits.add(listed.misfits);
         self.plan.looks.list += listed.objects.div_ceil(NAMES_A_PAGE).max(1);
         for (date, archive) in listed.archives {
             let bundles = bundles(site, self.policy, &archive, self.today).await?;
@@ -360,14 +389,15 @@ async fn bundles(
     today: NaiveDate,
 ) -> Result<Vec<Candidate>, HoldingsError> {
     let mut all = Vec::new();
-    for (part, archived) in &archive.parts {
+    for (at, archived) in &archive.parts {
+        let part = &at.part;
         if archived.bundles.is_empty() {
             continue;
         }
         let mut described = None;
         let may_expire = policy.expire.is_some_and(|expire| retention::is_due(part.date, expire.after, today));
         if archived.index.is_some() && may_expire {
-            match load_index(site, part).await {
+            match load_index(site, at).await {
                 Ok(index) => described = index.newest_stored().map(|newest| (index.bundle.format, newest)),
                 Err(error) if error.refusal().is_some_and(|refusal| refusal.kind() == RefusalKind::NoAnswer) => {
                     return Err(error.into());
@@ -452,7 +482,7 @@ async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) ->
 }
 
 fn ended(done: Result<(), RotateError>, rotated: &Rotated) -> Ended {
-    let more = rotated.others.line().into_iter().chain(rotated.clocks.clone());
+    let more = rotated.others.line().into_iter().chain(rotated.misfits.line()).chain(rotated.clocks.clone());
     let line = std::iter::once(rotated.line()).chain(more).collect::<Vec<_>>().join("; ");
     match (done, rotated.failures.as_slice()) {
         (Err(error), _) if error.verdict() == Some(Verdict::TryLater) => {

@@ -119,6 +119,9 @@ fn remark_on(out: &Out, site: &Site, plan: &Plan) {
     if let Some(others) = plan.others.line() {
         out.remark(others);
     }
+    if let Some(misfits) = plan.misfits.line() {
+        out.remark(misfits);
+    }
     for warning in plan.summary.warnings() {
         tell(format_args!("warning: {warning}"));
     }

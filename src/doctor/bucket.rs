@@ -70,6 +70,7 @@ pub(super) async fn examine(site: &Site) -> Vec<Check> {
     checks.push(conditional_writes(conditions, site.config.s3.access));
     checks.push(checksums(bucket.try_wrong_checksum().await));
     checks.push(rights(site).await);
+    checks.extend(super::keys::examine(site).await);
     if !matches!(may_delete, Ok(true)) {
         let says = format!(
             "{} stays in the bucket, as these credentials may not delete it; so may a part of an upload, until a lifecycle \

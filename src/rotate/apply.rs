@@ -37,6 +37,7 @@ pub async fn apply(
 ) -> Result<(), HoldingsError> {
     clear_spools(&site.config.state_dir);
     rotated.others = plan.others.clone();
+    rotated.misfits = plan.misfits.clone();
     rotated.waiting = plan.summary.later.days;
     rotated.clocks.clone_from(&plan.time.differ);
     let mut wrong_class = None;

@@ -23,6 +23,7 @@ mod aws_template;
 mod check;
 mod classify;
 mod doctor;
+mod former_keys;
 mod holdings;
 mod holdings_archived;
 mod holdings_calls;
