@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket::{Object, RefusalKind, Verdict};
 use crate::config::{Access, Config};
 use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, MOST_HELD, Misfits, load_index};
-use crate::kept::GivenUp;
 use crate::key::CameraName;
 use crate::lock;
 use crate::retention::prices::STANDARD;
@@ -24,6 +23,7 @@ use crate::retention::{
 };
 use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
+use crate::verify;
 
 mod apply;
 mod cameras;
@@ -182,6 +182,10 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
         let looks = &mut survey.plan.looks.list;
         *looks += (cameras.len() as u64 + others.folders) / NAMES_A_PAGE + 1 + others.named.len() as u64;
         survey.plan.others = others;
+        // Each is listed, loose and in its archive, and its index read.
+        let to_settle = verify::days_to_settle(site)?.len() as u64;
+        survey.plan.looks.list += 2 * to_settle;
+        *survey.plan.looks.head.entry(STANDARD.to_owned()).or_default() += to_settle;
         cameras
     };
     for camera in cameras {
@@ -439,10 +443,19 @@ impl Rotated {
     }
 }
 
-/// Gives up local copies that are too old or too many, as the daemon does every hour.
-pub async fn give_way(site: &Site) -> GivenUp {
+/// Removes the ledger's files of days that lie wholly in bundles, and gives up local copies that are too old or too many, as
+/// the daemon does every hour.
+pub async fn tidy(site: &Site, rotated: &mut Rotated) {
+    match verify::settle_ledger(site).await {
+        Ok(0) => {}
+        Ok(days) => tracing::info!("the ledger of {days} camera-days went: their bundles and indexes hold the same"),
+        // The next run goes on.
+        Err(error) => tracing::warn!("failed to tidy ledger: {error}"),
+    }
+    // Last, because a day keeps its ledger while it has local copies, and the plan counted those that had none before.
     let (kept, now) = (Arc::clone(&site.kept), (site.clock)());
-    tokio::task::spawn_blocking(move || kept.give_way(now)).await.unwrap_or_default()
+    let given = tokio::task::spawn_blocking(move || kept.give_way(now)).await.unwrap_or_default();
+    rotated.local_copies = given.copies;
 }
 
 /// Runs the rotation once, when no other command is at work.
@@ -477,7 +490,7 @@ async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) ->
         tracing::warn!("rotation: {note}");
     }
     apply(site, &policy, &plan, rotated, stop, |_| {}).await?;
-    rotated.local_copies = give_way(site).await.copies;
+    tidy(site, rotated).await;
     Ok(())
 }
 

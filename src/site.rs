@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use chrono::{DateTime, Utc};
+
 use crate::bucket::{Bucket, Credentials, Pace};
 use crate::capture::{self, Arrival, Capture};
 use crate::clock::Now;
@@ -130,6 +132,15 @@ impl Site {
     /// Returns why the drop folder may soon have no room for new captures; `None` while there is enough.
     pub fn shortage(&self) -> Option<String> {
         Room::at(self.folder.path())?.shortage(self.config.keep.min_free)
+    }
+
+    /// Compresses files of the ledger that are older than `keep.days`.
+    ///
+    /// # Errors
+    /// The error of the file system.
+    pub fn compress_ledger(&self, now: Now) -> io::Result<usize> {
+        let today = DateTime::<Utc>::from(now.wall).with_timezone(&self.config.timezone).date_naive();
+        ledger::compress_old(&self.ledger(), self.config.keep.days, today)
     }
 
     /// Returns the path of the ledger's folder.

@@ -26,6 +26,9 @@ pub mod compare;
 mod deep;
 mod look;
 mod rebuild;
+mod settle;
+
+pub use settle::{days_to_settle, settle_ledger};
 
 use compare::{SeenDay, judge};
 

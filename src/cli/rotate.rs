@@ -46,7 +46,7 @@ impl RotateArgs {
             return show(out, site, &plan);
         }
         let mut outcome = carry_out(out, site, &policy, &plan).await?;
-        outcome.local_copies = rotate::give_way(site).await.copies;
+        rotate::tidy(site, &mut outcome).await;
         conclude(out, &outcome)
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn look(
     Ok(SeenDay { camera: camera.to_owned(), date, known, loose, parts })
 }
 
-fn read_ledger(site: &Site, camera: &str, date: NaiveDate) -> Result<LedgerDay, HoldingsError> {
+pub(super) fn read_ledger(site: &Site, camera: &str, date: NaiveDate) -> Result<LedgerDay, HoldingsError> {
     let folder = site.ledger();
     let path = ledger::path(&folder, camera, date);
     let mut known = match ledger::history(&path) {
@@ -66,11 +66,11 @@ async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &LedgerDay) -
         site.read_key(key).is_none_or(|(_, parts)| parts.camera != camera || parts.date != date)
             && known.records[*key].since == Since::Nothing
     };
-    let keys = known.records.keys().filter(is_stray);
-    let heads = futures_util::stream::iter(keys.map(|key| async move {
-        let head = site.bucket.head(key).await?;
+    let keys: Vec<String> = known.records.keys().filter(is_stray).cloned().collect();
+    let heads = futures_util::stream::iter(keys.into_iter().map(|key| async move {
+        let head = site.bucket.head(&key).await?;
         Ok::<_, Refusal>(head.map(|head| Object {
-            key: key.clone(),
+            key,
             size: head.size,
             storage_class: head.storage_class,
             etag: head.etag,

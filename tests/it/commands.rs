@@ -27,6 +27,7 @@ mod former_keys;
 mod holdings;
 mod holdings_archived;
 mod holdings_calls;
+mod ledger;
 mod restore;
 mod rotate;
 mod rotate_cameras;

@@ -161,7 +161,7 @@ impl Year {
             let mut outcome = rotate::Rotated::default();
             rotate::apply(&context, &policy, &plan, &mut outcome, &CancellationToken::new(), |_| {}).await?;
             ensure!(outcome.failures.is_empty() && outcome.fetched == 0, "{date}: {outcome:?}");
-            rotate::give_way(&context).await;
+            rotate::tidy(&context, &mut outcome).await;
             seen = bill.count(&s3, seen);
         }
         self.look_back(&s3, &context, folder, &mut bill).await?;
