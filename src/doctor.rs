@@ -14,6 +14,7 @@ use crate::site::Site;
 mod bucket;
 mod disk;
 mod folder;
+mod keys;
 mod thief;
 
 pub use thief::{DEEDS, Deed, Power};

@@ -13,6 +13,8 @@ mod day;
 mod error;
 mod fetch;
 mod list;
+mod loose;
+pub mod misfits;
 pub mod restore;
 
 use std::collections::HashMap;
@@ -32,6 +34,8 @@ pub use day::{
 pub use error::{HoldingsError, IndexError};
 pub use fetch::{ColdHoldings, FetchError, FetchEvent, FetchOrder, Fetched, FetchedCapture, NoRoom, check_room, fetch};
 pub use list::{Holding, ListedDay, Listing, Selection, UnreadBundle};
+pub use loose::{Found, LooseStream, MOST_HELD, PartAt};
+pub use misfits::Misfits;
 
 /// Requests under way together: enough to hide the distance to the store.
 const AT_ONCE: usize = 8;
@@ -90,7 +94,7 @@ fn leave_out_superseded<T>(found: &mut Vec<T>, stored: impl Fn(&T) -> (&str, Dat
 
 /// Returns the name of a capture: the part of its key that the layout calls so, or its last segment.
 fn file_of(site: &Site, key: &str) -> String {
-    site.layout.parse(key).map_or_else(|| last_segment(key).to_owned(), |parts| parts.file)
+    site.read_key(key).map_or_else(|| last_segment(key).to_owned(), |(_, parts)| parts.file)
 }
 
 /// Returns the last segment of a key or of a path.

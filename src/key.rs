@@ -14,12 +14,14 @@ use chrono::{DateTime, FixedOffset, NaiveDate};
 
 mod archive;
 mod camera;
+mod former;
 mod spelling;
 mod template;
 
-pub use archive::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId};
+pub use archive::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId, archive_key};
 pub use camera::CameraName;
-pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks};
+pub use former::FormerKey;
+pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks, printable};
 pub use template::Template;
 
 use template::Piece;
@@ -53,6 +55,17 @@ pub struct KeyParts {
     pub camera: CameraName,
     /// The date at the camera when the capture was taken.
     pub date: NaiveDate,
+    /// The last segment.
+    pub file: String,
+}
+
+/// The parts of a capture's key whose shape may have no date.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerKeyParts {
+    /// The camera's segment.
+    pub camera: CameraName,
+    /// The date at the camera, if the shape has one.
+    pub date: Option<NaiveDate>,
     /// The last segment.
     pub file: String,
 }
@@ -105,6 +118,12 @@ impl Layout {
     /// Reads a capture's key; `None` for an object of another layout, such as an archive or a stranger's file, and for one
     /// whose first segment cannot be the name of a camera.
     pub fn parse(&self, key: &str) -> Option<KeyParts> {
+        let FormerKeyParts { camera, date, file } = self.split(key)?;
+        Some(KeyParts { camera, date: date?, file })
+    }
+
+    /// Reads a key as [`Layout::parse`] does, also one of a shape without a date.
+    pub fn split(&self, key: &str) -> Option<FormerKeyParts> {
         let key = key.strip_prefix(&self.prefix)?;
         let found = self.template.pattern.captures(key)?;
         // A template could match the bundles in a camera's archive too.
@@ -113,10 +132,14 @@ impl Layout {
         }
         let number = |name| found.name(name).and_then(|m| m.as_str().parse::<u32>().ok());
         let date = match found.name("date") {
-            Some(date) => date.as_str().parse().ok()?,
-            None => NaiveDate::from_ymd_opt(i32::try_from(number("year")?).ok()?, number("month")?, number("day")?)?,
+            Some(date) => Some(date.as_str().parse().ok()?),
+            None if self.template.has_date() => {
+                let year = i32::try_from(number("year")?).ok()?;
+                Some(NaiveDate::from_ymd_opt(year, number("month")?, number("day")?)?)
+            }
+            None => None,
         };
-        Some(KeyParts { camera: CameraName::read(&found["camera"])?, date, file: found["file"].to_owned() })
+        Some(FormerKeyParts { camera: CameraName::read(&found["camera"])?, date, file: found["file"].to_owned() })
     }
 
     /// Returns the prefix of all keys of `camera`.
@@ -151,6 +174,11 @@ impl Layout {
         });
         let places: Vec<&str> = places.skip(1).take(3).collect();
         places.first() == Some(&"date") || places == ["year", "month", "day"]
+    }
+
+    /// Returns whether all captures lie directly in their camera's folder.
+    pub fn is_flat(&self) -> bool {
+        self.template.text == "{camera}/{file}"
     }
 
     /// Returns whether the folder below a camera is its date, so that days can be listed by delimiter.

@@ -1,6 +1,8 @@
 //! The ledger: what was stored, one JSON line for each capture, in one file for each camera and day
-//! (`ledger/CAMERA/DATE.jsonl`). An object that is deleted from the bucket gets a line there, too. Each bundle gets a
-//! line in `ledger/CAMERA/bundles.jsonl`, and each capture that `verify` found missing one in `ledger/CAMERA/missing.jsonl`.
+//! (`ledger/CAMERA/DATE.jsonl`, and `DATE.jsonl.gz` once the day is older than `keep.days`). An object that is deleted
+//! from the bucket gets a line there, too. Each bundle gets a line in `ledger/CAMERA/bundles.jsonl`, and each capture that
+//! `verify` found missing one in `ledger/CAMERA/missing.jsonl`. The file of a day goes once bundles and their indexes,
+//! which hold the same, are confirmed.
 //!
 //! A line is written after the bucket has confirmed the capture and before the local file is removed. A crash in
 //! between leaves the file, which is found again; [`append_once`] then sees that its line is there. A line that a crash
@@ -22,8 +24,10 @@ use crate::key::CameraName;
 use crate::owner;
 
 mod missing;
+mod old;
 
 pub use missing::{Found, Missing, append_found, append_missing, missing};
+pub use old::{compress_old, settle};
 
 /// The line of a stored capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +130,7 @@ pub fn append(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Result<()
 pub fn append_once(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Result<()> {
     let path = path(folder, camera, entry.taken_at.date_naive());
     let mut file = open(&path)?;
-    if holds(&file, entry)? {
+    if holds(&path, entry)? {
         return Ok(());
     }
     write(&mut file, &path, std::slice::from_ref(entry))
@@ -193,9 +197,12 @@ pub fn cameras_with_captures(folder: &Path) -> io::Result<Vec<String>> {
     for camera in names(folder)? {
         for date in days(folder, &camera)? {
             if entries(&path(folder, &camera, date))?.next().is_some() {
-                found.push(camera);
+                found.push(camera.clone());
                 break;
             }
+        }
+        if found.last() != Some(&camera) && old::has_settled(folder, &camera)? {
+            found.push(camera);
         }
     }
     Ok(found)
@@ -206,8 +213,7 @@ pub fn cameras_with_captures(folder: &Path) -> io::Result<Vec<String>> {
 /// # Errors
 /// The error of the file system if the folder cannot be read.
 pub fn days(folder: &Path, camera: &str) -> io::Result<Vec<NaiveDate>> {
-    let names = names(&of_camera(folder, camera))?;
-    Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl")?.parse().ok()).collect())
+    Ok(old::days_of(&names(&of_camera(folder, camera))?))
 }
 
 /// Returns the names in a folder that are valid text; none if the folder is missing.
@@ -224,10 +230,15 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         owner::create_dir_all(folder)?;
     }
-    let file = owner::open(path, OpenOptions::new().read(true).append(true).create(true))?;
-    // Without the lock, a line could begin where another one that is written at the same time is torn.
-    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
+    loop {
+        let file = owner::open(path, OpenOptions::new().read(true).append(true).create(true))?;
+        // Without the lock, a line could begin where another one that is written at the same time is torn.
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        // While this waited, the file may have been compressed and removed.
+        if rustix::fs::fstat(&file)?.st_nlink > 0 {
+            return Ok(file);
+        }
+    }
 }
 
 /// Appends lines to the file that is open at `path`, all with one write.
@@ -259,7 +270,7 @@ fn write<T: Serialize>(file: &mut File, path: &Path, items: &[T]) -> io::Result<
 /// # Errors
 /// The error of the file system if the file cannot be opened. If it cannot be read further, the entries end.
 pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = LedgerEntry>> {
-    Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
+    Ok(lines(old::read(path)?).filter_map(|line| parse(&line)))
 }
 
 /// Returns the deleted objects in one file, in their order. Other lines, and lines that cannot be parsed, are skipped.
@@ -267,7 +278,7 @@ pub fn entries(path: &Path) -> io::Result<impl Iterator<Item = LedgerEntry>> {
 /// # Errors
 /// The same as of [`entries`].
 pub fn removed(path: &Path) -> io::Result<impl Iterator<Item = Removed>> {
-    Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
+    Ok(lines(old::read(path)?).filter_map(|line| parse(&line)))
 }
 
 /// Returns all lines of one file in their order. Lines that cannot be parsed are skipped.
@@ -275,7 +286,7 @@ pub fn removed(path: &Path) -> io::Result<impl Iterator<Item = Removed>> {
 /// # Errors
 /// The same as of [`entries`].
 pub fn history(path: &Path) -> io::Result<impl Iterator<Item = LedgerLine>> {
-    Ok(lines(File::open(path)?).filter_map(|line| parse(&line)))
+    Ok(lines(old::read(path)?).filter_map(|line| parse(&line)))
 }
 
 fn parse<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
@@ -294,13 +305,11 @@ fn lines(file: impl Read) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Returns whether a file has the line of a capture: one with the same key and SHA-256.
-fn holds(file: &File, entry: &LedgerEntry) -> io::Result<bool> {
-    let mut file = file;
-    file.seek(SeekFrom::Start(0))?;
+/// Returns whether a day has the line of a capture: one with the same key and SHA-256.
+fn holds(path: &Path, entry: &LedgerEntry) -> io::Result<bool> {
     // A day has thousands of lines; only those that may match are parsed.
     let may_be = |line: &Vec<u8>| std::str::from_utf8(line).is_ok_and(|line| line.contains(&entry.sha256));
-    let mut known = lines(file).filter(may_be).filter_map(|line| parse::<LedgerEntry>(&line));
+    let mut known = lines(old::read(path)?).filter(may_be).filter_map(|line| parse::<LedgerEntry>(&line));
     Ok(known.any(|known| (&known.key, &known.sha256) == (&entry.key, &entry.sha256)))
 }
 

@@ -135,6 +135,14 @@ impl RetentionPolicy {
         (days < minimum_days.into()).then(|| Warning::new(why))
     }
 
+    /// Returns whether captures of a day can be due by `today`.
+    pub fn may_act_on(&self, date: NaiveDate, today: NaiveDate) -> bool {
+        let archive = self.archive.as_ref().map(|archive| archive.after);
+        let transition = self.transition.as_ref().map(|transition| transition.after);
+        let expire = self.expire.map(|expire| expire.after);
+        archive.into_iter().chain(transition).chain(expire).any(|after| is_due(date, after, today))
+    }
+
     /// Returns the days for which the bucket keeps what is deleted.
     fn undo_days(&self) -> u32 {
         self.undo.map_or(0, |undo| u32::try_from(days(undo)).unwrap_or(u32::MAX))
@@ -212,7 +220,7 @@ impl Amount {
 pub enum Doubt {
     /// The clock is before the newest capture.
     #[error(
-        "this box's clock says {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the clock"
+        "by the clock it is {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the clock"
     )]
     Behind {
         /// The date of the clock.
@@ -222,7 +230,7 @@ pub enum Doubt {
     },
     /// The clock is further after the newest capture than any camera is silent.
     #[error(
-        "this box's clock says {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the \
+        "by the clock it is {today}, but the newest capture in the bucket is of {newest}, so nothing is rotated: set the \
          clock; if it is right and no capture came for two years, the next capture settles it"
     )]
     Ahead {

@@ -7,28 +7,34 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Object, RefusalKind, Verdict};
 use crate::config::{Access, Config};
-use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, load_index};
-use crate::kept::GivenUp;
+use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, MOST_HELD, Misfits, load_index};
 use crate::key::CameraName;
 use crate::lock;
+use crate::retention::prices::STANDARD;
 use crate::retention::{
     self, Action, BundleClass, Candidate, Copies, Doubt, Kind, Requests, RetentionPolicy, RotationStep, Summary,
     Urgent, bundle_classes,
 };
 use crate::schedule::{Ended, RunEnd};
 use crate::site::Site;
+use crate::verify;
 
 mod apply;
 mod cameras;
+mod survey;
+mod time;
 
 pub use apply::apply;
 pub use cameras::{OtherFolder, Others};
+pub use time::RotationTime;
+
+use survey::DaysAtHand;
 
 /// The most names that one page of a listing holds (S3 API Reference, `ListObjectsV2`).
 const NAMES_A_PAGE: u64 = 1000;
@@ -39,6 +45,9 @@ pub struct Plan {
     /// The camera-days to work on, in order.
     #[serde(skip)]
     pub steps: Vec<DayStep>,
+    /// The time by which it was decided.
+    #[serde(skip)]
+    pub time: RotationTime,
     /// Whether objects in the bucket may be locked.
     #[serde(skip)]
     pub locks: bool,
@@ -53,6 +62,8 @@ pub struct Plan {
     pub to_download: PlannedDownload,
     /// What is in the bucket and none of `rotate.cameras`: nothing of it is touched.
     pub others: Others,
+    /// What lies in the folders of the cameras that were looked at and fits no layout of keys: nothing of it is touched.
+    pub misfits: Misfits,
     /// What the operator should know of the bucket and the settings.
     pub notes: BTreeSet<String>,
 }
@@ -100,6 +111,10 @@ pub struct Rotated {
     pub waiting: u64,
     /// What is in the bucket and none of `rotate.cameras`: nothing of it was touched.
     pub others: Others,
+    /// What lies in the folders of the cameras that were looked at and fits no layout of keys: nothing of it was touched.
+    pub misfits: Misfits,
+    /// What the clocks of the box and of the store say, if they differ: the store's decided.
+    pub clocks: Option<String>,
     /// What failed, or was left as it is, and why.
     pub failures: Vec<String>,
 }
@@ -128,12 +143,6 @@ impl RotateError {
     }
 }
 
-/// Returns the date at the cameras now.
-pub fn today(site: &Site) -> NaiveDate {
-    let now: DateTime<Utc> = (site.clock)().wall.into();
-    now.with_timezone(&site.config.timezone).date_naive()
-}
-
 /// What a plan is about.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scope<'a> {
@@ -152,10 +161,20 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
         return Err(RotateError::WriteOnly);
     }
     let bundles = Urgent::new(policy.archive.as_ref().map_or(0, |archive| archive.max_days_per_run));
-    let today = today(site);
+    let time = RotationTime::ask(site).await?;
+    let today = time.today;
     let policy = &RetentionPolicy { undo: Some(site.config.s3.undo), ..policy.clone() };
-    let mut survey =
-        BucketSurvey { site, policy, dates: scope.dates, today, newest: None, bundles, plan: Plan::default() };
+    let mut survey = BucketSurvey {
+        site,
+        policy,
+        dates: scope.dates,
+        today,
+        newest: None,
+        bundles,
+        waiting: 0,
+        plan: Plan { time, ..Plan::default() },
+    };
+    survey.plan.looks.head.insert(STANDARD.to_owned(), 1);
     let cameras = if let Some(camera) = scope.camera {
         vec![CameraName::spell(camera)]
     } else {
@@ -163,19 +182,25 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
         let looks = &mut survey.plan.looks.list;
         *looks += (cameras.len() as u64 + others.folders) / NAMES_A_PAGE + 1 + others.named.len() as u64;
         survey.plan.others = others;
+        // Each is listed, loose and in its archive, and its index read.
+        let to_settle = verify::days_to_settle(site)?.len() as u64;
+        survey.plan.looks.list += 2 * to_settle;
+        *survey.plan.looks.head.entry(STANDARD.to_owned()).or_default() += to_settle;
         cameras
     };
     for camera in cameras {
         survey.camera(&camera).await?;
     }
-    let BucketSurvey { mut plan, newest, bundles, .. } = survey;
+    let BucketSurvey { mut plan, newest, bundles, waiting, .. } = survey;
     retention::believed(today, newest)?;
+    plan.notes.extend(plan.time.differ.clone());
     let (bundles, later) = bundles.finish();
     for step in &bundles {
         plan.add(step);
         plan.to_download.count(site, step);
     }
     plan.summary.later = later;
+    plan.summary.later.days += waiting;
     // What expires goes first, so that it is not bundled with the rest of its day; then the bundles, the most urgent first.
     plan.steps.sort_by_key(|step| step.action);
     policy.warnings().iter().for_each(|warning| plan.summary.warn(warning));
@@ -199,17 +224,37 @@ struct BucketSurvey<'a> {
     today: NaiveDate,
     newest: Option<NaiveDate>,
     bundles: Urgent,
+    /// Days that are not planned for want of memory.
+    waiting: u64,
     plan: Plan,
 }
 
 impl BucketSurvey<'_> {
     async fn camera(&mut self, camera: &str) -> Result<(), HoldingsError> {
-        let site = self.site;
-        let listed = holdings::list_camera(site, camera, |date, loose| {
-            let captures: Vec<Candidate> = loose.into_iter().map(|object| capture(camera, date, object)).collect();
-            self.decide(date, &captures);
+        let (site, mut at_hand) = (self.site, DaysAtHand::default());
+        let listed = holdings::list_camera(site, camera, |date, object, stream| {
+            let capture = capture(camera, date, object);
+            self.newest = self.newest.max(retention::newest(std::slice::from_ref(&capture)));
+            let is_named = self.dates.is_empty() || self.dates.contains(&date);
+            if is_named && self.policy.may_act_on(date, self.today) {
+                for (date, captures) in at_hand.take(capture, stream) {
+                    self.decide(date, &captures);
+                }
+            }
         });
         let listed = listed.await?;
+        let (days, waiting) = at_hand.finish();
+        for (date, captures) in days {
+            self.decide(date, &captures);
+        }
+        if waiting > 0 {
+            self.waiting += waiting;
+            self.plan.notes.insert(format!(
+                "{camera}: its keys are in no order of days, so that a run plans at most {MOST_HELD} of its captures that are \
+                 due, the oldest first: {waiting} days wait; run `hk-aws rotate` again"
+            ));
+        }
+        self.plan.misfits.add(listed.misfits);
         self.plan.looks.list += listed.objects.div_ceil(NAMES_A_PAGE).max(1);
         for (date, archive) in listed.archives {
             let bundles = bundles(site, self.policy, &archive, self.today).await?;
@@ -348,14 +393,15 @@ async fn bundles(
     today: NaiveDate,
 ) -> Result<Vec<Candidate>, HoldingsError> {
     let mut all = Vec::new();
-    for (part, archived) in &archive.parts {
+    for (at, archived) in &archive.parts {
+        let part = &at.part;
         if archived.bundles.is_empty() {
             continue;
         }
         let mut described = None;
         let may_expire = policy.expire.is_some_and(|expire| retention::is_due(part.date, expire.after, today));
         if archived.index.is_some() && may_expire {
-            match load_index(site, part).await {
+            match load_index(site, at).await {
                 Ok(index) => described = index.newest_stored().map(|newest| (index.bundle.format, newest)),
                 Err(error) if error.refusal().is_some_and(|refusal| refusal.kind() == RefusalKind::NoAnswer) => {
                     return Err(error.into());
@@ -397,10 +443,19 @@ impl Rotated {
     }
 }
 
-/// Gives up local copies that are too old or too many, as the daemon does every hour.
-pub async fn give_way(site: &Site) -> GivenUp {
+/// Removes the ledger's files of days that lie wholly in bundles, and gives up local copies that are too old or too many, as
+/// the daemon does every hour.
+pub async fn tidy(site: &Site, rotated: &mut Rotated) {
+    match verify::settle_ledger(site).await {
+        Ok(0) => {}
+        Ok(days) => tracing::info!("the ledger of {days} camera-days went: their bundles and indexes hold the same"),
+        // The next run goes on.
+        Err(error) => tracing::warn!("failed to tidy ledger: {error}"),
+    }
+    // Last, because a day keeps its ledger while it has local copies, and the plan counted those that had none before.
     let (kept, now) = (Arc::clone(&site.kept), (site.clock)());
-    tokio::task::spawn_blocking(move || kept.give_way(now)).await.unwrap_or_default()
+    let given = tokio::task::spawn_blocking(move || kept.give_way(now)).await.unwrap_or_default();
+    rotated.local_copies = given.copies;
 }
 
 /// Runs the rotation once, when no other command is at work.
@@ -435,13 +490,13 @@ async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) ->
         tracing::warn!("rotation: {note}");
     }
     apply(site, &policy, &plan, rotated, stop, |_| {}).await?;
-    rotated.local_copies = give_way(site).await.copies;
+    tidy(site, rotated).await;
     Ok(())
 }
 
 fn ended(done: Result<(), RotateError>, rotated: &Rotated) -> Ended {
-    let others = rotated.others.line().map(|others| format!("; {others}")).unwrap_or_default();
-    let line = format!("{}{others}", rotated.line());
+    let more = rotated.others.line().into_iter().chain(rotated.misfits.line()).chain(rotated.clocks.clone());
+    let line = std::iter::once(rotated.line()).chain(more).collect::<Vec<_>>().join("; ");
     match (done, rotated.failures.as_slice()) {
         (Err(error), _) if error.verdict() == Some(Verdict::TryLater) => {
             RunEnd::TryLater.saying(format!("{error} ({line})"))

@@ -1,10 +1,13 @@
 //! The site: one configuration with the drop folder, the bucket and the local copies that it names.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
 
 use crate::bucket::{Bucket, Credentials, Pace};
 use crate::capture::{self, Arrival, Capture};
@@ -13,7 +16,7 @@ use crate::config::Config;
 use crate::disk::Room;
 use crate::drop_folder::{self, DropFolder};
 use crate::kept::Kept;
-use crate::key::{Layout, ObjectKey};
+use crate::key::{FormerKeyParts, KeyParts, Layout, ObjectKey};
 use crate::ledger;
 
 /// The site in force, as the ingest loop passes it on to the scheduler.
@@ -46,6 +49,8 @@ pub struct Site {
     pub kept: Arc<Kept>,
     /// How object keys are made.
     pub layout: Layout,
+    /// How they were made before: captures under such keys are still read.
+    pub former: Vec<Layout>,
     /// Reads both clocks.
     pub clock: fn() -> Now,
 }
@@ -58,9 +63,10 @@ impl Site {
     pub async fn new(config: Arc<Config>, credentials: Option<Credentials>, pace: Pace, clock: fn() -> Now) -> Self {
         pace.set(config.upload.bandwidth.clone());
         let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
+        let former = config.s3.former_keys.iter().map(|shape| shape.layout(&config.s3.prefix)).collect();
         let bucket = Bucket::connect(&config.s3, credentials, pace).await;
         let kept = Arc::new(Kept::new(&config));
-        Self { folder: DropFolder::new(&config.drop_folder), bucket, kept, layout, config, clock }
+        Self { folder: DropFolder::new(&config.drop_folder), bucket, kept, layout, former, config, clock }
     }
 
     /// Returns the same settings with everything that the AWS files say, such as credentials, read again.
@@ -70,10 +76,41 @@ impl Site {
             config,
             folder,
             layout,
+            former: self.former.clone(),
             kept: Arc::clone(&self.kept),
             bucket: self.bucket.renewed().await,
             clock: self.clock,
         }
+    }
+
+    /// Returns the layout of today and the former ones, in the order in which they are tried.
+    pub fn layouts(&self) -> impl Iterator<Item = &Layout> {
+        std::iter::once(&self.layout).chain(&self.former)
+    }
+
+    /// Returns the prefixes of all layouts, each once, with the first layout that has it.
+    pub fn prefixes(&self) -> BTreeMap<&str, &Layout> {
+        let mut prefixes = BTreeMap::new();
+        for layout in self.layouts() {
+            prefixes.entry(layout.prefix()).or_insert(layout);
+        }
+        prefixes
+    }
+
+    /// Reads a capture's key by the first layout that it fits; returns the number of that layout, too. If its shape has no
+    /// date, the name of the file tells the day; a name that does not fits no layout.
+    pub fn read_key(&self, key: &str) -> Option<(usize, KeyParts)> {
+        self.layouts().enumerate().find_map(|(at, layout)| {
+            let FormerKeyParts { camera, date, file } = layout.split(key)?;
+            let named = || Some(capture::read_stored(&camera, &file, &self.config).taken?.date_naive());
+            let date = date.or_else(named)?;
+            Some((at, KeyParts { camera, date, file }))
+        })
+    }
+
+    /// Returns whether an object is a capture, a bundle or an index by one of the layouts.
+    pub fn reads(&self, key: &str) -> bool {
+        self.read_key(key).is_some() || self.layouts().any(|layout| layout.parse_archive(key).is_some())
     }
 
     /// Returns what a file of the drop folder is, and its object key.
@@ -95,6 +132,15 @@ impl Site {
     /// Returns why the drop folder may soon have no room for new captures; `None` while there is enough.
     pub fn shortage(&self) -> Option<String> {
         Room::at(self.folder.path())?.shortage(self.config.keep.min_free)
+    }
+
+    /// Compresses files of the ledger that are older than `keep.days`.
+    ///
+    /// # Errors
+    /// The error of the file system.
+    pub fn compress_ledger(&self, now: Now) -> io::Result<usize> {
+        let today = DateTime::<Utc>::from(now.wall).with_timezone(&self.config.timezone).date_naive();
+        ledger::compress_old(&self.ledger(), self.config.keep.days, today)
     }
 
     /// Returns the path of the ledger's folder.

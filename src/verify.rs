@@ -30,6 +30,9 @@ mod deep;
 mod look;
 mod rebuild;
 mod resend;
+mod settle;
+
+pub use settle::{days_to_settle, settle_ledger};
 
 use compare::{SeenDay, Since, judge};
 

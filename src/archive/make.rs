@@ -11,7 +11,7 @@ use super::put::{IndexObject, PutAt, confirm_bundle, keep_index, put_bundle, put
 use crate::bucket::{Object, Put, RefusalKind};
 use crate::bundle::{self, Index, Input, Note};
 use crate::config::ArchiveSettings;
-use crate::holdings::{self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, load_index};
+use crate::holdings::{self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, PartAt, load_index};
 use crate::key::{ArchiveFormat, ArchiveObject, BundleId, CameraName};
 use crate::ledger;
 use crate::retention::LARGEST_MEMBER_BYTES;
@@ -125,7 +125,7 @@ impl DayWork<'_> {
                 }
             } else if let Some(inputs) = self.inputs_of(&index, loose).await? {
                 tracing::info!("finishing {}, which an earlier run began", index.bundle.key);
-                self.finish(&index, &IndexObject::of(self.site, &index)?, &inputs).await?;
+                self.finish(&index, &IndexObject::of(&index, &index_object.key)?, &inputs).await?;
                 indexes.push(index);
             } else if !are_elsewhere(&index, loose, &indexes) {
                 // It is not an intention: it is all that is left of a bundle that somebody took away.
@@ -152,16 +152,15 @@ impl DayWork<'_> {
         object: &Object,
         bundled: &[Index],
     ) -> Result<bool, HoldingsError> {
-        let told = self.site.bucket.time().await;
         // The store dated the index, so its clock decides, if it tells the time.
-        let now = told.map_or_else(|_| self.now(), DateTime::<Utc>::from);
+        let now = self.site.bucket.time().await?.map_or_else(|| self.now(), DateTime::<Utc>::from);
         if now - object.stored_at < TAKEN_BACK_AFTER {
             return Ok(false);
         }
         let loose = holdings::loose(self.site, self.camera, self.date).await?;
         let there = holdings::archive(self.site, self.camera, self.date).await?;
         let alone = |part: &ArchivedPart| part.bundles.is_empty() && part.index.as_ref() == Some(object);
-        Ok(there.parts.get(&index.part).is_some_and(alone) && are_elsewhere(index, &loose, bundled))
+        Ok(there.parts.values().any(alone) && are_elsewhere(index, &loose, bundled))
     }
 
     fn leave_to_another(&mut self) {
@@ -176,7 +175,7 @@ impl DayWork<'_> {
     /// Reads the index of a part; returns `None` if it is damaged and its bundle is left as it is.
     async fn read(
         &mut self,
-        part: &BundleId,
+        part: &PartAt,
         archived: &ArchivedPart,
         key: &str,
     ) -> Result<Option<Index>, HoldingsError> {
@@ -237,7 +236,10 @@ impl DayWork<'_> {
         let prefix = self.site.layout.day_prefix(self.camera, self.date);
         let mut all: Vec<MemberToBe> = Vec::with_capacity(loose.len());
         for object in loose {
-            let name = object.key.strip_prefix(&prefix).unwrap_or_default().to_owned();
+            let is_of_today = self.site.layout.parse(&object.key).is_some();
+            // Under a former layout another capture may have the same name.
+            let name = if is_of_today { object.key.strip_prefix(&prefix).unwrap_or_default() } else { &object.key };
+            let name = name.to_owned();
             if object.size > LARGEST_MEMBER_BYTES {
                 self.made.left.push(format!("{}: larger than the 5 GiB that one request can carry", object.key));
             } else if !bundle::is_member_name(&name) {
@@ -306,7 +308,8 @@ impl DayWork<'_> {
                 lay_out(&part, &key, &inputs, self.archive.format).await?
             }
         };
-        let object = IndexObject::of(self.site, &index)?;
+        let index_key = self.site.layout.archive_key(&part, ArchiveObject::Index);
+        let object = IndexObject::of(&index, &index_key)?;
         if put_index(self.site, &index, &object).await? == Put::Stored {
             self.finish(&index, &object, &inputs).await?;
         } else {

@@ -9,7 +9,7 @@ use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Refusal, 
 use crate::bundle::{self, Index, Input};
 use crate::config::ArchiveSettings;
 use crate::holdings::HoldingsError;
-use crate::key::{ArchiveFormat, ArchiveObject, ObjectKey};
+use crate::key::{ArchiveFormat, ObjectKey};
 use crate::site::Site;
 
 /// The class of indexes: they are read whenever somebody looks for a picture.
@@ -35,24 +35,24 @@ pub(super) struct IndexObject {
 }
 
 impl IndexObject {
-    /// Returns the object of an index.
+    /// Returns the object of an index under its key.
     ///
     /// # Errors
     /// [`HoldingsError::Local`], never in practice: an index can always be written.
-    pub(super) fn of(site: &Site, index: &Index) -> Result<Self, HoldingsError> {
+    pub(super) fn of(index: &Index, key: &str) -> Result<Self, HoldingsError> {
         let text =
             index.to_json().map_err(|error| HoldingsError::Local(format!("failed to write an index: {error}")))?;
-        let key = ObjectKey::verbatim(site.layout.archive_key(&index.part, ArchiveObject::Index));
+        let key = ObjectKey::verbatim(key.to_owned());
         Ok(Self { key, sha256: Sha256::digest(&text).into(), text: text.into() })
     }
 }
 
-/// Puts an index under a free key, and confirms it.
+/// Puts an index under `key`, which must be free, and confirms it.
 ///
 /// # Errors
 /// [`HoldingsError::Refused`] if it cannot be put, [`HoldingsError::Object`] if the key holds other bytes.
-pub async fn store_index(site: &Site, index: &Index) -> Result<(), HoldingsError> {
-    let object = IndexObject::of(site, index)?;
+pub async fn store_index(site: &Site, index: &Index, key: &str) -> Result<(), HoldingsError> {
+    let object = IndexObject::of(index, key)?;
     is_there(put_index(site, index, &object).await?)
         .map_err(|error| error.about(format_args!("failed to put index {}", object.key)))?;
     if confirm_index(site, &object).await? { Ok(()) } else { Err(gone(&object)) }

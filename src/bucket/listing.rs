@@ -30,6 +30,15 @@ pub struct Object {
     pub stored_at: chrono::DateTime<chrono::Utc>,
 }
 
+/// What lies directly in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A folder in it, as the prefix of keys, which ends with `/`.
+    Folder(String),
+    /// An object.
+    Object(Object),
+}
+
 /// How far down a listing goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
@@ -72,6 +81,19 @@ impl Bucket {
                 stream::iter(folders.map(Ok))
             })
             .try_flatten()
+    }
+
+    /// Streams the objects directly in a folder and the folders in it; `prefix` ends with `/`, or is empty.
+    ///
+    /// # Errors
+    /// The stream ends with a [`Refusal`] as that of [`Bucket::objects`] does.
+    pub fn entries(&self, prefix: &str) -> impl Stream<Item = Result<Entry, Refusal>> + use<> {
+        let entries = |page: ListObjectsV2Output| {
+            let folders = page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix);
+            let objects = page.contents.unwrap_or_default().into_iter().map(read).map(Entry::Object);
+            stream::iter(objects.chain(folders.map(Entry::Folder)).map(Ok).collect::<Vec<_>>())
+        };
+        self.pages(prefix, Depth::OneFolder).map_ok(entries).try_flatten()
     }
 
     fn pages(&self, prefix: &str, depth: Depth) -> impl Stream<Item = Result<ListObjectsV2Output, Refusal>> + use<> {
@@ -129,17 +151,21 @@ fn facts_of_uploads(page: &ListMultipartUploadsOutput) -> PageFacts<'_> {
     }
 }
 
+fn read(object: aws_sdk_s3::types::Object) -> Object {
+    Object {
+        size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+        storage_class: object.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned(),
+        etag: unquoted(object.e_tag()),
+        stored_at: time(object.last_modified()),
+        key: object.key.unwrap_or_default(),
+    }
+}
+
 fn objects_of(
     pages: impl Stream<Item = Result<ListObjectsV2Output, Refusal>>,
 ) -> impl Stream<Item = Result<Object, Refusal>> {
     let objects = |page: ListObjectsV2Output| {
-        let objects = page.contents.unwrap_or_default().into_iter().map(|object| Object {
-            size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-            storage_class: object.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned(),
-            etag: unquoted(object.e_tag()),
-            stored_at: time(object.last_modified()),
-            key: object.key.unwrap_or_default(),
-        });
+        let objects = page.contents.unwrap_or_default().into_iter().map(read);
         stream::iter(objects.map(Ok))
     };
     pages.map_ok(objects).try_flatten()

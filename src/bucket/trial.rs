@@ -33,20 +33,23 @@ pub enum WrongChecksum {
 
 impl Bucket {
     /// Returns the store's time, to the second, from the `Date` of an answer; any answer will do, also one of failure.
+    /// `None`: the store's answers have no date.
     ///
     /// # Errors
-    /// A [`Refusal`] if the store does not answer, or its answer has no date: the clocks cannot be compared.
-    pub async fn time(&self) -> Result<SystemTime, Refusal> {
+    /// A [`Refusal`] if the store does not answer, or has an object that should not exist.
+    pub async fn time(&self) -> Result<Option<SystemTime>, Refusal> {
         // The SDK gives the headers of an answer only if it is an error, so this asks for an object that does not
         // exist.
         let absent = format!("{}absent{PROBE}", self.config.prefix);
-        let head = self.client.head_object().bucket(&self.config.bucket).key(absent);
+        let head = self.client.head_object().bucket(&self.config.bucket).key(&absent);
         let Err(error) = head.send().await else {
-            return Err(Refusal::later("there is an object where none should be"));
+            return Err(Refusal::later(format!(
+                "the answer that {absent} does not exist would tell the store's time, and it exists: delete it"
+            )));
         };
         let Some(answer) = error.raw_response() else { return Err(Refusal::of("head object", &error)) };
         let date = answer.headers().get("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
-        date.map(SystemTime::from).ok_or_else(|| Refusal::later("the store's answer has no date"))
+        Ok(date.map(SystemTime::from))
     }
 
     /// Returns what the store does with an object whose SHA-256 is wrong.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::out::{Out, plain, size, tell};
 use super::{Partly, parse_date};
-use crate::holdings::{self, Holding, Listing, Selection};
+use crate::holdings::{self, Holding, Listing, Misfits, Selection};
 use crate::key::CameraName;
 use crate::site::Site;
 
@@ -31,6 +31,7 @@ pub(super) struct ListArgs {
 
 pub(super) async fn cameras(out: &Out, site: &Site) -> anyhow::Result<()> {
     let cameras = holdings::cameras(site).await?;
+    let misfits = holdings::misfits::beside_cameras(site, &cameras).await?;
     for camera in &cameras {
         #[derive(Serialize)]
         struct CameraLine<'a> {
@@ -41,11 +42,13 @@ pub(super) async fn cameras(out: &Out, site: &Site) -> anyhow::Result<()> {
     if cameras.is_empty() {
         out.remark(format_args!("no camera in {}", site.bucket.describe()));
     }
+    remark_on(out, &misfits);
     Ok(())
 }
 
 pub(super) async fn days(out: &Out, site: &Site, camera: &str) -> anyhow::Result<()> {
     let dates = holdings::days(site, camera).await?;
+    remark_on(out, &holdings::misfits::of_camera(site, camera).await?);
     if dates.is_empty() {
         bail!("the bucket holds no captures of {camera}; `hk-aws cameras` lists those it has");
     }
@@ -64,7 +67,7 @@ impl ListArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let camera = plain(&self.camera);
         let ListArgs { camera: wanted, date, event, from, to } = self;
-        let selection = Selection { camera: wanted.into(), date, event, from, to };
+        let selection = Selection { camera: wanted.to_string(), date, event, from, to };
         let mut listing = Listing::begin(site, selection).await?;
         let (mut shown, mut unread, mut without_index) = (0, 0, Vec::new());
         while let Some(day) = listing.next_day().await? {
@@ -78,6 +81,7 @@ impl ListArgs {
             unread += day.unread.len();
             without_index.extend(day.without_index);
         }
+        remark_on(out, listing.misfits());
         if let [first, more @ ..] = &*without_index {
             let (first, has) = (plain(first), if more.is_empty() { "has" } else { "have" });
             let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
@@ -89,9 +93,18 @@ impl ListArgs {
             return Err(Partly { failed: unread, total: unread + shown }.into());
         }
         if shown == 0 && without_index.is_empty() {
+            if listing.misfits().objects == 0 {
+                remark_on(out, &holdings::misfits::of_camera(site, &wanted).await?);
+            }
             out.remark(format_args!("nothing found; `hk-aws cameras` and `hk-aws days {camera}` list what there is"));
         }
         Ok(())
+    }
+}
+
+fn remark_on(out: &Out, misfits: &Misfits) {
+    if let Some(line) = misfits.line() {
+        out.remark(line);
     }
 }
 

@@ -46,7 +46,7 @@ impl RotateArgs {
             return show(out, site, &plan);
         }
         let mut outcome = carry_out(out, site, &policy, &plan).await?;
-        outcome.local_copies = rotate::give_way(site).await.copies;
+        rotate::tidy(site, &mut outcome).await;
         conclude(out, &outcome)
     }
 }
@@ -66,15 +66,14 @@ impl ArchiveArgs {
         let Some(camera) = self.camera.filter(|_| !self.dates.is_empty()) else {
             bail!("name a camera and its days, or --older-than AGE; `hk-aws cameras` lists the cameras");
         };
-        let today = rotate::today(site);
         let dates: Vec<NaiveDate> = self.dates.iter().flat_map(|dates| dates.days()).collect();
-        if let Some(date) = dates.iter().find(|date| **date >= today) {
-            bail!("{date} is not over yet: a day is bundled once no more captures of it can come");
-        }
         // Named days are bundled whatever their age.
         archive.after = std::time::Duration::ZERO;
         let policy = RetentionPolicy { archive: Some(archive), ..RetentionPolicy::default() };
         let plan = rotate::plan(site, &policy, Scope { camera: Some(&camera), dates: &dates }).await?;
+        if let Some(date) = dates.iter().find(|date| **date >= plan.time.today) {
+            bail!("{date} is not over yet: a day is bundled once no more captures of it can come");
+        }
         for date in dates.iter().filter(|date| !plan.steps.iter().any(|step| step.date == **date)) {
             out.remark(format_args!(
                 "{camera} {date}: nothing lies loose there; `hk-aws days {camera}` lists the days it has"
@@ -119,6 +118,9 @@ fn remark_on(out: &Out, site: &Site, plan: &Plan) {
     }
     if let Some(others) = plan.others.line() {
         out.remark(others);
+    }
+    if let Some(misfits) = plan.misfits.line() {
+        out.remark(misfits);
     }
     for warning in plan.summary.warnings() {
         tell(format_args!("warning: {warning}"));

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::bandwidth::Bandwidth;
 use super::notation;
 use super::pattern::{CapturePattern, FolderGlob, Ignore};
-use crate::key::{ArchiveFormat, Template};
+use crate::key::{ArchiveFormat, FormerKey, Template};
 
 /// Every setting of the daemon, checked, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -137,6 +137,9 @@ pub struct S3Settings {
     /// The shape of keys after the prefix.
     #[serde(serialize_with = "serialize_displayed")]
     pub key: Template,
+    /// The shapes that keys had before: captures under them are still read.
+    #[serde(serialize_with = "serialize_all_displayed")]
+    pub former_keys: Vec<FormerKey>,
     /// The storage class of new objects.
     pub storage_class: String,
     /// What the box may do in the bucket.
@@ -444,6 +447,10 @@ impl Serialize for Sse {
             Self::KmsKey(id) => serializer.collect_map([("kms_key_id", id)]),
         }
     }
+}
+
+fn serialize_all_displayed<S: Serializer>(values: &[FormerKey], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
 fn serialize_displayed<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {

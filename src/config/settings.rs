@@ -228,6 +228,7 @@ fn s3(section: &Section<'_>) -> (Option<S3Settings>, StoreKind) {
         text.parse::<key::Template>().map_err(|error| Fault::new(error, format!("the default is {KEY:?}")))
     };
     let key = section.parsed("key", KEY, template);
+    let former_keys = former_keys(section, &prefix, key.as_ref());
     let storage_class = section.value("storage_class", STORAGE_CLASS.to_owned(), check::storage_class(store));
     let accesses = [("read-write", Access::ReadWrite), ("write-only", Access::WriteOnly)];
     let access = section.value("access", Access::ReadWrite, check::choice(&accesses));
@@ -252,6 +253,7 @@ fn s3(section: &Section<'_>) -> (Option<S3Settings>, StoreKind) {
         path_style,
         prefix,
         key,
+        former_keys,
         storage_class,
         access,
         checksum,
@@ -262,6 +264,28 @@ fn s3(section: &Section<'_>) -> (Option<S3Settings>, StoreKind) {
         undo,
     });
     (s3, store)
+}
+
+/// Returns the shapes that keys had before. Refuses one that is the present one, or stands there twice.
+fn former_keys(section: &Section<'_>, prefix: &str, key: Option<&key::Template>) -> Vec<key::FormerKey> {
+    let example = "a list such as [\"{prefix}{camera}/{file}\"], or [] for none";
+    let parse = |_: usize, text: &str| {
+        let mend = "write the whole shape that keys had, such as old/{camera}/{date}/{file}";
+        key::FormerKey::read(text).map_err(|error| Fault::new(error, mend))
+    };
+    let GivenValue::Here(former) = section.texts("former_keys", example, parse) else { return Vec::new() };
+    let mut layouts: Vec<key::Layout> = key.map(|key| key::Layout::new(prefix, key.clone())).into_iter().collect();
+    let mut new = Vec::new();
+    for shape in former {
+        let layout = shape.layout(prefix);
+        if layouts.contains(&layout) {
+            let fault = Fault::new("is the shape of present keys, or stands there twice", "remove it");
+            section.refuse("former_keys", Some(quote(&shape.to_string())), fault);
+        }
+        layouts.push(layout);
+        new.push(shape);
+    }
+    new
 }
 
 fn sse(section: &Section<'_>) -> Option<Sse> {

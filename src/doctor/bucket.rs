@@ -75,6 +75,7 @@ pub(super) async fn examine(site: &Site) -> BucketReport {
     let uploads = bucket.has_right(Right::ListUploads, &put.key).await.into();
     let rights = [(READ, &found.read), (LIST, &found.list), (LIST_UPLOADS, &uploads), (DELETE, &found.delete)];
     checks.push(judge_rights(&rights, s3.access));
+    checks.extend(super::keys::examine(site).await);
     checks.extend(found.touched());
     checks.extend(left_behind(site, remains));
     report.thief = found.table(site);
@@ -125,9 +126,13 @@ fn left_behind(site: &Site, remains: Remains) -> Option<Check> {
 }
 
 /// Compares this box's clock with the store's time, which was asked for between the ends of `during`.
-fn clock(time: Result<SystemTime, Refusal>, during: RangeInclusive<SystemTime>) -> Check {
+fn clock(time: Result<Option<SystemTime>, Refusal>, during: RangeInclusive<SystemTime>) -> Check {
     let time = match time {
-        Ok(time) => time,
+        Ok(Some(time)) => time,
+        Ok(None) => {
+            let mend = "keep this box's clock right with NTP: the rotation decides by it alone";
+            return Check::warn("clock", "not compared: the store's answers have no date").mend(mend);
+        }
         Err(refusal) => {
             return Check::fail("clock", format!("not compared: {}", refusal.reason)).mend(refusal.advice);
         }
@@ -207,7 +212,7 @@ mod tests {
         let by = |seconds: i64| {
             let off = Duration::from_secs(seconds.unsigned_abs());
             let time = if seconds < 0 { now - off } else { now + off };
-            let check = clock(Ok(time), now..=now + Duration::from_secs(2));
+            let check = clock(Ok(Some(time)), now..=now + Duration::from_secs(2));
             (check.outcome, check.says)
         };
         for seconds in [-20, -1, 0, 1, 2, 20] {

@@ -8,9 +8,10 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use super::day::{BundleObject, DayArchive};
+use super::loose::PartAt;
 use super::{AT_ONCE, HoldingsError, IndexError};
 use crate::bundle::{Index, Member, copy_hashed, unpack};
-use crate::key::{ArchiveFormat, ArchiveObject, BundleId};
+use crate::key::ArchiveFormat;
 use crate::site::Site;
 
 /// A bundle with what is known of its members.
@@ -35,19 +36,19 @@ pub enum Contents {
 
 /// Returns the bundles of a day, each with its index, in the order of their numbers.
 pub async fn open_bundles(site: &Site, archive: DayArchive) -> Vec<OpenedBundle> {
-    let bundles = archive.parts.into_iter().flat_map(|(part, archived)| {
+    let bundles = archive.parts.into_iter().flat_map(|(at, archived)| {
         let has_index = archived.index.is_some();
-        archived.bundles.into_iter().map(move |bundle| (part.clone(), bundle, has_index))
+        archived.bundles.into_iter().map(move |bundle| (at.clone(), bundle, has_index))
     });
-    let opened = futures_util::stream::iter(bundles).map(|(part, bundle, has_index)| async move {
-        let contents = if has_index { contents(site, &part, &bundle).await } else { Contents::NoIndex };
+    let opened = futures_util::stream::iter(bundles).map(|(at, bundle, has_index)| async move {
+        let contents = if has_index { contents(site, &at, &bundle).await } else { Contents::NoIndex };
         OpenedBundle { bundle, contents }
     });
     opened.buffered(AT_ONCE).collect().await
 }
 
-async fn contents(site: &Site, part: &BundleId, BundleObject { object, format }: &BundleObject) -> Contents {
-    match load_index(site, part).await {
+async fn contents(site: &Site, at: &PartAt, BundleObject { object, format }: &BundleObject) -> Contents {
+    match load_index(site, at).await {
         // It describes the bundle of this name in another format; another program made this one.
         Ok(index) if index.bundle.format != *format => Contents::NoIndex,
         Ok(mut index) => {
@@ -63,15 +64,15 @@ async fn contents(site: &Site, part: &BundleId, BundleObject { object, format }:
 ///
 /// # Errors
 /// [`IndexError::Refused`] if the bucket does not give it, [`IndexError::Damaged`] if it is of no use.
-pub async fn load_index(site: &Site, part: &BundleId) -> Result<Index, IndexError> {
-    let key = site.layout.archive_key(part, ArchiveObject::Index);
+pub async fn load_index(site: &Site, at: &PartAt) -> Result<Index, IndexError> {
+    let key = at.index_key();
     let mut text = Vec::new();
     let got = site.bucket.get(&key, None, &mut text).await?;
     if got.expected.iter().any(|expected| *expected != got.sha256) {
         let why = "its bytes are not the ones that were stored".to_owned();
         return Err(IndexError::Damaged { key, why });
     }
-    Index::parse(&text, part).map_err(|why| IndexError::Damaged { key, why })
+    Index::parse(&text, &at.part).map_err(|why| IndexError::Damaged { key, why })
 }
 
 /// Downloads one member of a bundle, and only its bytes, into `file`, and makes sure that they are its own.

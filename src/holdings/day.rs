@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 use futures_util::stream::{StreamExt, TryStreamExt};
 
-use super::{AT_ONCE, HoldingsError};
-use crate::bucket::{Object, Refusal};
-use crate::key::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId, CameraName};
+use super::loose::{Found, LooseStream, PartAt};
+use super::misfits::listing;
+use super::{AT_ONCE, HoldingsError, Misfits};
+use crate::bucket::Object;
+use crate::key::{ARCHIVE, ArchiveFormat, ArchiveObject, CameraName};
 use crate::site::Site;
 
 /// What the bucket holds of a camera-day.
@@ -23,7 +25,7 @@ pub struct Day {
 #[derive(Debug, Clone, Default)]
 pub struct DayArchive {
     /// Its parts, by number.
-    pub parts: BTreeMap<BundleId, ArchivedPart>,
+    pub parts: BTreeMap<PartAt, ArchivedPart>,
 }
 
 /// One part of an archive: a bundle and its index, and archives of other programs that have the same name in another
@@ -54,12 +56,14 @@ pub struct CameraListing {
     pub archives: BTreeMap<NaiveDate, DayArchive>,
     /// How many objects were listed.
     pub objects: u64,
+    /// Those of them that fit no layout.
+    pub misfits: Misfits,
 }
 
 impl DayArchive {
     /// Returns the highest number that a part has; 0 if there is no part.
     pub fn last_part(&self) -> u32 {
-        self.parts.keys().map(|part| part.part).max().unwrap_or(0)
+        self.parts.keys().map(|at| at.part.part).max().unwrap_or(0)
     }
 
     /// Returns all bundles and indexes.
@@ -72,8 +76,8 @@ impl DayArchive {
         self.parts.values().any(|part| !part.bundles.is_empty())
     }
 
-    fn insert(&mut self, Archived { part, what }: Archived, object: Object) {
-        let part = self.parts.entry(part).or_default();
+    fn insert(&mut self, at: PartAt, what: ArchiveObject, object: Object) {
+        let part = self.parts.entry(at).or_default();
         match what {
             ArchiveObject::Bundle(format) => part.bundles.push(BundleObject { object, format }),
             ArchiveObject::Index => part.index = Some(object),
@@ -125,10 +129,18 @@ impl Day {
 /// # Errors
 /// [`HoldingsError::Refused`] if the bucket cannot be listed.
 pub async fn cameras(site: &Site) -> Result<Vec<CameraName>, HoldingsError> {
-    let prefix = site.layout.prefix();
-    let folders: Vec<String> = site.bucket.folders(prefix).try_collect().await.map_err(|error| listing(site, error))?;
-    // The folder of a key that begins with `/` has no name.
-    Ok(folders.iter().filter_map(|folder| CameraName::read(folder[prefix.len()..].trim_end_matches('/'))).collect())
+    let mut cameras = BTreeSet::new();
+    let prefixes = site.prefixes();
+    for prefix in prefixes.keys() {
+        let folders: Vec<String> =
+            site.bucket.folders(prefix).try_collect().await.map_err(|error| listing(site, error))?;
+        // A folder on the way to another prefix is no camera.
+        let is_on_the_way = |folder: &str| prefixes.keys().any(|other| other != prefix && other.starts_with(folder));
+        let folders = folders.iter().filter(|folder| !is_on_the_way(folder));
+        // The folder of a key that begins with `/` has no name.
+        cameras.extend(folders.filter_map(|folder| CameraName::read(folder[prefix.len()..].trim_end_matches('/'))));
+    }
+    Ok(cameras.into_iter().collect())
 }
 
 /// Returns the days on which a camera has captures, loose or in bundles.
@@ -159,12 +171,18 @@ pub struct LooseDays {
 /// # Errors
 /// [`HoldingsError::Refused`] if the camera cannot be listed.
 pub async fn loose_days(site: &Site, camera: &str) -> Result<LooseDays, HoldingsError> {
-    let prefix = site.layout.camera_prefix(camera);
-    if !site.layout.has_date_folders() {
-        let captures = site.bucket.objects(&prefix).try_filter_map(async |object| Ok(site.layout.parse(&object.key)));
-        let dates = captures.map_ok(|parts| parts.date).try_collect().await.map_err(|error| listing(site, error))?;
-        return Ok(LooseDays { dates, may_have_archive: true });
+    if !site.former.is_empty() || !site.layout.has_date_folders() {
+        let mut stream = LooseStream::begin(site, camera, None);
+        let mut found = LooseDays { dates: BTreeSet::new(), may_have_archive: false };
+        while let Some(object) = stream.next().await? {
+            match object {
+                Found::Loose(parts, _) => drop(found.dates.insert(parts.date)),
+                Found::Archived(..) => found.may_have_archive = true,
+            }
+        }
+        return Ok(found);
     }
+    let prefix = site.layout.camera_prefix(camera);
     let folders: Vec<String> =
         site.bucket.folders(&prefix).try_collect().await.map_err(|error| listing(site, error))?;
     // A stranger's folder may look like a date; a capture in it would have to parse as one.
@@ -178,12 +196,15 @@ pub async fn loose_days(site: &Site, camera: &str) -> Result<LooseDays, Holdings
 /// # Errors
 /// [`HoldingsError::Refused`] if the day cannot be listed.
 pub async fn loose(site: &Site, camera: &str, date: NaiveDate) -> Result<Vec<Object>, HoldingsError> {
-    let is_of_day = |object: &Object| {
-        site.layout.parse(&object.key).is_some_and(|parts| parts.camera == camera && parts.date == date)
-    };
-    let prefix = site.layout.day_prefix(camera, date);
-    let objects = site.bucket.objects(&prefix).try_filter(|object| std::future::ready(is_of_day(object)));
-    objects.try_collect().await.map_err(|error| listing(site, error))
+    let mut stream = LooseStream::begin(site, camera, Some(date));
+    let mut loose = Vec::new();
+    while let Some(found) = stream.next().await? {
+        if let Found::Loose(_, object) = found {
+            loose.push(object);
+        }
+    }
+    loose.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(loose)
 }
 
 /// Returns the archive of a camera-day.
@@ -191,8 +212,7 @@ pub async fn loose(site: &Site, camera: &str, date: NaiveDate) -> Result<Vec<Obj
 /// # Errors
 /// [`HoldingsError::Refused`] if it cannot be listed.
 pub async fn archive(site: &Site, camera: &str, date: NaiveDate) -> Result<DayArchive, HoldingsError> {
-    let prefix = format!("{}{date}.", site.layout.archive_prefix(camera));
-    Ok(archives_below(site, &prefix).await?.remove(&date).unwrap_or_default())
+    Ok(archives_below(site, camera, &format!("{date}.")).await?.remove(&date).unwrap_or_default())
 }
 
 /// Returns the archive of a camera, by day.
@@ -200,53 +220,46 @@ pub async fn archive(site: &Site, camera: &str, date: NaiveDate) -> Result<DayAr
 /// # Errors
 /// [`HoldingsError::Refused`] if it cannot be listed.
 pub async fn archives(site: &Site, camera: &str) -> Result<BTreeMap<NaiveDate, DayArchive>, HoldingsError> {
-    archives_below(site, &site.layout.archive_prefix(camera)).await
+    archives_below(site, camera, "").await
 }
 
-async fn archives_below(site: &Site, prefix: &str) -> Result<BTreeMap<NaiveDate, DayArchive>, HoldingsError> {
-    let mut objects = std::pin::pin!(site.bucket.objects(prefix));
+/// Returns the archive of a camera, of names that begin with `start`.
+async fn archives_below(
+    site: &Site,
+    camera: &str,
+    start: &str,
+) -> Result<BTreeMap<NaiveDate, DayArchive>, HoldingsError> {
     let mut archives = BTreeMap::<NaiveDate, DayArchive>::new();
-    while let Some(object) = objects.try_next().await.map_err(|error| listing(site, error))? {
-        if let Some(archived) = site.layout.parse_archive(&object.key) {
-            archives.entry(archived.part.date).or_default().insert(archived, object);
+    for layout in site.prefixes().values() {
+        let prefix = format!("{}{start}", layout.archive_prefix(camera));
+        let mut objects = std::pin::pin!(site.bucket.objects(&prefix));
+        while let Some(object) = objects.try_next().await.map_err(|error| listing(site, error))? {
+            if let Some((at, archived)) = PartAt::read(site, &object.key) {
+                archives.entry(at.part.date).or_default().insert(at, archived.what, object);
+            }
         }
     }
     Ok(archives)
 }
 
-/// Lists a camera as a whole, once. `see` gets the loose captures of each day; where keys are in the order of days, it gets
-/// a day as soon as that is complete, so that memory holds one day.
+/// Lists a camera as a whole, once. `see` gets the loose captures one by one, and is told of the days that are complete
+/// after each of them.
 ///
 /// # Errors
 /// [`HoldingsError::Refused`] if the camera cannot be listed to its end.
 pub async fn list_camera(
     site: &Site,
     camera: &str,
-    mut see: impl FnMut(NaiveDate, Vec<Object>),
+    mut see: impl FnMut(NaiveDate, Object, &LooseStream<'_>),
 ) -> Result<CameraListing, HoldingsError> {
-    let (prefix, in_order) = (site.layout.camera_prefix(camera), site.layout.is_in_date_order());
-    let mut objects = std::pin::pin!(site.bucket.objects(&prefix));
-    let (mut days, mut listed) = (BTreeMap::<NaiveDate, Vec<Object>>::new(), CameraListing::default());
-    while let Some(object) = objects.try_next().await.map_err(|error| listing(site, error))? {
-        listed.objects += 1;
-        if let Some(parts) = site.layout.parse(&object.key).filter(|parts| parts.camera == camera) {
-            if in_order && days.keys().next_back().is_some_and(|last| *last != parts.date) {
-                for (date, loose) in std::mem::take(&mut days) {
-                    see(date, loose);
-                }
+    let (mut stream, mut archives) = (LooseStream::begin(site, camera, None), BTreeMap::<_, DayArchive>::new());
+    while let Some(found) = stream.next().await? {
+        match found {
+            Found::Loose(parts, object) => see(parts.date, object, &stream),
+            Found::Archived(at, archived, object) => {
+                archives.entry(at.part.date).or_default().insert(at, archived.what, object);
             }
-            days.entry(parts.date).or_default().push(object);
-        } else if let Some(archived) = site.layout.parse_archive(&object.key) {
-            listed.archives.entry(archived.part.date).or_default().insert(archived, object);
         }
     }
-    for (date, loose) in days {
-        see(date, loose);
-    }
-    Ok(listed)
-}
-
-/// Returns the error of a listing, with the bucket that it is about.
-pub(super) fn listing(site: &Site, refusal: Refusal) -> HoldingsError {
-    HoldingsError::from(refusal).about(site.bucket.describe())
+    Ok(CameraListing { archives, objects: stream.objects, misfits: stream.misfits })
 }

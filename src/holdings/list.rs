@@ -1,16 +1,15 @@
 //! Captures in the bucket, loose ones and those in bundles, day by day in the order in which they were taken.
 
 use std::collections::{BTreeMap, HashSet};
-use std::pin::Pin;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Utc};
-use futures_util::stream::{Stream, TryStreamExt};
 use serde::Serialize;
 
 use super::contents::{Contents, OpenedBundle, open_bundles};
-use super::day::{self, DayArchive, listing};
-use super::{HoldingsError, IndexError, ObjectIdentity, file_of, last_segment, leave_out_superseded};
-use crate::bucket::{Object, Refusal};
+use super::day::{self, DayArchive};
+use super::loose::{Found, LooseStream, MOST_HELD};
+use super::{HoldingsError, IndexError, Misfits, ObjectIdentity, file_of, last_segment, leave_out_superseded};
+use crate::bucket::Object;
 use crate::bundle::Member;
 use crate::capture;
 use crate::key::{self, KeyParts, Variant};
@@ -80,15 +79,12 @@ pub struct UnreadBundle {
     pub error: IndexError,
 }
 
-/// The most captures that a listing holds where keys are not in the order of days: about 20 MB.
-const MOST_HELD: usize = 50_000;
-
 /// A listing under way; it gives one day after the other. Where keys are in the order of days, it holds one day in memory,
 /// otherwise 50,000 captures.
 pub struct Listing<'a> {
     site: &'a Site,
     selection: Selection,
-    objects: Pin<Box<dyn Stream<Item = Result<Object, Refusal>> + Send>>,
+    stream: LooseStream<'a>,
     ended: bool,
     /// The archive, without days that are not selected.
     archives: BTreeMap<NaiveDate, DayArchive>,
@@ -96,8 +92,6 @@ pub struct Listing<'a> {
     loose: BTreeMap<NaiveDate, Vec<LooseCapture>>,
     /// How many captures came by that are listed.
     held: usize,
-    /// The day of the last capture that came by, where keys are in the order of days: those before it are complete.
-    frontier: Option<NaiveDate>,
 }
 
 /// A loose capture, and what tells whether a bundle has the same.
@@ -141,13 +135,8 @@ impl<'a> Listing<'a> {
             None => day::archives(site, &selection.camera).await?,
         };
         archives.retain(|date, archive| selection.may_take(*date) && archive.has_bundle());
-        let prefix = match selection.date {
-            Some(date) => site.layout.day_prefix(&selection.camera, date),
-            None => site.layout.camera_prefix(&selection.camera),
-        };
-        let objects = Box::pin(site.bucket.objects(&prefix));
-        let loose = BTreeMap::new();
-        Ok(Self { site, selection, objects, ended: false, archives, loose, held: 0, frontier: None })
+        let stream = LooseStream::begin(site, &selection.camera, selection.date);
+        Ok(Self { site, selection, stream, ended: false, archives, loose: BTreeMap::new(), held: 0 })
     }
 
     /// Returns the next day on which there is something; `None` after the last one.
@@ -165,8 +154,9 @@ impl<'a> Listing<'a> {
             if self.ended {
                 return Ok(None);
             }
-            match self.objects.try_next().await.map_err(|error| listing(self.site, error))? {
-                Some(object) => self.see(object)?,
+            match self.stream.next().await? {
+                Some(Found::Loose(parts, object)) => self.see(parts, object)?,
+                Some(Found::Archived(..)) => {}
                 None => self.ended = true,
             }
         }
@@ -175,31 +165,31 @@ impl<'a> Listing<'a> {
     /// Returns the first day that nothing can be added to any more.
     fn complete_day(&self) -> Option<NaiveDate> {
         let first = self.loose.keys().next().into_iter().chain(self.archives.keys().next()).min().copied()?;
-        (self.ended || self.frontier.is_some_and(|frontier| first < frontier)).then_some(first)
+        (self.ended || self.stream.is_complete(first)).then_some(first)
+    }
+
+    /// Returns the objects among those that were listed that fit no layout.
+    pub fn misfits(&self) -> &Misfits {
+        &self.stream.misfits
     }
 
     /// Takes a loose capture.
-    fn see(&mut self, object: Object) -> Result<(), HoldingsError> {
-        let Some(parts) = self.site.layout.parse(&object.key) else { return Ok(()) };
-        if self.site.layout.is_in_date_order() {
-            self.frontier = Some(parts.date);
-        }
+    fn see(&mut self, parts: KeyParts, object: Object) -> Result<(), HoldingsError> {
         let identity = ObjectIdentity::of(&object);
         let holding = of_object(self.site, parts, object);
-        let is_of_camera = holding.camera == self.selection.camera;
         // Even if it is not selected itself, it stands for the same capture in a bundle.
-        if is_of_camera && self.archives.contains_key(&holding.date) || self.selection.takes(&holding) {
+        if self.archives.contains_key(&holding.date) || self.selection.takes(&holding) {
             self.loose.entry(holding.date).or_default().push(LooseCapture { holding, identity });
             self.held += 1;
         }
         // A day alone is held whatever its size, as by any layout.
-        let is_held_whole = self.frontier.is_none() && self.selection.date.is_none();
+        let is_held_whole = self.stream.is_in_no_order() && self.selection.date.is_none();
         if !is_held_whole || self.held <= MOST_HELD {
             return Ok(());
         }
         let camera = &self.selection.camera;
         Err(HoldingsError::Local(format!(
-            "by this s3.key the captures of {camera} are in no order of days, and more than {MOST_HELD} captures cannot be \
+            "by their keys the captures of {camera} are in no order of days, and more than {MOST_HELD} captures cannot be \
              sorted in memory: name a day, one of those that `hk-aws days {camera}` lists, or narrow the list with \
              --from, --to or --event"
         )))

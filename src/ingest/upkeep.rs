@@ -86,7 +86,12 @@ impl Upkeep {
         };
         if self.run.is_none() && now.steady >= self.next_run {
             let site = Arc::clone(site);
-            self.run = Some(tokio::task::spawn_blocking(move || site.kept.give_way(now)));
+            self.run = Some(tokio::task::spawn_blocking(move || {
+                if let Err(error) = site.compress_ledger(now) {
+                    tracing::warn!("failed to compress old ledger: {error}");
+                }
+                site.kept.give_way(now)
+            }));
             self.run_began = Some(now.steady);
             self.next_run = now.steady + if self.short.is_some() { WHILE_SHORT } else { EVERY };
         }

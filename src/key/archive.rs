@@ -67,6 +67,16 @@ impl ArchiveFormat {
     }
 }
 
+/// Returns the key of a bundle or of its index after `prefix`, which is empty or ends with `/`.
+pub fn archive_key(prefix: &str, part: &BundleId, what: ArchiveObject) -> String {
+    let number = if part.part == 1 { String::new() } else { format!(".part{}", part.part) };
+    let extension = match what {
+        ArchiveObject::Bundle(format) => format.extension(),
+        ArchiveObject::Index => "index.json",
+    };
+    format!("{prefix}{}/{ARCHIVE}/{}{number}.{extension}", part.camera, part.date)
+}
+
 impl Layout {
     /// Returns the prefix of all keys in a camera's archive.
     pub fn archive_prefix(&self, camera: &str) -> String {
@@ -75,12 +85,7 @@ impl Layout {
 
     /// Returns the key of a bundle or of its index.
     pub fn archive_key(&self, part: &BundleId, what: ArchiveObject) -> String {
-        let number = if part.part == 1 { String::new() } else { format!(".part{}", part.part) };
-        let extension = match what {
-            ArchiveObject::Bundle(format) => format.extension(),
-            ArchiveObject::Index => "index.json",
-        };
-        format!("{}{}{number}.{extension}", self.archive_prefix(&part.camera), part.date)
+        archive_key(&self.prefix, part, what)
     }
 
     /// Reads the key of a bundle or of its index; `None` for any other key.

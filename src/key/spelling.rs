@@ -61,6 +61,13 @@ pub fn plays_tricks(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Returns a text as it can be shown on a terminal: characters that it might obey are escaped.
+pub fn printable(text: &str) -> String {
+    let show =
+        |character: char| if plays_tricks(character) { character.escape_default().collect() } else { vec![character] };
+    text.chars().flat_map(show).collect()
+}
+
 /// Spells a path below the drop folder as text: each of its parts by [`escape`].
 pub fn escape_path(path: &Path) -> String {
     let parts: Vec<String> = path.iter().map(|part| escape(part.as_encoded_bytes())).collect();

@@ -46,6 +46,18 @@ impl FromStr for Template {
 
     /// Reads and checks a template; the error says what to change.
     fn from_str(text: &str) -> Result<Self, String> {
+        let template = Self::read_former(text)?;
+        if template.has_date() {
+            Ok(template)
+        } else {
+            Err("it needs `{date}`, or `{year}`, `{month}` and `{day}`".into())
+        }
+    }
+}
+
+impl Template {
+    /// Reads and checks a template that needs no date, which a new key must have; the error says what to change.
+    pub(super) fn read_former(text: &str) -> Result<Self, String> {
         let pieces = split(text)?;
         check_shape(text, &pieces)?;
         check_neighbours(&pieces)?;
@@ -53,15 +65,17 @@ impl FromStr for Template {
         let pattern = Regex::new(&pattern(&pieces)).map_err(|error| error.to_string())?;
         Ok(Self { text: text.to_owned(), pieces, pattern })
     }
+
+    /// Returns whether keys of this shape tell their day.
+    pub(super) fn has_date(&self) -> bool {
+        let has = |name| self.pieces.contains(&Piece::Placeholder(name));
+        has("date") || has("year") && has("month") && has("day")
+    }
 }
 
 fn check_shape(text: &str, pieces: &[Piece]) -> Result<(), String> {
-    let has = |name| pieces.contains(&Piece::Placeholder(name));
     if !text.starts_with("{camera}/") {
         return Err("it must start with `{camera}/`; what comes before that belongs in s3.prefix".into());
-    }
-    if !(has("date") || has("year") && has("month") && has("day")) {
-        return Err("it needs `{date}`, or `{year}`, `{month}` and `{day}`".into());
     }
     if !text.ends_with("{file}") {
         return Err("it must end with `{file}`".into());

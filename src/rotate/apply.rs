@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::{DayStep, Plan, Rotated, VERSIONED, bundles, capture, today};
+use super::{DayStep, Plan, Rotated, RotationTime, VERSIONED, bundles, capture};
 use crate::archive::{Reads, archive_day, clear_spools};
 use crate::bucket::{Copied, CopyRequest, Object, Verdict};
 use crate::holdings::{self, HoldingsError};
@@ -38,7 +37,9 @@ pub async fn apply(
 ) -> Result<(), HoldingsError> {
     clear_spools(&site.config.state_dir);
     rotated.others = plan.others.clone();
+    rotated.misfits = plan.misfits.clone();
     rotated.waiting = plan.summary.later.days;
+    rotated.clocks.clone_from(&plan.time.differ);
     let mut wrong_class = None;
     let (mut refused, mut failing, mut reads) = (BTreeSet::new(), Failing::default(), Reads::default());
     for step in &plan.steps {
@@ -51,7 +52,7 @@ pub async fn apply(
             continue;
         }
         tell(step);
-        let mut work = StepWork { site, policy, step, rotated, reads: &mut reads };
+        let mut work = StepWork { site, policy, time: &plan.time, step, rotated, reads: &mut reads };
         let done = match step.action {
             Action::Archive => work.archive().await,
             Action::Transition => work.transition().await,
@@ -127,6 +128,7 @@ const UNSEEN_LOCKS: &str = "nothing is deleted: the bucket locks objects, and th
 struct StepWork<'a> {
     site: &'a Site,
     policy: &'a RetentionPolicy,
+    time: &'a RotationTime,
     step: &'a DayStep,
     rotated: &'a mut Rotated,
     reads: &'a mut Reads,
@@ -168,7 +170,7 @@ impl StepWork<'_> {
         let DayStep { action, camera, date } = self.step;
         let there = holdings::loose(self.site, camera, *date).await?;
         let all: Vec<Candidate> = there.iter().map(|object| capture(camera, *date, object.clone())).collect();
-        let steps = retention::plan_day(&all, self.policy, today(self.site));
+        let steps = retention::plan_day(&all, self.policy, self.time.today);
         let keys: BTreeSet<String> =
             steps.into_iter().filter(|step| step.action == *action).flat_map(|step| step.keys).collect();
         Ok(there.into_iter().filter(|object| keys.contains(&object.key)).collect())
@@ -207,8 +209,8 @@ impl StepWork<'_> {
         let (site, DayStep { camera, date, .. }) = (self.site, self.step);
         let mut due = self.due().await?;
         let archive = holdings::archive(site, camera, *date).await?;
-        let bundles = bundles(site, self.policy, &archive, today(site)).await?;
-        let steps = retention::plan_day(&bundles, self.policy, today(site));
+        let bundles = bundles(site, self.policy, &archive, self.time.today).await?;
+        let steps = retention::plan_day(&bundles, self.policy, self.time.today);
         let archived: BTreeMap<&str, &Object> = archive.objects().map(|object| (object.key.as_str(), object)).collect();
         // A bundle before its index: an index alone is an intention that is taken back, a bundle alone would be a riddle.
         let expired = steps.iter().filter(|step| step.action == Action::Expire).flat_map(|step| &step.keys);
@@ -231,7 +233,6 @@ impl StepWork<'_> {
 
     /// Returns the objects that no lock holds, and notes the others.
     async fn unlocked(&mut self, due: Vec<Object>) -> Result<Vec<Object>, HoldingsError> {
-        let now = DateTime::<Utc>::from((self.site.clock)().wall);
         let Some(first) = due.first() else { return Ok(due) };
         if !self.site.bucket.sees_locks(&first.key).await? {
             return Err(HoldingsError::Object(UNSEEN_LOCKS.to_owned()));
@@ -241,7 +242,7 @@ impl StepWork<'_> {
             let key = &object.key;
             let Some(head) = self.site.bucket.head(key).await? else { continue };
             match head.locked_until {
-                Some(until) if until > now => {
+                Some(until) if until > self.time.now => {
                     self.rotated.failures.push(format!("{key}: a lock holds it until {}", until.date_naive()));
                 }
                 _ => free.push(object),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-use futures_util::stream::{StreamExt, TryStreamExt};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::capture::{self, CameraFrom};
@@ -46,7 +46,7 @@ impl Others {
         let name = |folder: &OtherFolder| {
             let OtherFolder { name, objects, more } = folder;
             // Anybody who can store an object there chooses the name.
-            let name: String = name.chars().flat_map(printable).collect();
+            let name = key::printable(name);
             let (more, plural) = (if *more { " or more" } else { "" }, if *objects == 1 { "" } else { "s" });
             format!("{name} ({objects}{more} object{plural})")
         };
@@ -61,10 +61,6 @@ impl Others {
             format!("{folders} {are} none of rotate.cameras and left alone: {names}")
         })
     }
-}
-
-fn printable(character: char) -> Vec<char> {
-    if key::plays_tricks(character) { character.escape_default().collect() } else { vec![character] }
 }
 
 /// Splits the bucket's folders into the cameras that the rotation may touch, and the others.
@@ -82,7 +78,8 @@ pub(super) async fn split(site: &Site) -> Result<(Vec<CameraName>, Others), Hold
     let (cameras, rest): (Vec<_>, Vec<_>) = folders.into_iter().partition(|name| known.contains(&**name));
     let mut others = Others { folders: rest.len() as u64, named: Vec::new() };
     for name in rest.into_iter().take(MOST_NAMED) {
-        let objects = site.bucket.objects(&site.layout.camera_prefix(&name)).take(MOST_COUNTED);
+        let folders = site.prefixes().into_values().map(|layout| site.bucket.objects(&layout.camera_prefix(&name)));
+        let objects = stream::iter(folders.collect::<Vec<_>>()).flatten().take(MOST_COUNTED);
         let counted = objects.try_fold(0, |count, _| std::future::ready(Ok(count + 1))).await;
         let objects = counted.map_err(|error| HoldingsError::from(error).about(site.bucket.describe()))?;
         others.named.push(OtherFolder { name: name.into(), objects, more: objects >= MOST_COUNTED as u64 });

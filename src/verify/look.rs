@@ -7,8 +7,8 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::compare::{IndexState, LedgerDay, SeenDay, SeenPart, Since, compare_bundle, settle};
 use crate::bucket::{Object, Refusal, RefusalKind};
-use crate::holdings::{self, ArchivedPart, BundleObject, DayArchive, HoldingsError, IndexError, load_index};
-use crate::key::{ArchiveFormat, ArchiveObject, BundleId};
+use crate::holdings::{self, ArchivedPart, BundleObject, DayArchive, HoldingsError, IndexError, PartAt, load_index};
+use crate::key::ArchiveFormat;
 use crate::ledger;
 use crate::site::Site;
 
@@ -37,13 +37,13 @@ pub(super) async fn look(
         record.fresh = !before.records.contains_key(key);
     }
     let mut parts = Vec::with_capacity(archive.parts.len());
-    for (part, archived) in archive.parts {
-        parts.extend(seen_parts(site, part, archived, &known).await?);
+    for (at, archived) in archive.parts {
+        parts.extend(seen_parts(site, at, archived, &known).await?);
     }
     Ok(SeenDay { camera: camera.to_owned(), date, known, loose, parts })
 }
 
-fn read_ledger(site: &Site, camera: &str, date: NaiveDate) -> Result<LedgerDay, HoldingsError> {
+pub(super) fn read_ledger(site: &Site, camera: &str, date: NaiveDate) -> Result<LedgerDay, HoldingsError> {
     let folder = site.ledger();
     let path = ledger::path(&folder, camera, date);
     let mut known = match ledger::history(&path) {
@@ -60,17 +60,17 @@ fn read_ledger(site: &Site, camera: &str, date: NaiveDate) -> Result<LedgerDay, 
     Ok(known)
 }
 
-/// Returns what was stored under keys that the layout of today does not give.
+/// Returns what was stored under keys that no layout gives.
 async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &LedgerDay) -> Result<Vec<Object>, HoldingsError> {
     let is_stray = |key: &&String| {
-        site.layout.parse(key).is_none_or(|parts| parts.camera != camera || parts.date != date)
+        site.read_key(key).is_none_or(|(_, parts)| parts.camera != camera || parts.date != date)
             && known.records[*key].since == Since::Nothing
     };
-    let keys = known.records.keys().filter(is_stray);
-    let heads = futures_util::stream::iter(keys.map(|key| async move {
-        let head = site.bucket.head(key).await?;
+    let keys: Vec<String> = known.records.keys().filter(is_stray).cloned().collect();
+    let heads = futures_util::stream::iter(keys.into_iter().map(|key| async move {
+        let head = site.bucket.head(&key).await?;
         Ok::<_, Refusal>(head.map(|head| Object {
-            key: key.clone(),
+            key,
             size: head.size,
             storage_class: head.storage_class,
             etag: head.etag,
@@ -84,21 +84,21 @@ async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &LedgerDay) -
 /// Looks at one part: its bundle with its index, and archives of other programs that have its name in another format.
 async fn seen_parts(
     site: &Site,
-    part: BundleId,
+    at: PartAt,
     ArchivedPart { bundles, index: index_object }: ArchivedPart,
     known: &LedgerDay,
 ) -> Result<Vec<SeenPart>, HoldingsError> {
-    let mut index = if index_object.is_some() { read_index(site, &part, known).await? } else { IndexState::Absent };
-    let described = described_bundle(site, &part, &bundles, &index, known).await?;
+    let mut index = if index_object.is_some() { read_index(site, &at, known).await? } else { IndexState::Absent };
+    let described = described_bundle(site, &at, &bundles, &index, known).await?;
     let mut seen = Vec::new();
     if described.is_none() && index != IndexState::Absent {
         let index = std::mem::replace(&mut index, IndexState::Absent);
-        seen.push(seen_part(site, part.clone(), None, index, known).await?);
+        seen.push(seen_part(site, at.clone(), None, index, known).await?);
     }
-    for (at, bundle) in bundles.into_iter().enumerate() {
-        let is_described = described == Some(at);
+    for (place, bundle) in bundles.into_iter().enumerate() {
+        let is_described = described == Some(place);
         let index = if is_described { std::mem::replace(&mut index, IndexState::Absent) } else { IndexState::Absent };
-        seen.push(seen_part(site, part.clone(), Some(bundle), index, known).await?);
+        seen.push(seen_part(site, at.clone(), Some(bundle), index, known).await?);
     }
     if let Some(described) = seen.iter_mut().find(|part| part.index != IndexState::Absent) {
         described.index_object = index_object;
@@ -110,7 +110,7 @@ async fn seen_parts(
 /// scripts did not make.
 async fn described_bundle(
     site: &Site,
-    part: &BundleId,
+    at: &PartAt,
     bundles: &[BundleObject],
     index: &IndexState,
     known: &LedgerDay,
@@ -121,9 +121,9 @@ async fn described_bundle(
         IndexState::Damaged(_) if bundles.len() == 1 => return Ok(Some(0)),
         IndexState::Damaged(_) => {}
     }
-    for (at, bundle) in bundles.iter().enumerate() {
-        if !is_foreign(site, part, bundle, known).await? {
-            return Ok(Some(at));
+    for (place, bundle) in bundles.iter().enumerate() {
+        if !is_foreign(site, at, bundle, known).await? {
+            return Ok(Some(place));
         }
     }
     Ok(None)
@@ -131,12 +131,12 @@ async fn described_bundle(
 
 async fn seen_part(
     site: &Site,
-    part: BundleId,
+    at: PartAt,
     bundle: Option<BundleObject>,
     index: IndexState,
     known: &LedgerDay,
 ) -> Result<SeenPart, HoldingsError> {
-    let index_key = site.layout.archive_key(&part, ArchiveObject::Index);
+    let index_key = at.index_key();
     let index = match (&bundle, index) {
         (Some(BundleObject { object, .. }), IndexState::Sound(index)) if index.bundle.key != object.key => {
             IndexState::Damaged(format!("it tells of {}, and {} is there", index.bundle.key, object.key))
@@ -155,14 +155,14 @@ async fn seen_part(
         };
     }
     let foreign = match (&bundle, &index) {
-        (Some(bundle), IndexState::Absent) => is_foreign(site, &part, bundle, known).await?,
+        (Some(bundle), IndexState::Absent) => is_foreign(site, &at, bundle, known).await?,
         _ => false,
     };
-    Ok(SeenPart { part, bundle, index_key, index_object: None, index, altered, foreign })
+    Ok(SeenPart { part: at.part, bundle, index_key, index_object: None, index, altered, foreign })
 }
 
-async fn read_index(site: &Site, part: &BundleId, known: &LedgerDay) -> Result<IndexState, HoldingsError> {
-    let index = match load_index(site, part).await {
+async fn read_index(site: &Site, at: &PartAt, known: &LedgerDay) -> Result<IndexState, HoldingsError> {
+    let index = match load_index(site, at).await {
         Ok(index) => index,
         Err(IndexError::Refused(refusal)) => {
             return match refusal.kind() {
@@ -184,13 +184,13 @@ async fn read_index(site: &Site, part: &BundleId, known: &LedgerDay) -> Result<I
 /// Returns whether older scripts made a bundle that has no index: they wrote `DATE.tar.gz`, and no SHA-256.
 async fn is_foreign(
     site: &Site,
-    part: &BundleId,
+    at: &PartAt,
     BundleObject { object, format }: &BundleObject,
     known: &LedgerDay,
 ) -> Result<bool, HoldingsError> {
     let went_into = |since: &Since| *since == Since::Bundled(object.key.clone());
     if *format != ArchiveFormat::TarGz
-        || part.part != 1
+        || at.part.part != 1
         || known.bundles.contains_key(&object.key)
         || known.records.values().any(|record| went_into(&record.since))
     {

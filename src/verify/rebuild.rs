@@ -53,7 +53,7 @@ pub(super) async fn rebuild(
             return Err(HoldingsError::Object(format!("failed to delete {key}: {why}")));
         }
     }
-    store_index(site, &index).await?;
+    store_index(site, &index, &seen.index_key).await?;
     Ok(got.size)
 }
 

@@ -274,6 +274,14 @@ const IN_S3: &[(&str, &str)] = &[
     ("bucket: captures\n  undo: null", "4: s3.undo: has no value; write one, or leave the key out to have its default"),
     ("bucket: a..b", r#"3: s3.bucket: has two dots in a row ("a..b"); write the name"#),
     ("bucket: -ab", r#"3: s3.bucket: starts or ends with - or . ("-ab"); write the name"#),
+    (
+        "bucket: captures\n  former_keys: [\"{camera}/{dat}/{file}\"]",
+        r#"4: s3.former_keys[0]: `{dat}` is no placeholder; known are {camera} {date} {year} {month} {day} {hour} {event} {channel} {file} ("{camera}/{dat}/{file}"); write the whole shape that keys had, such as old/{camera}/{date}/{file}"#,
+    ),
+    (
+        "bucket: captures\n  former_keys: [\"{prefix}{camera}/{date}/{file}\"]",
+        r#"4: s3.former_keys: is the shape of present keys, or stands there twice ("{prefix}{camera}/{date}/{file}"); remove it"#,
+    ),
     ("bucket: 192.168.0.1", r#"3: s3.bucket: looks like an IP address ("192.168.0.1"); write the name"#),
     ("bucket: xn--abc", r#"3: s3.bucket: starts like a name that AWS keeps for itself ("xn--abc"); write the name"#),
     (

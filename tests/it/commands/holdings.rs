@@ -120,7 +120,7 @@ async fn listings_go_on_beyond_a_thousand_objects() {
     let days = site.lines(&["days", "CAM"]).await;
     assert_eq!(days.len(), 1100);
     assert_eq!(days[1099]["date"], (first + Days::new(1099)).to_string());
-    assert_eq!(site.s3.count("ListObjectsV2"), 4);
+    assert_eq!(site.s3.count("ListObjectsV2"), 8, "once for the names, and once for what fits no layout");
     let listed = site.lines(&["list", "CAM"]).await;
     assert!(listed.len() == 1100 && listed.is_sorted_by_key(|line| line["date"].to_string()));
     assert_eq!(site.lines(&["list", "FULL", DAY]).await.len(), 1100);
@@ -282,6 +282,12 @@ async fn where_keys_are_in_no_order_of_days_a_list_that_would_not_fit_says_what_
     // What is narrowed fits.
     assert_eq!(site.run(&["list", "CAM", DAY]).await.out.lines().count(), 1_785);
     assert_eq!(site.run(&["list", "CAM", "--to", "2022-02-02"]).await.out.lines().count(), 1_786);
+    // A rotation plans what fits, the oldest first.
+    std::fs::create_dir(site.path("drop/CAM")).unwrap();
+    site.s3.insert(&format!("CAM/MOTION/{today}/later.jpg", today = chrono::Utc::now().date_naive()), "x");
+    let said = site.run(&["rotate", "--dry-run"]).await;
+    assert!(said.out.contains("27 (2022-02-01..2022-02-27)") && said.out.contains("48216"), "{said:?}");
+    assert!(said.err.contains("1 days wait; run `hk-aws rotate` again"), "{said:?}");
 }
 
 #[tokio::test]

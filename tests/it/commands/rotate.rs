@@ -1,6 +1,10 @@
 //! `rotate`, `archive`: what is due, what it costs, and doing it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use chrono::{Days, NaiveDate, Utc};
+use hk_aws::clock::Now;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -488,4 +492,36 @@ async fn more_cameras_than_days_in_a_month_are_caught_up_in_one_run() {
     }
     let said = site.run(&["rotate"]).await;
     assert!(said.code == 0 && said.out.contains("40 captures of 40 days bundled"), "{said:?}");
+}
+
+#[tokio::test]
+async fn where_the_clocks_differ_the_stores_own_decides_what_is_deleted() {
+    const DAY: Duration = Duration::from_hours(24);
+    // By a clock 400 days ahead all has expired, by one 40 days behind nothing has.
+    let ahead: fn() -> Now = || Now { wall: hk_aws::daemon::now().wall + 400 * DAY, ..hk_aws::daemon::now() };
+    let behind: fn() -> Now = || Now { wall: hk_aws::daemon::now().wall - 40 * DAY, ..hk_aws::daemon::now() };
+    for (clock, what) in [(ahead, "ahead"), (behind, "behind")] {
+        let site = stored("rotate: {archive: null, expire: {after: 365d}}\n", &[380, 1]).await;
+        for key in site.s3.keys() {
+            let days = if key.contains(&ago(380).to_string()) { 380 } else { 1 };
+            site.s3.edit(&key, |object| object.last_modified -= days * DAY);
+        }
+        let context = Arc::new(hk_aws::site::Site { clock, ..site.context().await });
+        let ended = hk_aws::rotate::job(Arc::clone(&context), CancellationToken::new()).await;
+        for said in ["2 expired", "this box's clock says", "the store's decides what is due"] {
+            assert!(ended.outcome.contains(said), "{what}: {ended:?}");
+        }
+        let keys = site.s3.keys();
+        assert!(keys.len() == 4 && keys.iter().all(|key| key.contains(&ago(1).to_string())), "{what}: {keys:?}");
+    }
+    let site = stored("", &[40]).await;
+    for key in site.s3.keys() {
+        site.s3.edit(&key, |object| object.last_modified -= 40 * DAY);
+    }
+    site.s3.date_answers_ahead(-20 * 24 * 3600);
+    let said = site.run(&["rotate", "--dry-run"]).await;
+    assert!(said.code == 0 && said.err.contains("warning: this box's clock says"), "{said:?}");
+    assert!(said.err.contains("nothing is due"), "{said:?}");
+    let said = site.run(&["archive", "CAM-1", &ago(15).to_string()]).await;
+    assert!(said.code == 1 && said.err.contains("is not over yet"), "{said:?}");
 }

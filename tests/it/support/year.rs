@@ -153,6 +153,7 @@ impl Year {
             let ahead = night.and_utc().timestamp() - Utc::now().timestamp();
             AHEAD_SECONDS.store(ahead, Ordering::SeqCst);
             s3.date_stored_ahead(ahead);
+            s3.date_answers_ahead(ahead);
             let plan = rotate::plan(&context, &policy, rotate::Scope::default()).await?;
             let total = plan.summary.total();
             bill.asked[1] += total.now + plan.looks.price();
@@ -160,7 +161,7 @@ impl Year {
             let mut outcome = rotate::Rotated::default();
             rotate::apply(&context, &policy, &plan, &mut outcome, &CancellationToken::new(), |_| {}).await?;
             ensure!(outcome.failures.is_empty() && outcome.fetched == 0, "{date}: {outcome:?}");
-            rotate::give_way(&context).await;
+            rotate::tidy(&context, &mut outcome).await;
             seen = bill.count(&s3, seen);
         }
         self.look_back(&s3, &context, folder, &mut bill).await?;

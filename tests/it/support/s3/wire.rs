@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{HeaderMap, Method, Response, StatusCode, service::service_fn};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
+use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{HttpError, StdError};
 use tokio::net::{TcpListener, TcpStream};
@@ -194,6 +195,10 @@ impl Wire {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let mut builder = S3ServiceBuilder::new(store::Store(Arc::clone(&shared)));
         builder.set_auth(store::Keys);
+        // Clocks are judged here, see `is_skewed`.
+        let mut config = S3Config::default();
+        config.presigned_url_max_skew_time_secs = u32::MAX;
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         Self { shared, service: builder.build() }
     }
 
@@ -232,8 +237,12 @@ impl Wire {
         let denied =
             self.shared.state().denies(operation, request.headers(), request.uri().query().unwrap_or_default());
         let request = request.map(|body| Counted { body, index, shared, limit, altered, reset: reset.clone() });
-        let ahead = self.shared.state().clock_ahead;
-        let mut response = if is_skewed(request.headers(), ahead) {
+        let (ahead, dated_ahead) = {
+            let state = self.shared.state();
+            (state.clock_ahead, state.ahead_seconds)
+        };
+        // Clients sign by the date of an earlier answer: requests are judged only where answers have the real one.
+        let mut response = if dated_ahead == 0 && is_skewed(request.headers(), ahead) {
             request.into_body().collect().await.map_err(HttpError::new)?;
             let message = "The difference between the request time and the current time is too large.";
             refusal(StatusCode::FORBIDDEN, "RequestTimeTooSkewed", message)
@@ -255,9 +264,8 @@ impl Wire {
         if matches!(effect, Some(Effect::LoseReply)) {
             hang_up(&reset).await;
         }
-        let ahead = self.shared.state().ahead_seconds;
-        if ahead != 0 {
-            let now = chrono::Utc::now() + chrono::TimeDelta::seconds(ahead);
+        if dated_ahead != 0 {
+            let now = chrono::Utc::now() + chrono::TimeDelta::seconds(dated_ahead);
             let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
             response.headers_mut().insert("date", date.parse().expect("a date is ASCII"));
         }
