@@ -113,17 +113,20 @@ impl PartVersions {
 }
 
 impl Fronts {
-    /// Returns the id of the version that belongs in front under a key of the part, if one is known.
+    /// Returns the id of the version that belongs in front under a key of the part: the oldest one if no index tells.
     pub(super) fn of<'a>(
         &'a self,
         format: Option<ArchiveFormat>,
         versions: &'a KeyVersions,
         window: Window,
     ) -> Option<&'a str> {
-        let Some(format) = format else { return self.index.as_ref().map(|(id, _)| id.as_str()) };
-        let described = self.index.as_ref().is_some_and(|(_, index)| index.bundle.format == format);
+        let known = match (format, &self.index) {
+            (None, Some((id, _))) => Some(id),
+            (Some(format), Some((_, index))) if index.bundle.format == format => self.bundle.as_ref(),
+            _ => None,
+        };
         let oldest = || oldest_first(versions, window).next().map(|version| version.id.as_str());
-        self.bundle.as_deref().filter(|_| described).or_else(oldest)
+        known.map(String::as_str).or_else(oldest)
     }
 
     /// Returns when the newest member of the bundle was stored.

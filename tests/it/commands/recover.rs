@@ -170,6 +170,10 @@ async fn what_the_rotation_bundled_stays_hidden_unless_everything_is_wanted() {
     assert_eq!(site.s3.object(&bundle).unwrap().sha256, original);
     assert_eq!(site.lines(&["list", "CAM", DAY]).await.len(), 3, "its captures are listed from the index");
     assert_eq!(site.run(&["verify"]).await.code, 0);
+    delete(&thief, &index).await;
+    put(&thief, &index, "").await;
+    assert_eq!(site.recovered(&[]).await.len(), 1);
+    assert_eq!(site.lines(&["list", "CAM", DAY]).await.len(), 3, "nor does an index without bytes stay in the way");
     assert_eq!(site.recovered(&[]).await, [""; 0]);
 
     assert_eq!(site.recovered(&["--all"]).await.len(), 3);
