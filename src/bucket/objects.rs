@@ -12,6 +12,7 @@ use aws_smithy_types::base64;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::advice::shown;
 use super::verdict::element;
 use super::wire::{Failed, code, percent, status, time, unquoted};
 use super::{Bucket, Object, Refusal, RefusalKind};
@@ -171,7 +172,7 @@ impl Bucket {
             let errors = answer.errors().iter().filter(|error| error.code() != Some("NoSuchKey"));
             failed.extend(errors.map(|error| {
                 let why = format!("{} {}", error.code().unwrap_or_default(), error.message().unwrap_or_default());
-                (error.key().unwrap_or_default().to_owned(), why.trim().escape_debug().to_string())
+                (error.key().unwrap_or_default().to_owned(), shown(why.trim()))
             }));
         }
         Ok(failed)
@@ -215,7 +216,8 @@ impl Bucket {
         }
     }
 
-    /// Asks the store to restore an object from a cold class, and to keep it readable for `days`.
+    /// Asks the store to restore an object from a cold class, and to keep it readable for `days`; without the tier if
+    /// another store than AWS refuses that.
     ///
     /// # Errors
     /// A [`Refusal`] with the kind [`NoSuchKey`](super::RefusalKind::NoSuchKey) if there is no such object. With any
@@ -228,10 +230,17 @@ impl Bucket {
         };
         let job = GlacierJobParameters::builder().tier(tier).build();
         let job = job.map_err(|error| Refusal::later(format!("failed to restore object: {error}")))?;
-        let wanted =
-            RestoreRequest::builder().days(i32::try_from(days).unwrap_or(i32::MAX)).glacier_job_parameters(job);
-        let asked = self.client.restore_object().bucket(&self.config.bucket).key(key).restore_request(wanted.build());
-        match asked.send().await {
+        let ask = |job: Option<GlacierJobParameters>| {
+            let days = i32::try_from(days).unwrap_or(i32::MAX);
+            let wanted = RestoreRequest::builder().days(days).set_glacier_job_parameters(job).build();
+            self.client.restore_object().bucket(&self.config.bucket).key(key).restore_request(wanted).send()
+        };
+        let mut asked = ask(Some(job)).await;
+        // Other stores than AWS may know no tiers.
+        if !self.is_aws && asked.as_ref().is_err_and(|error| matches!(status(error), Some(400 | 501))) {
+            asked = ask(None).await;
+        }
+        match asked {
             // S3 answers 202 if the restore begins, and 200 if a restored copy only stays for longer. The SDK hides
             // which.
             Ok(_) => Ok(RestoreAsked::Begun),

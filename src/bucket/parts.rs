@@ -110,7 +110,7 @@ impl Bucket {
             .set_ssekms_key_id(sse_key)
             .send()
             .await
-            .map_err(|error| Refusal::of("create multipart upload", &error))?;
+            .map_err(|error| self.naming_settings(Refusal::of("create multipart upload", &error)))?;
         created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))
     }
 
@@ -240,7 +240,7 @@ impl Bucket {
             .config_override(without_total_timeout())
             .send();
         let sent = stall::watched("upload part", length, patience, &phase, sending).await?;
-        let answer = sent.map_err(|error| Refusal::of("upload part", &error))?;
+        let answer = sent.map_err(|error| self.naming_settings(Refusal::of("upload part", &error)))?;
         let (etag, sent, repeated) = (answer.e_tag(), part.checksum.as_deref(), answer.checksum_sha256());
         Receipt { etag, sent, repeated }.check("upload part")?;
         Ok(answer.e_tag)

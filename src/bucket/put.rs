@@ -122,7 +122,7 @@ impl Bucket {
                 Ok(WriteOutcome::Stored)
             }
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
-            Err(error) => Err(Refusal::of("put object", &error)),
+            Err(error) => Err(self.naming_settings(Refusal::of("put object", &error))),
         }
     }
 

@@ -10,6 +10,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::advice::{UNSUPPORTED, shown};
+
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -59,6 +61,11 @@ impl Error for Refusal {}
 /// The advice if something else answers in the store's place.
 const NOT_S3: &str = "something between this box and the store answers in its place (a login page, a proxy, a router that \
                       is offline): find out what it is, or correct s3.endpoint_url";
+
+/// The advice if nobody whom this box trusts has signed the certificate of the endpoint.
+const UNKNOWN_ISSUER: &str = "this box does not trust whoever signed the certificate of the store: if the store has a \
+                              certificate authority of its own, set s3.ca_bundle to the file of its certificate (PEM); \
+                              otherwise something between this box and the store answers in its place";
 
 /// The verdict and the advice for each code that this program knows.
 const BY_CODE: &[(&str, Verdict, &str)] = &[
@@ -235,7 +242,7 @@ impl Refusal {
         Self {
             verdict,
             code: Some(code.to_owned()).filter(|code| !code.is_empty()),
-            reason: format!("failed to {what}: HTTP {status} {code_text}: {}", message.escape_debug()),
+            reason: format!("failed to {what}: HTTP {status} {code_text}: {}", shown(&message)),
             advice,
         }
     }
@@ -257,6 +264,7 @@ impl Refusal {
                 "give the daemon credentials: in s3.profile, in its environment, or in ~/.aws of its user",
             ),
             _ if reason.contains("region must be set") => (Verdict::NeedsOperator, "set s3.region"),
+            _ if reason.contains("UnknownIssuer") => (Verdict::TryLater, UNKNOWN_ISSUER),
             SdkError::ConstructionFailure(_) => (Verdict::NeedsOperator, "check the s3 section of the configuration"),
             _ => (Verdict::TryLater, ""),
         };
@@ -272,8 +280,8 @@ fn with_names(advice: String, answer: &HttpResponse) -> String {
     let body = answer.body().bytes().unwrap_or_default();
     let region = answer.headers().get("x-amz-bucket-region").or_else(|| element(body, "Region"));
     match (region, element(body, "AWSAccessKeyId")) {
-        (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", region.escape_debug()),
-        (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", key.escape_debug()), 1),
+        (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", shown(region)),
+        (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", shown(key)), 1),
         _ => advice,
     }
 }
@@ -290,7 +298,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 /// Returns the advice that only the message can give, because its code says less.
 fn by_message(message: &str) -> Option<String> {
     if let Some((_, rest)) = message.split_once("not authorized to perform: ") {
-        let action = rest.split_whitespace().next()?.escape_debug().to_string();
+        let action = rest.split_whitespace().next().map(shown)?;
         return Some(if action.starts_with("kms:") {
             format!("allow {action} on the key to these credentials, or correct s3.sse")
         } else {
@@ -327,9 +335,6 @@ fn by_status(status: u16) -> (Verdict, String) {
             Verdict::NeedsOperator,
             "a proxy in front of the store refuses files of this size: raise its limit".to_owned(),
         ),
-        _ => (
-            Verdict::NeedsOperator,
-            "check the s3 section of the configuration against what the store supports".to_owned(),
-        ),
+        _ => (Verdict::NeedsOperator, UNSUPPORTED.to_owned()),
     }
 }

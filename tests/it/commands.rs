@@ -27,6 +27,7 @@ mod doctor;
 mod holdings;
 mod holdings_archived;
 mod holdings_calls;
+mod messages;
 mod resend;
 mod restore;
 mod rotate;
