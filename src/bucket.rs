@@ -31,6 +31,7 @@ mod body;
 mod condition;
 mod connection;
 mod download;
+mod limit;
 mod listing;
 mod objects;
 mod pace;
@@ -59,6 +60,7 @@ pub use verdict::{Refusal, RefusalKind, Verdict};
 use account::ExpectedOwner;
 use condition::KnownConditions;
 use connection::Trust;
+use limit::RequestLimit;
 
 /// The size in bytes from which a file goes up in parts.
 pub const MULTIPART_FROM: u64 = 16 * 1024 * 1024;
@@ -106,6 +108,7 @@ pub struct Bucket {
     config: config::S3Settings,
     pace: Pace,
     known: Arc<KnownConditions>,
+    limit: Arc<RequestLimit>,
     /// Whether the store is AWS.
     is_aws: bool,
     /// The credentials to sign with; `None` means those of the AWS files or the environment.
@@ -156,6 +159,7 @@ impl Bucket {
             config: config.clone(),
             pace,
             known,
+            limit: Arc::default(),
             is_aws: aws,
             credentials,
         }
@@ -163,8 +167,8 @@ impl Bucket {
 
     /// Returns the same bucket with the AWS files read again; the SDK reads them only once.
     pub async fn renewed(&self) -> Self {
-        let known = Arc::clone(&self.known);
-        Self { known, ..Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await }
+        let (known, limit) = (Arc::clone(&self.known), Arc::clone(&self.limit));
+        Self { known, limit, ..Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await }
     }
 
     /// Returns whether the store is AWS: its prices, times and classes are known.

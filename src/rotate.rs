@@ -271,10 +271,10 @@ impl Plan {
         summary.settle(versions);
         if versions && self.steps.iter().any(|step| step.action != Action::Transition) {
             let (days, dollars) = (retention::days(site.config.s3.undo), self.summary.total().undo);
-            let cost = format!("; after {days} days (s3.undo) that comes to ${dollars:.4}, which the plan counts");
+            let cost = format!(": that comes to ${dollars:.4}, which the plan counts");
             self.notes.insert(format!(
                 "the bucket keeps versions: what is deleted is hidden, and paid for until a lifecycle rule for noncurrent \
-                 versions takes it{}",
+                 versions takes it, after {days} days (s3.undo){}",
                 if site.bucket.is_aws() { &cost } else { "" }
             ));
         }
@@ -434,7 +434,7 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
 async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) -> Result<(), RotateError> {
     let policy = RetentionPolicy::of(&site.config);
     let plan = plan(site, &policy, Scope::default()).await?;
-    for warning in plan.summary.warnings() {
+    for warning in plan.summary.warnings().filter(|warning| site.bucket.is_aws() || !warning.is_price()) {
         tracing::warn!("rotation: {warning}");
     }
     for note in &plan.notes {

@@ -67,6 +67,9 @@ const UNKNOWN_ISSUER: &str = "this box does not trust whoever signed the certifi
                               certificate authority of its own, set s3.ca_bundle to the file of its certificate (PEM); \
                               otherwise something between this box and the store answers in its place";
 
+/// The code, which is this program's own, of an answer with status 413.
+const TOO_LARGE: &str = "RequestTooLarge";
+
 /// The verdict and the advice for each code that this program knows.
 const BY_CODE: &[(&str, Verdict, &str)] = &[
     (
@@ -187,6 +190,12 @@ impl Refusal {
         Self { advice, ..self }
     }
 
+    /// Returns whether a request had more bytes than the store, or a proxy in front of it, takes: this says nothing of
+    /// smaller files.
+    pub fn is_too_large(&self) -> bool {
+        self.code.as_deref() == Some(TOO_LARGE)
+    }
+
     /// Returns whether this program knows what the code means.
     pub(super) fn is_known(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
@@ -235,6 +244,8 @@ impl Refusal {
             }
             None => by_status(status),
         };
+        // nginx answers so with a page for a browser, and some stores with a code of S3.
+        let (code, verdict) = if status == 413 { (TOO_LARGE, Verdict::TryLater) } else { (code, verdict) };
         let advice = with_names(advice, answer);
         let message = service.err().message().map_or_else(|| innermost(service.err()), str::to_owned);
         let advice = by_message(&message).filter(|_| verdict == Verdict::NeedsOperator).unwrap_or(advice);
@@ -331,10 +342,6 @@ fn by_status(status: u16) -> (Verdict, String) {
         200..=299 | 408 | 409 | 425 | 429 | 500 | 502..=599 => (Verdict::TryLater, String::new()),
         // A redirect without a code is not from S3, but typical of a login page.
         302 | 303 | 307 | 308 => (Verdict::TryLater, NOT_S3.to_owned()),
-        413 => (
-            Verdict::NeedsOperator,
-            "a proxy in front of the store refuses files of this size: raise its limit".to_owned(),
-        ),
         _ => (Verdict::NeedsOperator, UNSUPPORTED.to_owned()),
     }
 }

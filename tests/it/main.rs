@@ -30,6 +30,7 @@ mod stopping;
 mod support;
 mod support_s3;
 mod time;
+mod too_large;
 mod trouble;
 mod two_rotations;
 mod unit_file;
