@@ -47,12 +47,12 @@ impl Bucket {
         let is_named = |wish: &&&Wish| wish.words.iter().any(|word| said.contains(word));
         if refusal.advice == UNSUPPORTED {
             let named: Vec<&str> = wishes.iter().filter(is_named).map(|wish| wish.instead).collect();
-            let all = wishes.iter().map(|wish| wish.instead);
-            let instead = if named.is_empty() { all.collect() } else { named };
-            if instead.is_empty() {
-                return refusal;
-            }
-            let advice = format!("the store may not know what a setting asks for: set {}", instead.join(" or "));
+            let all: Vec<&str> = wishes.iter().map(|wish| wish.instead).collect();
+            let advice = match (named.is_empty(), all.is_empty()) {
+                (false, _) => format!("the store may not know what a setting asks for: set {}", named.join(" or ")),
+                (true, false) => format!("{UNSUPPORTED}; to ask for less, set {}", all.join(" or ")),
+                (true, true) => UNSUPPORTED.to_owned(),
+            };
             return Refusal { advice, ..refusal };
         }
         let rights: Vec<String> = (wishes.iter())
