@@ -9,6 +9,7 @@
 //! The SDK's own retries are off: a failure is judged here, as a [`Verdict`], and the queue tries again. Only the parts
 //! of an upload in parts are sent again here, because a lost part must not cost the whole clip.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,10 +26,12 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use crate::config::{self, Checksum, Sse};
 
 mod account;
+mod advice;
 mod body;
 mod condition;
 mod connection;
 mod download;
+mod limit;
 mod listing;
 mod objects;
 mod pace;
@@ -61,6 +64,7 @@ pub use verdict::{Refusal, RefusalKind, Verdict};
 use account::ExpectedOwner;
 use condition::KnownConditions;
 use connection::Trust;
+use limit::RequestLimit;
 
 /// The size in bytes from which a file goes up in parts.
 pub const MULTIPART_FROM: u64 = 16 * 1024 * 1024;
@@ -110,6 +114,7 @@ pub struct Bucket {
     config: config::S3Settings,
     pace: Pace,
     known: Arc<KnownConditions>,
+    limit: Arc<RequestLimit>,
     /// Whether requests go to AWS.
     is_aws: bool,
     /// The credentials to sign with; `None` means those of the AWS files or the environment.
@@ -140,8 +145,9 @@ impl Bucket {
         }
         let shared = loader.load().await;
         let plain = config.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let besides = config.ca_bundle.clone().or_else(|| std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from));
         let mut settings = Builder::from(&shared)
-            .http_client(connection::client(if plain { Trust::Nothing } else { Trust::System }))
+            .http_client(connection::client(&if plain { Trust::Nothing } else { Trust::System { besides } }))
             // It would give up uploads that are well: see the module [`stall`].
             .stalled_stream_protection(StalledStreamProtectionConfig::enabled().upload_enabled(false).build())
             .force_path_style(config.path_style)
@@ -154,13 +160,26 @@ impl Bucket {
         // The environment can name a store other than AWS, too.
         let is_aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
         let known = Arc::new(if is_aws { KnownConditions::aws() } else { KnownConditions::default() });
-        Self { client: Client::from_conf(settings.build()), config: config.clone(), pace, known, is_aws, credentials }
+        Self {
+            client: Client::from_conf(settings.build()),
+            config: config.clone(),
+            pace,
+            known,
+            limit: Arc::default(),
+            is_aws,
+            credentials,
+        }
     }
 
     /// Returns the same bucket with the AWS files read again; the SDK reads them only once.
     pub async fn renewed(&self) -> Self {
-        let known = Arc::clone(&self.known);
-        Self { known, ..Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await }
+        let (known, limit) = (Arc::clone(&self.known), Arc::clone(&self.limit));
+        Self { known, limit, ..Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await }
+    }
+
+    /// Returns whether the store is AWS: its prices, times and classes are known.
+    pub fn is_aws(&self) -> bool {
+        self.is_aws
     }
 
     /// Returns the bucket's name for messages: `s3://bucket`, and the endpoint if one is configured.

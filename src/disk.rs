@@ -38,6 +38,11 @@ impl Room {
         })
     }
 
+    /// Returns whether `bytes` more leave the room that incoming captures need: `min_free`, or a tenth of a small disk.
+    pub fn spares(&self, bytes: u64, min_free: u64) -> bool {
+        self.free.saturating_sub(bytes) >= min_free.min(self.size / LEAST_SHARE)
+    }
+
     /// Returns why new captures may soon find no room, if `min_free` bytes should stay free; `None` while there is
     /// enough.
     pub fn shortage(&self, min_free: u64) -> Option<String> {
@@ -118,7 +123,7 @@ impl<W: Write> Write for Limited<'_, W> {
 
 /// Returns whether a write failed because there is no room: removing something may help.
 pub fn is_full(error: &io::Error) -> bool {
-    matches!(errno(error), Some(Errno::NOSPC | Errno::DQUOT))
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Returns whether a write failed because the file system is read-only.
@@ -152,6 +157,24 @@ mod tests {
         ] {
             assert_eq!(room.shortage(min_free).as_deref(), short, "{room:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_leaves_the_room_that_incoming_captures_need() {
+        const MIB: u64 = 1 << 20;
+        let disk = |free, size| Room { free, size, free_inodes: 9, inodes: 9 };
+        for (room, bytes, min_free, spares) in [
+            (disk(3 * MIB, 100 * MIB), MIB, 2 * MIB, true),
+            (disk(3 * MIB, 100 * MIB), MIB + 1, 2 * MIB, false),
+            // Of a small disk, a tenth.
+            (disk(5 * MIB, 40 * MIB), MIB, 2048 * MIB, true),
+            (disk(5 * MIB, 40 * MIB), MIB + 1, 2048 * MIB, false),
+            (disk(0, 40 * MIB), MIB, 2048 * MIB, false),
+            (disk(0, 40 * MIB), MIB, 0, true),
+        ] {
+            assert_eq!(room.spares(bytes, min_free), spares, "{room:?} {bytes} {min_free}");
+        }
+        assert!(is_full(&io::Error::from_raw_os_error(28)) && is_full(&io::Error::from_raw_os_error(122)));
     }
 
     #[test]

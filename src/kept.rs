@@ -147,6 +147,21 @@ impl Kept {
             .sum()
     }
 
+    /// Makes sure that a copy of `bytes` leaves the room that incoming captures need. Between two runs an outage's backlog
+    /// could otherwise fill a small disk with copies.
+    ///
+    /// # Errors
+    /// An error that means a full disk: older copies should give way, or there should be no copy.
+    pub fn hold_room(&self, bytes: u64) -> io::Result<()> {
+        match Room::at(&self.keep.path) {
+            Some(room) if !room.spares(bytes, self.keep.min_free) => Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!("{} MiB of {} MiB are free, and keep.min_free needs them", room.free >> 20, room.size >> 20),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Counts a new copy.
     pub fn came(&self, bytes: u64) {
         let add = |known: u64| (known != UNCOUNTED).then(|| known.saturating_add(bytes));

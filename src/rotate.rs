@@ -316,9 +316,11 @@ impl Plan {
         summary.settle(versions);
         if versions && self.steps.iter().any(|step| step.action != Action::Transition) {
             let (days, dollars) = (retention::days(site.config.s3.undo), self.summary.total().undo);
+            let cost = format!(": that comes to ${dollars:.4}, which the plan counts");
             self.notes.insert(format!(
                 "the bucket keeps versions: what is deleted is hidden, and paid for until a lifecycle rule for noncurrent \
-                 versions takes it; after {days} days (s3.undo) that comes to ${dollars:.4}, which the plan counts"
+                 versions takes it, after {days} days (s3.undo){}",
+                if site.bucket.is_aws() { &cost } else { "" }
             ));
         }
         Ok(())
@@ -329,7 +331,11 @@ impl Plan {
 pub fn forewarnings(config: &Config) -> Vec<(&'static str, String)> {
     let about = |warning: retention::Warning| Some((warning.why.key()?, warning.to_string()));
     let mut warnings: Vec<_> = retention::warnings(config).into_iter().filter_map(about).collect();
+    let of = &config.rotate;
     if config.s3.access == Access::WriteOnly {
+        if of.archive.is_some() || of.transition.is_some() || of.expire.is_some() {
+            warnings.push(("s3.access", WRITE_ONLY.to_owned()));
+        }
         return warnings;
     }
     let locks = config.s3.object_lock.is_some();
@@ -483,7 +489,7 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
 async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) -> Result<(), RotateError> {
     let policy = RetentionPolicy::of(&site.config);
     let plan = plan(site, &policy, Scope::default()).await?;
-    for warning in plan.summary.warnings() {
+    for warning in plan.summary.warnings().filter(|warning| site.bucket.is_aws() || !warning.is_price()) {
         tracing::warn!("rotation: {warning}");
     }
     for note in &plan.notes {

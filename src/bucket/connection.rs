@@ -5,6 +5,7 @@
 //! And each upload has an HTTP/1.1 connection of its own: on a shared HTTP/2 connection a clip would hold up the
 //! pictures behind it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 /// A host that does not accept a connection within this time is taken for dead.
@@ -31,10 +34,13 @@ const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(20);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The certificates that a client trusts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trust {
     /// Those of the system.
-    System,
+    System {
+        /// A file of more certificates, in PEM.
+        besides: Option<PathBuf>,
+    },
     /// None: the endpoint is plain HTTP.
     Nothing,
 }
@@ -45,7 +51,7 @@ type Hyper = Client<HttpsConnector<HttpConnector>, SdkBody>;
 struct Connector(Hyper);
 
 /// Returns a client for any number of simultaneous requests.
-pub(super) fn client(trust: Trust) -> SharedHttpClient {
+pub(super) fn client(trust: &Trust) -> SharedHttpClient {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -61,11 +67,19 @@ pub(super) fn client(trust: Trust) -> SharedHttpClient {
     http_client_fn(move |_settings, _components| connector.clone())
 }
 
-fn tls(trust: Trust) -> ClientConfig {
+fn tls(trust: &Trust) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    if trust == Trust::System {
+    if let Trust::System { besides } = trust {
         let found = rustls_native_certs::load_native_certs();
         let (_valid, _unknown) = roots.add_parsable_certificates(found.certs);
+        if let Some(path) = besides
+            && let Err(why) = add_bundle(&mut roots, path)
+        {
+            tracing::error!(
+                "the certificates of {} (s3.ca_bundle, or AWS_CA_BUNDLE) are not trusted: {why}",
+                path.display()
+            );
+        }
         if roots.is_empty() {
             tracing::warn!("the system has no certificates to check an https endpoint with: install ca-certificates");
         }
@@ -75,6 +89,20 @@ fn tls(trust: Trust) -> ClientConfig {
         .expect("ring supports the versions that rustls considers safe")
         .with_root_certificates(roots)
         .with_no_client_auth()
+}
+
+/// Trusts the certificates in a file, besides others.
+///
+/// # Errors
+/// Says why there are none.
+fn add_bundle(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = read.map_err(|error| format!("the file cannot be read: {error}"))?;
+    match roots.add_parsable_certificates(found) {
+        (0, 0) => Err("the file has no certificate in PEM".to_owned()),
+        (0, _) => Err("no certificate in the file is valid".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 impl Connect for Connector {

@@ -12,6 +12,7 @@ use aws_smithy_types::base64;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::advice::shown;
 use super::verdict::element;
 use super::wire::{Failed, NULL_VERSION, code, md5_of, percent, status, time, unquoted};
 use super::{Bucket, Condition, Object, Refusal, RefusalKind};
@@ -286,7 +287,8 @@ impl Bucket {
         }
     }
 
-    /// Asks the store to restore an object from a cold class, and to keep it readable for `days`.
+    /// Asks the store to restore an object from a cold class, and to keep it readable for `days`; without the tier if
+    /// another store than AWS refuses that.
     ///
     /// # Errors
     /// A [`Refusal`] with the kind [`NoSuchKey`](super::RefusalKind::NoSuchKey) if there is no such object. With any
@@ -299,10 +301,17 @@ impl Bucket {
         };
         let job = GlacierJobParameters::builder().tier(tier).build();
         let job = job.map_err(|error| Refusal::later(format!("failed to restore object: {error}")))?;
-        let wanted =
-            RestoreRequest::builder().days(i32::try_from(days).unwrap_or(i32::MAX)).glacier_job_parameters(job);
-        let asked = self.client.restore_object().bucket(&self.config.bucket).key(key).restore_request(wanted.build());
-        match asked.send().await {
+        let ask = |job: Option<GlacierJobParameters>| {
+            let days = i32::try_from(days).unwrap_or(i32::MAX);
+            let wanted = RestoreRequest::builder().days(days).set_glacier_job_parameters(job).build();
+            self.client.restore_object().bucket(&self.config.bucket).key(key).restore_request(wanted).send()
+        };
+        let mut asked = ask(Some(job)).await;
+        // Other stores than AWS may know no tiers.
+        if !self.is_aws && asked.as_ref().is_err_and(|error| matches!(status(error), Some(400 | 501))) {
+            asked = ask(None).await;
+        }
+        match asked {
             // S3 answers 202 if the restore begins, and 200 if a restored copy only stays for longer. The SDK hides
             // which.
             Ok(_) => Ok(RestoreAsked::Begun),
@@ -393,7 +402,7 @@ pub(super) fn kept(error: aws_sdk_s3::types::Error) -> Option<(String, String)> 
     let why = match code {
         "NoSuchKey" => return None,
         "PreconditionFailed" => "it is not the object that was looked at any more".to_owned(),
-        _ => format!("{code} {message}").trim().escape_debug().to_string(),
+        _ => shown(format!("{code} {message}").trim()),
     };
     Some((error.key.unwrap_or_default(), why))
 }

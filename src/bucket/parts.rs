@@ -35,7 +35,12 @@ const PART_AGAIN: Duration = Duration::from_secs(1);
 
 /// Returns the bytes of each part of an object of `size` bytes; the last part may be shorter.
 pub fn part_bytes(size: u64) -> u64 {
-    PART_BYTES.max(size.div_ceil(MAX_PARTS))
+    PART_BYTES.max(least_part_bytes(size))
+}
+
+/// Returns the bytes of each part of an object of `size` bytes if it has as many parts as it may have.
+pub(super) fn least_part_bytes(size: u64) -> u64 {
+    size.div_ceil(MAX_PARTS)
 }
 
 /// An upload in parts that the store has begun.
@@ -110,7 +115,7 @@ impl Bucket {
             .set_ssekms_key_id(sse_key)
             .send()
             .await
-            .map_err(|error| Refusal::of("create multipart upload", &error))?;
+            .map_err(|error| self.naming_settings(Refusal::of("create multipart upload", &error)))?;
         created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))
     }
 
@@ -171,7 +176,7 @@ impl Bucket {
         let Content::File(file) = &source.content else {
             return Err(Refusal::later("only a file goes up in parts"));
         };
-        let part_bytes = part_bytes(source.size);
+        let part_bytes = self.limit.part_bytes(source.size);
         let mut whole = Sha256::new();
         let mut parts = Vec::new();
         let mut at = 0;
@@ -207,7 +212,9 @@ impl Bucket {
         for _ in 1..tries {
             match self.try_part(source, part, patience).await {
                 Err(refusal)
-                    if refusal.verdict == Verdict::TryLater && refusal.code.as_deref() != Some("NoSuchUpload") =>
+                    if refusal.verdict == Verdict::TryLater
+                        && !refusal.is_too_large()
+                        && refusal.code.as_deref() != Some("NoSuchUpload") =>
                 {
                     tokio::time::sleep(wait).await;
                     wait *= 2;
@@ -240,7 +247,8 @@ impl Bucket {
             .config_override(without_total_timeout())
             .send();
         let sent = stall::watched("upload part", length, patience, &phase, sending).await?;
-        let answer = sent.map_err(|error| Refusal::of("upload part", &error))?;
+        let answer =
+            sent.map_err(|error| self.noting_size(self.naming_settings(Refusal::of("upload part", &error)), length))?;
         let (etag, sent, repeated) = (answer.e_tag(), part.checksum.as_deref(), answer.checksum_sha256());
         let md5 = md5_of(etag, answer.server_side_encryption(), answer.sse_customer_algorithm());
         Receipt { etag, sent, repeated, md5 }.check("upload part", source, part.range.clone()).await?;

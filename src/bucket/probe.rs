@@ -185,7 +185,7 @@ impl Bucket {
         match self.send_probe(&self.probe_key(), header, sha256_base64(PROBE_BYTES)).await {
             Ok(_) => Ok(WriteOutcome::Stored),
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
-            Err(error) => Err(Refusal::of("put object", &error)),
+            Err(error) => Err(self.naming_settings(Refusal::of("put object", &error))),
         }
     }
 

@@ -15,7 +15,7 @@ use super::condition::{Condition, KeyForm, Obstacle, PutTerms, WriteOutcome};
 use super::objects::{self, Head};
 use super::stall::{self, Phase};
 use super::wire::{Receipt, is_taken, md5_of, percent, status};
-use super::{About, Bucket, MULTIPART_FROM, Put, Refusal, When};
+use super::{About, Bucket, Put, Refusal, When};
 use crate::config::{Access, LockMode};
 use crate::key::{self, ObjectKey};
 
@@ -62,7 +62,27 @@ impl Bucket {
         when: When,
         form: KeyForm,
     ) -> Result<Put, Refusal> {
-        let in_one_request = source.size < MULTIPART_FROM || matches!(source.content, Content::Stream(_));
+        loop {
+            let before = self.limit.request_bytes(source.size);
+            let put = self.put_once(key, source, about, when, form).await;
+            let is_too_large = put.as_ref().is_err_and(Refusal::is_too_large);
+            // A stream goes up in one request, whatever its size.
+            let is_file = !matches!(source.content, Content::Stream(_));
+            if !is_too_large || !is_file || self.limit.request_bytes(source.size) >= before {
+                return put;
+            }
+        }
+    }
+
+    async fn put_once(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        about: &About,
+        when: When,
+        form: KeyForm,
+    ) -> Result<Put, Refusal> {
+        let in_one_request = self.limit.takes_whole(source.size) || matches!(source.content, Content::Stream(_));
         let condition = if in_one_request { self.put_condition().await? } else { self.parts_condition().await? };
         let terms = PutTerms { condition, form };
         // Where a HEAD decides whether the key is free, or parts can be aborted, no other upload of the name may
@@ -126,7 +146,7 @@ impl Bucket {
                 Ok(WriteOutcome::Stored)
             }
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
-            Err(error) => Err(Refusal::of("put object", &error)),
+            Err(error) => Err(self.noting_size(self.naming_settings(Refusal::of("put object", &error)), source.size)),
         }
     }
 

@@ -10,6 +10,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::advice::{UNSUPPORTED, shown};
 use crate::key::ObjectKey;
 
 /// What to do about a failure.
@@ -61,6 +62,14 @@ impl Error for Refusal {}
 /// The advice if something else answers in the store's place.
 const NOT_S3: &str = "something between this box and the store answers in its place (a login page, a proxy, a router that \
                       is offline): find out what it is, or correct s3.endpoint_url";
+
+/// The advice if nobody whom this box trusts has signed the certificate of the endpoint.
+const UNKNOWN_ISSUER: &str = "this box does not trust whoever signed the certificate of the store: if the store has a \
+                              certificate authority of its own, set s3.ca_bundle to the file of its certificate (PEM); \
+                              otherwise something between this box and the store answers in its place";
+
+/// The code, which is this program's own, of an answer with status 413.
+const TOO_LARGE: &str = "RequestTooLarge";
 
 /// The verdict and the advice for each code that this program knows.
 const BY_CODE: &[(&str, Verdict, &str)] = &[
@@ -182,6 +191,12 @@ impl Refusal {
         Self { advice, ..self }
     }
 
+    /// Returns whether a request had more bytes than the store, or a proxy in front of it, takes: this says nothing of
+    /// smaller files.
+    pub fn is_too_large(&self) -> bool {
+        self.code.as_deref() == Some(TOO_LARGE)
+    }
+
     /// Returns whether this program knows what the code means.
     pub(super) fn is_known(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
@@ -251,6 +266,8 @@ impl Refusal {
             }
             None => by_status(status),
         };
+        // nginx answers so with a page for a browser, and some stores with a code of S3.
+        let (code, verdict) = if status == 413 { (TOO_LARGE, Verdict::TryLater) } else { (code, verdict) };
         let advice = with_names(advice, answer);
         let message = service.err().message().map_or_else(|| innermost(service.err()), str::to_owned);
         let advice = by_message(&message).filter(|_| verdict == Verdict::NeedsOperator).unwrap_or(advice);
@@ -258,7 +275,7 @@ impl Refusal {
         Self {
             verdict,
             code: Some(code.to_owned()).filter(|code| !code.is_empty()),
-            reason: format!("failed to {what}: HTTP {status} {code_text}: {}", message.escape_debug()),
+            reason: format!("failed to {what}: HTTP {status} {code_text}: {}", shown(&message)),
             advice,
         }
     }
@@ -280,6 +297,7 @@ impl Refusal {
                 "give the daemon credentials: in s3.profile, in its environment, or in ~/.aws of its user",
             ),
             _ if reason.contains("region must be set") => (Verdict::NeedsOperator, "set s3.region"),
+            _ if reason.contains("UnknownIssuer") => (Verdict::TryLater, UNKNOWN_ISSUER),
             SdkError::ConstructionFailure(_) => (Verdict::NeedsOperator, "check the s3 section of the configuration"),
             _ => (Verdict::TryLater, ""),
         };
@@ -295,8 +313,8 @@ fn with_names(advice: String, answer: &HttpResponse) -> String {
     let body = answer.body().bytes().unwrap_or_default();
     let region = answer.headers().get("x-amz-bucket-region").or_else(|| element(body, "Region"));
     match (region, element(body, "AWSAccessKeyId")) {
-        (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", region.escape_debug()),
-        (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", key.escape_debug()), 1),
+        (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", shown(region)),
+        (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", shown(key)), 1),
         _ => advice,
     }
 }
@@ -313,7 +331,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 /// Returns the advice that only the message can give, because its code says less.
 fn by_message(message: &str) -> Option<String> {
     if let Some((_, rest)) = message.split_once("not authorized to perform: ") {
-        let action = rest.split_whitespace().next()?.escape_debug().to_string();
+        let action = rest.split_whitespace().next().map(shown)?;
         return Some(if action.starts_with("kms:") {
             format!("allow {action} on the key to these credentials, or correct s3.sse")
         } else {
@@ -346,13 +364,6 @@ fn by_status(status: u16) -> (Verdict, String) {
         200..=299 | 408 | 409 | 425 | 429 | 500 | 502..=599 => (Verdict::TryLater, String::new()),
         // A redirect without a code is not from S3, but typical of a login page.
         302 | 303 | 307 | 308 => (Verdict::TryLater, NOT_S3.to_owned()),
-        413 => (
-            Verdict::NeedsOperator,
-            "a proxy in front of the store refuses files of this size: raise its limit".to_owned(),
-        ),
-        _ => (
-            Verdict::NeedsOperator,
-            "check the s3 section of the configuration against what the store supports".to_owned(),
-        ),
+        _ => (Verdict::NeedsOperator, UNSUPPORTED.to_owned()),
     }
 }

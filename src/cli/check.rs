@@ -1,18 +1,13 @@
 //! `check`: what is wrong with the configuration, and the settings in force.
 
 use super::out::Out;
-use crate::config::{Access, Config};
-use crate::rotate::{self, WRITE_ONLY};
+use crate::config::Config;
+use crate::rotate;
 
 /// Prints the settings in force, and remarks on those that have no effect or cost more than they need to. A wrong file never comes here.
 pub(super) fn check(out: &Out, config: &Config) -> anyhow::Result<()> {
     for key in config.not_in_effect() {
         out.remark(format_args!("{}: {key} has no effect in this version", config.source.display()));
-    }
-    let of = &config.rotate;
-    let rotates = of.archive.is_some() || of.transition.is_some() || of.expire.is_some();
-    if rotates && config.s3.access == Access::WriteOnly {
-        out.remark(format_args!("{}: rotate: {WRITE_ONLY}", config.source.display()));
     }
     for (key, warning) in rotate::forewarnings(config) {
         let line = config.line_of(key).map(|line| format!(":{line}")).unwrap_or_default();

@@ -62,7 +62,7 @@ impl RestoreArgs {
         let missing = self.name_what_is_not_archived(out, &found)?;
         let mut sum = RestoreSum { total: missing, failed: missing };
         found.look(site, |event| say(out, &ProgressBar::hidden(), event)).await?;
-        self.say_price(out, &found, terms)?;
+        self.say_price(out, site, &found, terms)?;
         if found.in_state(Progress::Cold).next().is_some() {
             if let Some(to) = &self.to {
                 check_room(to, found.bytes)?;
@@ -78,7 +78,7 @@ impl RestoreArgs {
             self.wait(out, site, &mut found).await;
         }
         for object in &found.objects {
-            out.item(object, self.line(object))?;
+            out.item(object, self.line(object, site.bucket.is_aws()))?;
         }
         sum.total += found.objects.len();
         sum.failed += found.in_state(Progress::Cold).count() + found.in_state(Progress::Failed).count();
@@ -125,7 +125,7 @@ impl RestoreArgs {
     }
 
     /// Says what there is, what it costs and how long it takes.
-    fn say_price(&self, out: &Out, found: &Restoration, terms: RestoreTerms) -> anyhow::Result<()> {
+    fn say_price(&self, out: &Out, site: &Site, found: &Restoration, terms: RestoreTerms) -> anyhow::Result<()> {
         for object in found.in_state(Progress::Readable) {
             let (key, class) = (plain(&object.key), plain(&object.class));
             out.remark(format_args!("{key} is readable as it is, in class {class}"));
@@ -136,9 +136,13 @@ impl RestoreArgs {
                 out.remark(format_args!("{number} of {}: {says}", found.objects.len()));
             }
         }
-        for price in found.price(terms)? {
+        let is_aws = site.bucket.is_aws();
+        // Which tiers another store has is not known.
+        let priced = if is_aws { terms } else { RestoreTerms { tier: Tier::Standard, ..terms } };
+        for price in found.price(priced)? {
+            let words = in_words(&price, terms, is_aws);
             // Whoever is asked must know the price, even if little else is to be said.
-            if self.asks_first() { tell(in_words(&price, terms)) } else { out.remark(in_words(&price, terms)) }
+            if self.asks_first() { tell(words) } else { out.remark(words) }
         }
         Ok(())
     }
@@ -161,10 +165,11 @@ impl RestoreArgs {
         }
     }
 
-    fn line(&self, object: &Restorable) -> String {
+    fn line(&self, object: &Restorable, is_aws: bool) -> String {
         let price = prices::restore(&object.class, self.tier, Amount { objects: 1, bytes: object.size });
         let state = match (object.state, object.until) {
             (Progress::Cold, _) => "not asked for".to_owned(),
+            (Progress::Begun, _) if !is_aws => "asked for".to_owned(),
             (Progress::Begun, _) => {
                 format!("asked for: can be read in {}", price.map_or("some hours", |price| price.time))
             }

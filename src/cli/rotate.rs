@@ -100,7 +100,7 @@ fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
     if rows.is_empty() {
         out.remark("nothing is due");
     } else {
-        print_line(table(&rows, &plan.summary.total()))?;
+        print_line(table(&rows, &plan.summary.total(), site.bucket.is_aws()))?;
     }
     let later = plan.summary.later;
     if later.days > 0 {
@@ -113,7 +113,8 @@ fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
 
 /// Says what the operator should know of a plan.
 fn remark_on(out: &Out, site: &Site, plan: &Plan) {
-    for (at, class) in plan.bundle_classes.iter().enumerate() {
+    let is_aws = site.bucket.is_aws();
+    for (at, class) in plan.bundle_classes.iter().enumerate().filter(|_| is_aws) {
         out.remark(in_class(class, at == 0));
     }
     if let Some(others) = plan.others.line() {
@@ -122,7 +123,7 @@ fn remark_on(out: &Out, site: &Site, plan: &Plan) {
     if let Some(misfits) = plan.misfits.line() {
         out.remark(misfits);
     }
-    for warning in plan.summary.warnings() {
+    for warning in plan.summary.warnings().filter(|warning| is_aws || !warning.is_price()) {
         tell(format_args!("warning: {warning}"));
     }
     for note in &plan.notes {
@@ -130,10 +131,10 @@ fn remark_on(out: &Out, site: &Site, plan: &Plan) {
     }
     if plan.to_download.bytes > 0 {
         let why = if site.config.keep.days == 0 { " (keep.days is 0)" } else { "" };
+        let cost = if is_aws { format!(", which costs about ${:.2}", plan.to_download.dollars) } else { String::new() };
         tell(format_args!(
-            "warning: {} have no local copy{why}: downloading them to be bundled costs about ${:.2}",
+            "warning: {} have no local copy{why}: they are downloaded to be bundled{cost}",
             size(plan.to_download.bytes),
-            plan.to_download.dollars
         ));
     }
 }
@@ -153,8 +154,8 @@ fn in_class(class: &BundleClass, is_configured: bool) -> String {
 /// The headings of the columns.
 const HEAD: [&str; 9] = ["", "camera", "days", "objects", "bytes", "class", "requests", "$ now", "$ a month"];
 
-/// Returns the rows under their headings, numbers aligned to the right, and their sum.
-fn table(rows: &[&Row], total: &Cost) -> String {
+/// Returns the rows under their headings, numbers aligned to the right, and their sum; money only if the prices are known.
+fn table(rows: &[&Row], total: &Cost, has_prices: bool) -> String {
     let money =
         |cost: &Cost| [cost.requests.count().to_string(), format!("{:.4}", cost.now), format!("{:+.4}", cost.monthly)];
     let cells = |row: &&Row| {
@@ -184,7 +185,8 @@ fn table(rows: &[&Row], total: &Cost) -> String {
             let width = widths[column];
             if matches!(column, 3 | 4 | 6..) { format!("{text:>width$}") } else { format!("{text:<width$}") }
         };
-        line.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        let shown = if has_prices { HEAD.len() } else { HEAD.len() - 2 };
+        line.iter().take(shown).enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     lines.iter().map(text).collect::<Vec<_>>().join("\n")
 }
@@ -234,5 +236,20 @@ impl Action {
             Self::Expire => "expire",
             Self::Leave => "leave",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_money_only_where_prices_are_known() {
+        let total = Cost { now: 0.25, monthly: -0.5, ..Cost::default() };
+        let last = |has_prices| table(&[], &total, has_prices).lines().map(str::to_owned).collect::<Vec<_>>();
+        assert!(
+            last(true)[0].ends_with("requests   $ now  $ a month") && last(true)[1].ends_with("0  0.2500    -0.5000")
+        );
+        assert!(last(false)[0].ends_with("requests") && last(false)[1].ends_with('0'), "{:?}", last(false));
     }
 }

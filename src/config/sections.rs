@@ -154,6 +154,8 @@ pub struct S3Settings {
     pub sse: Option<Sse>,
     /// The 12 digits of the account that owns the bucket, which S3 compares on each request; `None`: it compares nothing.
     pub account: Option<String>,
+    /// A file of certificates in PEM to trust besides the system's; `None`: that of `AWS_CA_BUNDLE`, if it is set.
+    pub ca_bundle: Option<PathBuf>,
     /// How long the template's bucket keeps what was deleted or covered.
     #[serde(serialize_with = "notation::serialize_duration")]
     pub undo: Duration,

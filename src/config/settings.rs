@@ -244,6 +244,7 @@ fn s3(section: &Section<'_>) -> (Option<S3Settings>, StoreKind) {
     });
     let sse = sse(section);
     let account = section.optional("account", None, check::account);
+    let ca_bundle = section.optional("ca_bundle", None, check::absolute_path);
     let undo = section.value("undo", UNDO, notation::duration_in(DAY..=CENTURY));
     let s3 = bucket.zip(key).map(|(bucket, key)| S3Settings {
         bucket,
@@ -261,6 +262,7 @@ fn s3(section: &Section<'_>) -> (Option<S3Settings>, StoreKind) {
         object_lock,
         sse,
         account,
+        ca_bundle,
         undo,
     });
     (s3, store)

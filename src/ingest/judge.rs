@@ -142,6 +142,9 @@ impl Ingest {
         if refusal.verdict == Verdict::GiveUpOnThisFile {
             return self.set_aside(path, &refusal.to_string(), now);
         }
+        if refusal.is_too_large() {
+            return self.too_large(work, refusal, now);
+        }
         let own = self.queue.failed(path, self.failed_upload(work));
         let news = self.link.failed(refusal, own, jitter(now), now);
         let until = match self.link.next_probe() {
@@ -155,6 +158,18 @@ impl Ingest {
         }
         self.say(&news);
         self.queue.hold(path, &refusal.to_string(), until);
+    }
+
+    /// Lets a file wait that is larger than what the store takes in one request. Others go on.
+    fn too_large(&mut self, work: &InWork, refusal: &Refusal, now: Now) {
+        let path = work.due.path.as_path();
+        self.queue.failed(path, self.failed_upload(work));
+        let wait = wait_of_too_large(self.queue.failures(path), jitter(now));
+        if self.queue.hold(path, &refusal.to_string(), now.steady + wait) {
+            let message = format!("{} cannot be stored, and is tried again later: {refusal}", escape_path(path));
+            tracing::error!("{message}");
+            self.remember(message);
+        }
     }
 
     fn unreadable(&mut self, work: &InWork, reason: &str, now: Now) {
@@ -173,6 +188,36 @@ impl Ingest {
             stored_at_start: work.stored,
             stored_now: self.tally.stored.captures,
             is_link_down: self.link.down().is_some(),
+        }
+    }
+}
+
+/// Returns how long a file waits after this number of tries that were refused for its size: it is tried three times in two
+/// minutes, and then ever more rarely, because somebody must raise a limit first.
+fn wait_of_too_large(tries: u32, jitter: f64) -> Duration {
+    match tries {
+        0 | 1 => Duration::from_secs(5),
+        2 => Duration::from_secs(30),
+        more => backoff(more - 2, Duration::from_mins(4), Duration::from_hours(1), jitter),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_is_tried_three_times_in_two_minutes_and_then_up_to_once_an_hour() {
+        for jitter in [0.0, 0.5, 1.0] {
+            let mut at = Duration::ZERO;
+            let mut tries = Vec::new();
+            for number in 1..20 {
+                tries.push(at);
+                at += wait_of_too_large(number, jitter);
+            }
+            assert_eq!(tries.iter().filter(|at| **at <= Duration::from_mins(2)).count(), 3, "{tries:?}");
+            let longest = tries.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+            assert!(longest <= Duration::from_hours(1) && longest >= Duration::from_mins(30), "{longest:?}");
         }
     }
 }

@@ -365,6 +365,7 @@ fn keep(site: &Site, opened: &mut Opened, stored: &Stored) -> io::Result<Taken> 
         CopyOf { camera: &stored.capture.camera, date: stored.capture.taken.date_naive(), file: stored.key.file() };
     match kept::place(&keep.path, copy, &stored.sha256)? {
         CopyPlace::Free(target) => {
+            site.kept.hold_room(stored.size)?;
             let moved = match opened.move_to(&target) {
                 // The folder of the day was removed in between, together with its last copy.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => opened.move_to(&target),

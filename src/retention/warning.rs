@@ -115,6 +115,11 @@ impl Warning {
         Self { why, objects: 0, bytes: 0, dollars: 0.0 }
     }
 
+    /// Returns whether it is about a price of AWS alone.
+    pub fn is_price(&self) -> bool {
+        matches!(self.why, Why::Early { .. } | Why::Unpriced { .. })
+    }
+
     /// Returns a warning about one object of `bytes`.
     pub(super) fn about(why: Why, bytes: u64) -> Self {
         Self { why, objects: 1, bytes, dollars: 0.0 }

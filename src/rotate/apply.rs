@@ -139,13 +139,13 @@ impl StepWork<'_> {
         let (Some(archive), DayStep { camera, date, .. }) = (&self.policy.archive, self.step) else { return Ok(()) };
         let made = archive_day(self.site, archive, camera, *date, self.reads).await?;
         if made.downloads.objects > 0 {
+            let cost = format!(" (about ${:.2})", retention::prices::egress(made.downloads.bytes));
             tracing::warn!(
                 camera,
-                "{camera} {date}: {} captures of {} MiB were downloaded to be bundled (about ${:.2}), as they have no local \
-                 copy",
+                "{camera} {date}: {} captures of {} MiB were downloaded to be bundled{}, as they have no local copy",
                 made.downloads.objects,
                 made.downloads.bytes >> 20,
-                retention::prices::egress(made.downloads.bytes),
+                if self.site.bucket.is_aws() { &cost } else { "" },
             );
         }
         tracing::info!(

@@ -37,7 +37,6 @@ const ANSWERS: &[Answer] = &[
         fault: |of| Fault::answer(of, 307, &[("location", "http://127.0.0.1:1/elsewhere")], REDIRECT),
         said: "s3.region",
     },
-    Answer { fault: |of| Fault::answer(of, 413, HTML, PAGE), said: SOMEBODY_ELSE },
     Answer { fault: |of| Fault::answer(of, 500, &[], "<Error><Code>Intern"), said: "HTTP 500" },
     Answer { fault: |of| Fault::answer(of, 502, HTML, PAGE), said: SOMEBODY_ELSE },
     Answer { fault: |of| Fault::answer(of, 302, &[("location", "http://127.0.0.1:1/login")], ""), said: SOMEBODY_ELSE },

@@ -29,6 +29,7 @@ mod holdings;
 mod holdings_archived;
 mod holdings_calls;
 mod ledger;
+mod messages;
 mod recover;
 mod resend;
 mod restore;

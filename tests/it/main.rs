@@ -33,6 +33,7 @@ mod support;
 mod support_s3;
 mod thief;
 mod time;
+mod too_large;
 mod trouble;
 mod two_rotations;
 mod unit_file;

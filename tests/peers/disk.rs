@@ -158,6 +158,25 @@ fn on_one_disk_local_copies_give_way_before_the_alarm() {
 }
 
 #[test]
+fn the_copies_of_a_backlog_take_no_room_that_incoming_captures_need() {
+    // A tenth of a small disk counts, and what was set if that is less.
+    for (min_free, least) in [("2GiB", 4 << 20), ("3MiB", 3 << 20)] {
+        let volume = Volume::memory("size=40m");
+        let mut house = Household::new();
+        house.drop_folder = volume.path().join("drop");
+        house.state = volume.path().join("state");
+        // An outage that has filled the disk.
+        let captures = shots("CAM", 0..190, 200_000);
+        captures.iter().for_each(|shot| house.lay_down(shot).unwrap());
+        house.start(&format!("days: 36500, max_size: null, min_free: {min_free}"));
+        house.wait_until_empty();
+        let free = hk_aws::disk::Room::at(&volume.path()).unwrap().free;
+        assert!(free >= least, "{free} of {least} bytes are free, {} copies", files(&house.state.join("kept")).len());
+        all_are_stored_once(&house, &captures);
+    }
+}
+
+#[test]
 fn a_full_disk_of_state_keeps_no_capture_from_the_bucket_and_is_said_once() {
     let volume = Volume::memory("size=2m");
     let mut house = Household::new();

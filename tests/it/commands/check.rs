@@ -84,6 +84,12 @@ async fn check_says_beforehand_why_a_plan_would_bundle_nothing_or_download_all()
         ("", "keep: {days: 30}\n", &none),
         (", object_lock: {}", "", &["rotate.archive: nothing is bundled: the bucket locks objects"]),
         (", object_lock: {}", "rotate: {transition: {}}\n", &["rotate.transition: this box changes no class"]),
+        (", access: write-only", "", &["s3.access: s3.access is write-only: this box can neither list nor delete"]),
+        (
+            ", access: write-only",
+            "rotate: {archive: null, expire: {after: 90d}}\n",
+            &["s3.access: s3.access is write-only"],
+        ),
         (", object_lock: {}, access: write-only", "rotate: {archive: null, expire: null}\n", &none),
     ] {
         let site = Site::start_with(s3, sections).await;

@@ -419,7 +419,10 @@ async fn the_plan_in_the_documents_is_one_that_the_program_prints() {
     let date = regex::Regex::new("[0-9]{4}-[0-9]{2}-[0-9]{2}").unwrap();
     let document = include_str!("../../../packaging/doc/old-captures.md");
     let plan = document.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
-    assert_eq!(date.replace_all(&(said.out + &said.err), "DATE"), date.replace_all(plan, "DATE"));
+    // They show one of AWS. Elsewhere there is no money in it: neither the last two columns nor the lines on classes.
+    let money = regex::Regex::new("(?m) +(\\$ now +\\$ a month|[0-9.]+ +[-+][0-9.]+)$|^in .*\\n").unwrap();
+    let plan = money.replace_all(plan, "");
+    assert_eq!(date.replace_all(&(said.out + &said.err), "DATE"), date.replace_all(&plan, "DATE"));
 }
 
 #[tokio::test]
@@ -430,7 +433,9 @@ async fn by_default_a_bundle_is_read_at_once_by_every_command_and_nothing_is_eve
     }
     let said = site.run(&["rotate"]).await;
     assert!(said.code == 0 && said.out.contains("2 captures of 2 days bundled"), "{said:?}");
-    assert!(said.err.contains("in GLACIER_IR the bundles cost $0.0") && said.err.contains("immediately"), "{said:?}");
+    // It is not AWS, whose prices and hours are known.
+    assert!(!said.err.contains('$') && !said.err.contains("hours"), "{said:?}");
+
     let (day, file) = (ago(1200).to_string(), name(ago(1200), 0));
     let bundle = format!("CAM-1/archive/{day}.tar");
     assert_eq!(site.s3.object(&bundle).unwrap().storage_class, "GLACIER_IR");
