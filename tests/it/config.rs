@@ -43,6 +43,7 @@ s3:
   sse: null                  # AES256 | aws:kms | {kms_key_id: ...}
   account: null              # the account that owns the bucket: a bucket of anybody else gets nothing
   undo: 30d                  # how long the template's bucket keeps what was deleted or covered
+  former_keys: []            # shapes that keys had before, such as "{prefix}{camera}/{file}": still listed and read
   ca_bundle: null            # a file of certificates to trust besides the system's (else AWS_CA_BUNDLE)
 upload:
   concurrency: 8

@@ -108,7 +108,7 @@ async fn old_days_are_compressed_and_are_read_and_appended_to_as_before() {
 /// How long commands take with a large ledger: `HK_AWS_LEDGER_LINES=1000000 cargo test --test it -- ledger_of_many_lines
 /// --nocapture` says it for a million lines; by default there are 1,200.
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "it measures")]
+#[expect(clippy::print_stdout, reason = "it measures")]
 async fn a_ledger_of_many_lines_is_read_in_bounded_time() {
     let lines: u64 = std::env::var("HK_AWS_LEDGER_LINES").map_or(1200, |lines| lines.parse().unwrap());
     let site = Site::start().await;

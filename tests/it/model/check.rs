@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -235,7 +236,15 @@ impl World {
     fn ledger(&self) -> Result<BTreeSet<(String, String)>, Wrong> {
         let mut lines = BTreeSet::new();
         for file in files(&self.site.path("state/ledger")) {
-            for line in fs::read_to_string(file).unwrap().lines() {
+            let bytes = fs::read(&file).unwrap();
+            let mut text = String::new();
+            let read = if file.extension().is_some_and(|ending| ending == "gz") {
+                flate2::read::MultiGzDecoder::new(&*bytes).read_to_string(&mut text)
+            } else {
+                (&*bytes).read_to_string(&mut text)
+            };
+            read.map_err(|error| format!("{}: {error}", file.display()))?;
+            for line in text.lines() {
                 let entry: LedgerEntry = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
                 if self.bucket.get(&entry.key) != Some(&entry.sha256) {
                     return Err(format!("the ledger tells of {}, which is not in the bucket", entry.key));
