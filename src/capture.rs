@@ -5,7 +5,8 @@
 //! * for the camera: the configured one whose `match` fits, the first folder outside a vendor's own tree, the device's name
 //!   for itself in the file name, `unknown`;
 //! * for the time: the file's name, its folders, its content, its arrival. A time that is impossible given the arrival is
-//!   not believed, unless the arrival itself is impossible because the box's clock was not set.
+//!   not believed, unless the arrival itself is impossible because the box's clock was not set. If only a folder tells the
+//!   day, the arrival on that day tells the time, and otherwise it is unknown.
 //!
 //! A camera's clock does not tell its zone. Three rules, each tested, find the instant in the camera's zone:
 //! * a time that exists once is that instant;
@@ -18,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime};
 use chrono::{Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
@@ -35,9 +36,10 @@ mod stored_name;
 
 use content::ContentTime;
 use folders::Folder;
+use naming::PathTime;
 
 pub use kind::Media;
-pub use stored_name::{StoredName, read_stored};
+pub use stored_name::{StoredName, read_stored, tells_day_alone};
 
 /// The camera of a file that tells no camera.
 const UNKNOWN: &str = "unknown";
@@ -46,10 +48,12 @@ const UNKNOWN: &str = "unknown";
 const FIRST_YEAR: i32 = 2010;
 
 /// How far a camera's clock may be ahead, because it is wrong or set to another zone.
+///
+/// A number in a name counts the seconds since 1970 if it differs by less than this from the arrival.
 const MAX_AHEAD: TimeDelta = TimeDelta::days(1);
 
 /// What a path tells, before its time is settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sighting<'a> {
     /// The camera, as a segment of a key.
     pub camera: String,
@@ -69,6 +73,8 @@ pub struct Sighting<'a> {
     below: Vec<&'a [u8]>,
     /// The meaning of each folder in `below`.
     folders: Vec<Folder>,
+    /// The settings of a camera whose own pattern read the path.
+    own: Option<Box<CameraSettings>>,
     /// Whether `below` is known to tell the time without the folders that were before it.
     is_tree: bool,
 }
@@ -78,10 +84,12 @@ pub struct Sighting<'a> {
 pub struct Capture {
     /// The camera, as a segment of a key.
     pub camera: String,
-    /// When it was taken, at the camera's own offset.
+    /// When it was taken, in the camera's zone; if only the day is known, the last second of that day.
     pub taken: DateTime<FixedOffset>,
     /// The source of [`Capture::taken`].
     pub taken_from: TakenFrom,
+    /// Whether only the day is known.
+    pub is_day_only: bool,
     /// The camera's own time, if that is not believed.
     pub camera_time: Option<DateTime<FixedOffset>>,
     /// The event word, as a part of a key.
@@ -150,7 +158,8 @@ pub fn configured<'a>(path: &Path, config: &'a Config) -> Option<&'a CameraSetti
 
 /// Reads what a path tells, as a file of the `configured` camera.
 fn sight_of<'a>(path: &'a Path, configured: Option<&CameraSettings>, config: &Config) -> Sighting<'a> {
-    let own = configured.and_then(|camera| naming::read_own(path, camera.pattern.as_ref()?.regex()));
+    let own = configured.and_then(|camera| naming::read_own(path, camera));
+    let read_by = own.as_ref().and(configured).map(|camera| Box::new(camera.clone()));
     let (reading, own_camera) =
         own.unwrap_or_else(|| (naming::read(path, configured.map_or("auto", |camera| &camera.vendor)), None));
     let bytes = path.as_os_str().as_bytes();
@@ -178,7 +187,7 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&CameraSettings>, config: &Co
     // If `below` contains the vendor's whole tree, it reads like the whole path.
     let from_folder = reading.stamp.is_some_and(|stamp| stamp.from == TakenFrom::Folder);
     let left = below.iter().map(|name| name.len() + 1).sum::<usize>();
-    let is_tree = configured.is_none() && is_end && from_folder && reading.tree_at + left > bytes.len();
+    let is_tree = configured.is_none() && is_end && from_folder && reading.time_at + left > bytes.len();
     Sighting {
         camera,
         camera_from,
@@ -189,6 +198,7 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&CameraSettings>, config: &Co
         max_clock_skew: config.max_clock_skew,
         below,
         folders,
+        own: read_by,
         is_tree,
     }
 }
@@ -210,7 +220,7 @@ impl Sighting<'_> {
     /// # Errors
     /// The file cannot be read.
     pub fn ask(&self, file: &mut File) -> io::Result<Option<ContentTime>> {
-        if self.reading.stamp.is_some() { Ok(None) } else { content::taken(file) }
+        if self.reading.stamp.is_some_and(|stamp| !stamp.is_epoch) { Ok(None) } else { content::taken(file) }
     }
 
     /// Returns the capture of a file with this `content` and this arrival.
@@ -221,38 +231,37 @@ impl Sighting<'_> {
         let is_sound = arrival.year() >= FIRST_YEAR && arrival.signed_duration_since(now) <= MAX_AHEAD;
         let evidence = is_sound.then_some(arrival);
         match self.told(content, evidence) {
-            Some((taken, from)) if evidence.is_none_or(|arrival| self.believes(taken, arrival)) => {
-                self.capture(taken, from, None)
-            }
+            Some(told) if evidence.is_none_or(|arrival| self.believes(told.taken, arrival)) => self.capture(told, None),
             doubted => {
                 let arrived = arrival.with_timezone(&self.zone).fixed_offset();
-                self.capture(arrived, TakenFrom::Arrival, doubted.map(|(taken, _)| taken))
+                self.capture(Told::of(arrived, TakenFrom::Arrival), doubted.map(|told| told.taken))
             }
         }
     }
 
     /// Returns the capture by its path alone; `None` if the path does not tell the time.
     pub fn settle_by_path(self) -> Option<Capture> {
-        let (taken, from) = self.told(None, None)?;
-        Some(self.capture(taken, from, None))
+        let told = self.told(None, None)?;
+        Some(self.capture(told, None))
     }
 
-    /// Returns the time that path and content tell, with its source; `None` if they tell none.
-    fn told(
-        &self,
-        content: Option<ContentTime>,
-        arrival: Option<DateTime<Utc>>,
-    ) -> Option<(DateTime<FixedOffset>, TakenFrom)> {
+    /// Returns the time that path and content tell; `None` if they tell none.
+    fn told(&self, content: Option<ContentTime>, arrival: Option<DateTime<Utc>>) -> Option<Told> {
         if let Some(stamp) = self.reading.stamp {
-            return Some((resolve(stamp.wall, self.zone, arrival), stamp.from));
+            let taken = resolve_stamp(stamp, self.zone, arrival);
+            let is_confirmed = arrival.is_some_and(|arrival| (taken.to_utc() - arrival).abs() < MAX_AHEAD);
+            if !stamp.is_epoch || is_confirmed {
+                return Some(Told::of(taken, stamp.from));
+            }
         }
         if let Some(content) = content {
-            return Some((resolve_content(content, self.zone, arrival), TakenFrom::Content));
+            return Some(Told::of(resolve_content(content, self.zone, arrival), TakenFrom::Content));
         }
         // Only a folder tells the day. If the file arrived on that day, its arrival is more precise.
         let day = self.day?;
         let arrived_then = arrival.is_some_and(|arrival| arrival.with_timezone(&self.zone).date_naive() == day);
-        (!arrived_then).then(|| (resolve(day.and_time(NaiveTime::MIN), self.zone, arrival), TakenFrom::Folder))
+        let taken = resolve(day.and_hms_opt(23, 59, 59)?, self.zone, arrival);
+        (!arrived_then).then_some(Told { taken, from: TakenFrom::Folder, is_day_only: true })
     }
 
     /// Returns whether a capture that arrived at `arrival` can have been taken at `taken`.
@@ -265,23 +274,33 @@ impl Sighting<'_> {
     }
 
     /// Puts the capture together.
-    fn capture(
-        self,
-        taken: DateTime<FixedOffset>,
-        taken_from: TakenFrom,
-        camera_time: Option<DateTime<FixedOffset>>,
-    ) -> Capture {
+    fn capture(self, told: Told, camera_time: Option<DateTime<FixedOffset>>) -> Capture {
         Capture {
-            file: self.file(taken, taken_from),
+            file: self.file(&told),
             camera: self.camera,
-            taken,
-            taken_from,
+            taken: told.taken,
+            taken_from: told.from,
+            is_day_only: told.is_day_only,
             camera_time,
             event: self.reading.event,
             channel: self.reading.channel,
             vendor: self.reading.vendor,
             media: self.media,
         }
+    }
+}
+
+/// A time that a capture may be filed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    taken: DateTime<FixedOffset>,
+    from: TakenFrom,
+    is_day_only: bool,
+}
+
+impl Told {
+    fn of(taken: DateTime<FixedOffset>, from: TakenFrom) -> Self {
+        Self { taken, from, is_day_only: false }
     }
 }
 
@@ -326,10 +345,19 @@ impl Capture {
     }
 }
 
-/// Returns the instant of a time in a file's content.
+/// Returns the instant of a time in a path, in the camera's zone.
+fn resolve_stamp(stamp: PathTime, zone: Tz, arrival: Option<DateTime<Utc>>) -> DateTime<FixedOffset> {
+    match stamp.offset.and_then(|offset| stamp.wall.and_local_timezone(offset).single()) {
+        // Keys have the date and the time at the camera's zone, whatever zone the name is written in.
+        Some(taken) => taken.with_timezone(&zone).fixed_offset(),
+        None => resolve(stamp.wall, zone, arrival),
+    }
+}
+
+/// Returns the instant of a time in a file's content, in the camera's zone.
 fn resolve_content(content: ContentTime, zone: Tz, arrival: Option<DateTime<Utc>>) -> DateTime<FixedOffset> {
     match content {
-        ContentTime::At(taken) => taken,
+        ContentTime::At(taken) => taken.with_timezone(&zone).fixed_offset(),
         ContentTime::Wall(wall) => resolve(wall, zone, arrival),
         ContentTime::UtcOrWall(time) => {
             // The standard says UTC, but many cameras write their wall clock: the one nearer to the arrival is taken.
@@ -378,7 +406,7 @@ mod tests {
 
     #[test]
     fn the_first_folder_is_the_camera_and_the_name_tells_the_time() {
-        let path = Path::new("CAM-EXT-001/sub/192.168.1.64_01_20220224050607089_MOTION_DETECTION.jpg");
+        let path = Path::new("CAM-EXT-001/192.168.1.64_01_20220224050607089_MOTION_DETECTION.jpg");
         let capture = classify(path, at("2022-02-24T03:06:10Z"), &config(""));
         assert_eq!(capture.camera, "CAM-EXT-001");
         assert_eq!(capture.taken.to_rfc3339(), "2022-02-24T05:06:07.089+02:00");

@@ -2,12 +2,13 @@
 //!
 //! Data goes to stdout, everything else to stderr. With `--json`: one document, or one object a line for lists.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::NaiveDate;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::aws_template::TemplateFormat;
 use crate::bucket::Pace;
@@ -20,6 +21,7 @@ mod arrange;
 mod aws_template;
 mod check;
 mod classify;
+mod dashes;
 mod dates;
 mod doctor;
 mod exit;
@@ -151,6 +153,11 @@ fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
     text.parse().map_err(|_| "not a date as YYYY-MM-DD")
 }
 
+/// Reads the words of a command line, the program's name first; ends the process if they are wrong or ask for help.
+pub fn read(words: impl Iterator<Item = OsString>) -> Cli {
+    Cli::parse_from(dashes::set_names_apart(words.collect(), &mut Cli::command()))
+}
+
 /// Runs the command that was typed.
 ///
 /// # Errors
@@ -218,13 +225,47 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_camera_or_a_file_that_begins_with_a_dash_needs_no_separator() {
+        for camera in ["-cam", "-vestibule", "--back", "-1", "-"] {
+            for line in [
+                &["days", camera][..],
+                &["list", camera, "2026-01-02", "--event", "VMD"],
+                &["get", camera, "2026-01-02", "-a.jpg", "--b.jpg", "--to", "/tmp/x"],
+                &["restore", camera, "2026-01-02"],
+                &["arrange", camera, "--dry-run"],
+                &["archive", camera, "2026-01-02", "--dry-run"],
+                &["verify", camera, "2026-01-02"],
+                &["upload", camera, "--dry-run"],
+                &["classify", camera, "--explain"],
+            ] {
+                let cli = parse(&[&["--json"], line].concat()).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+                let debug = format!("{:?}", cli.command);
+                assert!(debug.contains(&format!("\"{camera}\"")) && !debug.contains("dry_run: false"), "{debug}");
+                assert!(cli.json, "{line:?}");
+            }
+        }
+        let cli = parse(&["--config", "-c", "get", "cam", "2026-01-02", "-a.jpg", "--to", "-x", "--json", "-qv", "b"])
+            .unwrap();
+        assert!(cli.json && cli.quiet && cli.verbose && cli.config == *"-c", "{cli:?}");
+        let debug = format!("{:?}", cli.command);
+        assert!(debug.contains(r#"files: ["-a.jpg", "b"], to: "-x""#), "{debug}");
+        for line in [&["--nothing"][..], &["list"], &["list", "-"], &["rotate", "--nothing"], &["-x", "list", "CAM"]] {
+            assert_eq!(parse(line).is_ok(), line == ["list", "-"], "{line:?}");
+        }
+        assert!(parse(&["list", "--", "-cam"]).is_ok());
+    }
+
+    fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+        let words = ["hk-aws"].iter().chain(line).map(OsString::from).collect();
+        Cli::try_parse_from(dashes::set_names_apart(words, &mut Cli::command()))
     }
 
     #[test]

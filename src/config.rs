@@ -13,6 +13,7 @@ mod problem;
 mod reader;
 mod sections;
 mod settings;
+mod taken_format;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use sections::{
     HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings,
     RotatedCameras, S3Settings, STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
 };
+pub use taken_format::TakenFormat;
 
 impl Config {
     /// Reads and checks the file at `path`, with the process's environment.

@@ -30,6 +30,7 @@ use crate::config;
 mod admit;
 mod scan;
 mod take;
+mod unfinished;
 mod writer;
 
 pub use take::{Opened, Taken};
@@ -49,8 +50,19 @@ pub const NAME_MAX: usize = 255;
 pub struct DropFolder {
     path: PathBuf,
     ignore: config::Ignore,
+    /// How long a file with a temporary name must be unchanged to be the last of its camera.
+    partial_after: Duration,
     /// Whether a scan removes empty folders.
     prunes: bool,
+}
+
+/// The name under which a file is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentAs {
+    /// The path below the drop folder: the one under which the file was sent, or the one that it was to have.
+    pub path: PathBuf,
+    /// Whether the file has the temporary name of one that is not complete.
+    pub is_unfinished: bool,
 }
 
 /// What tells one state of one file from any other.
@@ -138,7 +150,8 @@ impl Stamp {
 impl DropFolder {
     /// Returns the drop folder of a configuration; nothing is opened yet.
     pub fn new(config: &config::DropFolderSettings) -> Self {
-        Self { path: config.path.clone(), ignore: config.ignore.clone(), prunes: true }
+        let (path, ignore) = (config.path.clone(), config.ignore.clone());
+        Self { path, ignore, partial_after: config.partial_after, prunes: true }
     }
 
     /// Returns the same folder, except that a scan keeps empty folders: for times when the wall clock may be wrong
@@ -146,6 +159,19 @@ impl DropFolder {
     #[must_use]
     pub fn without_pruning(&self) -> Self {
         Self { prunes: false, ..self.clone() }
+    }
+
+    /// Returns the name under which a file is stored: that of [`sent_as`], or the final one of a file that is ignored
+    /// because its name is temporary.
+    pub fn stored_as(&self, path: &Path) -> SentAs {
+        let path = sent_as(path);
+        let finished = self.ignore.matches(&path).and_then(|_| self.final_path(&path));
+        SentAs { is_unfinished: finished.is_some(), path: finished.unwrap_or(path) }
+    }
+
+    /// Returns the final name of a file with a temporary one, unless the final one is ignored too.
+    fn final_path(&self, path: &Path) -> Option<PathBuf> {
+        unfinished::final_path(path).filter(|path| self.ignore.matches(path).is_none())
     }
 
     /// Returns the path of the folder.

@@ -23,6 +23,7 @@ use crate::status::{self, Snapshot};
 use crate::stored::Stored;
 
 mod aside;
+mod clock_offset;
 mod judge;
 mod link;
 mod one;

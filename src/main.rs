@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use hk_aws::cli::{self, Cli};
+use hk_aws::cli;
 
 fn main() -> ExitCode {
     // If the command line is wrong, the process ends here with code 2.
-    let cli = Cli::parse();
+    let cli = cli::read(std::env::args_os());
     match cli::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -14,7 +14,7 @@ use crate::capture::{self, Arrival, Capture};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::disk::Room;
-use crate::drop_folder::{self, DropFolder};
+use crate::drop_folder::DropFolder;
 use crate::kept::Kept;
 use crate::key::{FormerKeyParts, KeyParts, Layout, ObjectKey};
 use crate::ledger;
@@ -120,8 +120,8 @@ impl Site {
     /// # Errors
     /// The error of the file system if the file cannot be read.
     pub fn classify(&self, path: &Path, file: &mut File, modified: SystemTime) -> io::Result<(Capture, ObjectKey)> {
-        let sent_as = drop_folder::sent_as(path);
-        let sighting = capture::sight(&sent_as, &self.config);
+        let stored_as = self.folder.stored_as(path);
+        let sighting = capture::sight(&stored_as.path, &self.config);
         let content = sighting.ask(file)?;
         let capture =
             sighting.settle(content, Arrival { at: capture::arrival(modified), now: (self.clock)().wall.into() });

@@ -1,6 +1,7 @@
 //! A snapshot of the daemon: `status.json` holds it, and systemd shows one line of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -154,6 +155,30 @@ pub struct CameraStatus {
     pub last_stored_at: DateTime<Utc>,
     /// What its clock said, if it was not believed.
     pub wrong_clock: Option<WrongClock>,
+    /// How far its clock is steadily off, if it is.
+    #[serde(default)]
+    pub clock_offset: Option<ClockOffset>,
+}
+
+/// A camera's clock that is steadily hours or quarters of an hour off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockOffset {
+    /// How many seconds it is behind; negative if it is ahead.
+    pub behind_seconds: i64,
+    /// The zone that would fit.
+    pub timezone: Option<String>,
+}
+
+impl fmt::Display for ClockOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.behind_seconds.unsigned_abs() / 60;
+        let direction = if self.behind_seconds < 0 { "ahead" } else { "behind" };
+        match (minutes / 60, minutes % 60) {
+            (0, minutes) => write!(f, "{minutes} min {direction}"),
+            (hours, 0) => write!(f, "{hours} h {direction}"),
+            (hours, minutes) => write!(f, "{hours} h {minutes} min {direction}"),
+        }
+    }
 }
 
 /// A camera's clock that cannot be right.

@@ -79,7 +79,8 @@ impl<'a> LocalCopies<'a> {
     /// Returns when a capture was taken and its event, as the ledger says, otherwise as its name says.
     pub(super) fn taken_and_event(&self, key: &str) -> (Option<DateTime<FixedOffset>>, Option<String>) {
         if let Some(entry) = self.entries.get(key) {
-            return (Some(entry.taken_at), entry.event.clone());
+            let taken = (!capture::tells_day_alone(key)).then_some(entry.taken_at);
+            return (taken, entry.event.clone());
         }
         let file = key.rsplit('/').next().unwrap_or(key);
         let named = capture::read_stored(self.camera, file, &self.site.config);

@@ -2,10 +2,13 @@
 //!
 //! * JPEG: EXIF, otherwise the text that Mobotix cameras write into a segment (MOBOTIX Community, "JPEG Image Header
 //!   Contents"): lines with `DAT` and `TIM`, the wall clock, and with `TIT`, the same moment as seconds since 1970.
+//! * PNG: the EXIF in its chunk `eXIf`.
 //! * MP4 and MOV: the movie's creation time (ISO/IEC 14496-12, 8.2.2), in seconds since 1904.
+//! * MKV and `WebM`: the clip's date (RFC 9559, 5.1.2.12), in nanoseconds since 2001.
+//! * AVI: the text of its date, as trail cameras write it.
 //! * Dahua's and Xiongmai's streams: the packed date of the first picture (demuxer `dhav` of `FFmpeg`; python-dvr).
 //!
-//! A time before 2000 comes from a clock that was never set, and counts as no time. The caller compares a later one with
+//! A time before 2000 or after 2099 comes from a clock that was never set, and counts as no time. The caller compares a later one with
 //! the arrival to decide whether to believe it.
 
 use std::fs::File;
@@ -13,14 +16,17 @@ use std::io;
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, TimeDelta};
 
-use super::media::{MediaFormat, Walk, boxes, packets};
+use super::media::{MediaFormat, Walk, boxes, chunks, ebml, packets};
+use super::naming;
 
 mod exif;
 
-/// Earlier years come from a clock that was never set.
-const EARLIEST_YEAR: i32 = 2000;
+/// Other years come from a clock that was never set.
+const YEARS: std::ops::RangeInclusive<i32> = 2000..=2099;
 /// How much of a JPEG is read, in bytes: two of the longest segments, so that EXIF is found after a large segment.
 const JPEG_HEAD_BYTES: u64 = 128 * 1024;
+/// Seconds from 1970 to 2001.
+const EBML_EPOCH_SECONDS: i64 = 978_307_200;
 /// Seconds from 1904 to 1970.
 const MOVIE_EPOCH_SECONDS: u64 = 2_082_844_800;
 
@@ -47,7 +53,10 @@ pub fn taken(file: &mut File) -> io::Result<Option<ContentTime>> {
         MediaFormat::Boxes => movie(&mut walk),
         MediaFormat::Dhav { start } => packets::dhav_date(&mut walk, start).map(|date| date.and_then(packed)),
         MediaFormat::Xiongmai => packets::xiongmai_date(&mut walk).map(packed),
-        MediaFormat::Png | MediaFormat::Ebml | MediaFormat::Avi | MediaFormat::Other => Ok(None),
+        MediaFormat::Png => chunks::png_exif(&mut walk).map(|tiff| exif::taken(&tiff?)),
+        MediaFormat::Ebml => ebml::date(&mut walk).map(|date| ebml_time(date?)),
+        MediaFormat::Avi => chunks::avi_date(&mut walk).map(|text| text_time(&text?)),
+        MediaFormat::Other => Ok(None),
     };
     match told {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
@@ -122,6 +131,36 @@ fn movie_time(seconds: u64) -> Option<ContentTime> {
     plausible(time).map(ContentTime::UtcOrWall)
 }
 
+/// Returns the time of a Matroska clip, in nanoseconds since 2001.
+fn ebml_time(nanoseconds: i64) -> Option<ContentTime> {
+    let seconds = nanoseconds.div_euclid(1_000_000_000) + EBML_EPOCH_SECONDS;
+    let fraction = u32::try_from(nanoseconds.rem_euclid(1_000_000_000)).ok()?;
+    plausible(DateTime::from_timestamp(seconds, fraction)?.naive_utc()).map(ContentTime::UtcOrWall)
+}
+
+/// Returns the time in a text such as `SAT JUL 03 12:26:48 2021` (C, `asctime`) or `2021-07-03 12:26:48`.
+fn text_time(text: &[u8]) -> Option<ContentTime> {
+    let words = text.split(|byte| byte.is_ascii_whitespace() || *byte == 0).filter(|word| !word.is_empty());
+    let words: Vec<&[u8]> = words.collect();
+    if let [_, month, day, clock, year, ..] = &*words
+        && let Some(month) = month_of(month)
+    {
+        let date = (i32::try_from(number(year)?).ok()?, month, number(day)?);
+        return wall(date, time(clock)?, b"").map(ContentTime::Wall);
+    }
+    let (time, offset) = naming::time_in(text)?;
+    let instant = offset.and_then(|offset| time.and_local_timezone(offset).single());
+    plausible(time)?;
+    Some(instant.map_or(ContentTime::Wall(time), ContentTime::At))
+}
+
+/// Reads the English short name of a month.
+fn month_of(name: &[u8]) -> Option<u32> {
+    const MONTHS: &[u8] = b"janfebmaraprmayjunjulaugsepoctnovdec";
+    let place = MONTHS.chunks(3).position(|month| month.eq_ignore_ascii_case(name))?;
+    u32::try_from(place + 1).ok()
+}
+
 /// Returns the time of a date that is packed as in [`packets`].
 fn packed(date: u32) -> Option<ContentTime> {
     let [year, month, day, hour, minute, second] = packets::unpack(date);
@@ -141,15 +180,12 @@ fn wall(date: (i32, u32, u32), time: (u32, u32, u32), fraction: &[u8]) -> Option
 
 /// Returns the instant of a wall clock that is `ahead` of UTC, in seconds; `None` if no zone has that offset.
 fn at(wall: NaiveDateTime, ahead: i64) -> Option<ContentTime> {
-    // Offsets of zones are quarters of an hour, from -12:00 to +14:00 (IANA Time Zone Database).
-    let is_zone = ahead % 900 == 0 && (-12 * 3600..=14 * 3600).contains(&ahead);
-    let offset = FixedOffset::east_opt(i32::try_from(ahead).ok().filter(|_| is_zone)?)?;
-    wall.and_local_timezone(offset).single().map(ContentTime::At)
+    wall.and_local_timezone(naming::offset(ahead)?).single().map(ContentTime::At)
 }
 
 /// Returns the time unless it comes from a clock that was never set.
 fn plausible(time: NaiveDateTime) -> Option<NaiveDateTime> {
-    (time.year() >= EARLIEST_YEAR).then_some(time)
+    YEARS.contains(&time.year()).then_some(time)
 }
 
 /// Reads a date such as `2024-02-03`, with any character between the numbers.
@@ -288,6 +324,61 @@ mod tests {
     }
 
     #[test]
+    fn a_matroska_clip_tells_by_its_date_as_utc_or_wall() {
+        let element =
+            |identifier: &[u8], data: &[u8]| [identifier, &(1 << 56 | data.len() as u64).to_be_bytes(), data].concat();
+        let date = |nanoseconds: i64| element(b"\x44\x61", &nanoseconds.to_be_bytes());
+        let clip = |info: &[u8]| {
+            let body = [element(b"\xEC", &[0; 9]), element(b"\x15\x49\xA9\x66", info)].concat();
+            [&b"\x1A\x45\xDF\xA3\x84webm"[..], &element(b"\x18\x53\x80\x67", &body)].concat()
+        };
+        let since_2001 = (1_706_933_106 - EBML_EPOCH_SECONDS) * 1_000_000_000 + 500_000_000;
+        let info = [element(b"\x4D\x80", b"recorder"), date(since_2001)].concat();
+        assert_eq!(told(&clip(&info)), Some(either("2024-02-03T04:05:06.5")));
+        for none in [date(0), date(-1_000_000_000_000_000_000), date(i64::MIN), date(i64::MAX), Vec::new()] {
+            let expected = if none == date(0) { Some(either("2001-01-01T00:00:00")) } else { None };
+            assert_eq!(told(&clip(&none)), expected, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn an_avi_tells_by_the_text_of_its_date() {
+        let chunk = |kind: &[u8; 4], data: &[u8]| {
+            let pad = vec![0; data.len() % 2];
+            [&kind[..], &u32::try_from(data.len()).unwrap().to_le_bytes(), data, &pad].concat()
+        };
+        let avi = |date: &[u8]| {
+            let header = [&b"hdrl"[..], &chunk(b"avih", &[0; 56]), &chunk(b"LIST", b"strlodd"), date].concat();
+            let chunks = [chunk(b"LIST", &header), chunk(b"LIST", b"movi00dc")].concat();
+            chunk(b"RIFF", &[b"AVI ", &chunks[..]].concat())
+        };
+        for (text, expected) in [
+            (&b"SAT FEB 03 04:05:06 2024\n\0"[..], Some(clock("2024-02-03T04:05:06"))),
+            (b"Sat Feb  3 04:05:06 2024", Some(clock("2024-02-03T04:05:06"))),
+            (b"2024-02-03 04:05:06", Some(clock("2024-02-03T04:05:06"))),
+            (b"2024/02/03/ 04:05:06\0", Some(clock("2024-02-03T04:05:06"))),
+            (b"2024:02:03 04:05:06 PM", Some(clock("2024-02-03T16:05:06"))),
+            (b"2024-02-03T04:05:06+02:00", Some(instant("2024-02-03T04:05:06+02:00"))),
+            (b"Thu Jan 01 00:00:09 1970", None),
+            (b"SAT FEB 31 04:05:06 2024", None),
+            (b"", None),
+        ] {
+            assert_eq!(told(&avi(&chunk(b"IDIT", text))), expected, "{}", String::from_utf8_lossy(text));
+        }
+        assert_eq!(told(&avi(&chunk(b"junk", b"2024-02-03 04:05:06"))), None);
+    }
+
+    #[test]
+    fn a_png_tells_by_its_exif() {
+        let exif = exif::tests::original(b"2024:02:03 04:05:06\0");
+        let chunk = |kind: &[u8; 4], data: &[u8]| {
+            [&u32::try_from(data.len()).unwrap().to_be_bytes(), &kind[..], data, b"CRC!"].concat()
+        };
+        let chunks = [chunk(b"IHDR", &[0; 13]), chunk(b"eXIf", &exif), chunk(b"IEND", b"")].concat();
+        assert_eq!(told(&[b"\x89PNG\r\n\x1a\n", &chunks[..]].concat()), Some(clock("2024-02-03T04:05:06")));
+    }
+
+    #[test]
     fn what_does_not_tell_or_breaks_off_is_none() {
         let exif = [&b"Exif\0\0"[..], &exif::tests::original(b"2024:02:03 04:05:06\0")].concat();
         let (picture, clip) = (picture(&[segment(0xE1, &exif)]), clip(&[0, 0, 0, 0, 0xE1, 0, 0, 0]));
@@ -304,7 +395,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_have_an_answer(start in 0usize..6, bytes: Vec<u8>) {
+        fn any_bytes_have_an_answer(start in 0usize..9, bytes: Vec<u8>) {
             let head: &[u8] = [
                 &b""[..],
                 b"\xFF\xD8\xFF\xE1\x02\x00Exif\0\0II*\0\x08\0\0\0",
@@ -312,6 +403,9 @@ mod tests {
                 b"\0\0\0\x10ftypisom0000\0\0\0\0moov",
                 b"DHAV\xFD",
                 b"\0\0\x01\xFC\x02\x19\x78\x44",
+                b"\x1A\x45\xDF\xA3\x84webm\x18\x53\x80\x67\xFF\x15\x49\xA9\x66\xFF\x44\x61\x88",
+                b"RIFF\x99\0\0\0AVI LIST\x99\0\0\0hdrlIDIT\x1A\0\0\0",
+                b"\x89PNG\r\n\x1a\n\0\0\0\x40eXIfII*\0\x08\0\0\0",
             ][start];
             told(&[head, &bytes].concat());
         }

@@ -3,7 +3,7 @@
 //! Cameras put their captures into folders by date, hour, channel and kind. Such a folder is not the name of a camera, and
 //! if it only repeats the capture's own name, the key leaves it out.
 
-use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
+use chrono::{Datelike, Months, NaiveDate, NaiveDateTime, Timelike};
 
 use super::Media;
 
@@ -27,12 +27,18 @@ pub(super) enum Folder {
 /// Returns the meaning of each folder. A number is an hour or a channel only below a date; elsewhere a person gave it.
 pub(super) fn read(folders: &[&[u8]]) -> Vec<Folder> {
     let mut read: Vec<Folder> = folders.iter().map(|folder| read_one(folder)).collect();
-    // A date in three folders.
-    for place in 2..folders.len() {
-        let [year, month, day] = [place - 2, place - 1, place].map(|place| folders[place]);
-        let shaped = year.len() == 4 && month.len() <= 2 && day.len() <= 2;
-        if shaped && let Some(date) = date_of(number(year), number(month), number(day)) {
-            read[place - 2..=place].fill(Folder::Date(date));
+    for place in 1..folders.len() {
+        let [first, second] = [place - 1, place].map(|place| folders[place]);
+        // A date in two folders, and a month in two.
+        if let Some(date) = date_in_two(first, second) {
+            read[place - 1..=place].fill(Folder::Date(date));
+        } else if let (4, 2, Some(month)) = (first.len(), second.len(), month_of(number(first), number(second))) {
+            read[place - 1..=place].fill(month);
+        }
+        // A date in three folders.
+        let third = folders.get(place + 1).filter(|day| first.len() == 4 && second.len() <= 2 && day.len() <= 2);
+        if let Some(date) = third.and_then(|day| date_of(number(first), number(second), number(day))) {
+            read[place - 1..=place + 1].fill(Folder::Date(date));
         }
     }
     let mut dated = false;
@@ -43,6 +49,38 @@ pub(super) fn read(folders: &[&[u8]]) -> Vec<Folder> {
         }
     }
     read
+}
+
+/// Returns the hour, minute or second that a folder below a date tells: two digits, or `HHhour` and `HHh`.
+pub(super) fn clock_number(folder: &[u8]) -> Option<u32> {
+    let (digits, word) = folder.split_at_checked(2)?;
+    number(digits).filter(|_| matches!(word, b"" | b"h" | b"H" | b"hour"))
+}
+
+/// Returns the hour in the name of a folder that tells a date.
+pub(super) fn hour_of_date(folder: &[u8]) -> Option<u32> {
+    let digits: Vec<u8> = folder.iter().copied().filter(u8::is_ascii_digit).collect();
+    if digits.len() == 10 { number(&digits[8..]) } else { None }
+}
+
+/// Returns the date in two folders, such as `2026/11-19` or `2026-11/19`.
+fn date_in_two(first: &[u8], second: &[u8]) -> Option<NaiveDate> {
+    let is_separator = |byte: &u8| matches!(byte, b'-' | b'_' | b'.');
+    let (year, month, day) = match (first.len(), second.len()) {
+        (4, 4) => (first, &second[..2], &second[2..]),
+        (4, 5) if is_separator(&second[2]) => (first, &second[..2], &second[3..]),
+        (6, 2) => (&first[..4], &first[4..], second),
+        (7, 2) if is_separator(&first[4]) => (&first[..4], &first[5..], second),
+        _ => return None,
+    };
+    date_of(number(year), number(month), number(day))
+}
+
+/// Returns the days of a month.
+fn month_of(year: Option<u32>, month: Option<u32>) -> Option<Folder> {
+    let first = date_of(year, month, Some(1))?;
+    let last = first.checked_add_months(Months::new(1))?.pred_opt()?;
+    Some(Folder::Interval(first, last))
 }
 
 /// The length of the longest folder name that a camera makes.
@@ -65,18 +103,27 @@ fn read_one(name: &[u8]) -> Folder {
         date_of(part(from, from + 4), part(from + 4, from + 6), part(from + 6, from + 8))
     };
     match &*shape {
-        b"0000-00-00" | b"0000_00_00" | b"0000.00.00" | b"00000000" | b"00000000_00" | b"img_0000-00-00"
-        | b"0000y00m00d00h" => date(0).map_or(Folder::Given, Folder::Date),
+        b"0000-00-00" | b"0000_00_00" | b"0000.00.00" | b"00000000" | b"img_0000-00-00" | b"0000_0000" => {
+            date(0).map_or(Folder::Given, Folder::Date)
+        }
+        b"0000y00m00d00h" | b"0000000000" | b"00000000_00" | b"00000000-00" | b"0000-00-00-00" | b"0000-00-00_00"
+        | b"0000-00-00 00" | b"0000_00_00_00" | b"0000_00_00-00" => {
+            let has_hour = digits.get(8..).and_then(number).is_some_and(|hour| hour < 24);
+            date(0).filter(|_| has_hour).map_or(Folder::Given, Folder::Date)
+        }
+        b"0000-00" | b"0000_00" | b"0000.00" => {
+            month_of(digits.get(..4).and_then(number), digits.get(4..).and_then(number)).unwrap_or(Folder::Given)
+        }
         b"0000_00_00-0000_00_00" => match (date(0), date(8)) {
             (Some(first), Some(last)) => Folder::Interval(first, last),
             _ => Folder::Given,
         },
-        b"pic_0" | b"pic_00" | b"pic_000" | b"00hour" => number(digits).map_or(Folder::Given, Folder::Number),
+        b"pic_0" | b"pic_00" | b"pic_000" | b"00hour" | b"00h" => number(digits).map_or(Folder::Given, Folder::Number),
         b"jpg" | b"snap" => Folder::Kind(Media::Picture),
         b"dav" | b"record" => Folder::Kind(Media::Video),
         b"images000" if digits == b"000" => Folder::Kind(Media::Picture),
         b"record000" if digits == b"000" => Folder::Kind(Media::Video),
-        b"images000" | b"record000" => Folder::Tree,
+        b"images000" | b"record000" | b"alarm" | b"recording" | b"recordings" => Folder::Tree,
         _ => Folder::Given,
     }
 }

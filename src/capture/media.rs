@@ -15,8 +15,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use serde::Serialize;
 
 pub(in crate::capture) mod boxes;
-mod chunks;
-mod ebml;
+pub(in crate::capture) mod chunks;
+pub(in crate::capture) mod ebml;
 mod jpeg;
 pub(in crate::capture) mod packets;
 mod walk;

@@ -2,8 +2,11 @@
 //!
 //! A row is data: a pattern for the whole path below the drop folder, with named groups. The groups are `device` (the
 //! camera's name for itself), `channel`, `event`, and for the camera's wall clock `stamp`, or `date` and `time`, of which
-//! only the digits count. The first row wins that matches and whose stamp is a time that exists. Rows with a stamp come
-//! before those without, and a vendor's longer stamps before any shorter one.
+//! only the digits count. The first row wins that matches and whose stamp is a time that exists and the first one in the
+//! name. Rows with a stamp come before those without, and a vendor's longer stamps before any shorter one. One row reads
+//! the stamps of any vendor by their grammar.
+//!
+//! A path that no row reads a time in may tell it in its folders, or as the seconds since 1970.
 //!
 //! Paths are not split at `_` or `.`: names contain `_` freely, and IP addresses look like some vendors' times. Instead, each
 //! pattern is built around its stamp. A trait for each vendor was rejected: vendors differ in spelling, not in behaviour.
@@ -11,21 +14,27 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use chrono::{NaiveDate, NaiveDateTime, TimeDelta};
-use regex::bytes::Regex;
+use chrono::{FixedOffset, NaiveDate, NaiveDateTime, Offset, TimeDelta, Timelike, Utc};
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, PatternID, meta};
 
 use super::TakenFrom;
+use crate::config::CameraSettings;
 use crate::key;
 
+mod dated;
+mod stamp;
 mod table;
 
-use table::Year::{self, Four, Two};
+pub(super) use stamp::offset;
+use table::Clock::{self, AnyStamp, Four, Two};
 use table::{NAMINGS, Naming, expand};
 
 /// The groups that a pattern may have.
-const GROUPS: [&str; 7] = ["device", "channel", "stamp", "date", "time", "event", "taken"];
+const GROUPS: [&str; 6] = ["device", "channel", "stamp", "date", "time", "event"];
+
+/// The place of `stamp` in [`GROUPS`].
+const STAMP: usize = 2;
 
 /// Where a pattern matches in a path.
 #[derive(Debug, Default)]
@@ -117,22 +126,36 @@ pub struct PathReading {
     pub event: Option<String>,
     /// Where in the path the vendor's own tree begins; the length of the path if nothing was read.
     pub tree_at: usize,
+    /// Where in the path begins what tells the time; the length of the path if nothing does.
+    pub(super) time_at: usize,
 }
 
 impl PathReading {
     /// Returns the reading of a path that tells nothing.
     fn nothing(path: &[u8]) -> Self {
-        Self { vendor: None, device: None, channel: None, stamp: None, event: None, tree_at: path.len() }
+        let end = path.len();
+        Self { vendor: None, device: None, channel: None, stamp: None, event: None, tree_at: end, time_at: end }
     }
 }
 
 /// The time that a path tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathTime {
-    /// The camera's wall clock, without a zone.
+    /// The camera's wall clock.
     pub wall: NaiveDateTime,
+    /// The offset of that clock from UTC; `None`: the path does not tell it.
+    pub offset: Option<FixedOffset>,
     /// [`TakenFrom::Name`] if the file's own name tells all of it, otherwise [`TakenFrom::Folder`].
     pub from: TakenFrom,
+    /// Whether it is a number of seconds since 1970. Other numbers look the same, so only the arrival can confirm it.
+    pub is_epoch: bool,
+}
+
+impl PathTime {
+    /// Returns the time of a wall clock whose offset nothing tells.
+    fn of_wall(wall: NaiveDateTime, from: TakenFrom) -> Self {
+        Self { wall, offset: None, from, is_epoch: false }
+    }
 }
 
 /// What became of a path at one row of the table.
@@ -155,28 +178,80 @@ pub fn read(path: &Path, vendor: &str) -> PathReading {
     let bytes = path.as_os_str().as_encoded_bytes();
     let Some(table) = &*TABLE else { return PathReading::nothing(bytes) };
     let first = table.first.search_half(&Input::new(bytes)).map_or(NAMINGS.len(), |found| found.pattern().as_usize());
-    (NAMINGS[first..].iter().zip(&table.matchers[first..]))
+    let mut reading = (NAMINGS[first..].iter().zip(&table.matchers[first..]))
         .filter(|(row, _)| is_asked(row, vendor))
         .find_map(|(row, matcher)| match try_row(row, matcher, bytes) {
             Trial::Reads(reading) => Some(reading),
             _ => None,
         })
-        .unwrap_or_else(|| PathReading::nothing(bytes))
+        .unwrap_or_else(|| PathReading::nothing(bytes));
+    if reading.stamp.is_none() {
+        let _is_read = reading.read_folders(bytes) || reading.read_epoch(bytes);
+    }
+    reading.channel = reading.channel.or_else(|| labelled_channel(bytes));
+    reading
+}
+
+impl PathReading {
+    /// Reads the time of a path whose folders tell the date; returns whether it tells one.
+    fn read_folders(&mut self, path: &[u8]) -> bool {
+        let Some((wall, begins)) = dated::read(path) else { return false };
+        (self.stamp, self.time_at) = (Some(PathTime::of_wall(wall, TakenFrom::Folder)), begins);
+        true
+    }
+
+    /// Reads a name that counts the seconds since 1970; returns whether it does.
+    fn read_epoch(&mut self, path: &[u8]) -> bool {
+        let name = &path[name_at(path)..];
+        let Some((wall, begins)) = stamp::epoch(name) else { return false };
+        let offset = Some(Utc.fix());
+        self.stamp = Some(PathTime { wall, offset, from: TakenFrom::Name, is_epoch: true });
+        self.time_at = name_at(path);
+        self.device = self.device.take().or_else(|| device_before(&name[..begins]));
+        true
+    }
+}
+
+/// Returns the shapes that no row describes, in the order in which they are tried, and what became of the path.
+fn explain_rest(path: &[u8], is_read: bool) -> [(Option<&'static str>, &'static str, Trial); 2] {
+    type Read = fn(&mut PathReading, &[u8]) -> bool;
+    let shapes: [(&'static str, Read); 2] = [
+        ("date folders/[hh/[mm/]]...hh-mm-ss...", PathReading::read_folders),
+        ("...seconds since 1970...", PathReading::read_epoch),
+    ];
+    let mut is_read = is_read;
+    shapes.map(|(shape, read)| {
+        let mut reading = PathReading::nothing(path);
+        let reads = read(&mut reading, path);
+        let trial = match (reads, is_read) {
+            (true, false) => Trial::Reads(reading),
+            (true, true) => Trial::TooLate,
+            (false, _) => Trial::OtherShape,
+        };
+        is_read |= reads;
+        (None, shape, trial)
+    })
 }
 
 /// Tries every row, and returns for each its vendor, its shape and what became of the path.
 pub fn explain(path: &Path, vendor: &str) -> Vec<(Option<&'static str>, &'static str, Trial)> {
     let bytes = path.as_os_str().as_encoded_bytes();
     let matchers = TABLE.as_ref().map_or(&[][..], |table| &table.matchers);
-    let mut is_read = false;
+    let (mut is_read, mut is_timed) = (false, false);
     let trial = |(row, matcher): (&'static Naming, &RowMatcher)| {
         let trial = if is_asked(row, vendor) { try_row(row, matcher, bytes) } else { Trial::OtherVendor };
-        let reads = matches!(trial, Trial::Reads(_));
-        let trial = if reads && is_read { Trial::TooLate } else { trial };
-        is_read |= reads;
+        let trial = match trial {
+            Trial::Reads(_) if is_read => Trial::TooLate,
+            other => other,
+        };
+        if let Trial::Reads(reading) = &trial {
+            (is_read, is_timed) = (true, reading.stamp.is_some());
+        }
         (row.vendor, row.shape, trial)
     };
-    NAMINGS.iter().zip(matchers).map(trial).collect()
+    let mut trials: Vec<_> = NAMINGS.iter().zip(matchers).map(trial).collect();
+    trials.extend(explain_rest(bytes, is_timed));
+    trials
 }
 
 /// Returns whether a row is tried for cameras of this vendor.
@@ -188,9 +263,15 @@ fn is_asked(row: &Naming, vendor: &str) -> bool {
 
 /// Tries one row on a path.
 fn try_row(row: &Naming, matcher: &RowMatcher, path: &[u8]) -> Trial {
+    if row.clock == AnyStamp {
+        return any_stamp(path).map_or(Trial::OtherShape, Trial::Reads);
+    }
     let Some(found) = matcher.find(path, name_at(path)) else { return Trial::OtherShape };
-    let reading = reading(&found, row.vendor, path, row.year);
     let clock = found.clock();
+    if found.is_end(path) {
+        return Trial::OtherShape;
+    }
+    let reading = reading(&found, row.vendor, path, row.clock);
     if reading.stamp.is_none() && clock.clone().next().is_some() {
         let digits: Vec<_> = clock.map(|(from, to)| String::from_utf8_lossy(&path[from..to])).collect();
         return Trial::NoTime(digits.join(" "));
@@ -199,13 +280,28 @@ fn try_row(row: &Naming, matcher: &RowMatcher, path: &[u8]) -> Trial {
 }
 
 /// Reads a path with the pattern of a configured camera (groups `camera`, `taken`, `event`, `channel`). Returns the reading
-/// and the camera's segment, if the pattern tells it; `None` if the pattern does not match.
-pub fn read_own(path: &Path, pattern: &Regex) -> Option<(PathReading, Option<String>)> {
+/// and the camera's segment, if the pattern tells it; `None` if there is no pattern or it does not match.
+pub fn read_own(path: &Path, settings: &CameraSettings) -> Option<(PathReading, Option<String>)> {
     let path = path.as_os_str().as_encoded_bytes();
-    let captures = pattern.captures(path)?;
+    let captures = settings.pattern.as_ref()?.regex().captures(path)?;
     let camera = captures.name("camera").map(|found| key::camera_segment(found.as_bytes()));
     let groups = GROUPS.map(|group| captures.name(group).map(|found| (found.start(), found.end())));
-    Some((reading(&NamingMatch { begins: name_at(path), groups }, None, path, Four), camera))
+    let mut reading = reading(&NamingMatch { begins: name_at(path), groups }, None, path, Four);
+    if let Some(taken) = captures.name("taken") {
+        let told = match &settings.taken_format {
+            Some(format) => str::from_utf8(taken.as_bytes()).ok().and_then(|text| format.read(text)),
+            None => time_in(taken.as_bytes())
+                .or_else(|| read_stamp(std::iter::once(taken.as_bytes()), Four).map(|wall| (wall, None))),
+        };
+        let from = if taken.start() >= name_at(path) { TakenFrom::Name } else { TakenFrom::Folder };
+        reading.stamp = told.map(|(wall, offset)| PathTime { offset, ..PathTime::of_wall(wall, from) });
+    }
+    Some((reading, camera))
+}
+
+/// Returns the first whole stamp in any text, and its offset from UTC if the text tells it.
+pub(super) fn time_in(text: &[u8]) -> Option<(NaiveDateTime, Option<FixedOffset>)> {
+    stamp::first(text).map(|stamp| (stamp.wall, stamp.offset))
 }
 
 /// Returns where the file's name begins in a path.
@@ -216,25 +312,100 @@ fn name_at(path: &[u8]) -> usize {
 impl NamingMatch {
     /// Returns the start and end of each part of the stamp.
     fn clock(&self) -> impl Iterator<Item = (usize, usize)> + Clone {
-        let [_, _, stamp, date, time, _, taken] = self.groups;
-        [stamp, date, time, taken].into_iter().flatten()
+        let [_, _, stamp, date, time, _] = self.groups;
+        [stamp, date, time].into_iter().flatten()
+    }
+
+    /// Returns whether the name has a whole stamp before the row's: that one is the begin, and the row's is the end.
+    fn is_end(&self, path: &[u8]) -> bool {
+        let Some(before) = self.groups[STAMP].and_then(|(from, _)| path.get(name_at(path)..from)) else { return false };
+        before.len() >= stamp::FEWEST_DIGITS
+            && before.iter().filter(|byte| byte.is_ascii_digit()).count() >= stamp::FEWEST_DIGITS
+            && stamp::first(before).is_some()
     }
 }
 
-/// Returns what the groups of a match tell.
-fn reading(found: &NamingMatch, vendor: Option<&'static str>, path: &[u8], year: Year) -> PathReading {
+/// Reads a name by the grammar of stamps.
+fn any_stamp(path: &[u8]) -> Option<PathReading> {
     let name_at = name_at(path);
-    let [device, channel, .., event, _] = found.groups.map(|group| group.map(|(from, to)| &path[from..to]));
+    let name = &path[name_at..];
+    let stamp = stamp::first(name)?;
+    let (before, after) = (&name[..stamp.begins], &name[stamp.ends..]);
+    // A recorder writes its channel before begin and end.
+    let recorded = before.split_last_chunk().filter(|_| stamp::first(after).is_some());
+    let (device, channel) = match recorded {
+        Some((device, [b'_', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'_' | b'-'])) => {
+            ([device, b"_"].concat(), Some(key::escape(&[*tens, *ones])))
+        }
+        _ => (before.to_vec(), None),
+    };
+    Some(PathReading {
+        vendor: None,
+        device: device_before(&device),
+        channel,
+        stamp: Some(PathTime { offset: stamp.offset, ..PathTime::of_wall(stamp.wall, TakenFrom::Name) }),
+        event: if stamp.is_compact_fraction { word_behind(after) } else { None },
+        tree_at: name_at,
+        time_at: name_at,
+    })
+}
+
+/// Returns what a device calls itself in the text before a stamp: a separator must follow, because the text could belong
+/// to a longer word.
+fn device_before(text: &[u8]) -> Option<String> {
+    let device = text.trim_ascii_end();
+    let end = device.iter().rposition(|byte| !b"_@ .-".contains(byte))? + 1;
+    (end < text.len() && !has_long_number(&device[..end])).then(|| key::camera_segment(&device[..end]))
+}
+
+/// Returns the word of letters and `_` behind a stamp.
+fn word_behind(text: &[u8]) -> Option<String> {
+    let begins = text.iter().position(|byte| !b"_ -".contains(byte)).filter(|begins| *begins > 0)?;
+    let word = &text[begins..];
+    let length = word.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'_').count();
+    let is_word = word[0].is_ascii_alphabetic() && !word.get(length).is_some_and(u8::is_ascii_digit);
+    is_word.then(|| key::escape(&word[..length]))
+}
+
+/// Returns the channel that a name or a folder calls one, such as `CH01`, `ch0` or `channel-2`.
+fn labelled_channel(path: &[u8]) -> Option<String> {
+    path.rsplit(|byte| *byte == b'/').find_map(|part| {
+        part.iter().enumerate().filter(|(_, byte)| byte.eq_ignore_ascii_case(&b'h')).find_map(|(at, _)| {
+            let begins = at.checked_sub(1).filter(|at| part[*at].eq_ignore_ascii_case(&b'c'))?;
+            if begins > 0 && part[begins - 1].is_ascii_alphanumeric() {
+                return None;
+            }
+            let mut rest = &part[at + 1..];
+            if rest.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"annel")) {
+                rest = &rest[5..];
+                rest = rest.strip_prefix(b"_").or(rest.strip_prefix(b"-")).unwrap_or(rest);
+            }
+            let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let is_channel = (1..=3).contains(&length) && !rest.get(length).is_some_and(u8::is_ascii_alphanumeric);
+            is_channel.then(|| key::escape(&rest[..length]))
+        })
+    })
+}
+
+/// Returns what the groups of a match tell.
+fn reading(found: &NamingMatch, vendor: Option<&'static str>, path: &[u8], clock: Clock) -> PathReading {
+    let name_at = name_at(path);
+    let [device, channel, .., event] = found.groups.map(|group| group.map(|(from, to)| &path[from..to]));
     let from = if found.clock().all(|(from, _)| from >= name_at) { TakenFrom::Name } else { TakenFrom::Folder };
-    let wall = read_stamp(found.clock().map(|(from, to)| &path[from..to]), year);
+    let wall = read_stamp(found.clock().map(|(from, to)| &path[from..to]), clock);
+    // A stamp to the second may go on.
+    let ends = found.groups[STAMP].map(|(_, to)| to).filter(|_| wall.is_some_and(|wall| wall.nanosecond() == 0));
+    let exact = wall.zip(ends).map(|(wall, ends)| stamp::behind(path, ends, wall));
+    let (wall, offset) = exact.map_or((wall, None), |(wall, offset)| (Some(wall), offset));
     PathReading {
         vendor,
         // A stamp that is not a time could be taken for a device, and every picture for a new camera.
         device: device.filter(|device| !has_long_number(device)).map(key::camera_segment),
         channel: channel.map(key::escape),
-        stamp: wall.map(|wall| PathTime { wall, from }),
+        stamp: wall.map(|wall| PathTime { offset, ..PathTime::of_wall(wall, from) }),
         event: event.map(key::escape),
         tree_at: found.begins,
+        time_at: found.begins,
     }
 }
 
@@ -247,7 +418,7 @@ fn has_long_number(text: &[u8]) -> bool {
 /// not exist.
 ///
 /// The year must be 1970 to 2099. Second 60, which recorders write at the end of a day, is the start of the next minute.
-fn read_stamp<'a>(parts: impl Iterator<Item = &'a [u8]>, year: Year) -> Option<NaiveDateTime> {
+fn read_stamp<'a>(parts: impl Iterator<Item = &'a [u8]>, clock: Clock) -> Option<NaiveDateTime> {
     let mut digits = [0; 20];
     let mut count = 0;
     for part in parts {
@@ -257,8 +428,8 @@ fn read_stamp<'a>(parts: impl Iterator<Item = &'a [u8]>, year: Year) -> Option<N
         }
     }
     let number = |from: usize, to: usize| digits[from..to].iter().fold(0, |sum, digit| sum * 10 + digit);
-    let (year, rest) = match year {
-        Four => (number(0, 4), 4),
+    let (year, rest) = match clock {
+        Four | AnyStamp => (number(0, 4), 4),
         // No camera's clock begins before 1970.
         Two => (number(0, 2) + if number(0, 2) < 70 { 2000 } else { 1900 }, 2),
     };
@@ -405,7 +576,7 @@ mod tests {
     #[test]
     fn every_row_is_explained() {
         let trials = explain(Path::new("10.0.0.1_01_20231312182012676_TIMING.jpg"), "auto");
-        assert_eq!(trials.len(), NAMINGS.len());
+        assert_eq!(trials.len(), NAMINGS.len() + 2);
         assert_eq!(trials[1].2, Trial::NoTime("20231312182012676".to_owned()));
         assert!(matches!(trials[NAMINGS.len() - 1].2, Trial::Reads(_)));
         let trials = explain(Path::new("Den_00_20260927140305.jpg"), "reolink");

@@ -8,23 +8,26 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDateTime, Timelike};
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use sha2::{Digest, Sha256};
 
 use super::folders::Folder;
-use super::{Sighting, TakenFrom, naming, resolve, sight_of};
-use crate::config::Config;
+use super::naming::PathReading;
+use super::{Sighting, TakenFrom, Told, naming, resolve, resolve_stamp};
+use crate::config::{CameraSettings, Config};
 use crate::key;
 
 impl Sighting<'_> {
     /// Returns the capture's name for the key: the file's own if that tells the whole time, otherwise time and path.
     ///
-    /// Two paths of one camera have the same name only if the file's own name tells its device and time, or if their
-    /// folders only repeat what the file's name says.
-    pub(super) fn file(&self, taken: DateTime<FixedOffset>, taken_from: TakenFrom) -> Vec<u8> {
+    /// Two paths of one camera have the same name only if their folders only repeat what the file's name says.
+    pub(super) fn file(&self, told: &Told) -> Vec<u8> {
         let Some((own, folders)) = self.below.split_last() else { return Vec::new() };
-        if taken_from == TakenFrom::Name && !has_our_stamp(own) {
-            return self.own_name(own, folders, taken.naive_local());
+        if self.tells_whole_time(told, own) {
+            let name = self.own_name(own, folders, told.taken.naive_local());
+            if self.own.as_ref().is_none_or(|settings| self.reads_back(&name, settings)) {
+                return name;
+            }
         }
         debug_assert!(
             !self.is_tree || is_tree(&self.below.join(&b'/')),
@@ -37,18 +40,31 @@ impl Sighting<'_> {
         } else {
             path == tree(&joined) && (self.is_tree || is_tree(&path))
         };
-        [our_stamp(taken.naive_local()), if is_unmarked { joined } else { join_marked(&self.below) }].concat()
+        let stamp =
+            if told.is_day_only { our_day(told.taken.date_naive()) } else { our_stamp(told.taken.naive_local()) };
+        [stamp, if is_unmarked { joined } else { join_marked(&self.below) }].concat()
+    }
+
+    /// Returns whether the file's `own` name tells this time to whoever reads it in the bucket.
+    fn tells_whole_time(&self, told: &Told, own: &[u8]) -> bool {
+        let is_epoch = self.reading.stamp.is_some_and(|stamp| stamp.is_epoch);
+        told.from == TakenFrom::Name && !is_epoch && !has_our_stamp(own)
+    }
+
+    /// Returns whether a name that the pattern of a camera reads below its own folders is read in the same way without them.
+    fn reads_back(&self, name: &[u8], settings: &CameraSettings) -> bool {
+        let name = without_mark(String::from_utf8_lossy(name).into_owned());
+        let is_known = key::camera_segment(settings.name.as_bytes()) == self.camera;
+        read_name(&self.camera, &name, is_known.then_some(settings)).stamp == self.reading.stamp
     }
 
     /// Returns the file's `own` name, with those of its `folders` that tell more than the name does.
     fn own_name(&self, own: &[u8], folders: &[&[u8]], wall: NaiveDateTime) -> Vec<u8> {
-        if self.reading.device.is_some() {
-            return own.to_vec();
-        }
         let channel = self.reading.channel.as_deref();
-        let event = self.reading.event.as_ref().map(String::as_bytes);
+        let words = [&self.reading.event, &self.reading.device];
+        let is_word = |name: &[u8]| words.iter().any(|word| word.as_ref().is_some_and(|word| word.as_bytes() == name));
         let is_implied =
-            |(name, folder): &(&&[u8], &Folder)| folder.is_implied(wall, channel, self.media) || event == Some(name);
+            |(name, folder): &(&&[u8], &Folder)| folder.is_implied(wall, channel, self.media) || is_word(name);
         let telling = folders.iter().zip(&self.folders).filter(|folder| !is_implied(folder));
         let mut parts: Vec<&[u8]> = telling.map(|(name, _)| *name).collect();
         if parts.is_empty() {
@@ -105,11 +121,28 @@ fn our_stamp(wall: NaiveDateTime) -> Vec<u8> {
     format!("{date:08}T{time:06}_").into_bytes()
 }
 
+/// Stands for a time of day that is not known; in the order of names it comes after every time of the day.
+const NO_TIME: &[u8] = b"xxxxxx_";
+
+/// Returns the start of a name that is made of day and path: `YYYYMMDDTxxxxxx_`.
+fn our_day(date: NaiveDate) -> Vec<u8> {
+    let stamp = our_stamp(date.and_time(NaiveTime::MIN));
+    [&stamp[..stamp.len() - NO_TIME.len()], NO_TIME].concat()
+}
+
 /// Returns whether a name begins like one that is made of time and path.
 fn has_our_stamp(name: &[u8]) -> bool {
+    let are_digits = |from: usize, to: usize| name[from..to].iter().all(u8::is_ascii_digit);
     name.len() > 15
-        && name[..15].iter().enumerate().all(|(at, byte)| if at == 8 { *byte == b'T' } else { byte.is_ascii_digit() })
-        && name[15] == b'_'
+        && are_digits(0, 8)
+        && name[8] == b'T'
+        && (are_digits(9, 15) && name[15] == b'_' || &name[9..16] == NO_TIME)
+}
+
+/// Returns whether a capture's key, or its name in the bucket, tells its day alone, see [`super::Capture::is_day_only`].
+pub fn tells_day_alone(key: &str) -> bool {
+    let file = key.rsplit('/').next().unwrap_or(key);
+    has_our_stamp(file.as_bytes()) && file.as_bytes()[9..].starts_with(NO_TIME)
 }
 
 /// What a capture's name in the bucket tells.
@@ -127,32 +160,60 @@ pub struct StoredName {
 ///
 /// `camera` is the camera's segment of the key.
 pub fn read_stored(camera: &str, file: &str, config: &Config) -> StoredName {
-    let mut file = key::read_variant(file).map_or_else(|| file.to_owned(), |(first, _)| first);
-    if let Some((stem, rest)) = file.rsplit_once(MARK)
-        && rest.len() >= 8
-        && rest.as_bytes()[..8].iter().all(u8::is_ascii_hexdigit)
-    {
-        file = format!("{stem}{}", &rest[8..]);
-    }
-    let (own, tail) = if has_our_stamp(file.as_bytes()) { file.split_at(16) } else { ("", file.as_str()) };
+    let file = key::read_variant(file).map_or_else(|| file.to_owned(), |(first, _)| first);
+    let unmarked = without_mark(file.clone());
+    let (own, tail) = if has_our_stamp(unmarked.as_bytes()) { unmarked.split_at(16) } else { ("", unmarked.as_str()) };
     let configured = config.cameras.iter().find(|known| key::camera_segment(known.name.as_bytes()) == camera);
-    // A pattern of the camera's own may match the folder too, which probably had the camera's name.
-    let read = |name: &str| {
-        // Not `Path::join`: a name that a stranger wrote may begin with `/`.
-        let path = PathBuf::from(format!("{camera}/{name}"));
-        let reading = sight_of(&path, configured, config).reading;
-        let nothing = reading.stamp.is_none() && reading.event.is_none();
-        // The capture may be older than the camera's present configuration.
-        if nothing { naming::read(&path, "auto") } else { reading }
+    let reading = if own.is_empty() {
+        read_own_name(camera, tail, unmarked != file, configured)
+    } else {
+        read_name(camera, &String::from_utf8_lossy(&split(tail.as_bytes())), configured)
     };
-    let reading = if own.is_empty() { read(tail) } else { read(&String::from_utf8_lossy(&split(tail.as_bytes()))) };
-    let ours = NaiveDateTime::parse_from_str(own, "%Y%m%dT%H%M%S_").ok();
     let zone = configured.and_then(|camera| camera.timezone).unwrap_or(config.timezone);
+    let ours = NaiveDateTime::parse_from_str(own, "%Y%m%dT%H%M%S_").ok().map(|wall| resolve(wall, zone, None));
+    let stamp = reading.stamp.filter(|stamp| own.is_empty() && !stamp.is_epoch);
     StoredName {
-        taken: ours.or(reading.stamp.map(|stamp| stamp.wall)).map(|wall| resolve(wall, zone, None)),
+        taken: ours.or(stamp.map(|stamp| resolve_stamp(stamp, zone, None))),
         event: reading.event,
         channel: reading.channel,
     }
+}
+
+/// Returns a name without the hash of its path, see [`join_marked`].
+fn without_mark(name: String) -> String {
+    match name.rsplit_once(MARK) {
+        Some((stem, rest)) if rest.len() >= 8 && rest.as_bytes()[..8].iter().all(u8::is_ascii_hexdigit) => {
+            format!("{stem}{}", &rest[8..])
+        }
+        _ => name,
+    }
+}
+
+/// Reads a file's own name. Folders stand before one that `has_folders`: the whole text tells the time, and the name
+/// without them may tell the event.
+fn read_own_name(camera: &str, name: &str, has_folders: bool, configured: Option<&CameraSettings>) -> PathReading {
+    let whole = read_name(camera, name, configured);
+    if !has_folders || whole.event.is_some() {
+        return whole;
+    }
+    let tails = name.match_indices('_').map(|(at, _)| &name[at + 1..]);
+    let telling = tails.map(|tail| read_name(camera, tail, configured)).find(|tail| tail.event.is_some());
+    match telling {
+        Some(tail) if tail.stamp == whole.stamp => tail,
+        _ => whole,
+    }
+}
+
+/// Reads a name as a file of this camera, with the camera's own pattern or as any vendor's.
+fn read_name(camera: &str, name: &str, configured: Option<&CameraSettings>) -> PathReading {
+    // Not `Path::join`: a name that a stranger wrote may begin with `/`. A pattern of the camera's own may match the folder
+    // too, which probably had the camera's name.
+    let path = PathBuf::from(format!("{camera}/{name}"));
+    let own = configured.and_then(|camera| naming::read_own(&path, camera)).map(|(reading, _)| reading);
+    let reading = own.unwrap_or_else(|| naming::read(&path, configured.map_or("auto", |camera| &camera.vendor)));
+    let nothing = reading.stamp.is_none() && reading.event.is_none();
+    // The capture may be older than the camera's present configuration.
+    if nothing { naming::read(&path, "auto") } else { reading }
 }
 
 #[cfg(test)]

@@ -23,6 +23,9 @@ struct Classified {
     camera: String,
     taken_at: Option<String>,
     taken_from: TakenFrom,
+    /// `unknown` if only the day is known; `taken_at` is then the end of that day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_of_day: Option<&'static str>,
     event: Option<String>,
     channel: Option<String>,
     vendor: Option<&'static str>,
@@ -71,10 +74,12 @@ pub(super) fn classify(out: &Out, config: &Config, paths: &[PathBuf], explain: b
 fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String> {
     let folder = DropFolder::new(&config.drop_folder);
     let path = below(&folder, path)?;
-    let sighting = capture::sight(&path, config);
     let (mut end, mut content) = (None, None);
     let now = daemon::now().wall;
     let arrival = arrival(&folder, &path, now)?;
+    // A file that is there and not ignored although its name is temporary is stored under its final name.
+    let stored_as = arrival.map(|_| folder.stored_as(&path).path).unwrap_or_else(|| path.clone());
+    let sighting = capture::sight(&stored_as, config);
     if arrival.is_some() {
         let opened = folder.open(&path).map_err(|error| error.to_string())?;
         let read = opened.reader().and_then(|mut file| Ok((media::end_of(&mut file)?, sighting.ask(&mut file)?)));
@@ -92,11 +97,12 @@ fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String
         path: escape_path(&path),
         taken_at: capture.as_ref().map(|capture| capture.taken.to_rfc3339()),
         taken_from: capture.as_ref().map_or(TakenFrom::Arrival, |capture| capture.taken_from),
+        time_of_day: capture.as_ref().and_then(|capture| capture.is_day_only.then_some("unknown")),
         camera_time: capture.as_ref().and_then(|capture| capture.camera_time).map(|told| told.to_rfc3339()),
-        ignored: config.drop_folder.ignore.matches(&path).map(str::to_owned),
+        ignored: config.drop_folder.ignore.matches(&stored_as).map(str::to_owned),
         key: capture.map(|capture| layout.render(&capture.fields()).as_str().to_owned()),
         end,
-        explain: explain.then(|| explanation(&path, &sighting, config)),
+        explain: explain.then(|| explanation(&stored_as, &sighting, config)),
         camera: sighting.camera,
         event: sighting.reading.event,
         channel: sighting.reading.channel,
@@ -110,7 +116,7 @@ fn explanation(path: &Path, sighting: &Sighting<'_>, config: &Config) -> Explana
     let mut rules = Vec::new();
     let mut own_reads = false;
     if let Some((camera, pattern)) = configured.and_then(|camera| Some((camera, camera.pattern.as_ref()?))) {
-        let read = naming::read_own(path, pattern.regex()).map(|(reading, _)| reading);
+        let read = naming::read_own(path, camera).map(|(reading, _)| reading);
         own_reads = read.is_some();
         let why = read.map_or_else(|| "the path does not match it".to_owned(), |reading| describe(&reading));
         let shape = format!("pattern of {}: {}", camera.name, pattern.as_str());
@@ -177,6 +183,9 @@ impl Display for Classified {
         let none = "-".to_owned();
         let media = format!("{:?}", self.media).to_lowercase();
         let taken = match &self.taken_at {
+            Some(taken) if self.time_of_day.is_some() => {
+                format!("{} (from the folder), time of day unknown", &taken[..10.min(taken.len())])
+            }
             Some(taken) => format!("{taken} (from the {})", self.taken_from.as_str()),
             None if self.ignored.is_some() => "unknown: the name does not say".to_owned(),
             None => "unknown: the name does not say, and there is no such file".to_owned(),

@@ -109,7 +109,12 @@ fn remark_on(out: &Out, misfits: &Misfits) {
 }
 
 fn print(out: &Out, holding: &Holding) -> anyhow::Result<()> {
-    let taken = holding.taken_at.map_or_else(|| holding.date.to_string(), |taken| taken.to_rfc3339());
+    let taken = match holding.taken_at {
+        Some(taken) => taken.to_rfc3339(),
+        // The members of a bundle without an index may be of any time of that day.
+        None if holding.bundle.as_ref() == Some(&holding.key) => holding.date.to_string(),
+        None => format!("{} time unknown", holding.date),
+    };
     let event = plain(holding.event.as_deref().unwrap_or("-"));
     let bytes = size(holding.size).to_string();
     let mark = if holding.partial { "  partial" } else { "" };

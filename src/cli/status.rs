@@ -104,6 +104,10 @@ fn describe_cameras(snapshot: &Snapshot) -> anyhow::Result<()> {
             let (captures, said) = (wrong.captures, wrong.last_said.to_rfc3339());
             print_line(format!("           its clock is wrong: {captures} filed by arrival, one said {said}"))?;
         }
+        if let Some(offset) = &camera.clock_offset {
+            let fits = offset.timezone.as_ref().map_or(String::new(), |zone| format!("; timezone: {zone} would fit"));
+            print_line(format!("           its clock is steadily {offset}{fits}"))?;
+        }
     }
     Ok(())
 }

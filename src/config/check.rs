@@ -195,6 +195,17 @@ pub(super) fn capture_pattern(text: &str) -> Result<CapturePattern, Fault> {
     if names.is_empty() { Err(Fault::new("has none of the groups", groups)) } else { Ok(CapturePattern::new(regex)) }
 }
 
+/// Accepts the path of a file below the drop folder.
+pub(super) fn example_path(path: &str) -> Result<String, Fault> {
+    let path = text(path)?;
+    match path.strip_prefix('/') {
+        Some(below) => {
+            Err(Fault::new("begins with /", format!("write the path below the drop folder, such as {below}")))
+        }
+        None => Ok(path),
+    }
+}
+
 /// Accepts a bucket's name by S3's rules (S3 User Guide, "General purpose bucket naming rules").
 pub(super) fn bucket(name: &str) -> Result<String, Fault> {
     let mend =

@@ -45,10 +45,15 @@ fn path_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
     GlobBuilder::new(glob).literal_separator(true).build()
 }
 
+/// Compiles a glob that matches in any case: `*.tmp` is also `*.TMP`.
+fn any_case_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
+    GlobBuilder::new(glob).literal_separator(true).case_insensitive(true).build()
+}
+
 /// The globs of files in the drop folder that are not captures.
 ///
 /// A glob without `/` is matched against the name of each folder and file of a path, one with `/` against the whole path
-/// below the drop folder.
+/// below the drop folder. Upper and lower case are the same.
 #[derive(Debug, Clone)]
 pub struct Ignore {
     patterns: Vec<String>,
@@ -71,7 +76,7 @@ impl Ignore {
         for (place, pattern) in patterns.iter().enumerate() {
             let (set, places) =
                 if pattern.contains('/') { (&mut paths, &mut path_places) } else { (&mut names, &mut name_places) };
-            set.add(path_glob(pattern)?);
+            set.add(any_case_glob(pattern)?);
             places.push(place);
         }
         Ok(Self { patterns, names: names.build()?, name_places, paths: paths.build()?, path_places })
@@ -170,6 +175,9 @@ mod tests {
             ("CAM-9/x.jpg", Some("CAM-*/x.jpg")),
             ("CAM-9/y/x.jpg", None),
             ("tmp", None),
+            ("CAM-1/B.TMP", Some("*.tmp")),
+            ("cam-1/RAW/c.jpg", Some("CAM-1/raw/**")),
+            ("dvrworkdirectory", Some("DVRWorkDirectory")),
         ] {
             assert_eq!(ignore.matches(Path::new(path)), pattern, "{path}");
         }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::bandwidth::Bandwidth;
 use super::notation;
 use super::pattern::{CapturePattern, FolderGlob, Ignore};
+use super::taken_format::TakenFormat;
 use crate::key::{ArchiveFormat, FormerKey, Template};
 
 /// Every setting of the daemon, checked, with the defaults filled in.
@@ -83,6 +84,10 @@ pub struct CameraSettings {
     pub timezone: Option<chrono_tz::Tz>,
     /// A pattern for the file names, tried before the vendor's.
     pub pattern: Option<CapturePattern>,
+    /// How the pattern's group `taken` tells the time; `None`: from a year of four digits to the second.
+    pub taken_format: Option<TakenFormat>,
+    /// Paths below the drop folder; `check` shows what each of them gives.
+    pub example: Vec<String>,
     /// How long nothing may arrive before an alert is due.
     #[serde(serialize_with = "notation::serialize_duration")]
     pub silent_after: Duration,

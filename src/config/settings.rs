@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::check::StoreKind;
 use super::file::{YamlContent, YamlNode};
-use super::pattern::{FolderGlob, Ignore};
+use super::pattern::{CapturePattern, FolderGlob, Ignore};
 use super::problem::{Fault, Problem, Problems, mask, quote};
 use super::reader::{Env, GivenValue, KeyPlace, Section, SettingsReader};
 use super::sections::{
@@ -13,6 +13,7 @@ use super::sections::{
     HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings,
     RotatedCameras, S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
 };
+use super::taken_format::{self, TakenFormat};
 use super::{bandwidth, check, notation};
 use crate::key::{self, ArchiveFormat};
 
@@ -29,8 +30,24 @@ const OBJECT_BYTES: u64 = 5 << 40;
 pub(super) const RESCAN: Duration = Duration::from_mins(1);
 pub(super) const SETTLE: Duration = Duration::from_secs(3);
 pub(super) const PARTIAL_AFTER: Duration = Duration::from_mins(10);
-/// Files that cameras and FTP servers leave beside captures.
-pub(super) const IGNORE: [&str; 5] = ["DVRWorkDirectory", "*.idx", "*.tmp", "*_", ".*"];
+/// Files that cameras, FTP servers and computers leave beside captures.
+pub(super) const IGNORE: [&str; 15] = [
+    "DVRWorkDirectory",
+    "*.idx",
+    "index.dat",
+    "*.db",
+    "*.thumb",
+    "*.tmp",
+    "*.part",
+    "*.filepart",
+    "*.crdownload",
+    "*_",
+    ".*",
+    "Thumbs.db",
+    "desktop.ini",
+    "@eaDir",
+    "#recycle",
+];
 pub(super) const VENDOR: &str = VENDORS[0];
 pub(super) const SILENT_AFTER: Duration = DAY;
 pub(super) const MAX_CLOCK_SKEW: Duration = Duration::from_hours(24 * 400);
@@ -199,8 +216,59 @@ fn camera(section: &Section<'_>) -> Option<CameraSettings> {
     let vendor = section.value("vendor", VENDOR, check::choice(&vendors)).to_owned();
     let timezone = section.optional("timezone", None, check::zone);
     let pattern = section.optional("pattern", None, check::capture_pattern);
+    let taken_format = section.optional("taken_format", None, TakenFormat::new);
+    refuse_timeless(section, pattern.as_ref(), taken_format.as_ref());
+    let example = examples(section);
     let silent_after = section.value("silent_after", SILENT_AFTER, notation::duration_in(SECOND..=CENTURY));
-    Some(CameraSettings { name: name?, matches: matches?, vendor, timezone, pattern, silent_after })
+    Some(CameraSettings {
+        name: name?,
+        matches: matches?,
+        vendor,
+        timezone,
+        pattern,
+        taken_format,
+        example,
+        silent_after,
+    })
+}
+
+/// Refuses a pattern that can never give a time although it says where one is, and a format that nothing is read by.
+fn refuse_timeless(section: &Section<'_>, pattern: Option<&CapturePattern>, format: Option<&TakenFormat>) {
+    let has_taken = |pattern: &CapturePattern| pattern.regex().capture_names().flatten().any(|name| name == "taken");
+    match (pattern, format) {
+        (Some(pattern), _) if has_taken(pattern) => {
+            if taken_format::can_tell_time(pattern.as_str(), format) {
+                return;
+            }
+            let (wrong, mend) = match format {
+                Some(format) => (
+                    format!("its group taken can never match a time written as {format}"),
+                    "make the group match the whole time, or mend taken_format",
+                ),
+                None => (
+                    "its group taken can never give a time".to_owned(),
+                    "make the group match from a year of four digits to the second, or say with taken_format how the time is written",
+                ),
+            };
+            section.refuse("pattern", Some(quote(pattern.as_str())), Fault::new(wrong, mend));
+        }
+        (_, Some(format)) if section.node("pattern").is_none() || pattern.is_some() => {
+            let fault = Fault::new("nothing is read by it", "write a pattern with the group (?P<taken>...) too");
+            section.refuse("taken_format", Some(quote(&format.to_string())), fault);
+        }
+        _ => {}
+    }
+}
+
+/// Returns the example paths of a camera: a list, or a single one.
+fn examples(section: &Section<'_>) -> Vec<String> {
+    if section.node("example").is_some_and(|node| matches!(node.content, YamlContent::Scalar { .. })) {
+        return section.optional("example", None, check::example_path).into_iter().collect();
+    }
+    match section.texts("example", "a list of paths below the drop folder", |_, text| check::example_path(text)) {
+        GivenValue::Here(paths) => paths,
+        GivenValue::Absent | GivenValue::Wrong | GivenValue::Null => Vec::new(),
+    }
 }
 
 fn timezone(top: &Section<'_>) -> Option<chrono_tz::Tz> {

@@ -26,7 +26,7 @@ fn parsed(more: &str) -> Config {
 fn two_keys_are_enough() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.drop_folder.path, Path::new("/var/lib/cctv/storage"));
-    assert_eq!(config.drop_folder.ignore.patterns(), ["DVRWorkDirectory", "*.idx", "*.tmp", "*_", ".*"]);
+    assert_eq!(config.drop_folder.ignore.patterns(), super::settings::IGNORE);
     assert_eq!(config.timezone, chrono_tz::Europe::Kyiv);
     assert_eq!(config.keep.path, Path::new("/var/lib/hk-aws/kept"));
     assert_eq!(config.runtime_dir, Path::new("/run/hk-aws"));
@@ -47,6 +47,8 @@ cameras:
     vendor: dahua
     timezone: America/Los_Angeles
     pattern: '^(?P<camera>[^/]+)/(?P<taken>\d{14})\.jpg$'
+    taken_format: "%d%m%Y%H%M%S"
+    example: ["CAM [1]/05072026122648.jpg", "a b"]
     silent_after: 7d
   - {name: "true", match: "front/**/*.jpg"}
 timezone: Europe/Berlin

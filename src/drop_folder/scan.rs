@@ -96,7 +96,10 @@ impl DropFolder {
     ) -> Option<Sight> {
         let name = path.file_name()?;
         let is_aside = name.as_bytes().starts_with(ASIDE.as_bytes());
-        if !is_aside && let Some(pattern) = self.ignore.matches(&path) {
+        if !is_aside
+            && let Some(pattern) = self.ignore.matches(&path)
+            && !self.is_last_of_camera(parent, &path, now)
+        {
             return Some(Sight::Ignored(path, pattern.to_owned()));
         }
         if kind != FileType::RegularFile {
@@ -112,6 +115,17 @@ impl DropFolder {
             return None;
         }
         Some(Sight::File(FoundFile { path, stamp }))
+    }
+}
+
+impl DropFolder {
+    /// Returns whether an ignored file has a temporary name, and nobody has touched it for so long that it will not get
+    /// its final one: it is what a camera could still send.
+    fn is_last_of_camera(&self, parent: BorrowedFd<'_>, path: &Path, now: SystemTime) -> bool {
+        let Some(name) = path.file_name().filter(|_| self.final_path(path).is_some()) else { return false };
+        let Ok(stat) = stat(parent, name) else { return false };
+        let stamp = Stamp::of(&stat);
+        stamp.size > 0 && stamp.age(now) >= self.partial_after
     }
 }
 

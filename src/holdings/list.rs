@@ -1,6 +1,6 @@
 //! Captures in the bucket, loose ones and those in bundles, day by day in the order in which they were taken.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use crate::bucket::Object;
 use crate::bundle::Member;
 use crate::capture;
 use crate::key::{self, KeyParts, Variant};
+use crate::ledger;
 use crate::site::Site;
 
 /// Which captures to list.
@@ -108,12 +109,18 @@ impl std::fmt::Debug for Listing<'_> {
 
 impl Selection {
     fn takes(&self, holding: &Holding) -> bool {
-        let taken = holding.taken_at.map_or_else(|| holding.date.and_time(NaiveTime::MIN), |taken| taken.naive_local());
+        // A capture of which only the day is known counts as one of the day's end.
+        let end_of_day = NaiveTime::from_hms_opt(23, 59, 59).unwrap_or_default();
+        let taken = holding.taken_at.map_or_else(|| holding.date.and_time(end_of_day), |taken| taken.naive_local());
+        self.takes_at_any_time(holding)
+            && self.from.is_none_or(|from| taken >= from)
+            && self.to.is_none_or(|to| taken < to)
+    }
+
+    fn takes_at_any_time(&self, holding: &Holding) -> bool {
         holding.camera == self.camera
             && self.date.is_none_or(|date| date == holding.date)
             && (self.event.is_none() || self.event == holding.event)
-            && self.from.is_none_or(|from| taken >= from)
-            && self.to.is_none_or(|to| taken < to)
     }
 
     /// Returns whether captures of a day can be among those that are selected.
@@ -178,7 +185,9 @@ impl<'a> Listing<'a> {
         let identity = ObjectIdentity::of(&object);
         let holding = of_object(self.site, parts, object);
         // Even if it is not selected itself, it stands for the same capture in a bundle.
-        if self.archives.contains_key(&holding.date) || self.selection.takes(&holding) {
+        // The ledger may know its time better than its name tells it.
+        let is_selected = self.selection.may_take(holding.date) && self.selection.takes_at_any_time(&holding);
+        if self.archives.contains_key(&holding.date) || is_selected {
             self.loose.entry(holding.date).or_default().push(LooseCapture { holding, identity });
             self.held += 1;
         }
@@ -200,6 +209,7 @@ impl<'a> Listing<'a> {
         let mut seen: HashSet<ObjectIdentity> = loose.iter().map(|loose| loose.identity.clone()).collect();
         let mut day = ListedDay::default();
         day.captures.extend(loose.into_iter().map(|loose| loose.holding));
+        correct_times(self.site, &self.selection.camera, date, &mut day.captures);
         for OpenedBundle { bundle, contents } in open_bundles(self.site, archive).await {
             let bundle = bundle.object;
             match contents {
@@ -222,8 +232,28 @@ impl<'a> Listing<'a> {
         day.captures.retain(|holding| holding.bundle.as_ref() == Some(&holding.key) || self.selection.takes(holding));
         leave_out_superseded(&mut day.captures, |holding| (&holding.key, holding.stored_at));
         // The names of some vendors sort by device first.
-        day.captures.sort_by(|a, b| (a.taken_at, &a.key).cmp(&(b.taken_at, &b.key)));
+        day.captures.sort_by(|a, b| (a.order(), &a.key).cmp(&(b.order(), &b.key)));
         day
+    }
+}
+
+impl Holding {
+    /// Returns its place in a day: by its time, or at the end if that is not known.
+    fn order(&self) -> (bool, Option<DateTime<FixedOffset>>) {
+        (self.taken_at.is_none(), self.taken_at)
+    }
+}
+
+/// Gives loose captures of a day the times that they were filed by, where the ledger of this box has them.
+fn correct_times(site: &Site, camera: &str, date: NaiveDate, captures: &mut [Holding]) {
+    let path = ledger::path(&site.ledger(), camera, date);
+    let Ok(entries) = ledger::entries(&path) else { return };
+    let mut places: HashMap<String, usize> =
+        captures.iter().enumerate().map(|(place, holding)| (holding.key.clone(), place)).collect();
+    for entry in entries {
+        if let Some(place) = places.remove(&entry.key).filter(|_| !capture::tells_day_alone(&entry.key)) {
+            captures[place].taken_at = Some(entry.taken_at);
+        }
     }
 }
 

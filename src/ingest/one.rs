@@ -24,7 +24,7 @@ use crate::capture::media::{self, FileEnd};
 use crate::capture::{Capture, Media};
 use crate::clock::Now;
 use crate::disk;
-use crate::drop_folder::{self, OpenError, Opened, Stamp, Taken, Writer};
+use crate::drop_folder::{OpenError, Opened, Stamp, Taken, Writer};
 use crate::kept::{self, CopyOf, CopyPlace};
 use crate::key::{self, ObjectKey, Variant};
 use crate::ledger;
@@ -87,7 +87,8 @@ pub async fn ingest_one(
     let stamp = ready.opened.stamp();
     let age = age(&stamp, last_seen, (site.clock)());
     let when = When { now: (site.clock)().wall, patience };
-    let (key, put) = match ready.put(&site, &ready.about(&path), when).await {
+    let stored_as = site.folder.stored_as(&path).path;
+    let (key, put) = match ready.put(&site, &ready.about(&stored_as), when).await {
         Ok(done) => done,
         // If the file changed while it was sent, the body broke off, which looks like a broken connection.
         Err(_) if !ready.opened.is_unchanged() => return Err(NotStored::Changed),
@@ -208,23 +209,24 @@ impl Ready {
         looking.await.unwrap_or(false)
     }
 
-    /// Returns the content type, metadata and tags of the object; `path` is the file's, below the drop folder.
-    fn about(&self, path: &Path) -> About {
-        let (capture, sent_as) = (&self.capture, drop_folder::sent_as(path));
+    /// Returns the content type, metadata and tags of the object, for a file that is stored as this path.
+    fn about(&self, stored_as: &Path) -> About {
+        let capture = &self.capture;
         let mut metadata = vec![
             ("camera", capture.camera.clone()),
             ("taken-at", capture.taken.to_rfc3339()),
             ("taken-from", capture.taken_from.as_str().to_owned()),
-            ("source", key::bounded(&key::escape_path(&sent_as), MAX_SOURCE_BYTES)),
+            ("source", key::bounded(&key::escape_path(stored_as), MAX_SOURCE_BYTES)),
             ("sha256", hex::encode(self.source.sha256)),
         ];
+        metadata.extend(capture.is_day_only.then(|| ("time-of-day", "unknown".to_owned())));
         metadata.extend(capture.camera_time.map(|told| ("camera-time", told.to_rfc3339())));
         metadata.extend(self.partial.then(|| ("partial", "true".to_owned())));
         metadata.extend(capture.event.clone().map(|event| ("event", event)));
         metadata.extend(capture.channel.clone().map(|channel| ("channel", channel)));
         let mut tags = vec![("camera", capture.camera.clone())];
         tags.extend(capture.event.clone().map(|event| ("event", event)));
-        About { content_type: content_type(&sent_as, capture.media), metadata, tags, class: None }
+        About { content_type: content_type(stored_as, capture.media), metadata, tags, class: None }
     }
 }
 
@@ -255,7 +257,7 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
             return Err(NotStored::Empty(age(&stamp, last_seen, (site.clock)())));
         }
         let read = opened.reader().and_then(|mut file| {
-            let partial = media::end_of(&mut file)? == FileEnd::Cut;
+            let partial = media::end_of(&mut file)? == FileEnd::Cut || site.folder.stored_as(&path).is_unfinished;
             let (capture, first_key) = site.classify(&path, &mut file, stamp.modified)?;
             let sha256 = hash(&file, stamp.size)?;
             let source = Source {
@@ -333,7 +335,7 @@ fn write_down(site: &Site, path: &Path, stored: &Stored, now: Now) -> io::Result
         sha256: hex::encode(stored.sha256),
         taken_at: stored.capture.taken,
         event: stored.capture.event.clone(),
-        source: key::escape_path(&drop_folder::sent_as(path)),
+        source: key::escape_path(&site.folder.stored_as(path).path),
         partial: stored.partial,
     };
     if stored.again {

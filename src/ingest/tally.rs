@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, FixedOffset, Utc};
 
 use super::Stored;
+use super::clock_offset::ClockWatch;
 use super::survey::SurveyKind;
 use crate::capture;
 use crate::drop_folder::{FoundFile, Sight};
@@ -26,6 +27,7 @@ pub(super) struct IngestTally {
     pub(super) started_at: DateTime<Utc>,
     pub(super) stored: status::StoredTotals,
     pub(super) cameras: BTreeMap<String, status::CameraStatus>,
+    clocks: BTreeMap<String, ClockWatch>,
     last_errors: VecDeque<status::LastError>,
     set_aside: u64,
     set_aside_files: Vec<status::FileStatus>,
@@ -62,6 +64,7 @@ impl IngestTally {
             started_at,
             stored: status::StoredTotals::default(),
             cameras: BTreeMap::new(),
+            clocks: BTreeMap::new(),
             last_errors: VecDeque::new(),
             set_aside: 0,
             set_aside_files: Vec::new(),
@@ -75,11 +78,18 @@ impl IngestTally {
         self.stored.captures += 1;
         self.stored.bytes += stored.size;
         let taken = stored.capture.taken;
-        let new = status::CameraStatus { captures: 0, last_taken_at: taken, last_stored_at: at, wrong_clock: None };
+        let new = status::CameraStatus {
+            captures: 0,
+            last_taken_at: taken,
+            last_stored_at: at,
+            wrong_clock: None,
+            clock_offset: None,
+        };
         if self.cameras.len() >= MOST_CAMERAS && !self.cameras.contains_key(&stored.capture.camera) {
             let quietest = self.cameras.iter().min_by_key(|(_, camera)| camera.last_stored_at);
             if let Some(quietest) = quietest.map(|(name, _)| name.clone()) {
                 self.cameras.remove(&quietest);
+                self.clocks.remove(&quietest);
             }
         }
         let camera = self.cameras.entry(stored.capture.camera.clone()).or_insert(new);
@@ -94,6 +104,20 @@ impl IngestTally {
         let captures = camera.wrong_clock.as_ref().map_or(0, |wrong| wrong.captures);
         camera.wrong_clock = Some(status::WrongClock { captures: captures + 1, last_said: told });
         captures == 0
+    }
+
+    /// Holds a capture's time against its arrival; returns how far its camera's clock is off, if that is new.
+    pub(super) fn watch_clock(&mut self, stored: &Stored) -> Option<status::ClockOffset> {
+        let capture = &stored.capture;
+        let camera = self.cameras.get_mut(&capture.camera)?;
+        let clock = self.clocks.entry(capture.camera.clone()).or_default();
+        if !clock.see(capture, capture::arrival(stored.stamp.modified)) {
+            return None;
+        }
+        let offset = clock.offset(capture.taken);
+        let is_new = offset.is_some() && offset != camera.clock_offset;
+        camera.clock_offset.clone_from(&offset);
+        offset.filter(|_| is_new)
     }
 
     /// Remembers an error, and forgets the oldest if there are too many.

@@ -12,6 +12,7 @@ impl Ingest {
         if !(stored.partial && stored.again) {
             self.tally.remember_stored(stored, now.wall.into());
         }
+        self.watch_clock(stored);
         let capture = &stored.capture;
         tracing::info!(
             camera = capture.camera,
@@ -38,6 +39,23 @@ impl Ingest {
             tracing::warn!(camera = capture.camera, "{message}");
             self.remember(message);
         }
+    }
+
+    /// Logs once that the clock of a capture's camera is steadily off.
+    fn watch_clock(&mut self, stored: &Stored) {
+        // What was stored before has been looked at before, and a part may have come long before it was given up.
+        if stored.again || stored.partial {
+            return;
+        }
+        let Some(offset) = self.tally.watch_clock(stored) else { return };
+        let camera = &stored.capture.camera;
+        let mend = match &offset.timezone {
+            Some(zone) => format!("set the camera's clock, or write timezone: {zone} for it under cameras"),
+            None => "set the camera's clock".to_owned(),
+        };
+        let message = format!("the clock of camera {camera} is steadily {offset} when its pictures arrive: {mend}");
+        tracing::warn!(camera, "{message}");
+        self.remember(message);
     }
 
     /// Logs what is new of the link.

@@ -17,6 +17,7 @@ pub fn camera_segment(raw: &[u8]) -> String {
 ///
 /// Most text stays as it is. These bytes become `%XX`, with hexadecimal digits in upper case:
 /// * bytes that are not UTF-8, and `/`;
+/// * `\`, because some stores, such as SeaweedFS, take it for a `/`;
 /// * characters that a terminal might obey, see [`plays_tricks`];
 /// * the two code points that XML cannot carry, because they would break a listing;
 /// * a `%` before two such digits, and a `%` that is the whole name;
@@ -24,7 +25,7 @@ pub fn camera_segment(raw: &[u8]) -> String {
 ///
 /// The empty name becomes `%`.
 pub fn escape(raw: &[u8]) -> String {
-    let plain = |byte: &u8| matches!(byte, b' '..=b'$' | b'&'..=b'-' | b'0'..=b'~');
+    let plain = |byte: &u8| matches!(byte, b' '..=b'$' | b'&'..=b'-' | b'0'..=b'[' | b']'..=b'~');
     match str::from_utf8(raw) {
         // The usual name. `escape_any` returns the same, more slowly.
         Ok(text) if raw.iter().all(|byte| plain(byte) || *byte == b'.') && raw.iter().any(plain) => text.to_owned(),
@@ -41,7 +42,7 @@ fn escape_any(raw: &[u8]) -> String {
             let unsafe_here = match character {
                 '%' => looks_escaped(&valid.as_bytes()[at + 1..]) || raw.len() == 1,
                 '.' => only_dots,
-                '/' | '\u{fffe}' | '\u{ffff}' => true,
+                '/' | '\\' | '\u{fffe}' | '\u{ffff}' => true,
                 other => plays_tricks(other),
             };
             if unsafe_here {
@@ -115,6 +116,7 @@ mod tests {
             (b"100%0A", "100%250A"),
             (b"Back_Wall%Cam", "Back_Wall%Cam"),
             (b"-rf", "-rf"),
+            (b"a\\b.jpg", "a%5Cb.jpg"),
             (b"", "%"),
             (b"%", "%25"),
         ] {

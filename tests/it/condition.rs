@@ -194,8 +194,8 @@ async fn i5_a_crash_between_put_and_answer_is_completed_where_the_store_would_ov
 async fn i2_a_write_only_box_stores_under_hashed_names_where_the_store_would_overwrite() {
     for conditions in BOTH {
         let mut site = site(conditions, WRITE_ONLY).await;
-        site.write(format!("CAM/a/{}", picture(1)), b"one");
-        site.write(format!("CAM/b/{}", picture(1)), b"two");
+        site.write(format!("CAM/2026-02-24/{}", picture(1)), b"one");
+        site.write(format!("CAM/{}", picture(1)), b"two");
         let clip = bytes(3, CLIP_BYTES);
         site.write(format!("CAM/{CLIP}"), &clip);
         site.s3.fault(Fault::lose_reply("PutObject").times(1).on_key(|key| !key.ends_with(PROBE)));
@@ -249,8 +249,8 @@ async fn i5_parts_of_a_clip_that_was_cut_off_then_and_is_whole_now_are_not_left_
 async fn i2_clips_with_one_key_do_not_abort_each_others_parts() {
     let mut site = Site::new(NONE).await;
     let (one, two) = (bytes(1, CLIP_BYTES), bytes(2, CLIP_BYTES));
-    site.write(format!("CAM/a/{CLIP}"), &one);
-    site.write(format!("CAM/b/{CLIP}"), &two);
+    site.write(format!("CAM/2026-02-24/{CLIP}"), &one);
+    site.write(format!("CAM/{CLIP}"), &two);
     site.start().await;
     site.wait_until_empty().await;
     assert_eq!(stored(&site), hashes(&[&one, &two]));

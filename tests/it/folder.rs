@@ -115,7 +115,7 @@ async fn the_drop_folder_may_be_deleted_and_made_again_in_the_blink_of_an_eye() 
 async fn a_cameras_folder_may_be_deleted_and_made_again() {
     let site = Site::started(PROMPT_ONLY).await;
     for number in 1..4 {
-        site.write(format!("CAM/sub/{}", picture(number)), &number.to_be_bytes());
+        site.write(format!("CAM/2026-02-24/{}", picture(number)), &number.to_be_bytes());
         site.wait_until_empty().await;
         fs::remove_dir_all(site.drop_path("CAM")).unwrap();
     }

@@ -106,8 +106,8 @@ async fn i2_an_object_with_other_bytes_is_never_overwritten() {
 #[tokio::test]
 async fn i2_two_captures_with_one_key_are_both_stored() {
     let mut site = Site::new(NONE).await;
-    site.write(format!("CAM/a/{}", picture(1)), b"one");
-    site.write(format!("CAM/b/{}", picture(1)), b"two");
+    site.write(format!("CAM/2026-02-24/{}", picture(1)), b"one");
+    site.write(format!("CAM/{}", picture(1)), b"two");
     site.start().await;
     site.wait_until_empty().await;
     let mut stored: Vec<String> = site.s3.keys().iter().map(|key| site.s3.object(key).unwrap().sha256).collect();

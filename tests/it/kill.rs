@@ -203,8 +203,8 @@ impl Flood {
         if self.count.is_multiple_of(CLIP_EVERY) {
             let name = name.replace(".jpg", ".mp4");
             // Two clips with one key, on their way at the same time.
-            self.clip(&format!("{camera}/a/{name}"));
-            self.clip(&format!("{camera}/b/{name}"));
+            self.clip(&format!("{camera}/2026-02-24/{name}"));
+            self.clip(&format!("{camera}/2026-02-24/12/{name}"));
             return;
         }
         match self.chance.below(10) {
@@ -212,9 +212,9 @@ impl Flood {
             5..7 => self.picture(&format!("{camera}/2026-02-24/12/{name}"), false),
             7 => self.picture(&format!("{camera}/{name}"), true),
             _ => {
-                self.picture(&format!("{camera}/a/{name}"), false);
+                self.picture(&format!("{camera}/2026-02-24/{name}"), false);
                 let cut_off = self.chance.below(4) == 0;
-                self.picture(&format!("{camera}/b/{name}"), cut_off);
+                self.picture(&format!("{camera}/2026-02-24/12/{name}"), cut_off);
             }
         }
     }

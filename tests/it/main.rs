@@ -25,6 +25,7 @@ mod outage;
 mod pace;
 mod poison;
 mod process;
+mod reported;
 mod rooms;
 mod schedule;
 mod state_files;

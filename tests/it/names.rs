@@ -88,8 +88,9 @@ fn folders_that_repeat_the_name_do_not_make_another_source() {
     for path in ["Den/2018/10/10", "Den/A", "Den/2018-10-09/15", "Den/dav", "Den/2018_10_10-2018_10_10"] {
         assert_ne!(place(&format!("{path}/2018_10_09_14_53_51_0.jpg")), plain, "{path}");
     }
-    // A name that tells its device too is the same one everywhere.
-    assert_eq!(place("Den/A/Den_00_20260927140305.jpg"), "Den/2026-09-27/Den_00_20260927140305.jpg");
+    // A folder that only repeats the device says nothing new, but any other does.
+    assert_eq!(place("Den/B/B_00_20260927140305.jpg"), "Den/2026-09-27/B_00_20260927140305.jpg");
+    assert_ne!(place("Den/A/B_00_20260927140305.jpg"), place("Den/B/B_00_20260927140305.jpg"));
     // A stamp made by us is not taken for a camera's.
     assert_ne!(place("Den/20261122T000000_a.jpg"), place("Den/a.jpg"));
 }
@@ -144,8 +145,7 @@ fn file() -> impl Strategy<Value = &'static str> {
     ])
 }
 
-/// Two paths have two keys. Where a name tells its time and more, folders may differ: all of them if it tells its
-/// device, else those that say again what it says.
+/// Two paths have two keys. Where a name tells its time, folders may differ that say again what it says.
 fn keys_are_apart(first: &Path, second: &Path) -> Result<(), TestCaseError> {
     let config = utc();
     let [one, other] = [first, second].map(|path| capture::classify(path, at("2026-11-22T00:00:00Z"), config));
@@ -156,8 +156,7 @@ fn keys_are_apart(first: &Path, second: &Path) -> Result<(), TestCaseError> {
         };
         prop_assert_eq!(one.taken_from, TakenFrom::Name);
         prop_assert_eq!(first.file_name(), second.file_name());
-        let device = capture::sight(first, config).reading.device.is_some();
-        prop_assert!(device || told(first) == told(second));
+        prop_assert_eq!(told(first), told(second));
     }
     Ok(())
 }
@@ -319,8 +318,18 @@ fn a_folder_that_names_a_day_files_what_came_later() {
         (capture.taken.to_rfc3339(), capture.taken_from)
     };
     for path in ["cam/2025-02-17/a.jpg", "2025/02/17/cam/a.jpg", "cam/20250217/12/a.jpg"] {
-        let midnight = ("2025-02-17T00:00:00+00:00".to_owned(), TakenFrom::Folder);
-        assert_eq!(judged(path, "2025-02-18T12:00:00Z"), midnight, "{path}");
+        // Nothing tells the time of day: never midnight, but the end of the day, and said to be unknown.
+        let end_of_day = ("2025-02-17T23:59:59+00:00".to_owned(), TakenFrom::Folder);
+        assert_eq!(judged(path, "2025-02-18T12:00:00Z"), end_of_day, "{path}");
+        let capture = capture::classify(Path::new(path), at("2025-02-18T12:00:00Z"), config);
+        assert!(capture.is_day_only, "{path}");
+        let key = key(config, &capture);
+        assert!(
+            key.starts_with("cam/2025-02-17/20250217Txxxxxx_") && *key > *"cam/2025-02-17/20250217T235959_",
+            "{key}"
+        );
+        let file = key.rsplit('/').next().unwrap();
+        assert_eq!(capture::read_stored("cam", file, config).taken, None, "{path}");
         let arrival = ("2025-02-17T12:00:00+00:00".to_owned(), TakenFrom::Arrival);
         assert_eq!(judged(path, "2025-02-17T12:00:00Z"), arrival, "{path}");
     }
@@ -437,4 +446,42 @@ async fn what_cameras_and_servers_write_beside_captures_is_counted_and_named() {
         assert!(named.reason.as_ref().unwrap().contains("drop_folder.ignore"));
     }
     assert_eq!(files(&site.drop_path("")).len(), beside.len());
+}
+
+#[tokio::test]
+async fn what_a_smashed_camera_left_under_a_temporary_name_is_stored_as_a_part_under_its_final_name() {
+    let drop = "partial_after: 300ms, rescan: 100ms";
+    let site = Site::started(Settings { drop, ..Settings::default() }).await;
+    let left = [
+        (
+            "CAM/192.168.1.64_01_20260224120000000_TIMING.jpg.tmp",
+            "CAM/2026-02-24/192.168.1.64_01_20260224120000000_TIMING",
+        ),
+        (
+            "CAM/2026-02-24/001/dav/12/12.00.00-12.00.00[M][0@0][0].mp4_",
+            "CAM/2026-02-24/20260224T120000_2026-02-24_001_dav_12_12.00.00-12.00.00[M][0@0][0]",
+        ),
+        ("CAM/x_00_20260224120001.mp4.PART", "CAM/2026-02-24/x_00_20260224120001"),
+    ];
+    let beside = ["CAM/lock_", "CAM/a.tmp", "CAM/Thumbs.db", "CAM/empty.jpg.tmp", "CAM/@eaDir/x.jpg"];
+    for (path, _) in left {
+        // Whole by its content: the name alone says that it is not.
+        site.write(path, b"\xFF\xD8\xFF\xD9");
+    }
+    for path in beside {
+        site.write(path, if path.contains("empty") { b"" } else { b"x" });
+    }
+    let status = site.wait_for_status("three stored", |status| status.stored.captures == 3).await;
+    let keys = site.s3.keys();
+    for (path, stem) in left {
+        let key = keys
+            .iter()
+            .find(|key| key.starts_with(&format!("{stem}~partial-")))
+            .unwrap_or_else(|| panic!("{path}: {keys:?}"));
+        let object = site.s3.object(key).unwrap();
+        assert_eq!(object.metadata["partial"], "true", "{key}");
+        assert!(path.starts_with(&object.metadata["source"]) && object.metadata["source"].len() < path.len(), "{key}");
+    }
+    site.wait("only what is beside", || (files(&site.drop_path("")).len() == beside.len()).then_some(())).await;
+    assert_eq!(status.waiting.set_aside, 0);
 }

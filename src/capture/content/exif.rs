@@ -5,9 +5,10 @@
 //! hostile counts ask for, and the best maintained of them, `kamadak-exif`, has a licence (BSD-2-Clause) that this project
 //! does not allow.
 
-use chrono::NaiveDateTime;
+use chrono::{Datelike, NaiveDateTime, Timelike};
 
-use super::{ContentTime, at, date, number, time, wall};
+use super::{ContentTime, at, date, number, plausible, time, wall};
+use crate::capture::naming;
 
 /// The tag that points to the directory of EXIF's own tags.
 const EXIF_DIRECTORY: u16 = 0x8769;
@@ -39,7 +40,12 @@ pub(super) fn taken(tiff: &[u8]) -> Option<ContentTime> {
 }
 
 /// Reads a time such as `2024:02:03 04:05:06`; `None` for `0000:00:00 00:00:00` and spaces, which mean an unknown time.
+/// Some makes write other separators, numbers without leading zeros, or a twelve-hour clock.
 fn read(text: &[u8], fraction: &[u8]) -> Option<NaiveDateTime> {
+    if let Some((time, _)) = naming::time_in(text) {
+        let (date, clock) = ((time.year(), time.month(), time.day()), (time.hour(), time.minute(), time.second()));
+        return if time.nanosecond() == 0 { wall(date, clock, fraction) } else { plausible(time) };
+    }
     wall(date(text)?, time(text.get(11..)?)?, fraction)
 }
 
@@ -94,7 +100,9 @@ impl<'a> Tiff<'a> {
         let length = self.long(entry + 4)?;
         let at = if length <= 4 { entry + 8 } else { self.long(entry + 8)? };
         let text = self.bytes.get(at..)?;
-        Some(&text[..length.min(TEXT_BYTES).min(text.len())])
+        let whole = length.min(TEXT_BYTES);
+        // Of a text that was cut off only the zero at its end may be missing.
+        (text.len() + 1 >= whole).then(|| &text[..whole.min(text.len())])
     }
 }
 
@@ -171,7 +179,11 @@ pub(super) mod tests {
 
     #[test]
     fn fractions_and_offsets_are_read_where_they_make_sense() {
-        let times: [([&[u8]; 3], &str); 12] = [
+        let times: [([&[u8]; 3], &str); 16] = [
+            ([b"2024/02/03 04:05:06 PM\0", b"", b"+02:00\0"], "2024-02-03T16:05:06+02:00"),
+            ([b"2024-2-3 4:5:6\0", b"5\0", b""], "2024-02-03T04:05:06.5"),
+            ([b"2024:02:03 12.05.06 am", b"", b""], "2024-02-03T00:05:06"),
+            ([b"2100:02:03 04:05:06\0", b"", b""], ""),
             ([b"2024:02:03 04:05:06\0", b"089\0", b"+02:00\0"], "2024-02-03T04:05:06.089+02:00"),
             ([b"2024:02:03 04:05:06\0", b"5  \0", b"-03:30\0"], "2024-02-03T04:05:06.5-03:30"),
             ([b"2024:02:03 04:05:06\0", b"1234567891234\0", b"   :  \0"], "2024-02-03T04:05:06.123456789"),

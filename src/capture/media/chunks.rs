@@ -50,6 +50,47 @@ pub(super) fn avi(walk: &mut Walk) -> io::Result<FileEnd> {
     Ok(FileEnd::Whole)
 }
 
+/// The most chunks that are looked at for a date or EXIF.
+const MOST_CHUNKS: usize = 1000;
+
+/// The most bytes of a date's text.
+const DATE_BYTES: u64 = 64;
+
+/// The most bytes of EXIF in a PNG.
+const EXIF_BYTES: u64 = 128 * 1024;
+
+/// Returns the text of an AVI's date, in the chunk IDIT of its header list, or ICRD of its information list.
+pub(in crate::capture) fn avi_date(walk: &mut Walk) -> io::Result<Option<Vec<u8>>> {
+    walk.skip(12)?;
+    for _ in 0..MOST_CHUNKS {
+        let kind: [u8; 4] = walk.read()?;
+        let length = u64::from(u32::from_le_bytes(walk.read()?));
+        match &kind {
+            b"IDIT" | b"ICRD" => return walk.read_most(length.min(DATE_BYTES)).map(Some),
+            b"LIST" if length >= 4 => match &walk.read()? {
+                b"hdrl" | b"INFO" => {}
+                _ => walk.skip(length - 4 + length % 2)?,
+            },
+            _ => walk.skip(length + length % 2)?,
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the EXIF of a PNG, in its chunk eXIf.
+pub(in crate::capture) fn png_exif(walk: &mut Walk) -> io::Result<Option<Vec<u8>>> {
+    walk.skip(8)?;
+    for _ in 0..MOST_CHUNKS {
+        let length = u64::from(u32::from_be_bytes(walk.read()?));
+        match &walk.read()? {
+            b"eXIf" => return walk.read_most(length.min(EXIF_BYTES)).map(Some),
+            b"IEND" => return Ok(None),
+            _ => walk.skip(length + 4)?,
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,6 +9,8 @@ use super::{FileEnd, Walk};
 
 const SEGMENT: u64 = 0x1853_8067;
 const CLUSTER: u64 = 0x1F43_B675;
+const INFO: u64 = 0x1549_A966;
+const DATE_UTC: u64 = 0x4461;
 
 /// The elements that may be beside a Segment, or directly in a Segment or a Cluster (RFC 9559, 5.1): EBML, Void, CRC-32; `SeekHead`, Info,
 /// Tracks, Cues, Chapters, Tags, Attachments; Timestamp, `SilentTracks`, Position, `PrevSize`, `SimpleBlock`,
@@ -50,6 +52,23 @@ pub(super) fn end(walk: &mut Walk) -> io::Result<FileEnd> {
         }
     }
     Ok(FileEnd::Unknown)
+}
+
+/// Returns the date of a clip, in nanoseconds since 2001 (RFC 9559, 5.1.2.12 `DateUTC`); `None` if it is not in the Info
+/// before the first Cluster.
+pub(in crate::capture) fn date(walk: &mut Walk) -> io::Result<Option<i64>> {
+    while let Some((identifier, _)) = number(walk, 4)? {
+        let Some((marked, bits)) = number(walk, 8)? else { return Ok(None) };
+        let most = (1 << bits) - 1;
+        match (identifier, marked & most) {
+            (SEGMENT | INFO, _) => {}
+            (DATE_UTC, 8) => return Ok(Some(i64::from_be_bytes(walk.read()?))),
+            (CLUSTER, _) => return Ok(None),
+            (_, length) if length == most => return Ok(None),
+            (_, length) => walk.skip(length)?,
+        }
+    }
+    Ok(None)
 }
 
 /// Reads a number of variable size: returns it with the marker of its size, and the number of bits below that marker;

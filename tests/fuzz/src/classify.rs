@@ -30,6 +30,7 @@ static SITES: LazyLock<Vec<(Config, Layout)>> = LazyLock::new(|| {
          - {name: Porch, match: 'p/**', timezone: America/New_York, \
             pattern: '(?P<event>[a-z]+)-(?P<taken>[0-9]{8}-[0-9]{6})'}\n\
          - {name: Yard, match: 'y/**', vendor: hikvision, timezone: Australia/Lord_Howe}\n\
+         - {name: Day, match: 'd/**', pattern: '(?P<taken>[0-9].*)', taken_format: '%d-%m-%Y_%I.%M.%S %p'}\n\
          - {name: Any, match: '*/x/**', pattern: '(?P<camera>.*)/x/(?P<channel>.*),(?P<event>.*),(?P<taken>.*)'}\n",
     ]
     .map(|text| {

@@ -42,6 +42,41 @@ async fn check_says_on_stderr_what_has_no_effect_yet() {
 }
 
 #[tokio::test]
+async fn check_shows_what_each_example_of_a_camera_gives_and_refuses_a_pattern_that_gives_no_time() {
+    let camera = |pattern: &str, more: &str| {
+        format!("cameras:\n  - name: CAM-1\n    timezone: UTC\n    pattern: '{pattern}'\n    {more}\n")
+    };
+    let day_first = camera("(?P<taken>[0-9]{2}-.*) (?P<event>[a-z]+)", "taken_format: '%d-%m-%Y_%I.%M.%S %p'");
+    let examples = "    example: ['CAM-1/05-07-2026_03.34.52 PM cat.jpg', 'CAM-1/x.jpg', 'CAM-2/x.jpg']\n";
+    let site = Site::start_with("", &format!("{day_first}{examples}")).await;
+    let said = site.run(&["check"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    for part in [
+        "example of CAM-1: CAM-1/05-07-2026_03.34.52 PM cat.jpg was taken 2026-07-05T15:34:52+00:00 (from the name), \
+         event cat, channel none, key CAM-1/2026-07-05/05-07-2026_03.34.52 PM cat.jpg",
+        "warning: example of CAM-1: CAM-1/x.jpg does not tell when it was taken",
+        "warning: example of CAM-1: CAM-2/x.jpg belongs to no camera of this file; its match is CAM-1/**",
+    ] {
+        assert!(said.err.contains(part), "{part}: {said:?}");
+    }
+    for (pattern, more, wrong) in [
+        ("(?P<taken>[0-9]{8})", "", "cameras[0].pattern: its group taken can never give a time"),
+        (
+            "(?P<taken>[0-9]{8}-[0-9]{6})",
+            "taken_format: '%d-%m-%Y_%H.%M.%S'",
+            "cameras[0].pattern: its group taken can never match a time written as %d-%m-%Y_%H.%M.%S",
+        ),
+        ("(?P<event>[a-z]+)", "taken_format: epoch", "cameras[0].taken_format: nothing is read by it"),
+        ("(?P<taken>.*)", "taken_format: '%d-%m-%Y'", "cameras[0].taken_format: does not tell date and time of day"),
+        ("(?P<taken>.*)", "example: /CAM-1/x.jpg", "cameras[0].example: begins with /"),
+    ] {
+        let site = Site::start_with("", &camera(pattern, more)).await;
+        let said = site.run(&["check"]).await;
+        assert!(said.code == 2 && said.err.contains(wrong), "{wrong}: {said:?}");
+    }
+}
+
+#[tokio::test]
 async fn check_warns_of_what_the_plan_warns_of_with_its_line() {
     let site = Site::start_with(
         ", undo: 40d",

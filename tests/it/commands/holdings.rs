@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
-use chrono::{Days, NaiveDate};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use hk_aws::key::ArchiveFormat;
 use serde_json::{Value, json};
 
@@ -245,6 +245,42 @@ async fn a_refusal_to_read_says_what_would_help() {
     assert_eq!(site.lines(&["list", "CAM-2"]).await[0]["storage_class"], "GLACIER");
     let said = site.run(&["get", "CAM-2", "2022-03-01", "--to", to]).await;
     assert!(said.code == 1 && said.err.contains("restore it first"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_list_shows_the_time_that_a_capture_was_filed_by() {
+    let site = Site::start().await;
+    let drop = |path: &str, bytes: &[u8], arrival: &str| {
+        let path = site.drop_file(path, bytes);
+        let arrival: DateTime<Utc> = arrival.parse().unwrap();
+        File::options().write(true).open(path).unwrap().set_modified(arrival.into()).unwrap();
+    };
+    // In the hour that autumn repeats only the arrival tells which of the two it was.
+    drop("CAM/x_00_20241027033000.jpg", b"second", "2024-10-27T01:30:05Z");
+    // The content tells an offset that is not the camera's zone: 12:00:01 at +07:00.
+    let text = b"DAT=2024-10-27\r\nTIM=12:00:01.250\r\nTIT=1730005201.250\r\n";
+    let length = u16::try_from(text.len() + 2).unwrap().to_be_bytes();
+    drop("CAM/snap.jpg", &[b"\xFF\xD8\xFF\xFE", &length[..], text, b"\xFF\xD9"].concat(), "2024-10-27T05:00:05Z");
+    drop("CAM/2024-10-27T07_00_02+02_00.jpg", b"offset", "2024-10-27T05:00:05Z");
+    // Only the day is known.
+    drop("CAM/2024-10-27/a.jpg", b"day", "2024-10-28T05:00:05Z");
+    let classified = site.lines(&["classify", "CAM/snap.jpg"]).await[0]["taken_at"].clone();
+    assert_eq!(site.run(&["upload"]).await.code, 0);
+    let instants = |lines: &[Value]| -> Vec<Option<i64>> {
+        let time = |line: &Value| Some(DateTime::parse_from_rfc3339(line["taken_at"].as_str()?).unwrap().timestamp());
+        lines.iter().map(time).collect()
+    };
+    let lines = site.lines(&["list", "CAM", "2024-10-27"]).await;
+    let at = |time: &str| Some(time.parse::<DateTime<Utc>>().unwrap().timestamp());
+    let expected = ["2024-10-27T01:30:00Z", "2024-10-27T05:00:01Z", "2024-10-27T05:00:02Z"].map(at);
+    assert_eq!(instants(&lines), [&expected[..], &[None]].concat(), "{lines:?}");
+    assert_eq!(instants(&[json!({ "taken_at": classified })]), [expected[1]], "as classify says");
+    let said = site.run(&["list", "CAM", "2024-10-27", "--from", "2024-10-27T23:00"]).await;
+    assert!(said.out.starts_with("2024-10-27 time unknown") && said.out.lines().count() == 1, "{said:?}");
+    // Without the ledger the names tell the same, except which of the two hours it was.
+    std::fs::remove_dir_all(site.path("state/ledger")).unwrap();
+    let lines = site.lines(&["list", "CAM", "2024-10-27"]).await;
+    assert_eq!(instants(&lines)[1..], [&expected[1..], &[None]].concat(), "{lines:?}");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ fn name(number: usize) -> String {
 async fn the_whole_folder_goes_up_and_is_kept_elsewhere() {
     let site = Site::start().await;
     site.drop_file(&format!("CAM-1/{}", name(1)), b"one");
-    site.drop_file(&format!("CAM-2/sub/{}", name(2)), b"two");
+    site.drop_file(&format!("CAM-2/2022-02-24/{}", name(2)), b"two");
     site.drop_file("CAM-1/x.tmp", b"ignored");
     let mut lines = site.lines(&["upload"]).await;
     lines.sort_by_key(|line| line["path"].to_string());
