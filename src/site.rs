@@ -58,7 +58,7 @@ impl Site {
     pub async fn new(config: Arc<Config>, credentials: Option<Credentials>, pace: Pace, clock: fn() -> Now) -> Self {
         pace.set(config.upload.bandwidth.clone());
         let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
-        let bucket = Bucket::connect(&config.s3, credentials, pace).await;
+        let bucket = Bucket::connect(&config.s3, credentials, pace).await.with_state(&config.state_dir);
         let kept = Arc::new(Kept::new(&config));
         Self { folder: DropFolder::new(&config.drop_folder), bucket, kept, layout, config, clock }
     }

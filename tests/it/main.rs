@@ -29,6 +29,7 @@ mod rooms;
 mod schedule;
 mod state_files;
 mod stopping;
+mod strangers;
 mod support;
 mod support_s3;
 mod time;
