@@ -325,6 +325,10 @@ async fn is_copy(site: &Site, object: &Object, target: &ObjectKey, head: &Head) 
     if source.etag != object.etag {
         return Ok(false);
     }
+    // The SHA-256 in the metadata says only what was sent.
+    if let (Some(ours), Some(theirs)) = (&source.md5, &head.md5) {
+        return Ok(ours == theirs);
+    }
     let (ours, theirs) = (sha256(site, &object.key, &source).await?, sha256(site, target.as_str(), head).await?);
     Ok(ours == theirs)
 }

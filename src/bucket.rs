@@ -9,7 +9,7 @@
 //! The SDK's own retries are off: a failure is judged here, as a [`Verdict`], and the queue tries again. Only the parts
 //! of an upload in parts are sent again here, because a lost part must not cost the whole clip.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,13 +20,17 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     Builder, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
+use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use tokio::sync::OnceCell;
 
+use crate::clock::Now;
 use crate::config::{self, Checksum, Sse};
 
 mod account;
 mod advice;
+mod answer;
 mod body;
 mod condition;
 mod connection;
@@ -43,6 +47,7 @@ mod stall;
 mod thief;
 mod trial;
 mod turn;
+mod uploads;
 mod verdict;
 mod wire;
 
@@ -62,9 +67,11 @@ pub use trial::{Right, WrongChecksum};
 pub use verdict::{Refusal, RefusalKind, Verdict};
 
 use account::ExpectedOwner;
+use answer::{Marks, OwnAnswers};
 use condition::KnownConditions;
 use connection::Trust;
 use limit::RequestLimit;
+use uploads::OwnUploads;
 
 /// The size in bytes from which a file goes up in parts.
 pub const MULTIPART_FROM: u64 = 16 * 1024 * 1024;
@@ -115,8 +122,11 @@ pub struct Bucket {
     pace: Pace,
     known: Arc<KnownConditions>,
     limit: Arc<RequestLimit>,
-    /// Whether requests go to AWS.
-    is_aws: bool,
+    /// Whether the endpoint that the client resolves is AWS's own.
+    is_aws: Arc<OnceCell<bool>>,
+    marks: Arc<Marks>,
+    /// The uploads in parts that this box has begun.
+    uploads: OwnUploads,
     /// The credentials to sign with; `None` means those of the AWS files or the environment.
     credentials: Option<Credentials>,
 }
@@ -157,35 +167,72 @@ impl Bucket {
         if let Some(account) = &config.account {
             settings = settings.interceptor(ExpectedOwner(account.clone()));
         }
-        // The environment can name a store other than AWS, too.
-        let is_aws = shared.endpoint_url().is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none();
-        let known = Arc::new(if is_aws { KnownConditions::aws() } else { KnownConditions::default() });
+        let marks = Arc::<Marks>::default();
+        let settings = settings.interceptor(OwnAnswers::new(Arc::clone(&marks), pace.clock()));
         Self {
             client: Client::from_conf(settings.build()),
             config: config.clone(),
             pace,
-            known,
+            known: Arc::default(),
             limit: Arc::default(),
-            is_aws,
+            is_aws: Arc::default(),
+            marks,
+            uploads: OwnUploads::default(),
             credentials,
         }
     }
 
-    /// Returns the same bucket with the AWS files read again; the SDK reads them only once.
-    pub async fn renewed(&self) -> Self {
-        let (known, limit) = (Arc::clone(&self.known), Arc::clone(&self.limit));
-        Self { known, limit, ..Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await }
+    /// Returns the same bucket, which writes its uploads in parts down below the state folder until they are finished.
+    #[must_use]
+    pub fn with_state(self, state_dir: &Path) -> Self {
+        Self { uploads: OwnUploads::below(state_dir), ..self }
     }
 
-    /// Returns whether the store is AWS: its prices, times and classes are known.
-    pub fn is_aws(&self) -> bool {
-        self.is_aws
+    /// Returns the same bucket with the AWS files read again; the SDK reads them only once. They may name another store,
+    /// which is asked again what it does.
+    pub async fn renewed(&self) -> Self {
+        let (known, limit, uploads) = (Arc::clone(&self.known), Arc::clone(&self.limit), self.uploads.clone());
+        known.forget();
+        let again = Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await;
+        Self { known, limit, uploads, ..again }
+    }
+
+    /// Asks the store again, before the next put, what it does: after an outage another one may answer.
+    pub fn ask_again(&self) {
+        self.known.forget();
+        if self.is_aws.get() != Some(&true) {
+            self.marks.forget();
+        }
+    }
+
+    /// Returns whether requests go to AWS itself, by the endpoint that the client resolves from the configuration, the
+    /// environment and the AWS files.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if no request can be made, such as without credentials.
+    pub async fn is_aws(&self) -> Result<bool, Refusal> {
+        let ask = || async {
+            let soon = PresigningConfig::expires_in(ANSWER_TIMEOUT);
+            let soon = soon.map_err(|error| Refusal::later(format!("failed to sign request: {error}")))?;
+            let head = self.client.head_object().bucket(&self.config.bucket).key(self.probe_key());
+            let signed = head.presigned(soon).await.map_err(|error| Refusal::of("sign request", &error))?;
+            let is_aws = is_host_of_aws(signed.uri());
+            if is_aws {
+                self.marks.learn_aws();
+            }
+            Ok(is_aws)
+        };
+        self.is_aws.get_or_try_init(ask).await.copied()
     }
 
     /// Returns the bucket's name for messages: `s3://bucket`, and the endpoint if one is configured.
     pub fn describe(&self) -> String {
         let at = self.config.endpoint_url.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
         format!("s3://{}{at}", self.config.bucket)
+    }
+
+    fn now(&self) -> Now {
+        self.pace.clock()()
     }
 
     fn wants_checksum(&self) -> bool {
@@ -203,6 +250,32 @@ impl Bucket {
             Some(Sse::Aes256) => (Some(ServerSideEncryption::Aes256), None),
             Some(Sse::Kms) => (Some(ServerSideEncryption::AwsKms), None),
             Some(Sse::KmsKey(key)) => (Some(ServerSideEncryption::AwsKms), Some(key.clone())),
+        }
+    }
+}
+
+/// Returns whether the host of a URL is one of AWS (AWS General Reference, "Amazon S3 endpoints and quotas").
+fn is_host_of_aws(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = host.split(['/', '?', ':']).next().unwrap_or_default();
+    [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|end| host.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_hosts_of_aws_are_taken_for_aws() {
+        for (url, expected) in [
+            ("https://captures.s3.eu-central-1.amazonaws.com/.hk-aws-probe?X-Amz-Date=1", true),
+            ("https://s3.cn-north-1.amazonaws.com.cn/captures/.hk-aws-probe", true),
+            ("https://captures.s3.dualstack.eu-central-1.amazonaws.com:443/.hk-aws-probe", true),
+            ("http://127.0.0.1:9000/s3.amazonaws.com/.hk-aws-probe", false),
+            ("https://amazonaws.com.example.org/.hk-aws-probe", false),
+            ("https://notamazonaws.com/.hk-aws-probe", false),
+        ] {
+            assert_eq!(is_host_of_aws(url), expected, "{url}");
         }
     }
 }

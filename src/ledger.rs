@@ -10,7 +10,7 @@
 //! ledger is a copy of what the bucket knows and can be rebuilt from it, so it is not synced, which would wear out an
 //! SD card.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -136,11 +136,17 @@ pub fn append_once(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Resu
     write(&mut file, &path, std::slice::from_ref(entry))
 }
 
-/// Returns whether the file of a camera and day has a line that says that these bytes were stored under this key; no if it
-/// cannot be read.
-pub fn has(folder: &Path, camera: &str, date: NaiveDate, key: &str, sha256: &str) -> bool {
-    let is_it = |entry: LedgerEntry| entry.key == key && entry.sha256 == sha256;
-    entries(&path(folder, camera, date)).is_ok_and(|mut entries| entries.any(is_it))
+/// Returns the keys that begin with `stem` and are in the file of a camera and day, each with the SHA-256 that was stored
+/// there last; none if it cannot be read.
+pub fn stored_under(folder: &Path, camera: &str, date: NaiveDate, stem: &str) -> HashMap<String, String> {
+    let Ok(file) = File::open(path(folder, camera, date)) else { return HashMap::new() };
+    // Parsing each line would cost more than all the rest; quotes and backslashes in a key are spelled otherwise in a line.
+    let spelled = serde_json::to_string(stem).unwrap_or_default();
+    let begin = &spelled[..spelled.len().saturating_sub(1)];
+    let may_be = |line: &Vec<u8>| std::str::from_utf8(line).is_ok_and(|line| line.contains(begin));
+    let found = lines(file).filter(may_be);
+    let entries = found.filter_map(|line| parse::<LedgerEntry>(&line));
+    entries.filter(|entry| entry.key.starts_with(stem)).map(|entry| (entry.key, entry.sha256)).collect()
 }
 
 /// Appends the lines of objects of a camera and day that are about to be deleted.

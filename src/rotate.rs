@@ -320,7 +320,7 @@ impl Plan {
             self.notes.insert(format!(
                 "the bucket keeps versions: what is deleted is hidden, and paid for until a lifecycle rule for noncurrent \
                  versions takes it, after {days} days (s3.undo){}",
-                if site.bucket.is_aws() { &cost } else { "" }
+                if site.bucket.is_aws().await? { &cost } else { "" }
             ));
         }
         Ok(())
@@ -489,7 +489,8 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
 async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) -> Result<(), RotateError> {
     let policy = RetentionPolicy::of(&site.config);
     let plan = plan(site, &policy, Scope::default()).await?;
-    for warning in plan.summary.warnings().filter(|warning| site.bucket.is_aws() || !warning.is_price()) {
+    let is_aws = site.bucket.is_aws().await.map_err(HoldingsError::from)?;
+    for warning in plan.summary.warnings().filter(|warning| is_aws || !warning.is_price()) {
         tracing::warn!("rotation: {warning}");
     }
     for note in &plan.notes {

@@ -64,7 +64,7 @@ impl Site {
         pace.set(config.upload.bandwidth.clone());
         let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
         let former = config.s3.former_keys.iter().map(|shape| shape.layout(&config.s3.prefix)).collect();
-        let bucket = Bucket::connect(&config.s3, credentials, pace).await;
+        let bucket = Bucket::connect(&config.s3, credentials, pace).await.with_state(&config.state_dir);
         let kept = Arc::new(Kept::new(&config));
         Self { folder: DropFolder::new(&config.drop_folder), bucket, kept, layout, former, config, clock }
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Refusal, Source, Verdict, When};
@@ -78,9 +79,10 @@ pub(super) async fn put_index(site: &Site, index: &Index, object: &IndexObject) 
 /// may be deleted then.
 pub(super) async fn confirm_index(site: &Site, object: &IndexObject) -> Result<bool, HoldingsError> {
     let IndexObject { key, text, sha256 } = object;
+    let md5 = hex::encode(Md5::digest(text));
     match site.bucket.head(key.as_str()).await? {
         None => Ok(false),
-        Some(head) if head.size != text.len() as u64 || head.is(&hex::encode(sha256)) != Some(true) => {
+        Some(head) if head.size != text.len() as u64 || head.has(&hex::encode(sha256), &md5) != Some(true) => {
             Err(HoldingsError::Object(format!("the store does not hold index {key} as it was put; nothing is deleted")))
         }
         Some(_) => Ok(true),
@@ -146,9 +148,7 @@ pub(super) async fn confirm_bundle(
     let Some(head) = site.bucket.head(&bundle.key).await? else {
         return Err(HoldingsError::Object(format!("{} is not there", bundle.key)));
     };
-    // The SHA-256 in the metadata says only what was sent.
-    let altered = head.md5.as_ref().is_some_and(|md5| !md5.eq_ignore_ascii_case(&bundle.md5));
-    if head.size != bundle.size || head.is(&bundle.sha256) != Some(true) || altered {
+    if head.size != bundle.size || head.has(&bundle.sha256, &bundle.md5) != Some(true) {
         return Err(HoldingsError::Object(format!(
             "{} is not the bundle that its index describes: it was altered",
             bundle.key

@@ -2,7 +2,8 @@
 //!
 //! Some stores accept the header and overwrite anyway, some refuse it, and some honour it for a PUT but not for the
 //! completion of an upload in parts. AWS honours it for both (S3 User Guide, "How to prevent object overwrites with
-//! conditional writes"). Any other store is tried once, with a small object of its own ([`PROBE`](super::PROBE)).
+//! conditional writes"). Any other store is tried with a small object of its own ([`PROBE`](super::PROBE)): at the start,
+//! after each outage, and once a day.
 //!
 //! If the store does not honour the header, a HEAD precedes each put, and uploads of one name go one after the other.
 //! Another process can still write in between; nothing prevents that. A box that may not read stores everything under
@@ -10,9 +11,10 @@
 //!
 //! Deciding by the kind of store (`Server: Garage`) was rejected: versions differ, and proxies stand in front of them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::wire::status;
 use super::{Bucket, Refusal};
@@ -90,31 +92,55 @@ enum Presence {
     Unknown,
 }
 
-/// What is known about the conditional writes of a store; each fact is found out once in the life of the process.
+/// How long what was found out about a store is relied on: it may be replaced or rolled back without an outage.
+const ASKED_AGAIN: Duration = Duration::from_hours(24);
+
+/// What is known about the conditional writes of a store.
 #[derive(Debug, Default)]
 pub(super) struct KnownConditions {
-    put: OnceCell<Condition>,
-    parts: OnceCell<Condition>,
-    delete: OnceCell<Condition>,
-    /// Whether it has repeated the SHA-256 of an object.
-    repeats_sha256: AtomicBool,
+    put: Fact,
+    parts: Fact,
+    delete: Fact,
+    /// Counts how often everything was forgotten.
+    round: AtomicU64,
+}
+
+/// One thing that a store was asked; whoever wants to know waits while it is asked.
+#[derive(Debug, Default)]
+struct Fact(Mutex<Option<Answer>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    condition: Condition,
+    at: Instant,
+    round: u64,
 }
 
 impl KnownConditions {
-    /// Returns the facts about AWS, which need not be tried.
-    pub(super) fn aws() -> Self {
-        let honoured = || OnceCell::new_with(Some(Condition::Honoured));
-        Self { put: honoured(), parts: honoured(), delete: honoured(), repeats_sha256: AtomicBool::new(true) }
+    /// Asks again whatever is wanted next.
+    pub(super) fn forget(&self) {
+        self.round.fetch_add(1, Ordering::Relaxed);
     }
+}
 
-    /// Returns whether the store is known to repeat the SHA-256 that is sent with an object.
-    pub(super) fn repeats_sha256(&self) -> bool {
-        self.repeats_sha256.load(Ordering::Relaxed)
-    }
-
-    /// Takes note of the SHA-256 in an answer to a put, if there is one.
-    pub(super) fn heard_sha256(&self, repeated: Option<&str>) {
-        self.repeats_sha256.fetch_or(repeated.is_some(), Ordering::Relaxed);
+impl Fact {
+    /// Returns the answer, and whether it is another than before; `ask` is called if it is not known any more.
+    async fn get<E>(
+        &self,
+        round: u64,
+        now: Instant,
+        ask: impl Future<Output = Result<Condition, E>>,
+    ) -> Result<(Condition, bool), E> {
+        let mut known = self.0.lock().await;
+        let is_fresh =
+            |answer: &Answer| answer.round == round && now.saturating_duration_since(answer.at) < ASKED_AGAIN;
+        if let Some(answer) = known.filter(is_fresh) {
+            return Ok((answer.condition, false));
+        }
+        let condition = ask.await?;
+        let is_news =
+            known.replace(Answer { condition, at: now, round }).is_none_or(|before| before.condition != condition);
+        Ok((condition, is_news))
     }
 }
 
@@ -150,23 +176,27 @@ impl Conditions {
 }
 
 impl Bucket {
-    /// Returns how the store treats `If-None-Match: *` in a PUT; the first call tries it, and a shortcoming is logged.
+    /// Returns how the store treats `If-None-Match: *` in a PUT. It is tried if it is not known, or not known any more; a
+    /// shortcoming is logged.
     ///
     /// # Errors
     /// A [`Refusal`] if the store refuses the trial or does not answer: nothing is known, and the next call tries
     /// again.
     pub async fn put_condition(&self) -> Result<Condition, Refusal> {
-        let ask = || async {
+        let ask = async {
             let put = self.try_put_condition().await?;
             self.delete_probe().await;
-            self.log_conditions(Conditions { put, parts: Condition::Honoured });
             Ok(put)
         };
-        self.known.put.get_or_try_init(ask).await.copied()
+        let (put, is_news) = self.ask(&self.known.put, ask).await?;
+        if is_news {
+            self.log_conditions(Conditions { put, parts: Condition::Honoured });
+        }
+        Ok(put)
     }
 
-    /// Returns how the store treats `If-None-Match: *` when an upload in parts is completed; the first such upload
-    /// tries it, and a shortcoming is logged.
+    /// Returns how the store treats `If-None-Match: *` when an upload in parts is completed, as
+    /// [`Bucket::put_condition`] does.
     ///
     /// # Errors
     /// A [`Refusal`], as [`Bucket::put_condition`] describes.
@@ -175,31 +205,48 @@ impl Bucket {
         if put != Condition::Honoured {
             return Ok(put);
         }
-        let ask = || async {
+        let ask = async {
             self.put_probe(IfNoneMatch::Sent).await?;
             let parts = self.try_parts_condition().await?;
             self.delete_probe().await;
-            self.log_conditions(Conditions { put, parts });
             Ok(parts)
         };
-        self.known.parts.get_or_try_init(ask).await.copied()
+        let (parts, is_news) = self.ask(&self.known.parts, ask).await?;
+        if is_news {
+            self.log_conditions(Conditions { put, parts });
+        }
+        Ok(parts)
     }
 
-    /// Returns how the store treats the `ETag` of an object that is to be deleted; the first deletion tries it.
+    /// Returns how the store treats the `ETag` of an object that is to be deleted, as [`Bucket::put_condition`] does.
     ///
     /// # Errors
     /// A [`Refusal`], as [`Bucket::put_condition`] describes: nothing is deleted.
     pub(super) async fn delete_condition(&self) -> Result<Condition, Refusal> {
-        let ask = || async {
-            self.put_probe(self.put_condition().await?.if_none_match()).await?;
+        let put = self.put_condition().await?;
+        let ask = async {
+            self.put_probe(put.if_none_match()).await?;
             let delete = self.try_delete_condition().await?;
             self.delete_probe().await;
-            if delete != Condition::Honoured {
-                tracing::debug!("{} deletes an object whatever its ETag is", self.describe());
-            }
             Ok(delete)
         };
-        self.known.delete.get_or_try_init(ask).await.copied()
+        let (delete, is_news) = self.ask(&self.known.delete, ask).await?;
+        if is_news && delete != Condition::Honoured {
+            tracing::debug!("{} deletes an object whatever its ETag is", self.describe());
+        }
+        Ok(delete)
+    }
+
+    /// Returns a fact about the store, and whether it is another than before; AWS is known to honour all conditions.
+    async fn ask(
+        &self,
+        fact: &Fact,
+        ask: impl Future<Output = Result<Condition, Refusal>>,
+    ) -> Result<(Condition, bool), Refusal> {
+        if self.is_aws().await? {
+            return Ok((Condition::Honoured, false));
+        }
+        fact.get(self.known.round.load(Ordering::Relaxed), self.now().steady, ask).await
     }
 
     fn log_conditions(&self, found: Conditions) {
@@ -239,8 +286,7 @@ impl Bucket {
         if self.config.access == Access::WriteOnly {
             return Ok(Presence::Unknown);
         }
-        let head = self.client.head_object().bucket(&self.config.bucket).key(key.as_str());
-        match head.send().await {
+        match self.head_object(key.as_str(), None).await {
             Ok(_) => Ok(Presence::There),
             Err(error) if status(&error) == Some(404) => Ok(Presence::Absent),
             Err(error) if status(&error) == Some(403) => Ok(Presence::Unknown),

@@ -29,6 +29,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long sent bytes may stay unacknowledged. The slowest lines queue some seconds of data.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a silent peer is left alone before the kernel asks whether it is still there: an answer may take long.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
 /// How long an idle connection is kept. A router may forget it in an outage, which must not cost the first requests
 /// after.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -57,6 +60,9 @@ pub(super) fn client(trust: &Trust) -> SharedHttpClient {
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE));
+    tcp.set_keepalive_retries(Some(3));
     let https =
         HttpsConnectorBuilder::new().with_tls_config(tls(trust)).https_or_http().enable_http1().wrap_connector(tcp);
     let client = Client::builder(TokioExecutor::new())

@@ -39,6 +39,15 @@ pub enum Entry {
     Object(Object),
 }
 
+/// An upload in parts that is not finished, as a listing describes it.
+#[derive(Debug)]
+pub(super) struct UploadUnderWay {
+    pub(super) key: String,
+    pub(super) id: String,
+    /// When it was begun, by the store's clock.
+    pub(super) begun: chrono::DateTime<chrono::Utc>,
+}
+
 /// How far down a listing goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
@@ -107,12 +116,15 @@ impl Bucket {
         pages(Listed { what: "list objects", prefix: prefix.to_owned(), repeats: false }, ask, facts)
     }
 
-    /// Streams the key and the id of every upload in parts that is under way and whose key starts with `prefix`.
+    /// Streams every upload in parts that is under way and whose key starts with `prefix`.
     ///
     /// # Errors
     /// The stream ends with a [`Refusal`] as that of [`Bucket::objects`] does: the uploads so far exist, the rest is not
     /// known.
-    pub(super) fn uploads(&self, prefix: &str) -> impl Stream<Item = Result<(String, String), Refusal>> + use<> {
+    pub(super) fn uploads_under_way(
+        &self,
+        prefix: &str,
+    ) -> impl Stream<Item = Result<UploadUnderWay, Refusal>> + use<> {
         let list = self.client.list_multipart_uploads().bucket(&self.config.bucket).prefix(prefix);
         let ask = move |marker: Option<Marker>| {
             let (key, id) = marker.map_or((None, None), |marker| (Some(marker.at), marker.id));
@@ -122,7 +134,10 @@ impl Bucket {
         };
         let uploads = |page: ListMultipartUploadsOutput| {
             let uploads = page.uploads.unwrap_or_default().into_iter();
-            stream::iter(uploads.filter_map(|upload| Some(Ok((upload.key?, upload.upload_id?)))))
+            stream::iter(uploads.filter_map(|upload| {
+                let begun = time(upload.initiated());
+                Some(Ok(UploadUnderWay { key: upload.key?, id: upload.upload_id?, begun }))
+            }))
         };
         let listed = Listed { what: "list multipart uploads", prefix: prefix.to_owned(), repeats: true };
         pages(listed, ask, facts_of_uploads).map_ok(uploads).try_flatten()

@@ -55,6 +55,19 @@ impl Head {
     pub fn is(&self, sha256: &str) -> Option<bool> {
         self.checksum.as_deref().or(self.sha256.as_deref()).map(|told| told == sha256)
     }
+
+    /// Returns whether the object has bytes of which both digests are known, in hexadecimal; `None` if nothing tells.
+    ///
+    /// The SHA-256 that the store computed decides. The one in the metadata says only what was sent: if the `ETag` is the
+    /// MD5 of what arrived, that must fit, too.
+    pub fn has(&self, sha256: &str, md5: &str) -> Option<bool> {
+        let fits = self.md5.as_ref().map(|told| told.eq_ignore_ascii_case(md5));
+        match (&self.checksum, self.is(sha256)) {
+            (None, Some(true)) => Some(fits != Some(false)),
+            (None, None) => fits,
+            (_, told) => told,
+        }
+    }
 }
 
 /// Whether an object can be read.
@@ -280,7 +293,10 @@ impl Bucket {
             // S3 may answer 200 and report a failure in the body; then the answer has no result.
             Ok(answer) if answer.copy_object_result().and_then(|result| result.e_tag()).is_some() => Ok(Copied::Done),
             Ok(_) => Err(Refusal::without_etag("copy object")),
-            Err(error) if matches!(status(&error), Some(404 | 412)) && code(&error) != Some("NoSuchBucket") => {
+            Err(error)
+                if matches!(status(&error), Some(404 | 412))
+                    && code(&error).is_some_and(|code| code != "NoSuchBucket") =>
+            {
                 Ok(Copied::Changed)
             }
             Err(error) => Err(Refusal::of("copy object", &error).needing(needed)),
@@ -308,7 +324,7 @@ impl Bucket {
         };
         let mut asked = ask(Some(job)).await;
         // Other stores than AWS may know no tiers.
-        if !self.is_aws && asked.as_ref().is_err_and(|error| matches!(status(error), Some(400 | 501))) {
+        if self.is_aws().await != Ok(true) && asked.as_ref().is_err_and(|error| matches!(status(error), Some(400 | 501))) {
             asked = ask(None).await;
         }
         match asked {

@@ -93,6 +93,11 @@ impl Pace {
         BodyTurn { pace: self.clone(), rank, timer: None, held_since: None }
     }
 
+    /// Returns what reads both clocks.
+    pub(super) fn clock(&self) -> fn() -> Now {
+        self.clock
+    }
+
     /// Returns the names that uploads work on.
     pub(super) fn names(&self) -> &NamesInWork {
         &self.names

@@ -3,19 +3,24 @@
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::operation::complete_multipart_upload::{CompleteMultipartUploadError, CompleteMultipartUploadOutput};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use aws_smithy_types::base64;
+use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use super::answer::Sent;
 use super::body::{self, Content, Source, read_through};
 use super::condition::{IfNoneMatch, PutTerms, WriteOutcome};
-use super::put::{metadata, without_total_timeout};
+use super::put::{metadata, with_total_timeout, without_total_timeout};
 use super::stall::{self, Patience, Phase};
+use super::uploads::UploadInWork;
+use super::listing::UploadUnderWay;
 use super::wire::{Failed, Receipt, code, is_taken, md5_of};
 use super::{About, Bucket, Refusal, Verdict, When};
 use crate::config::Access;
@@ -32,6 +37,19 @@ const PART_TRIES: u32 = 3;
 
 /// The pause after a part's first failure; it doubles with each further one.
 const PART_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long to wait for the end of an upload in parts. S3 takes minutes to put many parts together (S3 API Reference,
+/// `CompleteMultipartUpload`), and other stores copy all bytes; a dead peer is noticed by the kernel.
+const COMPLETE_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// The attempts to complete an upload whose parts are all there.
+const COMPLETE_TRIES: u32 = 3;
+
+/// The pause after the first failure to complete; it doubles with each further one.
+const COMPLETE_AGAIN: Duration = Duration::from_secs(1);
+
+/// After this long an upload in parts that this box does not know is taken for abandoned.
+const ABANDONED: Duration = Duration::from_hours(24);
 
 /// Returns the bytes of each part of an object of `size` bytes; the last part may be shorter.
 pub fn part_bytes(size: u64) -> u64 {
@@ -76,23 +94,39 @@ impl Bucket {
         terms: PutTerms,
     ) -> Result<WriteOutcome, Refusal> {
         if self.config.access == Access::ReadWrite
-            && let Err(refusal) = self.abort_abandoned(key.as_str()).await
+            && let Err(refusal) = self.abort_abandoned(key.as_str(), when.now).await
         {
             // The right to put is enough for a capture. If something else is wrong, the requests below fail as well.
             tracing::debug!("abandoned uploads of {key} are not aborted: {refusal}");
         }
         let id = self.begin_parts(key, about, when).await?;
+        let in_work = self.begun(&id).await;
         let upload = BegunUpload { key: key.as_str(), id: &id };
         let outcome = self.finish_parts(key, source, upload, when.patience, terms).await;
+        let mut is_over = true;
         if !matches!(outcome, Ok(WriteOutcome::Stored)) {
             let aborted = self.abort(upload).await;
+            is_over = aborted.is_ok();
             // Parts that cannot be aborted now are aborted by the next attempt at this key. If the key is taken there
             // would be none, so the upload fails instead. A write-only box may not abort: it must not try for ever.
             if outcome.is_ok() && self.config.access == Access::ReadWrite {
                 aborted?;
             }
         }
+        if let Some(in_work) = in_work.filter(|_| is_over) {
+            in_work.end();
+        }
         outcome
+    }
+
+    /// Writes down that an upload has begun, so that it is known as this box's own after a crash.
+    pub(super) async fn begun(&self, id: &str) -> Option<UploadInWork> {
+        let (uploads, id) = (self.uploads.clone(), id.to_owned());
+        let written = tokio::task::spawn_blocking(move || uploads.begin(&id)).await;
+        written.unwrap_or_else(|error| Err(error.into())).unwrap_or_else(|error| {
+            tracing::debug!("an upload in parts is not written down: {error}");
+            None
+        })
     }
 
     /// Begins an upload in parts, and returns its id.
@@ -132,16 +166,30 @@ impl Bucket {
         if self.obstacle(key, terms).await?.is_some() {
             return Ok(WriteOutcome::KeyTaken);
         }
-        match self.complete(upload, parts, terms.condition.if_none_match()).await {
-            Ok(answer) => {
-                // The checksum of an upload in parts is not that of its bytes; each part's was checked when it was
-                // sent.
-                let receipt = Receipt { etag: answer.e_tag(), sent: None, repeated: None, md5: None };
-                receipt.check("complete multipart upload", source, 0..source.size).await?;
-                Ok(WriteOutcome::Stored)
+        let mut wait = COMPLETE_AGAIN;
+        let mut tries = if patience == Patience::Probe { 1 } else { COMPLETE_TRIES };
+        loop {
+            let refusal = match self.complete(upload, parts.clone(), terms.condition.if_none_match()).await {
+                // The checksum of an upload in parts is not that of its bytes; each part's was checked when it was sent.
+                Ok(answer) if answer.e_tag().is_some_and(|etag| !etag.is_empty()) => return Ok(WriteOutcome::Stored),
+                Ok(_) => Refusal::without_etag("complete multipart upload"),
+                Err(error) if is_taken(&error) => return Ok(WriteOutcome::KeyTaken),
+                Err(error) => Refusal::of("complete multipart upload", &error),
+            };
+            if refusal.verdict != Verdict::TryLater {
+                return Err(refusal);
             }
-            Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
-            Err(error) => Err(Refusal::of("complete multipart upload", &error)),
+            // The store may have done it, and only the answer was lost; or it may not have done it, and the parts are there
+            // still. Both are cheaper than to send them again.
+            if self.holds(key, source).await? {
+                return Ok(WriteOutcome::Stored);
+            }
+            tries -= 1;
+            if tries == 0 {
+                return Err(refusal);
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
         }
     }
 
@@ -162,6 +210,8 @@ impl Bucket {
             .upload_id(upload.id)
             .set_if_none_match(header.value())
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .customize()
+            .config_override(with_total_timeout(COMPLETE_TIMEOUT))
             .send()
             .await
     }
@@ -251,24 +301,34 @@ impl Bucket {
             sent.map_err(|error| self.noting_size(self.naming_settings(Refusal::of("upload part", &error)), length))?;
         let (etag, sent, repeated) = (answer.e_tag(), part.checksum.as_deref(), answer.checksum_sha256());
         let md5 = md5_of(etag, answer.server_side_encryption(), answer.sse_customer_algorithm());
-        Receipt { etag, sent, repeated, md5 }.check("upload part", source, part.range.clone()).await?;
+        let has_request_id = answer.request_id().is_some();
+        let receipt = Receipt { about: Sent::Part, etag, sent, repeated, md5, has_request_id };
+        receipt.check(source, part.range.clone(), &self.marks).await?;
         Ok(answer.e_tag)
     }
 
     /// Aborts the uploads in parts that earlier attempts at this capture left behind, such as a crash in the middle of
     /// one.
     ///
-    /// The capture may have been cut off then and be whole now, so all keys of its name count. None of these uploads is
-    /// in work: whoever works on the capture holds its [`NameTurn`](super::turn::NameTurn).
+    /// The capture may have been cut off then and be whole now, so all keys of its name count. Only uploads that this box
+    /// has begun and does not work on are aborted, and any that is older than a day: another box may send the same name.
     ///
     /// # Errors
     /// A [`Refusal`] if the store refuses to list or abort, or does not answer: the rest of the parts stays.
-    pub(super) async fn abort_abandoned(&self, key: &str) -> Result<(), Refusal> {
+    pub(super) async fn abort_abandoned(&self, key: &str, now: SystemTime) -> Result<(), Refusal> {
         let root = key::root(key);
-        let mut uploads = std::pin::pin!(self.uploads(key::stem(&root)));
-        while let Some((key, id)) = uploads.try_next().await? {
-            if key::root(&key) == root {
+        let mut uploads = std::pin::pin!(self.uploads_under_way(key::stem(&root)));
+        while let Some(UploadUnderWay { key, id, begun }) = uploads.try_next().await? {
+            if key::root(&key) != root {
+                continue;
+            }
+            let own = self.uploads.take_over(&id);
+            let age = DateTime::<Utc>::from(now) - begun;
+            if own.is_some() || age.to_std().is_ok_and(|age| age > ABANDONED) {
                 self.abort(BegunUpload { key: &key, id: &id }).await?;
+            }
+            if let Some(own) = own {
+                own.end();
             }
         }
         Ok(())

@@ -1,13 +1,19 @@
 //! The probe: a small object with which a store is tried.
 
+use std::sync::Arc;
+
+use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart};
+use sha2::{Digest, Sha256};
 
+use super::answer::Sent;
 use super::condition::{Condition, Conditions, IfNoneMatch, WriteOutcome};
 use super::parts::BegunUpload;
-use super::wire::{Failed, is_taken, sha256_base64};
-use super::{Bucket, Refusal, Verdict};
+use super::uploads::UploadInWork;
+use super::wire::{Failed, Receipt, is_taken, md5_of, sha256_base64};
+use super::{Bucket, Content, Precedence, Refusal, Source, Verdict};
 use crate::config::Access;
 
 /// The name of the object that a store is tried with; it is in no camera's folder, unlike every capture.
@@ -98,11 +104,19 @@ impl Bucket {
         let key = self.probe_key();
         if self.config.access == Access::ReadWrite {
             // A kill in the middle of a trial leaves an upload, which nothing else would find.
-            let _aborted = self.abort_abandoned(&key).await;
+            let _aborted = self.abort_abandoned(&key, self.now().wall).await;
         }
-        let (id, part) = self.begin_probe().await?;
+        let (id, part, in_work) = self.begin_probe().await?;
         let upload = BegunUpload { key: &key, id: &id };
-        let refused = match self.complete_probe(upload, &part, IfNoneMatch::Sent).await {
+        let tried = self.complete_in_both_ways(upload, &part).await;
+        if let Some(in_work) = in_work {
+            in_work.end();
+        }
+        tried
+    }
+
+    async fn complete_in_both_ways(&self, upload: BegunUpload<'_>, part: &CompletedPart) -> Result<Condition, Refusal> {
+        let refused = match self.complete_probe(upload, part, IfNoneMatch::Sent).await {
             Ok(WriteOutcome::Stored) => return Ok(Condition::Ignored),
             Ok(WriteOutcome::KeyTaken) => None,
             Err(refusal) if may_be_the_header(&refusal) => Some(refusal),
@@ -112,7 +126,7 @@ impl Bucket {
             }
         };
         // Completing it over the same bytes ends the upload even where the box has no right to abort one.
-        let without = self.complete_probe(upload, &part, IfNoneMatch::Omitted).await;
+        let without = self.complete_probe(upload, part, IfNoneMatch::Omitted).await;
         if without.is_err() {
             let _aborted = self.abort(upload).await;
         }
@@ -123,7 +137,7 @@ impl Bucket {
     }
 
     /// Begins an upload of the probe in one part, and returns its id and the part.
-    async fn begin_probe(&self) -> Result<(String, CompletedPart), Refusal> {
+    async fn begin_probe(&self) -> Result<(String, CompletedPart, Option<UploadInWork>), Refusal> {
         let (sse, sse_key) = self.encryption();
         let key = self.probe_key();
         let created = self
@@ -140,6 +154,7 @@ impl Bucket {
             .await
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
         let id = created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))?;
+        let in_work = self.begun(&id).await;
         let sha256 = self.wants_checksum().then(|| sha256_base64(PROBE_BYTES));
         let sent = self
             .client
@@ -155,7 +170,7 @@ impl Bucket {
         match sent {
             Ok(sent) => {
                 let part = CompletedPart::builder().part_number(1).set_e_tag(sent.e_tag).set_checksum_sha256(sha256);
-                Ok((id, part.build()))
+                Ok((id, part.build(), in_work))
             }
             Err(error) => {
                 let _aborted = self.abort(BegunUpload { key: &key, id: &id }).await;
@@ -182,8 +197,17 @@ impl Bucket {
     /// # Errors
     /// A [`Refusal`] if the store refuses or does not answer: the probe may be in the bucket all the same.
     pub(super) async fn put_probe(&self, header: IfNoneMatch) -> Result<WriteOutcome, Refusal> {
-        match self.send_probe(&self.probe_key(), header, sha256_base64(PROBE_BYTES)).await {
-            Ok(_) => Ok(WriteOutcome::Stored),
+        let sha256 = sha256_base64(PROBE_BYTES);
+        match self.send_probe(&self.probe_key(), header, sha256.clone()).await {
+            Ok(answer) => {
+                let sent = Some(sha256.as_str()).filter(|_| self.wants_checksum());
+                let (etag, repeated) = (answer.e_tag(), answer.checksum_sha256());
+                let md5 = md5_of(etag, answer.server_side_encryption(), answer.sse_customer_algorithm());
+                let (about, has_request_id) = (Sent::Object, answer.request_id().is_some());
+                let receipt = Receipt { about, etag, sent, repeated, md5, has_request_id };
+                receipt.check(&probe(), 0..PROBE_BYTES.len() as u64, &self.marks).await?;
+                Ok(WriteOutcome::Stored)
+            }
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
             Err(error) => Err(self.naming_settings(Refusal::of("put object", &error))),
         }
@@ -218,6 +242,16 @@ impl Bucket {
     /// Returns the key of the probe.
     pub fn probe_key(&self) -> String {
         format!("{}{PROBE}", self.config.prefix)
+    }
+}
+
+/// Returns the probe as what is put.
+fn probe() -> Source {
+    Source {
+        content: Content::Stream(Arc::new(|| Ok(Box::new(PROBE_BYTES)))),
+        size: PROBE_BYTES.len() as u64,
+        precedence: Precedence::Job,
+        sha256: Sha256::digest(PROBE_BYTES).into(),
     }
 }
 

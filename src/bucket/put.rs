@@ -5,11 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ObjectLockMode, StorageClass};
 use aws_smithy_types::base64;
 use tokio::sync::watch;
 
+use super::answer::Sent;
 use super::body::{self, Content, Source};
 use super::condition::{Condition, KeyForm, Obstacle, PutTerms, WriteOutcome};
 use super::objects::{self, Head};
@@ -51,7 +53,7 @@ impl Bucket {
 
     /// Returns whether the store is known to check the SHA-256 that is sent with each object: it has repeated one.
     pub fn checks_sha256(&self) -> bool {
-        self.wants_checksum() && self.known.repeats_sha256()
+        self.wants_checksum() && self.marks.has_sha256(Sent::Object)
     }
 
     async fn put(
@@ -141,8 +143,9 @@ impl Bucket {
             Ok(answer) => {
                 let (etag, sent, repeated) = (answer.e_tag(), checksum.as_deref(), answer.checksum_sha256());
                 let md5 = md5_of(etag, answer.server_side_encryption(), answer.sse_customer_algorithm());
-                Receipt { etag, sent, repeated, md5 }.check("put object", source, 0..source.size).await?;
-                self.known.heard_sha256(repeated);
+                let has_request_id = answer.request_id().is_some();
+                let receipt = Receipt { about: Sent::Object, etag, sent, repeated, md5, has_request_id };
+                receipt.check(source, 0..source.size, &self.marks).await?;
                 Ok(WriteOutcome::Stored)
             }
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
@@ -159,10 +162,25 @@ impl Bucket {
             Ok(head) => objects::read(&head),
             // Without the right to read, the bytes cannot be compared: they go under a key that carries their hash.
             Err(error) if status(&error) == Some(403) => return Ok(Put::Unseen),
-            Err(error) if status(&error) == Some(404) => return Err(Refusal::later("the object vanished")),
+            // A cache says so, or it was deleted just now: another name is free in any case.
+            Err(error) if status(&error) == Some(404) => return Ok(Put::Conflict),
             Err(error) => return Err(Refusal::of("head object", &error)),
         };
         Ok(if holds(&head, source).await? { Put::AlreadyThere } else { Put::Conflict })
+    }
+
+    /// Returns whether the object under `key` is known to have the bytes of `source`.
+    ///
+    /// # Errors
+    /// A [`Refusal`] to try later if the bytes of `source` cannot be read.
+    pub(super) async fn holds(&self, key: &ObjectKey, source: &Source) -> Result<bool, Refusal> {
+        if self.config.access == Access::WriteOnly {
+            return Ok(false);
+        }
+        match self.head_object(key.as_str(), None).await {
+            Ok(head) => holds(&objects::read(&head), source).await,
+            Err(_) => Ok(false),
+        }
     }
 
     pub(super) fn class_of(&self, about: &About) -> StorageClass {
@@ -217,4 +235,9 @@ pub(super) fn metadata(about: &About) -> HashMap<String, String> {
 /// when it no longer makes progress.
 pub(super) fn without_total_timeout() -> Builder {
     aws_sdk_s3::Config::builder().timeout_config(TimeoutConfig::builder().disable_operation_attempt_timeout().build())
+}
+
+/// Returns settings for a request that may take this long.
+pub(super) fn with_total_timeout(timeout: Duration) -> Builder {
+    aws_sdk_s3::Config::builder().timeout_config(TimeoutConfig::builder().operation_attempt_timeout(timeout).build())
 }

@@ -207,7 +207,7 @@ impl Bucket {
             Ok(Some(true)) => BucketVersioningStatus::Enabled,
             // A status that does not exist. Should a store take it, the bucket keeps versions as little as before.
             Ok(Some(false)) => BucketVersioningStatus::from("hk-aws"),
-            _ if self.is_aws => BucketVersioningStatus::from("hk-aws"),
+            _ if self.is_aws().await == Ok(true) => BucketVersioningStatus::from("hk-aws"),
             _ => return SettingTrial::not_tried().may,
         };
         let versioning = VersioningConfiguration::builder().status(wanted).build();
@@ -218,7 +218,7 @@ impl Bucket {
     /// Returns whether these credentials may change the bucket's lifecycle, and what the trial left.
     pub async fn may_change_lifecycle(&self) -> SettingTrial {
         let before = self.lifecycle().await;
-        if before == Before::Hidden && !self.is_aws {
+        if before == Before::Hidden && self.is_aws().await != Ok(true) {
             return SettingTrial::not_tried();
         }
         let answer = self.put_lifecycle(wrong_rules()).await;
@@ -244,7 +244,7 @@ impl Bucket {
     /// Returns whether these credentials may change the bucket's policy, and what the trial left.
     pub async fn may_change_policy(&self) -> SettingTrial {
         let before = self.policy().await;
-        if before == Before::Hidden && !self.is_aws {
+        if before == Before::Hidden && self.is_aws().await != Ok(true) {
             return SettingTrial::not_tried();
         }
         let put = |policy: &str| self.client.put_bucket_policy().bucket(&self.config.bucket).policy(policy).send();

@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use sha2::{Digest, Sha256};
 
+use super::answer::{Marks, Sent};
 use super::{MULTIPART_FROM, Refusal, Source};
 
 /// The version of an object that was stored while the bucket kept none.
@@ -20,6 +21,7 @@ pub(super) type Failed<E> = SdkError<E, HttpResponse>;
 /// The parts of a successful answer that prove what was stored.
 #[derive(Debug)]
 pub(super) struct Receipt<'a> {
+    pub(super) about: Sent,
     /// The `ETag` of the object or part.
     pub(super) etag: Option<&'a str>,
     /// The SHA-256 that was sent, in base64.
@@ -28,27 +30,45 @@ pub(super) struct Receipt<'a> {
     pub(super) repeated: Option<&'a str>,
     /// The MD5 of what the store received, in hexadecimal, if the `ETag` is one.
     pub(super) md5: Option<String>,
+    /// Whether the answer names the request.
+    pub(super) has_request_id: bool,
 }
 
 impl Receipt<'_> {
     /// Checks that the answer is the store's own, and that the store received the bytes that were sent.
     ///
     /// Whatever answers in the store's place (a login page, a cache) may say 200 to anything. S3 gives an `ETag` with
-    /// every object and part, and repeats the checksum that was sent (S3 API Reference, `PutObject`). A store that does
-    /// not repeat it may not have checked it either: then the bytes of `source` in `range` are held against the MD5.
+    /// every object and part, and repeats the checksum that was sent (S3 API Reference, `PutObject`); a store that has
+    /// done so once always does. One that never does may not have checked it either: then the bytes of `source` in
+    /// `range` are held against the MD5. Where the `ETag` is none, the answer must at least name the request. What proves
+    /// itself teaches `marks`.
     ///
     /// # Errors
-    /// A [`Refusal`] to try later, about `what` (a verb and a noun): the bytes may not be in the bucket.
-    pub(super) async fn check(self, what: &str, source: &Source, range: Range<u64>) -> Result<(), Refusal> {
+    /// A [`Refusal`] to try later: the bytes may not be in the bucket.
+    pub(super) async fn check(self, source: &Source, range: Range<u64>, marks: &Marks) -> Result<(), Refusal> {
+        let what = match self.about {
+            Sent::Object => "put object",
+            Sent::Part => "upload part",
+        };
         if self.etag.is_none_or(str::is_empty) {
             return Err(Refusal::without_etag(what));
         }
         let same = match (self.sent, self.repeated, self.md5) {
             (Some(sent), Some(repeated), _) => sent == repeated,
+            (Some(_), None, _) if marks.has_sha256(self.about) => {
+                return Err(Refusal::not_the_stores(what, "it does not repeat the SHA-256, as the store does"));
+            }
             (_, _, Some(md5)) => md5.eq_ignore_ascii_case(&source.md5(range).await?),
-            _ => true,
+            _ if !self.has_request_id => {
+                return Err(Refusal::not_the_stores(what, "neither a checksum nor a request id shows that it is"));
+            }
+            _ => return Ok(()),
         };
-        same.then_some(()).ok_or_else(|| Refusal::altered(what))
+        if !same {
+            return Err(Refusal::altered(what));
+        }
+        marks.learn(self.about, self.has_request_id, self.sent.is_some() && self.repeated.is_some());
+        Ok(())
     }
 }
 
@@ -96,9 +116,12 @@ pub(super) fn time(told: Option<&DateTime>) -> chrono::DateTime<chrono::Utc> {
     told.unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC)
 }
 
-/// Returns the HTTP status of a failure, if there was an answer.
+/// Returns the HTTP status of a failure, if the store answered.
 pub(super) fn status<E>(error: &Failed<E>) -> Option<u16> {
-    error.raw_response().map(|response| response.status().as_u16())
+    match error {
+        SdkError::ServiceError(answer) => Some(answer.raw().status().as_u16()),
+        _ => None,
+    }
 }
 
 /// Returns the store's error code of a failure, if there was one.
@@ -106,7 +129,7 @@ pub(super) fn code<E: ProvideErrorMetadata>(error: &Failed<E>) -> Option<&str> {
     error.as_service_error().and_then(ProvideErrorMetadata::code)
 }
 
-/// Returns whether the store refused to overwrite an object.
+/// Returns whether the store refused to overwrite an object. The code decides: a proxy can answer 412 as well.
 pub(super) fn is_taken<E: ProvideErrorMetadata>(error: &Failed<E>) -> bool {
-    status(error) == Some(412) || code(error) == Some("PreconditionFailed")
+    code(error) == Some("PreconditionFailed")
 }

@@ -62,7 +62,7 @@ impl RestoreArgs {
         let missing = self.name_what_is_not_archived(out, &found)?;
         let mut sum = RestoreSum { total: missing, failed: missing };
         found.look(site, |event| say(out, &ProgressBar::hidden(), event)).await?;
-        self.say_price(out, site, &found, terms)?;
+        self.say_price(out, site, &found, terms).await?;
         if found.in_state(Progress::Cold).next().is_some() {
             if let Some(to) = &self.to {
                 check_room(to, found.bytes)?;
@@ -78,7 +78,7 @@ impl RestoreArgs {
             self.wait(out, site, &mut found).await;
         }
         for object in &found.objects {
-            out.item(object, self.line(object, site.bucket.is_aws()))?;
+            out.item(object, self.line(object, site.bucket.is_aws().await?))?;
         }
         sum.total += found.objects.len();
         sum.failed += found.in_state(Progress::Cold).count() + found.in_state(Progress::Failed).count();
@@ -125,7 +125,7 @@ impl RestoreArgs {
     }
 
     /// Says what there is, what it costs and how long it takes.
-    fn say_price(&self, out: &Out, site: &Site, found: &Restoration, terms: RestoreTerms) -> anyhow::Result<()> {
+    async fn say_price(&self, out: &Out, site: &Site, found: &Restoration, terms: RestoreTerms) -> anyhow::Result<()> {
         for object in found.in_state(Progress::Readable) {
             let (key, class) = (plain(&object.key), plain(&object.class));
             out.remark(format_args!("{key} is readable as it is, in class {class}"));
@@ -136,7 +136,7 @@ impl RestoreArgs {
                 out.remark(format_args!("{number} of {}: {says}", found.objects.len()));
             }
         }
-        let is_aws = site.bucket.is_aws();
+        let is_aws = site.bucket.is_aws().await?;
         // Which tiers another store has is not known.
         let priced = if is_aws { terms } else { RestoreTerms { tier: Tier::Standard, ..terms } };
         for price in found.price(priced)? {

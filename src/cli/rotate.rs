@@ -43,7 +43,7 @@ impl RotateArgs {
         let policy = RetentionPolicy::of(&site.config);
         let plan = rotate::plan(site, &policy, Scope::default()).await?;
         if self.dry_run {
-            return show(out, site, &plan);
+            return show(out, site, &plan).await;
         }
         let mut outcome = carry_out(out, site, &policy, &plan).await?;
         rotate::tidy(site, &mut outcome).await;
@@ -85,14 +85,14 @@ impl ArchiveArgs {
 
 async fn finish(out: &Out, site: &Site, policy: &RetentionPolicy, plan: &Plan, dry_run: bool) -> anyhow::Result<()> {
     if dry_run {
-        return show(out, site, plan);
+        return show(out, site, plan).await;
     }
     let outcome = carry_out(out, site, policy, plan).await?;
     conclude(out, &outcome)
 }
 
 /// Prints what is due and what it costs.
-fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
+async fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
     if out.json {
         return out.item(plan, "");
     }
@@ -100,20 +100,19 @@ fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
     if rows.is_empty() {
         out.remark("nothing is due");
     } else {
-        print_line(table(&rows, &plan.summary.total(), site.bucket.is_aws()))?;
+        print_line(table(&rows, &plan.summary.total(), site.bucket.is_aws().await?))?;
     }
     let later = plan.summary.later;
     if later.days > 0 {
         let (days, bytes) = (later.days, size(later.amount.bytes));
         out.remark(format_args!("{days} camera-days of {bytes} wait for later runs (rotate.archive.max_days_per_run)"));
     }
-    remark_on(out, site, plan);
-    Ok(())
+    remark_on(out, site, plan).await
 }
 
 /// Says what the operator should know of a plan.
-fn remark_on(out: &Out, site: &Site, plan: &Plan) {
-    let is_aws = site.bucket.is_aws();
+async fn remark_on(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
+    let is_aws = site.bucket.is_aws().await?;
     for (at, class) in plan.bundle_classes.iter().enumerate().filter(|_| is_aws) {
         out.remark(in_class(class, at == 0));
     }
@@ -137,6 +136,7 @@ fn remark_on(out: &Out, site: &Site, plan: &Plan) {
             size(plan.to_download.bytes),
         ));
     }
+    Ok(())
 }
 
 /// Returns what bundles cost in a class, and how they can be read there.
@@ -192,7 +192,7 @@ fn table(rows: &[&Row], total: &Cost, has_prices: bool) -> String {
 }
 
 async fn carry_out(out: &Out, site: &Site, policy: &RetentionPolicy, plan: &Plan) -> anyhow::Result<Rotated> {
-    remark_on(out, site, plan);
+    remark_on(out, site, plan).await?;
     let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(plan.steps.len() as u64) };
     let mut outcome = Rotated::default();
     let is_terminal = !bar.is_hidden();

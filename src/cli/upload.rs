@@ -104,9 +104,10 @@ fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Result<Ingested, N
     let path = &escape_path(path);
     let why = match outcome {
         Ok(Ingested { stored, wait: Some(_) }) => {
-            let outcome = match stored.partial {
-                true => "is cut off; stored as far as it came:",
-                false => "is stored, and stays because it may still be open:",
+            let outcome = if stored.partial {
+                "is cut off; stored as far as it came:"
+            } else {
+                "is stored, and stays because it may still be open:"
             };
             UploadLine { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
             return Ok(true);

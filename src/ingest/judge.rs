@@ -146,7 +146,11 @@ impl Ingest {
             return self.too_large(work, refusal, now);
         }
         let own = self.queue.failed(path, self.failed_upload(work));
+        let outages = self.link.outages();
         let news = self.link.failed(refusal, own, jitter(now), now);
+        if self.link.outages() > outages {
+            self.site.bucket.ask_again();
+        }
         let until = match self.link.next_probe() {
             Some(probe) if own < OWN_TROUBLE => probe,
             _ => now.steady + backoff(own, FIRST_WAIT, LONGEST_WAIT, jitter(now)),

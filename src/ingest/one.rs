@@ -11,6 +11,7 @@
 //! ledger: the ledger can be rebuilt from the bucket, while a full drop folder turns the next capture away. Otherwise
 //! the file stays until the trouble is mended.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -181,32 +182,46 @@ impl Ready {
         let hash = hex::encode(self.source.sha256);
         let variant = if self.partial { Variant::Partial } else { Variant::Whole };
         let own = (!self.partial).then(|| self.first_key.clone());
-        for key in own.into_iter().chain([self.first_key.variant(variant, &hash[..8])]) {
+        // Another object can have the beginning of the hash, by chance or on purpose.
+        let last = self.first_key.variant(variant, &hash);
+        let keys: Vec<ObjectKey> = own.into_iter().chain([self.first_key.variant(variant, &hash[..8])]).collect();
+        // AWS itself tells when a key is taken. Any other store may have been replaced or rolled back since it was asked.
+        let is_believed = site.bucket.is_aws().await?;
+        let mut written = if is_believed { None } else { Some(self.written_down(site).await) };
+        for key in keys {
+            if written.as_ref().and_then(|written| written.get(key.as_str())).is_some_and(|there| *there != hash) {
+                continue;
+            }
             match site.bucket.put_new(&key, &self.source, about, when).await? {
-                Put::Unseen if self.is_written_down(site, &key).await => return Ok((key, Put::AlreadyThere)),
-                Put::Conflict | Put::Unseen => {}
+                Put::Unseen => {
+                    let written = match &mut written {
+                        Some(written) => written,
+                        None => written.insert(self.written_down(site).await),
+                    };
+                    if written.contains_key(key.as_str()) {
+                        return Ok((key, Put::AlreadyThere));
+                    }
+                }
+                Put::Conflict => {}
                 done => return Ok((key, done)),
             }
         }
-        // Another object can have the beginning of the hash, by chance or on purpose.
-        let last = self.first_key.variant(variant, &hash);
-        let put = site.bucket.put_hashed(&last, &self.source, about, when).await?;
-        // A store that checks the SHA-256 has these bytes: no other box means to put anything else there.
-        let is_there = put == Put::Unseen && (site.bucket.checks_sha256() || self.is_written_down(site, &last).await);
-        match put {
-            Put::Conflict | Put::Unseen if !is_there => Err(Refusal::unproven(&last)),
-            Put::Unseen => Ok((last, Put::AlreadyThere)),
+        match site.bucket.put_hashed(&last, &self.source, about, when).await? {
+            // A store that checks the SHA-256 has these bytes: no other box means to put anything else there.
+            Put::Unseen if site.bucket.checks_sha256() => Ok((last, Put::AlreadyThere)),
+            Put::Unseen if self.written_down(site).await.contains_key(last.as_str()) => Ok((last, Put::AlreadyThere)),
+            Put::Conflict | Put::Unseen => Err(Refusal::unproven(&last)),
             done => Ok((last, done)),
         }
     }
 
-    /// Returns whether this box has written down that the bucket confirmed these bytes under `key`.
-    async fn is_written_down(&self, site: &Site, key: &ObjectKey) -> bool {
-        let (ledger, key) = (site.ledger(), key.as_str().to_owned());
-        let (camera, date) = (self.capture.camera.clone(), self.capture.taken.date_naive());
-        let sha256 = hex::encode(self.source.sha256);
-        let looking = tokio::task::spawn_blocking(move || ledger::has(&ledger, &camera, date, &key, &sha256));
-        looking.await.unwrap_or(false)
+    /// Returns the names of this capture under which this box has written down that something was stored, each with the
+    /// SHA-256 in hexadecimal.
+    async fn written_down(&self, site: &Site) -> HashMap<String, String> {
+        let (ledger, camera) = (site.ledger(), self.capture.camera.clone());
+        let (date, stem) = (self.capture.taken.date_naive(), key::stem(self.first_key.as_str()).to_owned());
+        let reading = tokio::task::spawn_blocking(move || ledger::stored_under(&ledger, &camera, date, &stem));
+        reading.await.unwrap_or_default()
     }
 
     /// Returns the content type, metadata and tags of the object, for a file that is stored as this path.

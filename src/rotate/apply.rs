@@ -145,7 +145,7 @@ impl StepWork<'_> {
                 "{camera} {date}: {} captures of {} MiB were downloaded to be bundled{}, as they have no local copy",
                 made.downloads.objects,
                 made.downloads.bytes >> 20,
-                if self.site.bucket.is_aws() { &cost } else { "" },
+                if self.site.bucket.is_aws().await? { &cost } else { "" },
             );
         }
         tracing::info!(

@@ -168,7 +168,7 @@ pub fn compare_bundle(listed: &Object, index: &Index) -> Result<Option<()>, Stri
 /// # Errors
 /// Says why it is not the bundle of the index.
 pub fn settle(head: &Head, index: &Index) -> Result<(), String> {
-    match head.is(&index.bundle.sha256) {
+    match head.has(&index.bundle.sha256, &index.bundle.md5) {
         _ if head.size != index.bundle.size => {
             Err(format!("it has {} bytes instead of {}", head.size, index.bundle.size))
         }

@@ -30,6 +30,7 @@ mod rooms;
 mod schedule;
 mod state_files;
 mod stopping;
+mod strangers;
 mod support;
 mod support_s3;
 mod thief;

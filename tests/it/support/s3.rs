@@ -7,13 +7,14 @@
 //! A mock of the client was rejected: it can't lose a reply, cut a body or answer 412 to the retry of its own success.
 #![expect(clippy::disallowed_methods, reason = "a server stamps what it receives with the real time")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use bytes::Bytes;
+use hyper::{HeaderMap, StatusCode};
 use s3s::dto::{Checksum, ObjectLockMode, ServerSideEncryption, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpSocket;
@@ -187,6 +188,8 @@ pub(crate) struct Ways {
     /// Its bucket is that of `aws-template`: the box's keys have no right on versions, and a policy denies them to
     /// overwrite.
     denies_overwriting: bool,
+    /// Its answers name no request.
+    without_request_ids: bool,
 }
 
 /// Everything the server knows, as [`MemoryS3::wait_for`] shows it.
@@ -219,6 +222,10 @@ pub(crate) struct State {
     clock_ahead: i64,
     /// By how many seconds what is stored is dated ahead.
     stored_ahead: i64,
+    /// Whether a cache lies before the server that answers each HEAD as it did before.
+    caches_looks: bool,
+    /// What that cache has.
+    cached_looks: HashMap<String, (StatusCode, HeaderMap)>,
 }
 
 impl State {
@@ -400,6 +407,11 @@ impl MemoryS3 {
         self.wire.shared.state().uploads.iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
     }
 
+    /// Dates the begin of all uploads in parts back.
+    pub(crate) fn age_uploads(&self, by: Duration) {
+        self.wire.shared.change(|state| state.uploads.values_mut().for_each(|upload| upload.initiated -= by));
+    }
+
     /// Returns every request received so far but for the probe's, oldest first.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.look(|state| state.requests.iter().filter(|request| !request.is_probe()).cloned().collect())
@@ -418,6 +430,16 @@ impl MemoryS3 {
     /// Accepts bodies with wrong checksums from now on.
     pub(crate) fn trust(&self) {
         self.wire.shared.change(|state| state.ways.checksums = Checksums::Trusted);
+    }
+
+    /// Names no request in its answers from now on.
+    pub(crate) fn give_no_request_ids(&self) {
+        self.wire.shared.change(|state| state.ways.without_request_ids = true);
+    }
+
+    /// Lies behind a cache from now on that answers each HEAD as it did before.
+    pub(crate) fn cache_looks(&self) {
+        self.wire.shared.change(|state| state.caches_looks = true);
     }
 
     /// Knows nothing of checksums from now on: they are neither checked nor answered.

@@ -57,7 +57,7 @@ impl S3Auth for Keys {
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) key: String,
-    initiated: SystemTime,
+    pub(super) initiated: SystemTime,
     algorithm: Option<String>,
     /// What the object will be but for its content.
     object: Object,
