@@ -58,7 +58,7 @@ struct Arguments {
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     if let Some(config) = arguments.daemon {
-        start_daemon(&config).await?;
+        Box::pin(start_daemon(&config)).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let folder = tempfile::Builder::new().prefix("hk-aws-demo-").tempdir().context("failed to make a folder")?;
