@@ -76,7 +76,8 @@ struct RunMemory {
     /// When a run found nothing to give up although a write needed room.
     fruitless: Option<Instant>,
     reported_unknown: bool,
-    reported_missing: bool,
+    /// The example by which the log told of copies that stay because the bucket does not have them.
+    reported_missing: Option<PathBuf>,
     reported_clock: bool,
     reported_error: bool,
 }
@@ -372,8 +373,8 @@ impl Run {
                 key::escape_path(example),
             );
         }
-        if let (Some(example), false) = (&self.missing_example, memory.reported_missing) {
-            memory.reported_missing = true;
+        if let (Some(example), None) = (&self.missing_example, &memory.reported_missing) {
+            memory.reported_missing = Some(example.clone());
             tracing::error!(
                 "{} local copies stay whatever the limits say, such as {}: `hk-aws verify` found their captures missing in the \
                  bucket; `hk-aws verify --resend` sends them again",

@@ -174,7 +174,7 @@ impl Restoration {
         while let Some((object, state)) = looked.next().await {
             let state = state.map_err(|refusal| HoldingsError::from(refusal).about(site.bucket.describe()))?;
             match state {
-                Some(state) => (object.state, object.until) = progress(state),
+                Some(state) => (object.state, object.until) = progress(&state),
                 None => object.fail(GONE.to_owned(), &mut tell),
             }
         }
@@ -302,7 +302,7 @@ async fn look_again(
     terms: RestoreTerms,
 ) -> Result<Option<(Progress, Option<DateTime<Utc>>)>, Refusal> {
     let Some(state) = site.bucket.restore_state(&object.key).await? else { return Ok(None) };
-    let (state, until) = progress(state);
+    let (state, until) = progress(&state);
     let state = match state {
         // The request did not come about, or the wait was so long that the copy is gone again.
         Progress::Cold => site.bucket.restore(&object.key, terms.tier, terms.days).await?.into(),
@@ -313,12 +313,12 @@ async fn look_again(
     Ok(Some((state, until)))
 }
 
-fn progress(state: RestoreState) -> (Progress, Option<DateTime<Utc>>) {
+fn progress(state: &RestoreState) -> (Progress, Option<DateTime<Utc>>) {
     match state {
         RestoreState::Warm => (Progress::Readable, None),
         RestoreState::Cold => (Progress::Cold, None),
         RestoreState::Ongoing => (Progress::Ongoing, None),
-        RestoreState::Done(until) => (Progress::Restored, until),
+        RestoreState::Done(until) => (Progress::Restored, *until),
     }
 }
 

@@ -74,12 +74,15 @@ where
     })
 }
 
+/// Compares two names.
+type Order = fn(&str, &str) -> Ordering;
+
 /// How far a listing has come.
 #[derive(Debug)]
 struct Course {
     listed: Listed,
     /// The orders that the names have been in so far, each with the last name by it.
-    orders: Vec<(fn(&str, &str) -> Ordering, Option<String>)>,
+    orders: Vec<(Order, Option<String>)>,
     /// The markers since the last page with names.
     markers: HashSet<Marker>,
     /// How many names came.
@@ -137,12 +140,7 @@ impl Course {
 }
 
 /// Returns whether the lists of a page go on from `last` in this order, and takes its last name for `last`.
-fn is_in_order(
-    order: fn(&str, &str) -> Ordering,
-    last: &mut Option<String>,
-    lists: &[Vec<&str>],
-    repeats: bool,
-) -> bool {
+fn is_in_order(order: Order, last: &mut Option<String>, lists: &[Vec<&str>], repeats: bool) -> bool {
     let follows = |before: &str, after: &str| match order(before, after) {
         Ordering::Less => true,
         Ordering::Equal => repeats,
@@ -212,14 +210,14 @@ mod tests {
         Course::new(Listed { what: "list objects", prefix: "CAM/".to_owned(), repeats })
     }
 
-    fn marker(at: &str) -> Option<Marker> {
+    fn marker(at: &str) -> Marker {
         let (at, id) = at.split_once('#').map_or((at, None), |(at, id)| (at, Some(id)));
-        Some(Marker { at: at.to_owned(), id: id.map(str::to_owned) })
+        Marker { at: at.to_owned(), id: id.map(str::to_owned) }
     }
 
     fn page<'a>(lists: &[&[&'a str]], truncated: bool, next: Option<&str>) -> PageFacts<'a> {
         let names = lists.iter().map(|list| list.to_vec()).collect();
-        PageFacts { names, truncated: Some(truncated), next: next.and_then(marker) }
+        PageFacts { names, truncated: Some(truncated), next: next.map(marker) }
     }
 
     /// Returns how many pages are taken, and why no more are if that is an error.
