@@ -28,12 +28,15 @@ use rustix::io::Errno;
 use crate::config;
 
 mod admit;
+mod own;
 mod scan;
 mod take;
 mod writer;
 
 pub use take::{Opened, Taken};
 pub use writer::Writer;
+
+use own::OwnFolders;
 
 /// The beginning of a file's name while the file is being taken away.
 pub const ASIDE: &str = ".hk-aws-";
@@ -51,6 +54,7 @@ pub struct DropFolder {
     ignore: config::Ignore,
     /// Whether a scan removes empty folders.
     prunes: bool,
+    own: OwnFolders,
 }
 
 /// What tells one state of one file from any other.
@@ -138,7 +142,16 @@ impl Stamp {
 impl DropFolder {
     /// Returns the drop folder of a configuration; nothing is opened yet.
     pub fn new(config: &config::DropFolderSettings) -> Self {
-        Self { path: config.path.clone(), ignore: config.ignore.clone(), prunes: true }
+        Self { path: config.path.clone(), ignore: config.ignore.clone(), prunes: true, own: OwnFolders::default() }
+    }
+
+    /// Returns the same folder, except that nothing in these folders of hk-aws's own is a capture, even if a link or a
+    /// mount leads from the drop folder to them.
+    #[must_use]
+    pub fn apart_from(self, own: &[&Path]) -> Self {
+        let own = OwnFolders::new(own.iter().map(|path| (*path).to_owned()).collect());
+        own.renew(&self.path);
+        Self { own, ..self }
     }
 
     /// Returns the same folder, except that a scan keeps empty folders: for times when the wall clock may be wrong
@@ -185,6 +198,25 @@ impl DropFolder {
         Ok(rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
+    /// Opens a folder below the drop folder without following a link anywhere on the way.
+    ///
+    /// It goes step by step: openat2(2) would need one call, but containers and older kernels refuse it.
+    fn folder(&self, below: &Path) -> io::Result<OwnedFd> {
+        let root = self.root()?;
+        if self.own.contains(&root) {
+            return Err(io::Error::other("hk-aws keeps its own files in it (state_dir, runtime_dir or keep.path)"));
+        }
+        below.components().try_fold(root, |folder, step| match step {
+            Component::Normal(name) => {
+                let folder = open_child(folder.as_fd(), name)?;
+                if self.own.contains(&folder) { Err(Errno::XDEV.into()) } else { Ok(folder) }
+            }
+            Component::CurDir => Ok(folder),
+            // The error of openat2 for a path that leads out of the folder.
+            _ => Err(Errno::XDEV.into()),
+        })
+    }
+
     /// Returns what is at a path now; `None` if nothing is, or if the path leads through a symbolic link.
     ///
     /// # Errors
@@ -197,8 +229,7 @@ impl DropFolder {
         if let Some(pattern) = self.ignore.matches(parent) {
             return Ok(Some(Sight::Ignored(path.to_owned(), pattern.to_owned())));
         }
-        let found =
-            open_folder(self.root()?, parent).and_then(|parent| stat(parent.as_fd(), name).map(|stat| (parent, stat)));
+        let found = self.folder(parent).and_then(|parent| stat(parent.as_fd(), name).map(|stat| (parent, stat)));
         match found {
             Err(error) if leads_nowhere(&error) => Ok(None),
             Err(error) => Err(error),
@@ -219,7 +250,7 @@ impl DropFolder {
             return Err(OpenError::NotAFile("it has no name"));
         };
         let attempt = || -> io::Result<(OwnedFd, OwnedFd)> {
-            let parent = open_folder(self.root()?, parent)?;
+            let parent = self.folder(parent)?;
             // A path-only descriptor does not open the file: it tells what the file is before a driver learns of us.
             let handle =
                 rustix::fs::openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
@@ -270,18 +301,6 @@ fn stat(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Stat> {
 fn open_child(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
-}
-
-/// Opens a folder below `root` without following a link anywhere on the way.
-///
-/// It goes step by step: openat2(2) would need one call, but containers and older kernels refuse it.
-fn open_folder(root: OwnedFd, below: &Path) -> io::Result<OwnedFd> {
-    below.components().try_fold(root, |folder, step| match step {
-        Component::Normal(name) => open_child(folder.as_fd(), name),
-        Component::CurDir => Ok(folder),
-        // The error of openat2 for a path that leads out of the folder.
-        _ => Err(Errno::XDEV.into()),
-    })
 }
 
 /// Returns whether an error means that the path leads nowhere, or through something that is no folder of ours.

@@ -41,6 +41,7 @@
 //! * [`lock`]: the locks of the run-time folder
 //! * [`persist`]: state files, written whole or not at all
 //! * [`disk`]: how much room a file system has
+//! * [`place`]: where a folder really is, whatever links and mounts lead to it
 //! * [`owner`]: what root makes in the folders of the service belongs to the service
 //! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
 //! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
@@ -68,6 +69,7 @@ pub mod key;
 pub mod lock;
 pub mod owner;
 pub mod persist;
+pub mod place;
 
 pub mod capture;
 pub mod drop_folder;

@@ -60,7 +60,9 @@ impl Site {
         let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
         let bucket = Bucket::connect(&config.s3, credentials, pace).await;
         let kept = Arc::new(Kept::new(&config));
-        Self { folder: DropFolder::new(&config.drop_folder), bucket, kept, layout, config, clock }
+        let own: [&Path; 3] = [&config.state_dir, &config.runtime_dir, &config.keep.path];
+        let folder = DropFolder::new(&config.drop_folder).apart_from(&own);
+        Self { folder, bucket, kept, layout, config, clock }
     }
 
     /// Returns the same settings with everything that the AWS files say, such as credentials, read again.

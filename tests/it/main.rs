@@ -20,6 +20,7 @@ mod kill;
 mod model;
 mod names;
 mod outage;
+mod own_folders;
 mod pace;
 mod poison;
 mod process;

@@ -70,6 +70,11 @@ impl Household {
         self.daemon = None;
     }
 
+    /// The process of the daemon, or of the program through which it was started.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
     /// Everything that the daemons here have logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()

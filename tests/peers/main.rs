@@ -20,6 +20,7 @@ mod memory_s3;
 mod moto;
 mod operator;
 mod outage;
+mod own_folders;
 mod parts;
 mod power;
 mod proxy;
