@@ -32,9 +32,9 @@ use crate::bucket::{Bucket, Credentials, Pace};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::ingest::{Ingest, Instruction, Report};
+use crate::lock::{FolderLock, LockError};
 use crate::site::{Site, SiteInForce};
 use crate::status::{DaemonState, Jobs, Snapshot};
-use crate::lock::{FolderLock, LockError};
 use crate::{lock, owner, rotate, schedule};
 
 /// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).

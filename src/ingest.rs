@@ -294,7 +294,8 @@ impl Ingest {
             held.let_askers_go();
         }
         let path = self.site.folder.path();
-        let identity = self.site.folder.identity().map_err(|source| LockError::Folder { path: path.to_owned(), source })?;
+        let identity =
+            self.site.folder.identity().map_err(|source| LockError::Folder { path: path.to_owned(), source })?;
         if self.held.as_ref().is_none_or(|held| !held.is_of(identity)) {
             self.held = None;
             self.held = Some(lock::drop_folder(path)?);

@@ -19,7 +19,7 @@ mod template;
 
 pub use archive::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId};
 pub use camera::CameraName;
-pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks};
+pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks, unescape};
 pub use template::Template;
 
 use template::Piece;

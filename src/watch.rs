@@ -33,6 +33,9 @@ const MAX_HINTS: usize = 10_000;
 /// The most folders that are watched; all programs of a user share the kernel's own limit.
 pub const MAX_WATCHES: usize = 8192;
 
+/// The most folders that a [`Watch`] covers: [`MountWatch`] has one watch of its own.
+const MOST_COVERED: usize = MAX_WATCHES - 1;
+
 /// The paths to look at.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct HintedPaths {
@@ -174,7 +177,7 @@ impl Watch {
             covered: HashMap::new(),
             by_activity: BTreeSet::new(),
             scan: 0,
-            limit: MAX_WATCHES,
+            limit: MOST_COVERED,
             reported_full: false,
         })
     }
@@ -274,7 +277,7 @@ impl Watch {
     /// Begins a full scan, which calls [`Watch::cover`] for every folder.
     pub fn scan_begins(&mut self) {
         self.scan += 1;
-        self.limit = MAX_WATCHES;
+        self.limit = MOST_COVERED;
     }
 
     /// Ends a full scan: gives up the watches on folders that it did not find.

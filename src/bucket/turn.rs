@@ -6,8 +6,8 @@
 //! shared by all processes that have the same configuration.
 
 use std::collections::HashSet;
-use std::pin::pin;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 

@@ -56,9 +56,10 @@ impl UploadArgs {
             let mut refused = 0;
             for site in site.set_aside() {
                 let mut printing = Printing::default();
-                let passed =
-                    ingest::pass(&Arc::new(site), Vec::new(), mode, |event| printing.go_on(sum.print(out, &bar, event)))
-                        .await;
+                let passed = ingest::pass(&Arc::new(site), Vec::new(), mode, |event| {
+                    printing.go_on(sum.print(out, &bar, event))
+                })
+                .await;
                 refused = printing.or(passed)?;
             }
             return sum.end(&bar, refused, &site);
@@ -147,7 +148,7 @@ fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Result<Ingested, N
         Err(NotStored::Gone) => return Ok(true),
         Err(NotStored::Growing) => "is still being written; it stays".to_owned(),
         Err(NotStored::InWork) => "is being uploaded under the name that it had before; it stays".to_owned(),
-        Err(NotStored::Changed) => "changed while it was read; it stays".to_owned(),
+        Err(NotStored::Changed | NotStored::Closed) => "changed while it was read; it stays".to_owned(),
         Err(NotStored::Empty(_)) => EMPTY.to_owned(),
         Err(NotStored::Refused(refusal)) => refusal.to_string(),
         Err(NotStored::Unreadable(reason)) => reason,

@@ -176,7 +176,8 @@ fn renames(site: &Site) -> Check {
             Check::warn("renames", says).mend(mend)
         }
         Err(error) => {
-            let says = format!("failed to create and rename a file in {at}: {error}; captures cannot be removed from it");
+            let says =
+                format!("failed to create and rename a file in {at}: {error}; captures cannot be removed from it");
             Check::fail("renames", says).mend(mend)
         }
     }

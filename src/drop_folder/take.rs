@@ -192,7 +192,10 @@ impl Opened {
     /// It can if times are coarse, if another name leads to the file (the change time is then left out of the stamp), and
     /// on another machine's file system, which may answer from a cache.
     fn stamp_tells(&self, stat: &Stat) -> bool {
-        stat.st_nlink == 1 && Stamp::of(stat).is_fine() && self.stamp.is_fine() && !is_remote(&self.file).unwrap_or(true)
+        stat.st_nlink == 1
+            && Stamp::of(stat).is_fine()
+            && self.stamp.is_fine()
+            && !is_remote(&self.file).unwrap_or(true)
     }
 
     /// Returns the name that the file gets while it is taken away, which nobody else knows.

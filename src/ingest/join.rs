@@ -61,7 +61,8 @@ pub(super) async fn join(
             }) else {
                 return Ok(None);
             };
-            let stands_for = |part: &LedgerEntry| part.sha256 == own || earlier::begins_with(&whole, size, part).unwrap_or(false);
+            let stands_for =
+                |part: &LedgerEntry| part.sha256 == own || earlier::begins_with(&whole, size, part).unwrap_or(false);
             let stands_for_all = parts.iter().all(stands_for);
             let source = Source { content: Content::File(Arc::new(whole)), size, precedence, sha256 };
             Ok(Some(Joined { source, stands_for_all }))

@@ -119,6 +119,10 @@ impl Ingest {
                 let hint = self.queue.done(path).unwrap_or(Hint::Scan);
                 self.surveyor.hints.at(path, hint);
             }
+            NotStored::Closed => {
+                self.queue.done(path);
+                self.surveyor.hints.at(path, Hint::Closed);
+            }
             NotStored::Empty(age) => self.empty(path, age, now),
             // The settings that were refused are not in force any more: it is tried by the new ones immediately.
             NotStored::Refused(refusal) if work.reloads != self.reloads => {

@@ -155,7 +155,7 @@ pub async fn dispose_one(
         // Whoever had it open has closed it, so that it may be whole.
         let is_open = opened.writer() == Writer::Somebody;
         if stored.open && !is_open {
-            return Err(NotStored::Changed);
+            return Err(NotStored::Closed);
         }
         if is_open && !stored.open {
             return Err(NotStored::Growing);
@@ -234,12 +234,12 @@ impl Ready {
         if self.opened.stamp().changed >= site.since {
             return None;
         }
-        let (of, ledger, capture, sha256) =
-            (Arc::clone(site), site.ledger(), self.capture.clone(), self.source.sha256);
+        let (of, ledger, capture, sha256) = (Arc::clone(site), site.ledger(), self.capture.clone(), self.source.sha256);
         let known = blocking(move || Ok(earlier::stored(&ledger, &capture, &sha256).map(|entry| (of, entry)))).await;
         let (site, entry) = known.ok()??;
         let hash = &entry.sha256[..8];
-        let own = [Variant::Whole, Variant::Other, Variant::Partial].map(|variant| self.first_key.variant(variant, hash));
+        let own =
+            [Variant::Whole, Variant::Other, Variant::Partial].map(|variant| self.first_key.variant(variant, hash));
         let mut keys = std::iter::once(self.first_key.clone()).chain(own);
         let key = keys.find(|key| key.as_str() == entry.key)?;
         if entry.partial != self.partial || entry.size != self.source.size {
@@ -475,9 +475,7 @@ fn keep(site: &Site, opened: &mut Opened, stored: &Stored) -> io::Result<Taken> 
         CopyPlace::Free(target) => {
             let moved = match opened.move_to(&target, Some(&stored.sha256)) {
                 // The folder of the day was removed in between, together with its last copy.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    opened.move_to(&target, Some(&stored.sha256))
-                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => opened.move_to(&target, Some(&stored.sha256)),
                 done => done,
             };
             if matches!(moved, Ok(Taken::Away)) {
@@ -498,7 +496,8 @@ fn remove_if_short(site: &Site, opened: &mut Opened, stored: &mut Stored, reason
 }
 
 fn remove(opened: &mut Opened, stored: &mut Stored, reason: String) -> Result<Taken, String> {
-    let taken = opened.remove(&stored.sha256).map_err(|error| format!("{reason}; failed to remove local file: {error}"))?;
+    let taken =
+        opened.remove(&stored.sha256).map_err(|error| format!("{reason}; failed to remove local file: {error}"))?;
     stored.not_kept = (taken == Taken::Away).then_some(reason);
     Ok(taken)
 }

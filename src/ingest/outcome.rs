@@ -26,6 +26,9 @@ pub enum NotStored {
     /// Somebody has it open for writing, and has not been quiet for long enough.
     #[error("the file is open for writing")]
     Growing,
+    /// Whoever had it open when it was stored as far as it came has closed it: it may be whole.
+    #[error("the file was closed")]
+    Closed,
     /// It is being uploaded under a name that it had before.
     #[error("the file is being uploaded under the name that it had before")]
     InWork,
