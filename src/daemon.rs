@@ -99,7 +99,8 @@ async fn run_with(
 ) -> anyhow::Result<()> {
     let _lock = prepare(&config)?;
     let folder_lock = hold(&config.drop_folder.path).await?;
-    let site = Arc::new(Site::new(Arc::clone(&config), credentials, pace, now).await);
+    // Boxed: it is large, and whoever starts the daemon holds it.
+    let site = Arc::new(Box::pin(Site::new(Arc::clone(&config), credentials, pace, now)).await);
     tracing::info!("watching {}, storing in {}", site.folder.path().display(), site.bucket.describe());
     let _trying = AbortOnDropHandle::new(tokio::spawn(try_bucket(site.bucket.clone())));
     let ingest = Ingest::new(Arc::clone(&site)).holding(folder_lock);

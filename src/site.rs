@@ -66,7 +66,7 @@ impl Site {
         let own: [&Path; 3] = [&config.state_dir, &config.runtime_dir, &config.keep.path];
         let folder = DropFolder::new(&config.drop_folder).apart_from(&own);
         let since = clock().wall;
-        Self { folder, bucket, kept, layout, config, clock, since }
+        Self { config, folder, bucket, kept, layout, clock, since }
     }
 
     /// Returns the same site for each folder of files that are set aside, in place of the drop folder.

@@ -8,6 +8,7 @@ use crate::key::ObjectKey;
 
 /// A capture that is in the bucket.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Stored {
     /// Its camera, time and event.
     pub capture: Capture,

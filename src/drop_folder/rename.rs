@@ -90,13 +90,15 @@ mod tests {
 
     use super::*;
 
+    type Rename = fn((BorrowedFd<'_>, &OsStr), (BorrowedFd<'_>, &Path)) -> Result<RenameWay, Errno>;
+
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test may remove what it made")]
     fn a_name_that_is_taken_is_never_replaced_in_any_way() {
         let folder = tempfile::tempdir().unwrap();
         let root = File::open(folder.path()).unwrap();
         let at = |name: &'static str| (root.as_fd(), OsStr::new(name));
         let to = |name: &'static str| (root.as_fd(), Path::new(name));
-        type Rename = fn((BorrowedFd<'_>, &OsStr), (BorrowedFd<'_>, &Path)) -> Result<RenameWay, Errno>;
         for rename in [rename_to_free as Rename, look_and_rename] {
             fs::write(folder.path().join("a"), b"a").unwrap();
             fs::write(folder.path().join("b"), b"b").unwrap();

@@ -139,13 +139,8 @@ impl Opened {
         File::open(folder)?.sync_all()?;
         drop(copy);
         // If the removal fails, the next attempt finds that the copy has the same bytes.
-        match stored {
-            Some(stored) => self.remove(stored),
-            None => {
-                let copied = digest(File::open(target)?)?;
-                self.remove(&copied)
-            }
-        }
+        let copied = stored.map_or_else(|| File::open(target).and_then(digest), |stored| Ok(*stored))?;
+        self.remove(&copied)
     }
 
     /// Renames the file aside and returns its new name; `None` if it is not the file that was read, which is put back.

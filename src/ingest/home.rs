@@ -35,13 +35,12 @@ impl Home {
         // Whoever reads the folder reports that it is missing.
         let identity = site.folder.identity().ok()?;
         let Some(own) = self.identity else {
-            return match place::missing_disk(&site.config.state_dir.join(MEMORY), site.folder.path()) {
-                Ok(Some(disk)) => self.raise(site, &format!("its disk is not mounted at {}", disk.display()), now.wall),
-                Ok(None) | Err(_) => {
-                    self.is_home(identity);
-                    None
-                }
-            };
+            let missing = place::missing_disk(&site.config.state_dir.join(MEMORY), site.folder.path());
+            if let Ok(Some(disk)) = missing {
+                return self.raise(site, &format!("its disk is not mounted at {}", disk.display()), now.wall);
+            }
+            self.is_home(identity);
+            return None;
         };
         if own == identity {
             self.is_home(identity);

@@ -190,6 +190,7 @@ fn wait_for_camera(site: &Site, stored: &Stored, age: Duration) -> Option<Durati
 }
 
 /// A file that is ready to be put.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Ready {
     opened: Opened,
     claim: Claim,
@@ -350,12 +351,13 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
             let (capture, first_key) = site.classify(&path, &mut file, stamp.modified)?;
             let sha256 = hash(&file, stamp.size)?;
             let parts = earlier::partials(&site.ledger(), &capture, &first_key);
-            let headless = !open && !parts.is_empty() && !media::has_header(&mut file)?;
-            let partial = open || is_cut || headless;
-            let mut is_other = false;
-            for part in parts.iter().filter(|_| !partial) {
-                is_other |= !earlier::begins_with(&file, stamp.size, part)?;
+            let mut continued = 0;
+            for part in &parts {
+                continued += usize::from(earlier::begins_with(&file, stamp.size, part)?);
             }
+            let headless = !open && !parts.is_empty() && continued == 0 && !media::has_header(&mut file)?;
+            let partial = open || is_cut || headless;
+            let is_other = !partial && continued < parts.len();
             let source = Source {
                 content: Content::File(Arc::new(file)),
                 size: stamp.size,
