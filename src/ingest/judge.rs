@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::{Id, JoinError};
 
+use super::home::Waited;
 use super::outcome::{Ingested, NotStored};
 use super::{Finished, InWork, Ingest, Stored, Work, jitter};
 use crate::bucket::{Refusal, Verdict};
@@ -112,7 +113,11 @@ impl Ingest {
     fn not_stored(&mut self, work: &InWork, reason: NotStored, now: Now) {
         let path = work.due.path.as_path();
         match reason {
-            NotStored::Gone => self.done(path),
+            NotStored::Gone => {
+                let bytes = self.queue.last_seen(path, now).map_or(0, |seen| seen.stamp.size);
+                self.home.not_found(Waited { files: 1, bytes });
+                self.done(path);
+            }
             NotStored::Growing => self.settle_again(path, "open for writing", now),
             NotStored::InWork => self.settle_again(path, "being uploaded under the name that it had before", now),
             NotStored::Changed => {

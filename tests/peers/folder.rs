@@ -153,8 +153,6 @@ fn a_drop_disk_that_drops_off_is_an_alarm_and_what_waited_is_remembered_by_count
     shots.iter().for_each(|shot| house.lay_down(shot).unwrap());
     house.wait_for_status("four that wait", |status| status.waiting.backing_off == 4);
     volume.unmount();
-    thread::sleep(Duration::from_secs(4));
-    eprintln!("{}\n{:?}", house.log(), hk_aws::status::Snapshot::read(&house.run));
     let status = house.wait_for_status("the alarm", |status| status.waiting.elsewhere > 0);
     let trouble = status.trouble.unwrap();
     assert!(trouble.reason.contains("is not the one that it was: 4 files"), "{trouble:?}");
