@@ -4,6 +4,7 @@
 //! reported together, each with its line and its remedy, because an operator on a ladder does not want to find seven
 //! mistakes in seven restarts.
 
+mod apart;
 mod bandwidth;
 mod check;
 mod file;
@@ -31,13 +32,16 @@ pub use sections::{
 pub use taken_format::TakenFormat;
 
 impl Config {
-    /// Reads and checks the file at `path`, with the process's environment.
+    /// Reads and checks the file at `path`, with the process's environment, and the folders that it names as they are on
+    /// the disks now.
     ///
     /// # Errors
     /// All problems of the file; a file that cannot be read is one problem.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         let text = file::open(path).map_err(|problem| Problems::new(path, vec![problem]))?;
-        Self::parse(path, &text, &|name| std::env::var(name).ok())
+        let config = Self::parse(path, &text, &|name| std::env::var(name).ok())?;
+        let problems = apart::problems(&config);
+        if problems.is_empty() { Ok(config) } else { Err(Problems::new(path, problems)) }
     }
 
     /// Checks `text`, the content of a file that messages call `source`, with the environment `env`.

@@ -5,7 +5,8 @@
 //! opening a fifo would hang, and opening a device could do anything.
 //!
 //! Taking a file away has three steps: rename it aside within its folder; check that the bytes are still those that
-//! were read and that nobody has the file open; then remove or move it, or put it back. Checking first and removing
+//! were read and that nobody has the file open; then remove or move it, or put it back. Where the times of a file do not
+//! tell every change, it is read once more in the second step. Checking first and removing
 //! afterwards was rejected: an FTP server that opens the file in between would answer "stored" for a picture that is
 //! gone. A crash between the steps leaves a name that starts with [`ASIDE`]. Whoever takes a file away holds a lock on
 //! it, which the kernel releases when the process dies, so the next scan recognizes what a crash left and the capture
@@ -28,13 +29,18 @@ use rustix::io::Errno;
 use crate::config;
 
 mod admit;
+mod own;
+mod rename;
 mod scan;
 mod take;
 mod unfinished;
 mod writer;
 
+pub use rename::RenameWay;
 pub use take::{Opened, Taken};
 pub use writer::Writer;
+
+use own::OwnFolders;
 
 /// The beginning of a file's name while the file is being taken away.
 pub const ASIDE: &str = ".hk-aws-";
@@ -54,6 +60,7 @@ pub struct DropFolder {
     partial_after: Duration,
     /// Whether a scan removes empty folders.
     prunes: bool,
+    own: OwnFolders,
 }
 
 /// The name under which a file is stored.
@@ -77,6 +84,15 @@ pub struct Stamp {
     /// The last change of bytes, name or owner, which no program can set. For a file with several names it is the last
     /// change of the bytes.
     pub changed: SystemTime,
+}
+
+/// What tells one file from any other, also from a later one that gets the same inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// The device and the inode.
+    pub inode: (u64, u64),
+    /// When it was created, in seconds and nanoseconds; `None` where the file system does not tell.
+    pub born: Option<(i64, u32)>,
 }
 
 /// A regular file in the drop folder.
@@ -141,6 +157,16 @@ impl Stamp {
         now.duration_since(self.modified.max(self.changed)).unwrap_or_default()
     }
 
+    /// Returns whether its times are finer than a program can write twice in.
+    ///
+    /// Some file systems count time in steps of a second or two (ext3, ext4 with inodes of 128 bytes, FAT) or of 10 ms
+    /// (exFAT). Others have the nanoseconds of the kernel's clock, which end in so many zeros once in a million times.
+    pub fn is_fine(&self) -> bool {
+        const COARSE_NANOS: u32 = 1_000_000;
+        let nanos = self.changed.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        !nanos.is_multiple_of(COARSE_NANOS)
+    }
+
     /// Returns whether the bytes are the same; the name may have changed.
     fn same_bytes(&self, other: &Self) -> bool {
         (self.inode, self.size, self.modified) == (other.inode, other.size, other.modified)
@@ -151,7 +177,23 @@ impl DropFolder {
     /// Returns the drop folder of a configuration; nothing is opened yet.
     pub fn new(config: &config::DropFolderSettings) -> Self {
         let (path, ignore) = (config.path.clone(), config.ignore.clone());
-        Self { path, ignore, partial_after: config.partial_after, prunes: true }
+        Self { path, ignore, partial_after: config.partial_after, prunes: true, own: OwnFolders::default() }
+    }
+
+    /// Returns a folder of files that are set aside, which are taken out of it like those of a drop folder.
+    pub fn of_set_aside(path: PathBuf) -> Self {
+        // Further folders of such files; without the pattern they would be taken for a camera's.
+        let ignore = config::Ignore::new(vec![".[0-9]*/**".to_owned()]).unwrap_or_default();
+        Self { path, ignore, partial_after: Duration::ZERO, prunes: true, own: OwnFolders::default() }
+    }
+
+    /// Returns the same folder, except that nothing in these folders of hk-aws's own is a capture, even if a link or a
+    /// mount leads from the drop folder to them.
+    #[must_use]
+    pub fn apart_from(self, own: &[&Path]) -> Self {
+        let own = OwnFolders::new(own.iter().map(|path| (*path).to_owned()).collect());
+        own.renew(&self.path);
+        Self { own, ..self }
     }
 
     /// Returns the same folder, except that a scan keeps empty folders: for times when the wall clock may be wrong
@@ -198,8 +240,36 @@ impl DropFolder {
         Ok(!writer::is_remote(self.root()?)?)
     }
 
+    /// Tries how a file in the folder is renamed without replacing another one, with a file of our own that is gone
+    /// afterwards.
+    ///
+    /// # Errors
+    /// The error of the file system if nothing can be created or renamed there.
+    pub fn try_rename(&self) -> io::Result<RenameWay> {
+        rename::try_out(self.root()?.as_fd(), &self.path)
+    }
+
     fn root(&self) -> io::Result<OwnedFd> {
         Ok(rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    /// Opens a folder below the drop folder without following a link anywhere on the way.
+    ///
+    /// It goes step by step: openat2(2) would need one call, but containers and older kernels refuse it.
+    fn folder(&self, below: &Path) -> io::Result<OwnedFd> {
+        let root = self.root()?;
+        if self.own.contains(&root) {
+            return Err(io::Error::other("hk-aws keeps its own files in it (state_dir, runtime_dir or keep.path)"));
+        }
+        below.components().try_fold(root, |folder, step| match step {
+            Component::Normal(name) => {
+                let folder = open_child(folder.as_fd(), name)?;
+                if self.own.contains(&folder) { Err(Errno::XDEV.into()) } else { Ok(folder) }
+            }
+            Component::CurDir => Ok(folder),
+            // The error of openat2 for a path that leads out of the folder.
+            _ => Err(Errno::XDEV.into()),
+        })
     }
 
     /// Returns what is at a path now; `None` if nothing is, or if the path leads through a symbolic link.
@@ -214,8 +284,7 @@ impl DropFolder {
         if let Some(pattern) = self.ignore.matches(parent) {
             return Ok(Some(Sight::Ignored(path.to_owned(), pattern.to_owned())));
         }
-        let found =
-            open_folder(self.root()?, parent).and_then(|parent| stat(parent.as_fd(), name).map(|stat| (parent, stat)));
+        let found = self.folder(parent).and_then(|parent| stat(parent.as_fd(), name).map(|stat| (parent, stat)));
         match found {
             Err(error) if leads_nowhere(&error) => Ok(None),
             Err(error) => Err(error),
@@ -236,7 +305,7 @@ impl DropFolder {
             return Err(OpenError::NotAFile("it has no name"));
         };
         let attempt = || -> io::Result<(OwnedFd, OwnedFd)> {
-            let parent = open_folder(self.root()?, parent)?;
+            let parent = self.folder(parent)?;
             // A path-only descriptor does not open the file: it tells what the file is before a driver learns of us.
             let handle =
                 rustix::fs::openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
@@ -272,6 +341,16 @@ pub fn sent_as(path: &Path) -> PathBuf {
     original.map_or_else(|| path.to_owned(), |name| path.with_file_name(name))
 }
 
+/// Returns whether an open file or folder is on a file system whose files other machines may change.
+fn is_remote(file: impl AsFd) -> io::Result<bool> {
+    // statfs(2), "f_type": NFS, SMB, CIFS, SMB2, FUSE, 9p, AFS, Ceph.
+    const REMOTE: [u32; 8] =
+        [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
+    let kind = rustix::fs::fstatfs(file)?.f_type;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the magic numbers are 32 bits wide")]
+    Ok(REMOTE.contains(&(kind as u32)))
+}
+
 /// Returns why a regular file in `parent` is no capture; `None` if it is one.
 fn refuse(stat: &Stat, parent: BorrowedFd<'_>) -> Option<String> {
     let owner = || rustix::fs::fstat(parent).ok().map(|folder| folder.st_uid);
@@ -287,18 +366,6 @@ fn stat(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Stat> {
 fn open_child(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
-}
-
-/// Opens a folder below `root` without following a link anywhere on the way.
-///
-/// It goes step by step: openat2(2) would need one call, but containers and older kernels refuse it.
-fn open_folder(root: OwnedFd, below: &Path) -> io::Result<OwnedFd> {
-    below.components().try_fold(root, |folder, step| match step {
-        Component::Normal(name) => open_child(folder.as_fd(), name),
-        Component::CurDir => Ok(folder),
-        // The error of openat2 for a path that leads out of the folder.
-        _ => Err(Errno::XDEV.into()),
-    })
 }
 
 /// Returns whether an error means that the path leads nowhere, or through something that is no folder of ours.

@@ -21,7 +21,7 @@ mod template;
 pub use archive::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId, archive_key};
 pub use camera::CameraName;
 pub use former::FormerKey;
-pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks, printable};
+pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks, printable, unescape};
 pub use template::Template;
 
 use template::Piece;
@@ -230,7 +230,11 @@ impl ObjectKey {
     #[must_use]
     pub fn variant(&self, variant: Variant, hash: &str) -> Self {
         let (stem, extension) = split_extension(&self.0);
-        let mark = if variant == Variant::Partial { PARTIAL } else { "" };
+        let mark = match variant {
+            Variant::Partial => PARTIAL,
+            Variant::Other => OTHER,
+            Variant::Whole => "",
+        };
         Self(format!("{stem}~{mark}{hash}{extension}"))
     }
 }
@@ -250,11 +254,17 @@ pub fn recovered(key: &str, hash: &str) -> String {
 /// Stands before the hash of a [`Variant::Partial`].
 const PARTIAL: &str = "partial-";
 
+/// Stands before the hash of a [`Variant::Other`].
+const OTHER: &str = "other-";
+
 /// Why an object lies beside the key that it would have had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// The capture was cut off: `~partial-` and the SHA-256 of the bytes that came, or its first 8 hexadecimal digits.
     Partial,
+    /// The capture is whole, but does not begin with what was stored of a cut-off one of that name, so that it is another
+    /// capture: `~other-` and 8 digits.
+    Other,
     /// The capture is whole, but its own key held other bytes: `~` and the same. A name that was cut to fit looks like one
     /// with 8 digits.
     Whole,
@@ -265,9 +275,12 @@ pub enum Variant {
 pub fn read_variant(key: &str) -> Option<(String, Variant)> {
     let (stem, extension) = split_extension(key);
     let (stem, tag) = stem.rsplit_once('~').filter(|(stem, _)| !stem.is_empty() && !stem.ends_with('/'))?;
-    let (hash, variant) = match tag.strip_prefix(PARTIAL) {
-        Some(hash) => (hash, Variant::Partial),
-        None => (tag, Variant::Whole),
+    let (hash, variant) = if let Some(hash) = tag.strip_prefix(PARTIAL) {
+        (hash, Variant::Partial)
+    } else if let Some(hash) = tag.strip_prefix(OTHER) {
+        (hash, Variant::Other)
+    } else {
+        (tag, Variant::Whole)
     };
     let is_hash =
         HASH_DIGITS.contains(&hash.len()) && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -448,7 +461,7 @@ mod tests {
         #[test]
         fn every_variant_is_read_back(file: Vec<u8>, hash in "[0-9a-f]{8}|[0-9a-f]{64}") {
             let key = layout("", "{camera}/{date}/{file}").render(&fields("C", &file));
-            for variant in [Variant::Partial, Variant::Whole] {
+            for variant in [Variant::Partial, Variant::Other, Variant::Whole] {
                 let made = key.variant(variant, &hash);
                 prop_assert_eq!(read_variant(made.as_str()), Some((key.as_str().to_owned(), variant)));
                 prop_assert_eq!(read_variant(made.file()), Some((key.file().to_owned(), variant)));

@@ -43,10 +43,12 @@
 //! * [`lock`]: the locks of the run-time folder
 //! * [`persist`]: state files, written whole or not at all
 //! * [`disk`]: how much room a file system has
+//! * [`place`]: where a folder really is, whatever links and mounts lead to it
 //! * [`owner`]: what root makes in the folders of the service belongs to the service
 //! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
 //! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
 //! * [`drop_folder`]: scan, open, look again, set aside: the only room that removes or renames files there
+//! * [`set_aside`]: files that can never be stored as they are: where they are, and why
 //! * [`watch`]: inotify as bounded hints where to look
 //! * [`queue`]: what is due now, newest first; bounded and pure
 //! * [`bucket`]: put, confirm, list, get, copy, delete, restore: the only room that names the SDK
@@ -70,10 +72,12 @@ pub mod key;
 pub mod lock;
 pub mod owner;
 pub mod persist;
+pub mod place;
 
 pub mod capture;
 pub mod drop_folder;
 pub mod queue;
+pub mod set_aside;
 pub mod watch;
 
 pub mod bucket;

@@ -56,7 +56,7 @@ pub fn taken(file: &mut File) -> io::Result<Option<ContentTime>> {
         MediaFormat::Png => chunks::png_exif(&mut walk).map(|tiff| exif::taken(&tiff?)),
         MediaFormat::Ebml => ebml::date(&mut walk).map(|date| ebml_time(date?)),
         MediaFormat::Avi => chunks::avi_date(&mut walk).map(|text| text_time(&text?)),
-        MediaFormat::Other => Ok(None),
+        MediaFormat::Hole | MediaFormat::Other => Ok(None),
     };
     match told {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),

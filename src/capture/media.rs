@@ -2,6 +2,9 @@
 //!
 //! FTP sends no length, so a camera that lost its connection looks like one that has finished.
 //!
+//! A file that begins with zeros has a hole where its beginning was: a camera has resumed a transfer whose first part is
+//! not there any more.
+//!
 //! In doubt, a file counts as whole: it is stored under its own key, and nothing is lost if that is wrong. It counts as cut
 //! only if the format proves that bytes are missing: a length goes beyond the end of the file, or an end mark that must be
 //! there is missing. Extra bytes after the end, such as a vendor's own, do no harm.
@@ -52,6 +55,8 @@ pub(in crate::capture) enum MediaFormat {
     },
     /// Xiongmai's .h264.
     Xiongmai,
+    /// No format begins with so many zeros: the beginning is missing.
+    Hole,
     /// Any other format, and plain H.264 and H.265, whose streams have no end mark (ITU-T H.264 and H.265, annex B).
     Other,
 }
@@ -70,6 +75,7 @@ impl MediaFormat {
             [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' '] => Self::Avi,
             [b'D', b'H', b'A', b'V', kind, ..] if packets::DHAV_KINDS.contains(kind) => Self::Dhav { start: 0 },
             [b'D', b'A', b'H', b'U', b'A', ..] => Self::Dhav { start: packets::DAHUA_HEADER },
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => Self::Hole,
             [0, 0, 1, 0xFC | 0xFE, _, _, _, _, a, b, c, d] if packets::is_date([*a, *b, *c, *d]) => Self::Xiongmai,
             _ => Self::Other,
         })
@@ -91,12 +97,21 @@ pub fn end_of(file: &mut File) -> io::Result<FileEnd> {
         MediaFormat::Avi => chunks::avi(&mut walk),
         MediaFormat::Dhav { start } => packets::dhav(&mut walk, start),
         MediaFormat::Xiongmai => packets::xiongmai(&mut walk),
+        MediaFormat::Hole => Ok(FileEnd::Cut),
         MediaFormat::Other => Ok(FileEnd::Unknown),
     };
     match end {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(FileEnd::Cut),
         end => end,
     }
+}
+
+/// Returns whether a file begins as one of the known formats does.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn has_header(file: &mut File) -> io::Result<bool> {
+    Ok(!matches!(MediaFormat::of(file)?, MediaFormat::Hole | MediaFormat::Other))
 }
 
 #[cfg(test)]

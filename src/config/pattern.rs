@@ -54,7 +54,7 @@ fn any_case_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
 ///
 /// A glob without `/` is matched against the name of each folder and file of a path, one with `/` against the whole path
 /// below the drop folder. Upper and lower case are the same.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Ignore {
     patterns: Vec<String>,
     names: GlobSet,

@@ -13,7 +13,11 @@ use rustix::fs::{AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags}
 use rustix::io::Errno;
 
 use super::{ASIDE, DropFolder, EMPTY_FOLDER_AGE, FoundFile, Sight, Stamp};
-use super::{admit, describe, open_child, open_folder, refuse, stat};
+use super::{admit, describe, open_child, refuse, stat};
+
+/// Why a folder of our own is not read.
+const OWN: &str =
+    "hk-aws keeps its own files in it, and none of them is a capture: a link or a mount has brought it here";
 
 /// On a file system without locks, a file that was renamed aside this long ago was left by a crash: taking a file away
 /// takes milliseconds.
@@ -33,8 +37,10 @@ impl DropFolder {
             let _end = see(refused);
             return Ok(());
         }
+        self.own.renew(&self.path);
+        let folder = self.folder(below)?;
         let mut going = see(Sight::Folder(below.to_owned()));
-        let mut stack: Vec<Level> = vec![Level::open(open_folder(self.root()?, below)?, below.to_owned())?];
+        let mut stack: Vec<Level> = vec![Level::open(folder, below.to_owned())?];
         while going.is_continue()
             && let Some(level) = stack.last_mut()
         {
@@ -64,10 +70,16 @@ impl DropFolder {
                 going = see(refused);
                 continue;
             }
-            // The folder is watched before it is read: a file that comes in between is seen by one of the two.
-            going = see(Sight::Folder(path.clone()));
             match level.entries.fd().map_err(io::Error::from).and_then(|parent| open_child(parent, name)) {
-                Ok(folder) => stack.push(Level::open(folder, path)?),
+                Ok(folder) if self.own.contains(&folder) => {
+                    level.is_empty = false;
+                    going = see(Sight::LeftAlone(path, OWN.to_owned()));
+                }
+                Ok(folder) => {
+                    // The folder is watched before it is read: a file that comes in between is seen by one of the two.
+                    going = see(Sight::Folder(path.clone()));
+                    stack.push(Level::open(folder, path)?);
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     level.is_empty = false;

@@ -212,7 +212,7 @@ fn a_file_that_is_asked_again_while_it_grows_is_no_newcomer() {
     let mut queue = Queue::new(9, SETTLE);
     queue.observe(&file("growing", Duration::ZERO, now), Hint::Closed, now);
     let path = queue.next(Eligible::AnySize, now).unwrap().path;
-    queue.settle_again(&path, "open for writing", now);
+    queue.settle_again(&path, "open for writing", Duration::MAX, now);
     let then = later(now, SETTLE);
     queue.observe(&file("growing", SETTLE, then), Hint::Closed, then);
     queue.observe(&file("other", SETTLE, then), Hint::Closed, then);
@@ -248,8 +248,8 @@ fn what_a_full_scan_does_not_find_is_forgotten_unless_in_work() {
         queue.observe(&file(name, Duration::from_secs(9), now), Hint::Scan, now);
     }
     while queue.next(Eligible::AnySize, now).is_some_and(|due| due.path != Path::new("in-work")) {}
-    queue.settle_again(Path::new("gone"), "", now);
-    queue.settle_again(Path::new("there"), "", now);
+    queue.settle_again(Path::new("gone"), "", Duration::MAX, now);
+    queue.settle_again(Path::new("there"), "", Duration::MAX, now);
     let then = later(now, SETTLE);
     queue.observe(&file("there", Duration::from_secs(12), then), Hint::Scan, then);
     queue.scanned(then.steady);
@@ -266,8 +266,9 @@ fn stored(found: &FoundFile, left: Option<&str>) -> Arc<Stored> {
         crate::capture::sight(&found.path, &config).settle(None, crate::capture::Arrival { at: arrival, now: arrival });
     let key = crate::key::Layout::new("", config.s3.key).render(&capture.fields());
     let (size, stamp, left) = (found.stamp.size, found.stamp, left.map(str::to_owned));
-    let (elapsed, again, partial, sha256, written, not_kept) = (SETTLE, false, false, [0; 32], true, None);
-    Arc::new(Stored { capture, key, size, elapsed, again, partial, stamp, sha256, written, left, not_kept })
+    let (elapsed, again, partial, open) = (SETTLE, false, false, false);
+    let (sha256, written, not_kept) = ([0; 32], true, None);
+    Arc::new(Stored { capture, key, size, elapsed, again, partial, open, stamp, sha256, written, left, not_kept })
 }
 
 #[test]

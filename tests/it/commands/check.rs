@@ -177,3 +177,43 @@ async fn the_flag_goes_before_the_environment_wherever_it_stands() {
     let said = site.run(&["check"]).await;
     assert!(said.out.contains("bucket: captures"), "the environment's file: {said:?}");
 }
+
+#[tokio::test]
+async fn our_own_folders_are_refused_in_the_drop_folder_whatever_link_leads_there() {
+    let site = Site::start().await;
+    let file = site.path("config.yaml");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    std::fs::create_dir_all(site.path("drop/CAM/old")).unwrap();
+    let link = |to: &str, at: &str| std::os::unix::fs::symlink(site.path(to), site.path(at)).unwrap();
+    link("drop/CAM", "into");
+    link("drop/CAM/not yet", "dangling");
+    link("drop", "other name");
+    for (key, value, also) in [
+        ("state_dir", "into/state", ""),
+        ("state_dir", "dangling", ""),
+        ("state_dir", "into/old", "keep: {path: elsewhere}\n"),
+        ("runtime_dir", "dangling/run", ""),
+        ("keep.path", "into", ""),
+        ("keep.path", "dangling/kept", "keep: {days: 0}\n"),
+        ("drop_folder.path", "other name/CAM", "state_dir: drop\n"),
+    ] {
+        let mut settings = crate::support::settings::parse(&whole);
+        let path = site.path(value);
+        let also = also.replace(": elsewhere", &format!(": {}", site.path("elsewhere").display()));
+        let also = also.replace(": drop", &format!(": {}", site.path("drop").display()));
+        crate::support::settings::merge(&mut settings, crate::support::settings::parse(&also));
+        let more = match key.split_once('.') {
+            Some((section, key)) => format!("{section}: {{{key}: '{}'}}", path.display()),
+            None => format!("{key}: '{}'", path.display()),
+        };
+        crate::support::settings::merge(&mut settings, crate::support::settings::parse(&more));
+        std::fs::write(&file, crate::support::settings::write(&settings)).unwrap();
+        let said = site.run(&["check"]).await;
+        let is_allowed = key == "drop_folder.path";
+        assert_eq!(said.code, if is_allowed { 0 } else { 2 }, "{key} {value}: {said:?}");
+        if !is_allowed {
+            assert!(said.err.contains(&format!(": {key}")) && said.err.contains("drop_folder.path"), "{said:?}");
+            assert_eq!(said.err.lines().count(), 1, "{said:?}");
+        }
+    }
+}
