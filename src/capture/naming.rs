@@ -397,6 +397,9 @@ fn reading(found: &NamingMatch, vendor: Option<&'static str>, path: &[u8], clock
     let ends = found.groups[STAMP].map(|(_, to)| to).filter(|_| wall.is_some_and(|wall| wall.nanosecond() == 0));
     let exact = wall.zip(ends).map(|(wall, ends)| stamp::behind(path, ends, wall));
     let (wall, offset) = exact.map_or((wall, None), |(wall, offset)| (Some(wall), offset));
+    // The word behind a stamp may be its zone.
+    let is_utc = event.is_some_and(|event| [&b"UTC"[..], b"GMT", b"Z"].contains(&event));
+    let (offset, event) = if is_utc { (Some(Utc.fix()), None) } else { (offset, event) };
     PathReading {
         vendor,
         // A stamp that is not a time could be taken for a device, and every picture for a new camera.
@@ -508,6 +511,7 @@ mod tests {
             "front_door_01_20230712182012676_TIMING.jpg",
             ["hikvision", "front_door", "01", "2023-07-12T18:20:12.676", "TIMING"],
         ),
+        ("10.0.0.1_01_20230712182012676_UTC.jpg", ["hikvision", "10.0.0.1", "01", "2023-07-12T18:20:12.676", "-"]),
         ("10.0.0.1_01_20230712182060000_TIMING.jpg", ["hikvision", "10.0.0.1", "01", "2023-07-12T18:21:00", "TIMING"]),
         (
             "10.0.0.1_01_20230712182012676_AB12CD_VEHICLE_DETECTION.jpg",
