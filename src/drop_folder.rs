@@ -341,16 +341,6 @@ pub fn sent_as(path: &Path) -> PathBuf {
     original.map_or_else(|| path.to_owned(), |name| path.with_file_name(name))
 }
 
-/// Returns whether an open file or folder is on a file system whose files other machines may change.
-fn is_remote(file: impl AsFd) -> io::Result<bool> {
-    // statfs(2), "f_type": NFS, SMB, CIFS, SMB2, FUSE, 9p, AFS, Ceph.
-    const REMOTE: [u32; 8] =
-        [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
-    let kind = rustix::fs::fstatfs(file)?.f_type;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the magic numbers are 32 bits wide")]
-    Ok(REMOTE.contains(&(kind as u32)))
-}
-
 /// Returns why a regular file in `parent` is no capture; `None` if it is one.
 fn refuse(stat: &Stat, parent: BorrowedFd<'_>) -> Option<String> {
     let owner = || rustix::fs::fstat(parent).ok().map(|folder| folder.st_uid);

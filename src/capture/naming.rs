@@ -332,16 +332,15 @@ fn any_stamp(path: &[u8]) -> Option<PathReading> {
     let stamp = stamp::first(name)?;
     let (before, after) = (&name[..stamp.begins], &name[stamp.ends..]);
     // A recorder writes its channel before begin and end.
-    let recorded = before.split_last_chunk().filter(|_| stamp::first(after).is_some());
-    let (device, channel) = match recorded {
-        Some((device, [b'_', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'_' | b'-'])) => {
-            ([device, b"_"].concat(), Some(key::escape(&[*tens, *ones])))
+    let (device, channel) = match before {
+        [.., b'_', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'_' | b'-'] if stamp::first(after).is_some() => {
+            (&before[..before.len() - 3], Some(key::escape(&[*tens, *ones])))
         }
-        _ => (before.to_vec(), None),
+        _ => (before, None),
     };
     Some(PathReading {
         vendor: None,
-        device: device_before(&device),
+        device: device_before(device),
         channel,
         stamp: Some(PathTime { offset: stamp.offset, ..PathTime::of_wall(stamp.wall, TakenFrom::Name) }),
         event: if stamp.is_compact_fraction { word_behind(after) } else { None },
@@ -369,22 +368,28 @@ fn word_behind(text: &[u8]) -> Option<String> {
 
 /// Returns the channel that a name or a folder calls one, such as `CH01`, `ch0` or `channel-2`.
 fn labelled_channel(path: &[u8]) -> Option<String> {
-    path.rsplit(|byte| *byte == b'/').find_map(|part| {
-        part.iter().enumerate().filter(|(_, byte)| byte.eq_ignore_ascii_case(&b'h')).find_map(|(at, _)| {
-            let begins = at.checked_sub(1).filter(|at| part[*at].eq_ignore_ascii_case(&b'c'))?;
-            if begins > 0 && part[begins - 1].is_ascii_alphanumeric() {
-                return None;
-            }
-            let mut rest = &part[at + 1..];
-            if rest.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"annel")) {
-                rest = &rest[5..];
-                rest = rest.strip_prefix(b"_").or(rest.strip_prefix(b"-")).unwrap_or(rest);
-            }
-            let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let is_channel = (1..=3).contains(&length) && !rest.get(length).is_some_and(u8::is_ascii_alphanumeric);
-            is_channel.then(|| key::escape(&rest[..length]))
-        })
+    // Every path comes here: of the two letters `ch` one stands at every second place.
+    (0..path.len()).rev().step_by(2).find_map(|at| match path[at] | 0x20 {
+        b'c' => channel_at(path, at),
+        b'h' => channel_at(path, at.checked_sub(1)?),
+        _ => None,
     })
+}
+
+/// Returns the channel whose label begins at `at`.
+fn channel_at(path: &[u8], at: usize) -> Option<String> {
+    let mut rest = path.get(at + 2..).filter(|_| path[at..at + 2].eq_ignore_ascii_case(b"ch"))?;
+    if at > 0 && path[at - 1].is_ascii_alphanumeric() {
+        return None;
+    }
+    if let Some((word, behind)) = rest.split_at_checked(5)
+        && word.eq_ignore_ascii_case(b"annel")
+    {
+        rest = behind.strip_prefix(b"_").or(behind.strip_prefix(b"-")).unwrap_or(behind);
+    }
+    let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let is_channel = (1..=3).contains(&length) && !rest.get(length).is_some_and(u8::is_ascii_alphanumeric);
+    is_channel.then(|| key::escape(&rest[..length]))
 }
 
 /// Returns what the groups of a match tell.
@@ -397,6 +402,9 @@ fn reading(found: &NamingMatch, vendor: Option<&'static str>, path: &[u8], clock
     let ends = found.groups[STAMP].map(|(_, to)| to).filter(|_| wall.is_some_and(|wall| wall.nanosecond() == 0));
     let exact = wall.zip(ends).map(|(wall, ends)| stamp::behind(path, ends, wall));
     let (wall, offset) = exact.map_or((wall, None), |(wall, offset)| (Some(wall), offset));
+    // The word behind a stamp may be its zone.
+    let is_utc = event.is_some_and(|event| [&b"UTC"[..], b"GMT", b"Z"].contains(&event));
+    let (offset, event) = if is_utc { (Some(Utc.fix()), None) } else { (offset, event) };
     PathReading {
         vendor,
         // A stamp that is not a time could be taken for a device, and every picture for a new camera.
@@ -508,6 +516,7 @@ mod tests {
             "front_door_01_20230712182012676_TIMING.jpg",
             ["hikvision", "front_door", "01", "2023-07-12T18:20:12.676", "TIMING"],
         ),
+        ("10.0.0.1_01_20230712182012676_UTC.jpg", ["hikvision", "10.0.0.1", "01", "2023-07-12T18:20:12.676", "-"]),
         ("10.0.0.1_01_20230712182060000_TIMING.jpg", ["hikvision", "10.0.0.1", "01", "2023-07-12T18:21:00", "TIMING"]),
         (
             "10.0.0.1_01_20230712182012676_AB12CD_VEHICLE_DETECTION.jpg",

@@ -78,7 +78,7 @@ fn one(config: &Config, path: &Path, explain: bool) -> Result<Classified, String
     let now = daemon::now().wall;
     let arrival = arrival(&folder, &path, now)?;
     // A file that is there and not ignored although its name is temporary is stored under its final name.
-    let stored_as = arrival.map(|_| folder.stored_as(&path).path).unwrap_or_else(|| path.clone());
+    let stored_as = arrival.map_or_else(|| path.clone(), |_| folder.stored_as(&path).path);
     let sighting = capture::sight(&stored_as, config);
     if arrival.is_some() {
         let opened = folder.open(&path).map_err(|error| error.to_string())?;

@@ -32,22 +32,14 @@ pub(super) const SETTLE: Duration = Duration::from_secs(3);
 pub(super) const STALLED: Duration = Duration::from_secs(10);
 pub(super) const PARTIAL_AFTER: Duration = Duration::from_mins(10);
 /// Files that cameras, FTP servers and computers leave beside captures.
-pub(super) const IGNORE: [&str; 15] = [
+pub(super) const IGNORE: [&str; 7] = [
     "DVRWorkDirectory",
     "*.idx",
-    "index.dat",
-    "*.db",
-    "*.thumb",
     "*.tmp",
-    "*.part",
-    "*.filepart",
-    "*.crdownload",
     "*_",
     ".*",
-    "Thumbs.db",
-    "desktop.ini",
-    "@eaDir",
-    "#recycle",
+    "*.{part,filepart,crdownload,db,thumb}",
+    "{index.dat,desktop.ini,@eaDir,#recycle}",
 ];
 pub(super) const VENDOR: &str = VENDORS[0];
 pub(super) const SILENT_AFTER: Duration = DAY;

@@ -154,10 +154,11 @@ fn since_1970(text: &str, digits: std::ops::RangeInclusive<usize>, fractions: i6
 /// Returns whether the group `taken` of a pattern can match a text that tells a time in this format; a pattern that is too
 /// large to be examined can. A pattern without that group tells no time and is not asked.
 pub(super) fn can_tell_time(pattern: &str, format: Option<&TakenFormat>) -> bool {
-    let parse =
-        |text: &str, unicode: bool| regex_syntax::ParserBuilder::new().unicode(unicode).utf8(false).build().parse(text);
+    let parse = |text: &str, unicode: bool| {
+        regex_syntax::ParserBuilder::new().unicode(unicode).utf8(false).build().parse(text).ok()
+    };
     let language = format.map_or_else(|| PLAIN_TIMES.to_owned(), TakenFormat::language);
-    let (Ok(pattern), Ok(times)) = (parse(pattern, true), parse(&language, false)) else { return true };
+    let (Some(pattern), Some(times)) = (parse(pattern, true), parse(&language, false)) else { return true };
     match group_taken(&pattern) {
         Some(taken) => can_meet(taken, &times).unwrap_or(true),
         None => true,

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::rename::rename_to_free;
-use super::{ASIDE, FileId, NAME_MAX, Stamp, Writer, is_remote, stat, writer};
+use super::{ASIDE, FileId, NAME_MAX, Stamp, Writer, stat, writer};
 use crate::owner;
 
 /// What became of a file that was to be taken away.
@@ -190,7 +190,7 @@ impl Opened {
         stat.st_nlink == 1
             && Stamp::of(stat).is_fine()
             && self.stamp.is_fine()
-            && !is_remote(&self.file).unwrap_or(true)
+            && !writer::is_remote(&self.file).unwrap_or(true)
     }
 
     /// Returns the name that the file gets while it is taken away, which nobody else knows.

@@ -238,9 +238,11 @@ impl<'a> Listing<'a> {
 }
 
 impl Holding {
-    /// Returns its place in a day: by its time, or at the end if that is not known.
+    /// Returns its place in a day: by its time, or at the end if that is not known. A bundle that nobody can look into
+    /// comes first.
     fn order(&self) -> (bool, Option<DateTime<FixedOffset>>) {
-        (self.taken_at.is_none(), self.taken_at)
+        let is_bundle = self.bundle.as_ref() == Some(&self.key);
+        (self.taken_at.is_none() && !is_bundle, self.taken_at)
     }
 }
 

@@ -18,13 +18,15 @@ drop_folder:
   settle: 3s                 # a file nobody was seen closing is complete after this long unchanged (and not open for writing)
   stalled: 10s               # open for writing and not grown for so long: what there is goes up as partial, and the file stays
   partial_after: 10m         # how long a cut-off file waits here for the camera to resume or resend (what there is goes up at once, marked partial)
-  ignore: ["DVRWorkDirectory", "*.idx", "*.tmp", "*_", ".*"]
+  ignore: ["DVRWorkDirectory", "*.idx", "*.tmp", "*_", ".*"] # in any case
 cameras:                     # optional: without it the first folder is the camera, the vendor is detected, the zone is the system's
   - name: CAM-EXT-001
     match: "CAM-EXT-001/**"  # glob below the drop folder
     vendor: hikvision        # auto | hikvision | dahua | reolink | ...
     timezone: Europe/Kyiv    # the camera's clock
     pattern: null            # own regex with named groups camera, taken, event, channel
+    taken_format: null       # chrono's codes for the group `taken`, where the order is not year to second: "%d-%m-%Y_%I.%M.%S %p", "epoch", "epoch_ms"
+    example: []              # paths; `check` shows what each gives
     silent_after: 24h        # alert when nothing came for so long
 timezone: system
 max_clock_skew: 400d       # a name's time further in the past than this, against the file's arrival, is not believed; null = always believed

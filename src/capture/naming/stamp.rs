@@ -102,7 +102,7 @@ pub(super) fn first_clock(name: &[u8]) -> Option<Clock> {
 fn last_clock_of_row(name: &[u8], from: usize) -> usize {
     let separator = name.get(from + 2);
     let numbers = 1
-        + (1..)
+        + (1..name.len())
             .take_while(|place| {
                 let at = from + 3 * place;
                 name.get(at - 1) == separator && run_at(name, at).is_some_and(|(_, end)| end == at + 2)
