@@ -17,16 +17,17 @@ use crate::capture::Capture;
 use crate::key::{self, ObjectKey};
 use crate::ledger::{self, LedgerEntry};
 
-/// The most days that are remembered; one with ten thousand lines takes about 200 kilobytes.
-const MOST_DAYS: usize = 64;
+/// The most days that are remembered, and the most captures of all of them: about 10 megabytes.
+const MOST_DAYS: usize = 4096;
+const MOST_CAPTURES: usize = 500_000;
 
 static DAYS: Mutex<Option<HashMap<PathBuf, KnownDay>>> = Mutex::new(None);
 
 /// What is known of a camera and day.
 #[derive(Debug, Default)]
 struct KnownDay {
-    /// The first digits of the SHA-256 of each capture that was stored before the day was first asked for.
-    stored: HashSet<String>,
+    /// The beginning of the SHA-256 of each capture that was stored before the day was first asked for.
+    stored: HashSet<u64>,
     /// The captures that were cut off.
     partials: Vec<LedgerEntry>,
 }
@@ -40,7 +41,7 @@ pub(super) fn partials(ledger: &Path, capture: &Capture, first_key: &ObjectKey) 
 /// Returns the line of a file that was stored before its day was first asked for, with the same bytes.
 pub(super) fn stored(ledger: &Path, capture: &Capture, sha256: &[u8; 32]) -> Option<LedgerEntry> {
     let sha256 = hex::encode(sha256);
-    if !with_day(ledger, capture, |day| day.stored.contains(beginning(&sha256))) {
+    if !with_day(ledger, capture, |day| day.stored.contains(&beginning(&sha256))) {
         return None;
     }
     let path = ledger::path(ledger, &capture.camera, capture.taken.date_naive());
@@ -69,16 +70,19 @@ pub(super) fn begins_with(file: &File, size: u64, part: &LedgerEntry) -> io::Res
     Ok(hex::encode(hash.finalize()) == part.sha256)
 }
 
-fn beginning(sha256: &str) -> &str {
-    sha256.get(..16).unwrap_or(sha256)
+fn beginning(sha256: &str) -> u64 {
+    sha256.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
 fn with_day<T>(ledger: &Path, capture: &Capture, ask: impl FnOnce(&mut KnownDay) -> T) -> T {
     let path = ledger::path(ledger, &capture.camera, capture.taken.date_naive());
     let mut days = lock();
     let days = days.get_or_insert_default();
-    if days.len() >= MOST_DAYS && !days.contains_key(&path) {
-        days.clear();
+    if !days.contains_key(&path) {
+        let captures: usize = days.values().map(|day| day.stored.len()).sum();
+        if days.len() >= MOST_DAYS || captures >= MOST_CAPTURES {
+            days.clear();
+        }
     }
     let day = days.entry(path).or_insert_with_key(|path| read(path));
     ask(day)
@@ -88,7 +92,7 @@ fn read(path: &Path) -> KnownDay {
     let mut day = KnownDay::default();
     // A day without a file has no captures yet.
     for entry in ledger::entries(path).into_iter().flatten() {
-        day.stored.insert(beginning(&entry.sha256).to_owned());
+        day.stored.insert(beginning(&entry.sha256));
         if entry.partial {
             day.partials.push(entry);
         }

@@ -6,7 +6,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 fn start() -> Now {
     #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
-    Now { steady: Instant::now(), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) }
+    Now { steady: Instant::now(), wall: SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789) }
 }
 
 fn later(now: Now, by: Duration) -> Now {
@@ -316,6 +316,22 @@ fn what_is_remembered_of_a_file_goes_with_it_and_when_it_changes() {
     queue.observe(&found, Hint::Closed, now);
     assert!(queue.stored(&path).is_some() && queue.left() == 0);
     queue.observe(&file("a", Duration::from_secs(8), now), Hint::Closed, now);
+    assert!(queue.stored(&path).is_none());
+}
+
+#[test]
+fn where_times_are_coarse_a_stored_file_that_is_closed_again_is_uploaded_again() {
+    let start = start();
+    let now = Now { wall: SystemTime::UNIX_EPOCH + Duration::from_hours(480_000), ..start };
+    let mut queue = Queue::new(9, SETTLE);
+    let found = file("a", Duration::from_secs(9), now);
+    queue.observe(&found, Hint::Closed, now);
+    let path = queue.next(Eligible::AnySize, now).unwrap().path;
+    queue.remember_stored(&path, stored(&found, None));
+    queue.hold(&path, "cut off", now.steady + SETTLE);
+    queue.observe(&found, Hint::Scan, now);
+    assert!(queue.stored(&path).is_some());
+    queue.observe(&found, Hint::Closed, now);
     assert!(queue.stored(&path).is_none());
 }
 
