@@ -222,7 +222,7 @@ impl Bucket {
             }
             Ok(is_aws)
         };
-        self.is_aws.get_or_try_init(ask).await.copied()
+        self.is_aws.get_or_try_init(|| Box::pin(ask())).await.copied()
     }
 
     /// Returns the bucket's name for messages: `s3://bucket`, and the endpoint if one is configured.

@@ -25,10 +25,10 @@ use crate::stored::Stored;
 
 mod aside;
 mod claims;
+mod clock_offset;
 mod earlier;
 mod home;
 mod join;
-mod clock_offset;
 mod judge;
 mod link;
 mod one;

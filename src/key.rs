@@ -36,7 +36,7 @@ const VARIANT_BYTES: usize = 73;
 const HASH_DIGITS: [usize; 2] = [8, 64];
 
 /// The longest event or channel in a key, in bytes; the longest event of any known vendor has 25.
-const MAX_WORD_BYTES: usize = 64;
+const MAX_WORD_BYTES: usize = 36;
 
 /// Stands for the event or channel of a capture that has none.
 const ABSENT: &str = "none";

@@ -28,7 +28,7 @@
 //! * **I6** Memory is bounded, whatever waits in the folder.
 //! * **I7** A capture just taken never waits behind a backlog; the backlog always makes some progress.
 //! * **I8** The hot path is one request to S3 for a capture of ordinary size, and needs only `s3:PutObject`. Stores other
-//!   than AWS are tried once at the start, and those that overwrite are looked at before each put.
+//!   than AWS are tried at the start, after each outage and once a day; at those that overwrite a look precedes each put.
 //! * **I9** In the bucket that the template makes, whatever is done with the box's keys, every confirmed byte can be brought
 //!   back for `s3.undo`.
 //! * **I10** The rotation touches what is this box's and nothing else. Two hosts that rotate together leave what one would,

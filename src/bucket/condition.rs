@@ -183,11 +183,12 @@ impl Bucket {
     /// A [`Refusal`] if the store refuses the trial or does not answer: nothing is known, and the next call tries
     /// again.
     pub async fn put_condition(&self) -> Result<Condition, Refusal> {
-        let ask = async {
+        // A trial is rare, and its requests are large: they must not make every put as large.
+        let ask = Box::pin(async {
             let put = self.try_put_condition().await?;
             self.delete_probe().await;
             Ok(put)
-        };
+        });
         let (put, is_news) = self.ask(&self.known.put, ask).await?;
         if is_news {
             self.log_conditions(Conditions { put, parts: Condition::Honoured });
@@ -205,12 +206,12 @@ impl Bucket {
         if put != Condition::Honoured {
             return Ok(put);
         }
-        let ask = async {
+        let ask = Box::pin(async {
             self.put_probe(IfNoneMatch::Sent).await?;
             let parts = self.try_parts_condition().await?;
             self.delete_probe().await;
             Ok(parts)
-        };
+        });
         let (parts, is_news) = self.ask(&self.known.parts, ask).await?;
         if is_news {
             self.log_conditions(Conditions { put, parts });
@@ -224,12 +225,12 @@ impl Bucket {
     /// A [`Refusal`], as [`Bucket::put_condition`] describes: nothing is deleted.
     pub(super) async fn delete_condition(&self) -> Result<Condition, Refusal> {
         let put = self.put_condition().await?;
-        let ask = async {
+        let ask = Box::pin(async {
             self.put_probe(put.if_none_match()).await?;
             let delete = self.try_delete_condition().await?;
             self.delete_probe().await;
             Ok(delete)
-        };
+        });
         let (delete, is_news) = self.ask(&self.known.delete, ask).await?;
         if is_news && delete != Condition::Honoured {
             tracing::debug!("{} deletes an object whatever its ETag is", self.describe());
@@ -292,5 +293,29 @@ impl Bucket {
             Err(error) if status(&error) == Some(403) => Ok(Presence::Unknown),
             Err(error) => Err(Refusal::of("head object", &error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_store_does_is_asked_again_after_a_day_and_when_it_was_forgotten() {
+        use Condition::{Honoured, Ignored};
+        #[expect(clippy::disallowed_methods, reason = "only the distances count")]
+        let start = Instant::now();
+        let fact = Fact::default();
+        let after = async |hours, round, told| {
+            let now = start + Duration::from_hours(hours);
+            fact.get(round, now, async { Ok::<_, Infallible>(told) }).await.unwrap()
+        };
+        assert_eq!(after(0, 0, Honoured).await, (Honoured, true));
+        assert_eq!(after(23, 0, Ignored).await, (Honoured, false), "it is not asked");
+        assert_eq!(after(24, 0, Ignored).await, (Ignored, true));
+        assert_eq!(after(25, 1, Honoured).await, (Honoured, true), "it was forgotten");
+        assert_eq!(after(49, 1, Honoured).await, (Honoured, false), "asked, and nothing new");
     }
 }

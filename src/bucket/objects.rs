@@ -324,7 +324,9 @@ impl Bucket {
         };
         let mut asked = ask(Some(job)).await;
         // Other stores than AWS may know no tiers.
-        if self.is_aws().await != Ok(true) && asked.as_ref().is_err_and(|error| matches!(status(error), Some(400 | 501))) {
+        if self.is_aws().await != Ok(true)
+            && asked.as_ref().is_err_and(|error| matches!(status(error), Some(400 | 501)))
+        {
             asked = ask(None).await;
         }
         match asked {

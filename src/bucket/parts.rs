@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use super::answer::Sent;
 use super::body::{self, Content, Source, read_through};
 use super::condition::{IfNoneMatch, PutTerms, WriteOutcome};
+use super::listing::UploadUnderWay;
 use super::put::{metadata, with_total_timeout, without_total_timeout};
 use super::stall::{self, Patience, Phase};
 use super::uploads::UploadInWork;
-use super::listing::UploadUnderWay;
-use super::wire::{Failed, Receipt, code, is_taken, md5_of};
+use super::wire::{Failed, Receipt, code, is_taken, md5_of, status};
 use super::{About, Bucket, Refusal, Verdict, When};
 use crate::config::Access;
 use crate::key::{self, ObjectKey};
@@ -44,6 +44,9 @@ const COMPLETE_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// The attempts to complete an upload whose parts are all there.
 const COMPLETE_TRIES: u32 = 3;
+
+/// The attempts if an answer was lost while the store answers other requests: it has two minutes more to finish.
+const COMPLETE_TRIES_AT_WORK: u32 = 8;
 
 /// The pause after the first failure to complete; it doubles with each further one.
 const COMPLETE_AGAIN: Duration = Duration::from_secs(1);
@@ -166,26 +169,30 @@ impl Bucket {
         if self.obstacle(key, terms).await?.is_some() {
             return Ok(WriteOutcome::KeyTaken);
         }
-        let mut wait = COMPLETE_AGAIN;
-        let mut tries = if patience == Patience::Probe { 1 } else { COMPLETE_TRIES };
+        let (mut wait, mut tries, mut was_lost) = (COMPLETE_AGAIN, 0, false);
         loop {
             let refusal = match self.complete(upload, parts.clone(), terms.condition.if_none_match()).await {
                 // The checksum of an upload in parts is not that of its bytes; each part's was checked when it was sent.
                 Ok(answer) if answer.e_tag().is_some_and(|etag| !etag.is_empty()) => return Ok(WriteOutcome::Stored),
                 Ok(_) => Refusal::without_etag("complete multipart upload"),
                 Err(error) if is_taken(&error) => return Ok(WriteOutcome::KeyTaken),
-                Err(error) => Refusal::of("complete multipart upload", &error),
+                Err(error) => {
+                    was_lost |= matches!(status(&error), None | Some(504));
+                    Refusal::of("complete multipart upload", &error)
+                }
             };
             if refusal.verdict != Verdict::TryLater {
                 return Err(refusal);
             }
-            // The store may have done it, and only the answer was lost; or it may not have done it, and the parts are there
-            // still. Both are cheaper than to send them again.
-            if self.holds(key, source).await? {
+            // The store may have done it or be at it still, and only the answer was lost; or it may not have done it, and
+            // the parts are there. Each is cheaper than to send them again.
+            let held = self.holds(key, source).await?;
+            if held == Some(true) {
                 return Ok(WriteOutcome::Stored);
             }
-            tries -= 1;
-            if tries == 0 {
+            tries += 1;
+            let is_at_work = was_lost && held == Some(false) && patience == Patience::Ordinary;
+            if tries >= if is_at_work { COMPLETE_TRIES_AT_WORK } else { COMPLETE_TRIES } {
                 return Err(refusal);
             }
             tokio::time::sleep(wait).await;

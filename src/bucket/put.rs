@@ -98,11 +98,11 @@ impl Bucket {
             Some(Obstacle::Unknown) => return Ok(Put::Conflict),
             Some(Obstacle::Object) => WriteOutcome::KeyTaken,
             None if in_one_request => self.put_whole(key, source, about, when, condition).await?,
-            None => self.put_in_parts(key, source, about, when, terms).await?,
+            None => Box::pin(self.put_in_parts(key, source, about, when, terms)).await?,
         };
         match outcome {
             WriteOutcome::Stored => Ok(Put::Stored),
-            WriteOutcome::KeyTaken => self.compare(key, source).await,
+            WriteOutcome::KeyTaken => Box::pin(self.compare(key, source)).await,
         }
     }
 
@@ -169,17 +169,17 @@ impl Bucket {
         Ok(if holds(&head, source).await? { Put::AlreadyThere } else { Put::Conflict })
     }
 
-    /// Returns whether the object under `key` is known to have the bytes of `source`.
+    /// Returns whether the object under `key` has the bytes of `source`; `None` if that cannot be found out now.
     ///
     /// # Errors
     /// A [`Refusal`] to try later if the bytes of `source` cannot be read.
-    pub(super) async fn holds(&self, key: &ObjectKey, source: &Source) -> Result<bool, Refusal> {
+    pub(super) async fn holds(&self, key: &ObjectKey, source: &Source) -> Result<Option<bool>, Refusal> {
         if self.config.access == Access::WriteOnly {
-            return Ok(false);
+            return Ok(None);
         }
         match self.head_object(key.as_str(), None).await {
-            Ok(head) => holds(&objects::read(&head), source).await,
-            Err(_) => Ok(false),
+            Ok(head) => holds(&objects::read(&head), source).await.map(Some),
+            Err(error) => Ok((status(&error) == Some(404)).then_some(false)),
         }
     }
 

@@ -451,6 +451,46 @@ async fn i1_a_file_whose_writer_nobody_can_see_is_stored_and_stays_until_it_no_l
     wait_for("the end of the file", SOON, || (!path.exists()).then_some(()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_a_store_that_only_the_aws_files_name_is_tried_and_so_is_the_one_that_they_name_next() {
+    let stores = [MemoryS3::start(BUCKET).await, MemoryS3::start(BUCKET).await];
+    // The first one would keep it from happening, the second one would not.
+    stores[1].take_conditions(Conditions::Ignored);
+    let place = Place::new();
+    place.configure("http://nowhere.invalid", "");
+    let text = fs::read_to_string(place.config_file()).unwrap();
+    fs::write(place.config_file(), text.replace("  endpoint_url: http://nowhere.invalid\n", "")).unwrap();
+    let files = place.path().join("aws.config");
+    let name = |store: &MemoryS3| {
+        let text =
+            format!("[default]\nservices = ours\n[services ours]\ns3 =\n  endpoint_url = {}\n", store.endpoint());
+        fs::write(&files, text).unwrap();
+    };
+    name(&stores[0]);
+    let mut command = place.run();
+    command.env("AWS_CONFIG_FILE", &files).env_remove("AWS_PROFILE").env_remove("AWS_ENDPOINT_URL");
+    let mut daemon = Daemon::start(command, place.path());
+    daemon.wait_for_notice("READY=1", 0);
+    for (number, store) in stores.iter().enumerate() {
+        if number > 0 {
+            name(store);
+            let heard = daemon.notices().len();
+            daemon.signal(Signal::HUP);
+            let reloading = daemon.wait_for_notice("RELOADING=1", heard);
+            daemon.wait_for_notice("READY=1", reloading);
+        }
+        for folder in ["a", "b"] {
+            let name = format!("drop/CAM-EXT-001/{folder}/192.168.1.64_01_2022022405060{number}000_TIMING.jpg");
+            let path = place.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, format!("{folder} {number}")).unwrap();
+            wait_for("the end of the file", SOON, || (!path.exists()).then_some(()));
+        }
+        let captures = store.keys().iter().filter(|key| key.starts_with("CAM-EXT-001/")).count();
+        assert_eq!(captures, 2, "{:?}", store.keys());
+    }
+}
+
 #[test]
 fn without_credentials_the_daemon_runs_keeps_every_file_and_says_what_is_missing() {
     let place = Place::new();

@@ -15,12 +15,14 @@ const CLIP: &str = "192.168.1.64_01_20260224120000000_1.mp4";
 const CLIP_BYTES: usize = 16 << 20;
 
 const PAGE: &str = "<!DOCTYPE html><html><head><title>Welcome<br></head><body>Please log in & pay";
-const HTML: &[(&str, &str)] = &[("content-type", "text/html; charset=utf-8")];
-const HTML_WITH_ETAG: &[(&str, &str)] = &[("content-type", "text/html"), ("etag", "\"5f3e-61a\"")];
-const ETAG: &[(&str, &str)] = &[("etag", "\"d41d8cd98f00b204e9800998ecf8427e\"")];
+const HTML: Headers = &[("content-type", "text/html; charset=utf-8")];
+const HTML_WITH_ETAG: Headers = &[("content-type", "text/html"), ("etag", "\"5f3e-61a\"")];
+const ETAG: Headers = &[("etag", "\"d41d8cd98f00b204e9800998ecf8427e\"")];
+
+type Headers = &'static [(&'static str, &'static str)];
 
 /// What says 200 to whatever it is asked.
-const WELCOMES: [(u16, &[(&str, &str)], &str); 5] =
+const WELCOMES: [(u16, Headers, &str); 5] =
     [(200, HTML, PAGE), (204, &[], ""), (200, &[], ""), (200, ETAG, ""), (200, HTML_WITH_ETAG, PAGE)];
 
 async fn site(conditions: Conditions, settings: Settings) -> Site {
@@ -237,6 +239,20 @@ async fn i3_a_clip_whose_completion_is_not_answered_is_not_sent_again() {
             assert!(holds(&site, &content) && site.s3.uploads().is_empty());
         }
     }
+}
+
+#[tokio::test]
+async fn i3_a_store_that_is_still_at_it_after_the_answer_was_lost_is_waited_for() {
+    let mut site = site(Conditions::Honoured, NONE).await;
+    site.start().await;
+    site.s3.fault(Fault::finish_later("CompleteMultipartUpload", Duration::from_millis(500)).times(1));
+    // While it puts the parts together, it knows the upload no more.
+    site.s3.fault(Fault::fail("CompleteMultipartUpload", 404, "NoSuchUpload"));
+    let content = bytes(1, CLIP_BYTES);
+    site.write(format!("CAM/{CLIP}"), &content);
+    site.wait_until_empty().await;
+    assert_eq!((site.s3.count("UploadPart"), site.s3.count("AbortMultipartUpload")), (2, 0));
+    assert!(holds(&site, &content));
 }
 
 /// How long the completion takes in the long form.

@@ -40,6 +40,7 @@ enum Effect {
     AlterBody,
     Meanwhile(Arc<dyn Fn(&mut State) + Send + Sync>),
     LoseReply,
+    FinishLater(Duration),
     Hang,
 }
 
@@ -95,6 +96,11 @@ impl Fault {
     /// Carries the request out, then resets the connection without an answer.
     pub(crate) fn lose_reply(operation: &'static str) -> Self {
         Self::new(operation, Effect::LoseReply)
+    }
+
+    /// Resets the connection without an answer, and carries the request out only after `delay`.
+    pub(crate) fn finish_later(operation: &'static str, delay: Duration) -> Self {
+        Self::new(operation, Effect::FinishLater(delay))
     }
 
     /// Does nothing until the faults are cleared, then carries the request out.
@@ -240,7 +246,7 @@ impl Wire {
             Some(Effect::CutBody(bytes)) => limit = *bytes,
             Some(Effect::AlterBody) => altered = true,
             Some(Effect::Meanwhile(change)) => self.shared.change(|state| change(state)),
-            Some(Effect::Fail { .. } | Effect::Answer { .. } | Effect::LoseReply) | None => {}
+            Some(Effect::Fail { .. } | Effect::Answer { .. } | Effect::LoseReply | Effect::FinishLater(_)) | None => {}
         }
         let shared = Arc::clone(&self.shared);
         let denied =
@@ -267,6 +273,15 @@ impl Wire {
             let response = Response::builder().status(*status);
             let response = headers.iter().fold(response, |response, (name, value)| response.header(*name, *value));
             response.body(s3s::Body::from((*body).to_owned())).expect("the headers are valid")
+        } else if let Some(Effect::FinishLater(delay)) = effect {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map_err(HttpError::new)?.to_bytes();
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let _nobody_waits = self.service.call(hyper::Request::from_parts(head, body.into())).await;
+            });
+            hang_up(&reset).await;
+            unreachable!("nobody is left to answer")
         } else {
             self.service.call(request.map(s3s::Body::http_body_unsync)).await?
         };
