@@ -179,6 +179,7 @@ pub(super) enum Checksums {
 
 /// What a store does otherwise than most.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
 pub(crate) struct Ways {
     checksums: Checksums,
     /// It stores every object in the standard class, whatever was asked for.
