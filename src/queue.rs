@@ -400,6 +400,7 @@ impl Queue {
                 size: item.stamp.size,
                 modified: item.stamp.modified,
                 reason: item.reason.as_deref(),
+                is_left: self.left.contains(name),
             })
         })
     }

@@ -200,9 +200,12 @@ impl IngestTally {
                 FileState::Uploading => (&mut waiting.uploading, "uploading"),
                 FileState::BackingOff => (&mut waiting.backing_off, "backing off"),
             };
-            *count += 1;
-            waiting.bytes += file.size;
-            oldest = oldest.or_else(|| Some((file.modified, file.path.to_owned())));
+            // What is stored counts as that, and the bucket has it.
+            if !file.is_left {
+                *count += 1;
+                waiting.bytes += file.size;
+                oldest = oldest.or_else(|| Some((file.modified, file.path.to_owned())));
+            }
             if report.files.len() < Snapshot::MOST_FILES {
                 let reason = file.reason.map(str::to_owned);
                 let (path, state) = (escape_path(file.path), word.to_owned());

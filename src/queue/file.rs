@@ -100,6 +100,8 @@ pub struct QueuedFile<'a> {
     pub modified: SystemTime,
     /// Why it waits, if there is a reason to tell.
     pub reason: Option<&'a str>,
+    /// Whether it is stored, and only could not be taken out of the folder.
+    pub is_left: bool,
 }
 
 /// What the queue knows of one file.

@@ -46,6 +46,9 @@ async fn is_stored_once_however_long_its_disposal_fails(obstacle: &str, reason: 
         .await;
     assert!(status.files[0].reason.as_ref().unwrap().starts_with(reason), "{status:?}");
     assert_eq!((status.state, status.last_errors.len()), (DaemonState::Degraded, 1));
+    let waiting = &status.waiting;
+    assert_eq!((status.stored.captures, waiting.backing_off, waiting.bytes), (1, 0, 0), "it counts as stored alone");
+    assert!(status.oldest_only_here.is_none(), "{status:?}");
     // The second one's turn is after the first one's second.
     site.write(format!("CAM/{}", picture(2)), b"more evidence");
     site.wait_for_keys(&[&key("CAM", 1), &key("CAM", 2)]).await;
