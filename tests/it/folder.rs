@@ -77,11 +77,9 @@ async fn folders_that_are_made_and_filled_at_once_lose_nothing() {
     let site = Site::started(NONE).await;
     let mut keys = Vec::new();
     for folder in 0..40 {
-        for number in 0..5 {
-            site.write(
-                format!("CAM-{folder}/{folder}/{number}/{}", picture(number)),
-                &[folder, u8::try_from(number).unwrap()],
-            );
+        // Folders that only repeat what the name says.
+        for (number, day) in (0..).zip(["2026-02-24", "20260224", "2026_02_24", "2026.02.24", "2026-02-24/12"]) {
+            site.write(format!("CAM-{folder}/{day}/{}", picture(number)), &[folder, u8::try_from(number).unwrap()]);
             keys.push(key(&format!("CAM-{folder}"), number));
         }
     }
