@@ -21,7 +21,15 @@ use crate::ledger::{self, LedgerEntry};
 const MOST_DAYS: usize = 4096;
 const MOST_CAPTURES: usize = 500_000;
 
-static DAYS: Mutex<Option<HashMap<PathBuf, KnownDay>>> = Mutex::new(None);
+static DAYS: Mutex<Option<KnownDays>> = Mutex::new(None);
+
+/// The days that are remembered.
+#[derive(Debug, Default)]
+struct KnownDays {
+    days: HashMap<PathBuf, KnownDay>,
+    /// How many captures they have together.
+    captures: usize,
+}
 
 /// What is known of a camera and day.
 #[derive(Debug, Default)]
@@ -78,13 +86,15 @@ fn with_day<T>(ledger: &Path, capture: &Capture, ask: impl FnOnce(&mut KnownDay)
     let path = ledger::path(ledger, &capture.camera, capture.taken.date_naive());
     let mut days = lock();
     let days = days.get_or_insert_default();
-    if !days.contains_key(&path) {
-        let captures: usize = days.values().map(|day| day.stored.len()).sum();
-        if days.len() >= MOST_DAYS || captures >= MOST_CAPTURES {
-            days.clear();
-        }
+    if days.days.len() >= MOST_DAYS || days.captures >= MOST_CAPTURES {
+        *days = KnownDays::default();
     }
-    let day = days.entry(path).or_insert_with_key(|path| read(path));
+    let KnownDays { days, captures } = days;
+    let day = days.entry(path).or_insert_with_key(|path| {
+        let day = read(path);
+        *captures += day.stored.len();
+        day
+    });
     ask(day)
 }
 
@@ -100,7 +110,7 @@ fn read(path: &Path) -> KnownDay {
     day
 }
 
-fn lock() -> MutexGuard<'static, Option<HashMap<PathBuf, KnownDay>>> {
-    // A panic elsewhere leaves the map whole.
+fn lock() -> MutexGuard<'static, Option<KnownDays>> {
+    // A panic elsewhere leaves the days whole.
     DAYS.lock().unwrap_or_else(PoisonError::into_inner)
 }
