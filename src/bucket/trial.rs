@@ -6,6 +6,7 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use chrono::DateTime;
 
 use super::condition::IfNoneMatch;
+use super::uploads::OwnUploads;
 use super::wire::{Failed, code, sha256_base64, status};
 use super::{Bucket, Condition, Conditions, PROBE, Refusal};
 
@@ -56,7 +57,8 @@ impl Bucket {
     /// # Errors
     /// A [`Refusal`] if the store refuses the probe or does not answer: captures cannot be stored either.
     pub async fn try_put(&self) -> Result<Conditions, Refusal> {
-        let conditions = self.try_conditions().await?;
+        // Not even what is begun is written down.
+        let conditions = Self { uploads: OwnUploads::default(), ..self.clone() }.try_conditions().await?;
         match self.put_probe(IfNoneMatch::Omitted).await {
             Ok(_) => Ok(conditions),
             // The bucket's policy demands the header. The probe is there: the store refused to overwrite it.
