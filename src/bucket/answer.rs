@@ -4,7 +4,8 @@
 //! says what was true yesterday. S3 gives a request id with each answer and repeats the SHA-256 of an object that is put
 //! (S3 API Reference, "Common response headers", `PutObject`); not every other store does. So the marks of a store are
 //! learned from answers that prove themselves, by the checksum of the bytes that were sent, and from then on an answer
-//! without them decides nothing. A refusal is judged by its code, which only the store's XML has.
+//! without them decides nothing. A refusal is judged by its code, which only the store's XML has. Going by the content type
+//! was rejected: some stores call an empty answer a page.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -122,20 +123,11 @@ impl Intercept for OwnAnswers {
         let (status, headers) = (context.response().status().as_u16(), context.response().headers());
         // The answer to a HEAD has no body whose code could decide.
         let decides = (200..300).contains(&status) || method == "HEAD" && matches!(status, 404 | 412);
-        // An object may be a page itself.
-        if decides && !matches!(method.as_str(), "GET" | "HEAD") && is_page(headers) {
-            return Err(NotTheStores("it is a page for a browser").into());
-        }
         if decides && self.marks.request_id.load(Ordering::Relaxed) && !has_request_id(headers) {
             return Err(NotTheStores("it has no request id, which the store gives").into());
         }
         Ok(())
     }
-}
-
-/// Returns whether an answer is a page for a browser.
-pub(super) fn is_page(headers: &Headers) -> bool {
-    headers.get("content-type").is_some_and(|kind| kind.starts_with("text/html"))
 }
 
 fn has_request_id(headers: &Headers) -> bool {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::operation::complete_multipart_upload::{CompleteMultipartUploadError, CompleteMultipartUploadOutput};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -20,7 +21,7 @@ use super::condition::{IfNoneMatch, PutTerms, WriteOutcome};
 use super::listing::UploadUnderWay;
 use super::put::{metadata, with_total_timeout, without_total_timeout};
 use super::stall::{self, Patience, Phase};
-use super::uploads::UploadInWork;
+use super::uploads::{OwnUploads, UploadInWork};
 use super::wire::{Failed, Receipt, code, is_taken, md5_of, status};
 use super::{About, Bucket, Refusal, Verdict, When};
 use crate::config::Access;
@@ -102,8 +103,12 @@ impl Bucket {
             // The right to put is enough for a capture. If something else is wrong, the requests below fail as well.
             tracing::debug!("abandoned uploads of {key} are not aborted: {refusal}");
         }
+        let intended = self.intend(key.as_str(), when.now).await;
         let id = self.begin_parts(key, about, when).await?;
         let in_work = self.begun(&id).await;
+        if let Some(intended) = intended {
+            intended.end();
+        }
         let upload = BegunUpload { key: key.as_str(), id: &id };
         let outcome = self.finish_parts(key, source, upload, when.patience, terms).await;
         let mut is_over = true;
@@ -122,10 +127,24 @@ impl Bucket {
         outcome
     }
 
+    /// Writes down that an upload is about to begin, so that it is known as this box's own after a crash.
+    pub(super) async fn intend(&self, key: &str, now: SystemTime) -> Option<UploadInWork> {
+        let key = key.to_owned();
+        self.write_down(move |uploads| uploads.intend(&key, now)).await
+    }
+
     /// Writes down that an upload has begun, so that it is known as this box's own after a crash.
     pub(super) async fn begun(&self, id: &str) -> Option<UploadInWork> {
-        let (uploads, id) = (self.uploads.clone(), id.to_owned());
-        let written = tokio::task::spawn_blocking(move || uploads.begin(&id)).await;
+        let id = id.to_owned();
+        self.write_down(move |uploads| uploads.begin(&id)).await
+    }
+
+    async fn write_down(
+        &self,
+        write: impl FnOnce(OwnUploads) -> std::io::Result<Option<UploadInWork>> + Send + 'static,
+    ) -> Option<UploadInWork> {
+        let uploads = self.uploads.clone();
+        let written = tokio::task::spawn_blocking(move || write(uploads)).await;
         written.unwrap_or_else(|error| Err(error.into())).unwrap_or_else(|error| {
             tracing::debug!("an upload in parts is not written down: {error}");
             None
@@ -177,7 +196,8 @@ impl Bucket {
                 Ok(_) => Refusal::without_etag("complete multipart upload"),
                 Err(error) if is_taken(&error) => return Ok(WriteOutcome::KeyTaken),
                 Err(error) => {
-                    was_lost |= matches!(status(&error), None | Some(504));
+                    let is_lost = matches!(error, SdkError::DispatchFailure(_) | SdkError::TimeoutError(_));
+                    was_lost |= is_lost || status(&error) == Some(504);
                     Refusal::of("complete multipart upload", &error)
                 }
             };
@@ -329,7 +349,8 @@ impl Bucket {
             if key::root(&key) != root {
                 continue;
             }
-            let own = self.uploads.take_over(&id);
+            let intended = || self.uploads.take_over_intended(&key, begun);
+            let own = self.uploads.take_over(&id).or_else(intended);
             let age = DateTime::<Utc>::from(now) - begun;
             if own.is_some() || age.to_std().is_ok_and(|age| age > ABANDONED) {
                 self.abort(BegunUpload { key: &key, id: &id }).await?;

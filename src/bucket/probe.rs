@@ -140,6 +140,7 @@ impl Bucket {
     async fn begin_probe(&self) -> Result<(String, CompletedPart, Option<UploadInWork>), Refusal> {
         let (sse, sse_key) = self.encryption();
         let key = self.probe_key();
+        let intended = self.intend(&key, self.now().wall).await;
         let created = self
             .client
             .create_multipart_upload()
@@ -155,6 +156,9 @@ impl Bucket {
             .map_err(|error| Refusal::of("create multipart upload", &error))?;
         let id = created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))?;
         let in_work = self.begun(&id).await;
+        if let Some(intended) = intended {
+            intended.end();
+        }
         let sha256 = self.wants_checksum().then(|| sha256_base64(PROBE_BYTES));
         let sent = self
             .client

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::condition::{Condition, IfNoneMatch};
 use super::objects::is_cold;
 use super::probe::PROBE_BYTES;
+use super::uploads::OwnUploads;
 use super::wire::{Failed, NULL_VERSION, code, is_taken, sha256_base64};
 use super::{About, Bucket, Conditions, PROBE, Refusal, RestoreAsked, Tier, Verdict};
 
@@ -67,7 +68,8 @@ impl Bucket {
     /// A [`Refusal`] if the store refuses one of them or does not answer: captures cannot be stored either. Its advice names
     /// the setting that the store refuses.
     pub async fn try_put(&self, now: SystemTime) -> Result<TriedPut, Refusal> {
-        let conditions = self.try_conditions().await?;
+        // Not even what is begun is written down.
+        let conditions = Self { uploads: OwnUploads::default(), ..self.clone() }.try_conditions().await?;
         let sample = self.sample(&self.config.storage_class, now);
         let key = self.sample_key(sample);
         match self.put_sample(sample, conditions.put.if_none_match()).await {

@@ -8,11 +8,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use chrono::{DateTime, Utc};
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 
 use crate::owner;
+
+/// The most that the clocks of the box and the store can be apart: S3 refuses requests from beyond ("Error responses":
+/// `RequestTimeTooSkewed`).
+const MOST_SKEW_SECONDS: i64 = 15 * 60;
 
 /// The uploads that are written down below a state folder; none are without one.
 #[derive(Debug, Clone, Default)]
@@ -31,18 +37,31 @@ impl OwnUploads {
         Self(Some(state_dir.join("uploads")))
     }
 
+    /// Writes down that an upload to `key` is about to begin: after a crash its id may be known to nobody.
+    ///
+    /// # Errors
+    /// The error of the file system: a crash may leave the upload for a day.
+    pub(super) fn intend(&self, key: &str, now: SystemTime) -> io::Result<Option<UploadInWork>> {
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.write(&of_key(key), &seconds.to_string())
+    }
+
     /// Writes down that an upload has begun.
     ///
     /// # Errors
     /// The error of the file system: a crash then leaves the upload for a day.
     pub(super) fn begin(&self, id: &str) -> io::Result<Option<UploadInWork>> {
-        let Some(path) = self.path_of(id) else { return Ok(None) };
+        self.write(id, id)
+    }
+
+    fn write(&self, name: &str, text: &str) -> io::Result<Option<UploadInWork>> {
+        let Some(path) = self.path_of(name) else { return Ok(None) };
         if let Some(folder) = path.parent() {
             owner::create_dir_all(folder)?;
         }
         let mut file = owner::open(&path, OpenOptions::new().create(true).write(true).truncate(true))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        writeln!(file, "{id}")?;
+        write!(file, "{text}")?;
         Ok(Some(UploadInWork { path, _locked: file }))
     }
 
@@ -54,10 +73,22 @@ impl OwnUploads {
         Some(UploadInWork { path, _locked: file })
     }
 
+    /// Takes over an upload to `key` of which this box wrote down only that it was about to begin, if it began at that time
+    /// by the store's clock; `None` if there is no such upload.
+    pub(super) fn take_over_intended(&self, key: &str, initiated: DateTime<Utc>) -> Option<UploadInWork> {
+        let intended = self.take_over(&of_key(key))?;
+        let seconds: i64 = std::fs::read_to_string(&intended.path).ok()?.parse().ok()?;
+        ((initiated.timestamp() - seconds).abs() <= MOST_SKEW_SECONDS).then_some(intended)
+    }
+
     /// Returns the path of an upload's file. The store chose the id, so it is no safe name for a file.
     fn path_of(&self, id: &str) -> Option<PathBuf> {
         self.0.as_ref().map(|folder| folder.join(hex::encode(Sha256::digest(id))))
     }
+}
+
+fn of_key(key: &str) -> String {
+    format!("to {key}")
 }
 
 impl UploadInWork {
@@ -84,5 +115,12 @@ mod tests {
         uploads.take_over("../id").unwrap().end();
         assert!(uploads.take_over("../id").is_none(), "it is finished");
         assert!(OwnUploads::default().begin("id").unwrap().is_none());
+        let now = UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        drop(uploads.intend("CAM/a.mp4", now).unwrap());
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        assert!(uploads.take_over_intended("CAM/a.mp4", at(1_001_000)).is_none(), "somebody else's");
+        assert!(uploads.take_over_intended("CAM/b.mp4", at(1_000_001)).is_none());
+        uploads.take_over_intended("CAM/a.mp4", at(1_000_001)).unwrap().end();
+        assert!(uploads.take_over_intended("CAM/a.mp4", at(1_000_001)).is_none());
     }
 }

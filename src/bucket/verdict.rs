@@ -11,7 +11,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::advice::{UNSUPPORTED, shown};
-use super::answer::{NotTheStores, is_page};
+use super::answer::NotTheStores;
 use crate::key::ObjectKey;
 
 /// What to do about a failure.
@@ -267,7 +267,7 @@ impl Refusal {
         let code = service.err().code().unwrap_or_default();
         let (verdict, advice) = match BY_CODE.iter().find(|(known, ..)| *known == code) {
             Some((_, verdict, advice)) => (*verdict, (*advice).to_owned()),
-            None if code.is_empty() && is_page(answer.headers()) => (by_status(status).0, NOT_S3.to_owned()),
+            None if code.is_empty() && is_page(answer) => (by_status(status).0, NOT_S3.to_owned()),
             None if code.starts_with("KMS") => {
                 (Verdict::NeedsOperator, "allow kms:GenerateDataKey on the key, or correct s3.sse".to_owned())
             }
@@ -294,6 +294,9 @@ impl Refusal {
             chain.push(error);
             next = error.source();
         }
+        if let Some(stranger) = chain.iter().find_map(|error| error.downcast_ref::<NotTheStores>()) {
+            return Self::not_the_stores(what, stranger.0);
+        }
         // The outermost text says little ("dispatch failure"); the others say what happened.
         let texts: Vec<String> = chain.iter().skip(1).map(ToString::to_string).collect();
         let mut reason = if texts.is_empty() { error.to_string() } else { texts.join(": ") };
@@ -303,7 +306,6 @@ impl Refusal {
                 Verdict::NeedsOperator,
                 "give the daemon credentials: in s3.profile, in its environment, or in ~/.aws of its user",
             ),
-            _ if chain.iter().any(|error| error.is::<NotTheStores>()) => (Verdict::TryLater, NOT_S3),
             _ if reason.contains("region must be set") => (Verdict::NeedsOperator, "set s3.region"),
             _ if reason.contains("UnknownIssuer") => (Verdict::TryLater, UNKNOWN_ISSUER),
             SdkError::ConstructionFailure(_) => (Verdict::NeedsOperator, "check the s3 section of the configuration"),
@@ -355,6 +357,11 @@ pub(super) fn element<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
     let (_, rest) = str::from_utf8(body).ok()?.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once("</")?;
     Some(text).filter(|text| !text.is_empty() && text.len() <= 128)
+}
+
+/// Returns whether an answer is a page for a browser.
+fn is_page(answer: &HttpResponse) -> bool {
+    answer.headers().get("content-type").is_some_and(|kind| kind.starts_with("text/html"))
 }
 
 /// Returns the verdict and the advice for an answer whose code is not known.

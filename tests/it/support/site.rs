@@ -1,5 +1,6 @@
 //! A site as a test wants it: a drop folder, an S3 in memory, and the library's daemon between them.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -187,7 +188,12 @@ impl Site {
     /// The lines of the ledger of a camera on [`DATE`].
     pub(crate) fn ledger(&self, camera: &str) -> Vec<hk_aws::ledger::LedgerEntry> {
         let path = self.path(format!("state/ledger/{camera}/{DATE}.jsonl"));
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let mut text = String::new();
+        // The day is old, so that its lines may be compressed by now.
+        if let Ok(old) = std::fs::File::open(path.with_extension("jsonl.gz")) {
+            flate2::read::MultiGzDecoder::new(old).read_to_string(&mut text).unwrap();
+        }
+        text.push_str(&std::fs::read_to_string(path).unwrap_or_default());
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
