@@ -69,6 +69,8 @@ pub struct Sighting<'a> {
     below: Vec<&'a [u8]>,
     /// The meaning of each folder in `below`.
     folders: Vec<Folder>,
+    /// Whether it is a local copy of ours that somebody has put back: DATE/FILE with our own name.
+    is_ours: bool,
     /// Whether `below` is known to tell the time without the folders that were before it.
     is_tree: bool,
 }
@@ -180,6 +182,7 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&CameraSettings>, config: &Co
     let left = below.iter().map(|name| name.len() + 1).sum::<usize>();
     let is_tree = configured.is_none() && is_end && from_folder && reading.tree_at + left > bytes.len();
     Sighting {
+        is_ours: stored_name::is_ours(&below),
         camera,
         camera_from,
         media,
@@ -258,9 +261,10 @@ impl Sighting<'_> {
     /// Returns whether a capture that arrived at `arrival` can have been taken at `taken`.
     fn believes(&self, taken: DateTime<FixedOffset>, arrival: DateTime<Utc>) -> bool {
         let ahead = taken.to_utc().signed_duration_since(arrival);
-        let past = self.max_clock_skew.is_none_or(|most| {
-            taken.year() >= FIRST_YEAR && TimeDelta::from_std(most).is_ok_and(|most| -ahead <= most)
-        });
+        let past = self.is_ours
+            || self.max_clock_skew.is_none_or(|most| {
+                taken.year() >= FIRST_YEAR && TimeDelta::from_std(most).is_ok_and(|most| -ahead <= most)
+            });
         past && ahead <= MAX_AHEAD
     }
 

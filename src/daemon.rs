@@ -15,6 +15,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -31,12 +32,17 @@ use crate::bucket::{Bucket, Credentials, Pace};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::ingest::{Ingest, Instruction, Report};
+use crate::lock::{FolderLock, LockError};
 use crate::site::{Site, SiteInForce};
 use crate::status::{DaemonState, Jobs, Snapshot};
 use crate::{lock, owner, rotate, schedule};
 
 /// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// How often and how soon the lock of the drop folder is tried again at the start.
+const LOCK_ATTEMPTS: u32 = 4;
+const LOCK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long to wait for systemd if it does not read what it is told.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -92,10 +98,12 @@ async fn run_with(
     ready: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     let _lock = prepare(&config)?;
-    let site = Arc::new(Site::new(Arc::clone(&config), credentials, pace, now).await);
+    let folder_lock = hold(&config.drop_folder.path).await?;
+    // Boxed: it is large, and whoever starts the daemon holds it.
+    let site = Arc::new(Box::pin(Site::new(Arc::clone(&config), credentials, pace, now)).await);
     tracing::info!("watching {}, storing in {}", site.folder.path().display(), site.bucket.describe());
     let _trying = AbortOnDropHandle::new(tokio::spawn(try_bucket(site.bucket.clone())));
-    let ingest = Ingest::new(Arc::clone(&site));
+    let ingest = Ingest::new(Arc::clone(&site)).holding(folder_lock);
     let (snapshot, snapshots) = watch::channel(ingest.snapshot());
     let (told_site, sites) = watch::channel(SiteInForce::new(site));
     let (jobs, told_jobs) = watch::channel(Jobs::new());
@@ -139,6 +147,17 @@ fn prepare(config: &Config) -> anyhow::Result<File> {
         tracing::warn!("{}: {key} has no effect in this version", config.source.display());
     }
     Ok(lock)
+}
+
+/// Takes the lock of the drop folder. One that is given back just now is waited for.
+async fn hold(drop_folder: &Path) -> Result<FolderLock, LockError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match lock::drop_folder(drop_folder) {
+            Err(LockError::Watched { .. }) => tokio::time::sleep(LOCK_AGAIN).await,
+            done => return done,
+        }
+    }
+    lock::drop_folder(drop_folder)
 }
 
 /// Tries what the store can do. Nothing waits for the answer except the first capture, which asks again if this fails.

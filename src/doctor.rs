@@ -69,6 +69,7 @@ pub fn examine_box(site: &Site) -> Vec<Check> {
     let keeps = config.keep.days > 0;
     let mut checks = vec![disk::user(&config.state_dir)];
     checks.extend(folder::examine(site));
+    checks.extend(folder::set_aside(site));
     checks.push(disk::writable(&state));
     if keeps {
         checks.push(disk::writable(&kept));

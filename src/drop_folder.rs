@@ -5,7 +5,8 @@
 //! opening a fifo would hang, and opening a device could do anything.
 //!
 //! Taking a file away has three steps: rename it aside within its folder; check that the bytes are still those that
-//! were read and that nobody has the file open; then remove or move it, or put it back. Checking first and removing
+//! were read and that nobody has the file open; then remove or move it, or put it back. Where the times of a file do not
+//! tell every change, it is read once more in the second step. Checking first and removing
 //! afterwards was rejected: an FTP server that opens the file in between would answer "stored" for a picture that is
 //! gone. A crash between the steps leaves a name that starts with [`ASIDE`]. Whoever takes a file away holds a lock on
 //! it, which the kernel releases when the process dies, so the next scan recognizes what a crash left and the capture
@@ -29,10 +30,12 @@ use crate::config;
 
 mod admit;
 mod own;
+mod rename;
 mod scan;
 mod take;
 mod writer;
 
+pub use rename::RenameWay;
 pub use take::{Opened, Taken};
 pub use writer::Writer;
 
@@ -69,6 +72,15 @@ pub struct Stamp {
     /// The last change of bytes, name or owner, which no program can set. For a file with several names it is the last
     /// change of the bytes.
     pub changed: SystemTime,
+}
+
+/// What tells one file from any other, also from a later one that gets the same inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// The device and the inode.
+    pub inode: (u64, u64),
+    /// When it was created, in seconds and nanoseconds; `None` where the file system does not tell.
+    pub born: Option<(i64, u32)>,
 }
 
 /// A regular file in the drop folder.
@@ -133,6 +145,16 @@ impl Stamp {
         now.duration_since(self.modified.max(self.changed)).unwrap_or_default()
     }
 
+    /// Returns whether its times are finer than a program can write twice in.
+    ///
+    /// Some file systems count time in steps of a second or two (ext3, ext4 with inodes of 128 bytes, FAT) or of 10 ms
+    /// (exFAT). Others have the nanoseconds of the kernel's clock, which end in so many zeros once in a million times.
+    pub fn is_fine(&self) -> bool {
+        const COARSE_NANOS: u32 = 1_000_000;
+        let nanos = self.changed.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        !nanos.is_multiple_of(COARSE_NANOS)
+    }
+
     /// Returns whether the bytes are the same; the name may have changed.
     fn same_bytes(&self, other: &Self) -> bool {
         (self.inode, self.size, self.modified) == (other.inode, other.size, other.modified)
@@ -143,6 +165,13 @@ impl DropFolder {
     /// Returns the drop folder of a configuration; nothing is opened yet.
     pub fn new(config: &config::DropFolderSettings) -> Self {
         Self { path: config.path.clone(), ignore: config.ignore.clone(), prunes: true, own: OwnFolders::default() }
+    }
+
+    /// Returns a folder of files that are set aside, which are taken out of it like those of a drop folder.
+    pub fn of_set_aside(path: PathBuf) -> Self {
+        // Further folders of such files; without the pattern they would be taken for a camera's.
+        let ignore = config::Ignore::new(vec![".[0-9]*/**".to_owned()]).unwrap_or_default();
+        Self { path, ignore, prunes: true, own: OwnFolders::default() }
     }
 
     /// Returns the same folder, except that nothing in these folders of hk-aws's own is a capture, even if a link or a
@@ -182,16 +211,16 @@ impl DropFolder {
     /// # Errors
     /// The error of the file system if the folder is missing or unreadable.
     pub fn has_inotify(&self) -> io::Result<bool> {
-        // statfs(2), "f_type": NFS, SMB, CIFS, SMB2, FUSE, 9p, AFS, Ceph.
-        const REMOTE: [u32; 8] =
-            [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
-        let kind = rustix::fs::fstatfs(self.root()?)?.f_type;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "the magic numbers are 32 bits wide"
-        )]
-        Ok(!REMOTE.contains(&(kind as u32)))
+        Ok(!is_remote(self.root()?)?)
+    }
+
+    /// Tries how a file in the folder is renamed without replacing another one, with a file of our own that is gone
+    /// afterwards.
+    ///
+    /// # Errors
+    /// The error of the file system if nothing can be created or renamed there.
+    pub fn try_rename(&self) -> io::Result<RenameWay> {
+        rename::try_out(self.root()?.as_fd(), &self.path)
     }
 
     fn root(&self) -> io::Result<OwnedFd> {
@@ -284,6 +313,16 @@ pub fn sent_as(path: &Path) -> PathBuf {
         Some(OsStr::from_bytes(&rest[dash + 1..])).filter(|name| !["", ".", ".."].map(OsStr::new).contains(name))
     });
     original.map_or_else(|| path.to_owned(), |name| path.with_file_name(name))
+}
+
+/// Returns whether an open file or folder is on a file system whose files other machines may change.
+fn is_remote(file: impl AsFd) -> io::Result<bool> {
+    // statfs(2), "f_type": NFS, SMB, CIFS, SMB2, FUSE, 9p, AFS, Ceph.
+    const REMOTE: [u32; 8] =
+        [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
+    let kind = rustix::fs::fstatfs(file)?.f_type;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the magic numbers are 32 bits wide")]
+    Ok(REMOTE.contains(&(kind as u32)))
 }
 
 /// Returns why a regular file in `parent` is no capture; `None` if it is one.

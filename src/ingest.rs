@@ -17,15 +17,21 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket::{Patience, Verdict};
 use crate::clock::Now;
 use crate::drop_folder::Sight;
+use crate::lock::{self, FolderLock, LockError};
 use crate::queue::{self, Due, Queue};
 use crate::site::{Site, SiteInForce};
 use crate::status::{self, Snapshot};
 use crate::stored::Stored;
 
 mod aside;
+mod claims;
+mod earlier;
+mod home;
+mod join;
 mod judge;
 mod link;
 mod one;
+mod outcome;
 mod pass;
 mod slots;
 mod survey;
@@ -33,9 +39,12 @@ mod tally;
 mod tell;
 mod upkeep;
 
-pub use one::{Ingested, NotStored, dispose_one, ingest_one};
+pub use one::{dispose_one, ingest_one};
+pub use outcome::{Ingested, NotStored};
 pub use pass::{PassError, PassEvent, PassMode, pass};
 
+use aside::AsideCount;
+use home::{Home, Waited};
 use link::{Demand, Link, NextUpload};
 use slots::UploadSlots;
 use survey::{Batch, SurveyEnd, SurveyKind, Surveyor};
@@ -119,7 +128,11 @@ pub struct Ingest {
     has_scanned: bool,
     is_stopping: bool,
     folder_trouble: Option<status::Trouble>,
+    /// The lock of the drop folder.
+    held: Option<FolderLock>,
+    home: Home,
     upkeep: Upkeep,
+    aside: AsideCount,
     tally: IngestTally,
 }
 
@@ -137,10 +150,19 @@ impl Ingest {
             has_scanned: false,
             is_stopping: false,
             folder_trouble: None,
+            held: None,
+            home: Home::default(),
             upkeep: Upkeep::new(now),
+            aside: AsideCount::new(now),
             tally: IngestTally::new(now.wall.into()),
             site,
         }
+    }
+
+    /// Takes over the lock of the drop folder.
+    #[must_use]
+    pub fn holding(self, lock: FolderLock) -> Self {
+        Self { held: Some(lock), ..self }
     }
 
     /// Runs until `stop`, then waits for the uploads under way, at most for `drain`.
@@ -238,6 +260,8 @@ impl Ingest {
                 self.follow_folder();
             }
         }
+        self.home.accept(&self.site);
+        self.site.kept.accept_disk();
         self.queue.retry_even_own_trouble();
         report.site.send_modify(|told| {
             told.site = Arc::clone(&self.site);
@@ -247,19 +271,51 @@ impl Ingest {
 
     /// Makes sure that the drop folder that exists now is the one that is watched.
     fn follow_folder(&mut self) {
-        if let Err(error) = self.surveyor.follow(&self.site.folder) {
-            self.folder_fails(&error);
+        match self.hold_folder() {
+            Err(error @ LockError::Watched { .. }) => {
+                self.surveyor.unwatch();
+                self.folder_has_trouble(error.to_string(), "until then nothing of it is uploaded here");
+            }
+            Err(LockError::Folder { source, .. }) => {
+                self.surveyor.unwatch();
+                self.folder_fails(&source);
+            }
+            Ok(()) | Err(_) => {
+                if let Err(error) = self.surveyor.follow(&self.site.folder) {
+                    self.folder_fails(&error);
+                }
+            }
         }
+    }
+
+    /// Holds the lock of the drop folder that exists now, and gives back that of another one.
+    fn hold_folder(&mut self) -> Result<(), LockError> {
+        if let Some(held) = &self.held {
+            held.let_askers_go();
+        }
+        let path = self.site.folder.path();
+        let identity =
+            self.site.folder.identity().map_err(|source| LockError::Folder { path: path.to_owned(), source })?;
+        if self.held.as_ref().is_none_or(|held| !held.is_of(identity)) {
+            self.held = None;
+            self.held = Some(lock::drop_folder(path)?);
+        }
+        Ok(())
     }
 
     /// Removes local copies before a disk is full, and reports if there is no room for new captures.
     fn look_at_disks(&mut self) {
         let now = self.now();
+        self.count_set_aside(now);
         if self.queue.left() == 0 && self.queue.dispose_again() {
             self.surveyor.scan_soon();
         }
-        let said = self.upkeep.look(&self.site, &self.queue, now);
-        if let Some(message) = said {
+        let said = [
+            self.home.look(&self.site, &self.queue, now),
+            self.upkeep.look_at_copies(&self.site, now),
+            self.upkeep.look(&self.site, &self.queue, now),
+        ];
+        for message in said.into_iter().flatten() {
             self.remember(message);
         }
     }
@@ -267,11 +323,15 @@ impl Ingest {
     /// Reports that the drop folder cannot be read, unless it has been reported.
     fn folder_fails(&mut self, error: &std::io::Error) {
         let reason = format!("failed to read drop folder {}: {error}", self.site.folder.path().display());
+        self.folder_has_trouble(reason, "create it again or correct drop_folder.path");
+    }
+
+    fn folder_has_trouble(&mut self, reason: String, advice: &str) {
         if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.reason != reason) {
-            let advice = "create it again or correct drop_folder.path".to_owned();
             tracing::error!("{reason}; {advice}; the daemon looks for it every second");
             self.remember(reason.clone());
-            self.folder_trouble = Some(status::Trouble { since: self.now().wall.into(), reason, advice });
+            let (since, advice) = (self.now().wall.into(), advice.to_owned());
+            self.folder_trouble = Some(status::Trouble { since, reason, advice });
         }
     }
 
@@ -307,7 +367,8 @@ impl Ingest {
         if end.kind == SurveyKind::Look || end.is_cut_short {
             return;
         }
-        self.queue.scanned(end.began);
+        let (files, bytes) = self.queue.scanned(end.began);
+        self.home.not_found(Waited { files, bytes });
         self.tally.scan_ends();
         if self.folder_trouble.take().is_some() {
             tracing::info!("the drop folder can be read again");

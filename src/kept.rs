@@ -31,7 +31,7 @@ use crate::clock::Now;
 use crate::config::{Access, Config, KeepSettings};
 use crate::disk::Room;
 use crate::drop_folder::ASIDE;
-use crate::{key, ledger, retention};
+use crate::{key, ledger, place, retention};
 
 mod names;
 pub mod plan;
@@ -61,6 +61,10 @@ pub struct Kept {
     keep: KeepSettings,
     zone: chrono_tz::Tz,
     ledger: PathBuf,
+    /// The state file that remembers where the disk of the copies is mounted.
+    disk_memory: PathBuf,
+    /// The device of the folder when its disk was last seen where it belongs.
+    device: Mutex<Option<u64>>,
     /// The age at which a day should have its bundle; `None` if this box makes no bundles.
     bundled_after: Option<Duration>,
     /// Only one run at a time.
@@ -111,12 +115,38 @@ impl Kept {
             keep: config.keep.clone(),
             zone: config.timezone,
             ledger: ledger::folder(&config.state_dir),
+            disk_memory: config.state_dir.join("kept-disk.json"),
+            device: Mutex::default(),
             bundled_after: (config.rotate.archive.as_ref())
                 .filter(|_| config.s3.access == Access::ReadWrite)
                 .map(|archive| archive.after),
             memory: Mutex::default(),
             bytes: AtomicU64::new(UNCOUNTED),
             stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns where the disk of the copies was mounted, if it is not mounted any more: copies would fill the disk under the
+    /// mount point, and be hidden as soon as it is mounted again.
+    pub fn missing_disk(&self) -> Option<PathBuf> {
+        if self.keep.days == 0 {
+            return None;
+        }
+        let device = rustix::fs::stat(&self.keep.path).ok().map(|found| found.st_dev);
+        let mut known = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        if device.is_some() && *known == device {
+            return None;
+        }
+        // What cannot be looked at is reported by whoever writes there.
+        let missing = place::missing_disk(&self.disk_memory, &self.keep.path).unwrap_or(None);
+        *known = device.filter(|_| missing.is_none());
+        missing
+    }
+
+    /// Takes the disk on which the folder is now for the right one: the owner says so.
+    pub fn accept_disk(&self) {
+        if let Err(error) = place::accept_disk(&self.disk_memory, &self.keep.path) {
+            tracing::debug!("failed to remember the disk of the local copies: {error}");
         }
     }
 

@@ -19,7 +19,7 @@ mod template;
 
 pub use archive::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId};
 pub use camera::CameraName;
-pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks};
+pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks, unescape};
 pub use template::Template;
 
 use template::Piece;
@@ -199,7 +199,11 @@ impl ObjectKey {
     #[must_use]
     pub fn variant(&self, variant: Variant, hash: &str) -> Self {
         let (stem, extension) = split_extension(&self.0);
-        let mark = if variant == Variant::Partial { PARTIAL } else { "" };
+        let mark = match variant {
+            Variant::Partial => PARTIAL,
+            Variant::Other => OTHER,
+            Variant::Whole => "",
+        };
         Self(format!("{stem}~{mark}{hash}{extension}"))
     }
 }
@@ -207,11 +211,17 @@ impl ObjectKey {
 /// Stands before the hash of a [`Variant::Partial`].
 const PARTIAL: &str = "partial-";
 
+/// Stands before the hash of a [`Variant::Other`].
+const OTHER: &str = "other-";
+
 /// Why an object lies beside the key that it would have had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// The capture was cut off: `~partial-` and 8 hexadecimal digits of the SHA-256 of the bytes that came.
     Partial,
+    /// The capture is whole, but does not begin with what was stored of a cut-off one of that name, so that it is another
+    /// capture: `~other-` and 8 digits.
+    Other,
     /// The capture is whole, but its own key held other bytes: `~` and 8 digits. A name that was cut to fit looks the same.
     Whole,
 }
@@ -221,9 +231,12 @@ pub enum Variant {
 pub fn read_variant(key: &str) -> Option<(String, Variant)> {
     let (stem, extension) = split_extension(key);
     let (stem, tag) = stem.rsplit_once('~').filter(|(stem, _)| !stem.is_empty() && !stem.ends_with('/'))?;
-    let (hash, variant) = match tag.strip_prefix(PARTIAL) {
-        Some(hash) => (hash, Variant::Partial),
-        None => (tag, Variant::Whole),
+    let (hash, variant) = if let Some(hash) = tag.strip_prefix(PARTIAL) {
+        (hash, Variant::Partial)
+    } else if let Some(hash) = tag.strip_prefix(OTHER) {
+        (hash, Variant::Other)
+    } else {
+        (tag, Variant::Whole)
     };
     let is_hash = hash.len() == 8 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_hash.then(|| (format!("{stem}{extension}"), variant))
@@ -391,7 +404,7 @@ mod tests {
         #[test]
         fn every_variant_is_read_back(file: Vec<u8>, hash in "[0-9a-f]{8}") {
             let key = layout("", "{camera}/{date}/{file}").render(&fields("C", &file));
-            for variant in [Variant::Partial, Variant::Whole] {
+            for variant in [Variant::Partial, Variant::Other, Variant::Whole] {
                 let made = key.variant(variant, &hash);
                 prop_assert_eq!(read_variant(made.as_str()), Some((key.as_str().to_owned(), variant)));
                 prop_assert_eq!(read_variant(made.file()), Some((key.file().to_owned(), variant)));

@@ -18,6 +18,7 @@ use rustix::fs::FlockOperation;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::capture::Capture;
 use crate::key::CameraName;
 use crate::owner;
 
@@ -54,6 +55,18 @@ pub struct Removed {
     /// The key of the bundle that holds its bytes; `None` if it expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+}
+
+/// The line of a file that was stored, and was then seen again under another name: its writer renamed it just after he
+/// had sent it. It was disposed of, and no other object was made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenAgain {
+    /// When it was seen again.
+    pub seen_again_at: DateTime<Utc>,
+    /// The key of the object that holds its bytes.
+    pub key: String,
+    /// Its last path below the drop folder.
+    pub source: String,
 }
 
 /// One line in the file of a camera and day.
@@ -126,6 +139,15 @@ pub fn append_once(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Resu
         return Ok(());
     }
     write(&mut file, &path, std::slice::from_ref(entry))
+}
+
+/// Appends the line of a file that was stored as `capture` and then seen again under another name.
+///
+/// # Errors
+/// The same as of [`append`].
+pub fn append_seen_again(folder: &Path, capture: &Capture, seen: &SeenAgain) -> io::Result<()> {
+    let path = path(folder, &capture.camera, capture.taken.date_naive());
+    write(&mut open(&path)?, &path, std::slice::from_ref(seen))
 }
 
 /// Appends the lines of objects of a camera and day that are about to be deleted.

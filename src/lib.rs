@@ -46,6 +46,7 @@
 //! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
 //! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
 //! * [`drop_folder`]: scan, open, look again, set aside: the only room that removes or renames files there
+//! * [`set_aside`]: files that can never be stored as they are: where they are, and why
 //! * [`watch`]: inotify as bounded hints where to look
 //! * [`queue`]: what is due now, newest first; bounded and pure
 //! * [`bucket`]: put, confirm, list, get, copy, delete, restore: the only room that names the SDK
@@ -74,6 +75,7 @@ pub mod place;
 pub mod capture;
 pub mod drop_folder;
 pub mod queue;
+pub mod set_aside;
 pub mod watch;
 
 pub mod bucket;

@@ -7,10 +7,18 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::persist::{self, Purpose};
 
 /// The most links that are followed for one path, as the kernel does (`path_resolution(7)`).
 const MOST_LINKS: u32 = 40;
+
+/// A limit above the longest state file of two paths.
+const LONGEST_MEMORY_BYTES: u64 = 64 << 10;
 
 /// A place on a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +79,59 @@ pub fn mounts() -> io::Result<Vec<Mount>> {
 pub fn mounts_below<'a>(folder: &Path, mounts: &'a [Mount]) -> io::Result<impl Iterator<Item = &'a Mount>> {
     let real = real_path(folder, MOST_LINKS)?;
     Ok(mounts.iter().filter(move |mount| mount.point.starts_with(&real)))
+}
+
+/// Returns the highest part of the path `folder` that is on the same disk, which is where its disk is mounted, or a link to
+/// it. What does not exist yet is on the disk of the folder in which it will be.
+///
+/// # Errors
+/// The error of the file system if the path cannot be followed.
+fn disk_of(folder: &Path) -> io::Result<PathBuf> {
+    let device = |path: &Path| path.metadata().map(|found| found.dev());
+    let mut above = folder.ancestors().skip_while(|path| !path.exists());
+    let mut disk = above.next().ok_or(io::ErrorKind::NotFound)?;
+    let own = device(disk)?;
+    for path in above {
+        if device(path)? != own {
+            break;
+        }
+        disk = path;
+    }
+    Ok(disk.to_owned())
+}
+
+/// A folder, and where its disk was mounted when it was last used.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KnownDisk {
+    folder: PathBuf,
+    disk: PathBuf,
+}
+
+/// Returns where the disk of `folder` was mounted, if it is not mounted any more; otherwise remembers in the state file
+/// `memory` where it is mounted now.
+///
+/// # Errors
+/// The error of the file system if the folder cannot be followed, or the state file cannot be written.
+pub fn missing_disk(memory: &Path, folder: &Path) -> io::Result<Option<PathBuf>> {
+    let known: Option<KnownDisk> = persist::read(memory, LONGEST_MEMORY_BYTES).ok();
+    let now = KnownDisk { folder: folder.to_owned(), disk: disk_of(folder)? };
+    match known {
+        // A disk that was mounted since, nearer to the folder, is no loss.
+        Some(known) if known.folder == folder && known.disk != now.disk && known.disk.starts_with(&now.disk) => {
+            Ok(Some(known.disk))
+        }
+        Some(known) if known == now => Ok(None),
+        _ => persist::write(memory, &now, Purpose::NextStart).map(|()| None),
+    }
+}
+
+/// Remembers in the state file `memory` where the disk of `folder` is mounted now, whatever was before.
+///
+/// # Errors
+/// As [`missing_disk`].
+pub fn accept_disk(memory: &Path, folder: &Path) -> io::Result<()> {
+    let now = KnownDisk { folder: folder.to_owned(), disk: disk_of(folder)? };
+    persist::write(memory, &now, Purpose::NextStart)
 }
 
 /// Reads a line of `/proc/self/mountinfo` (proc(5)): id, parent, device, root, mount point.
@@ -135,6 +196,23 @@ mod tests {
             assert!(!drop.holds(&place(&path(outside), &mounts)), "{outside}");
         }
         assert!(Place::of(&path("loop/a"), &mounts).is_err());
+    }
+
+    #[test]
+    fn a_disk_that_is_mounted_no_more_is_missing_until_that_is_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (memory, drop) = (folder.path().join("disk.json"), folder.path().join("mnt/usb/drop"));
+        assert_eq!(missing_disk(&memory, &drop).unwrap(), None, "the first time");
+        let disk = disk_of(&drop).unwrap();
+        assert!(folder.path().starts_with(&disk));
+        assert_eq!(disk_of(&disk).unwrap(), disk);
+        let was = |disk: &Path| KnownDisk { folder: drop.clone(), disk: disk.to_owned() };
+        let usb = folder.path().join("mnt/usb");
+        persist::write(&memory, &was(&usb), Purpose::NextStart).unwrap();
+        assert_eq!(missing_disk(&memory, &drop).unwrap(), Some(usb.clone()));
+        assert_eq!(missing_disk(&memory, &drop).unwrap(), Some(usb), "it stays missing");
+        accept_disk(&memory, &drop).unwrap();
+        assert_eq!(missing_disk(&memory, &drop).unwrap(), None);
     }
 
     #[test]

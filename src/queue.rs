@@ -104,9 +104,12 @@ impl Queue {
             }
             return;
         }
-        if item.stamp != found.stamp {
+        if item.stamp != found.stamp || hint == Hint::Closed && item.may_have_changed() {
             self.forget(&name);
             return self.admit(&name, found.stamp, hint, now);
+        }
+        if hint == Hint::Closed && item.state == FileState::BackingOff && item.was_open() {
+            return self.enqueue(&name);
         }
         let is_quiet = hint == Hint::Closed || now.steady.duration_since(item.quiet_since) >= self.settle;
         if item.state == FileState::Settling && is_quiet {
@@ -260,11 +263,12 @@ impl Queue {
     /// Lets a file that somebody had open for writing settle again: first for a moment, then for ever longer.
     ///
     /// For a moment, because the kernel reports a close before it stops counting the writer: a file that was just
-    /// closed can look open.
-    pub fn settle_again(&mut self, path: &Path, reason: &str, now: Now) {
+    /// closed can look open. `most` is the longest wait.
+    pub fn settle_again(&mut self, path: &Path, reason: &str, most: Duration, now: Now) {
         let Some(item) = self.items.get_mut(path) else { return };
         item.found_open += 1;
-        let wait = backoff(item.found_open, FIRST_RECHECK, self.settle.max(LEAST_SETTLE), 0.0);
+        let longest = self.settle.min(most).max(LEAST_SETTLE);
+        let wait = backoff(item.found_open, FIRST_RECHECK, longest, 0.0);
         // If it has not changed by then, it is due, however long `settle` is.
         item.quiet_since = (now.steady + wait).checked_sub(self.settle).unwrap_or(now.steady);
         item.reason = Some(reason.to_owned());
@@ -351,17 +355,18 @@ impl Queue {
         }
     }
 
-    /// Forgets the files that a full scan which began at `began` did not find.
-    pub fn scanned(&mut self, began: Instant) {
-        let gone: Vec<Name> = self
+    /// Forgets the files that a full scan which began at `began` did not find; returns their number and bytes.
+    pub fn scanned(&mut self, began: Instant) -> (u64, u64) {
+        let gone: Vec<(Name, u64)> = self
             .items
             .iter()
             .filter(|(_, item)| item.state != FileState::Uploading && item.last_seen < began)
-            .map(|(name, _)| Arc::clone(name))
+            .map(|(name, item)| (Arc::clone(name), item.stamp.size))
             .collect();
-        for name in gone {
-            self.forget(&name);
+        for (name, _) in &gone {
+            self.forget(name);
         }
+        (gone.len() as u64, gone.iter().map(|(_, size)| size).sum())
     }
 
     /// Begins a full scan: [`Queue::left_on_disk`] tells from now on whether this one finds more than there is room

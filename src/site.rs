@@ -14,7 +14,7 @@ use crate::disk::Room;
 use crate::drop_folder::{self, DropFolder};
 use crate::kept::Kept;
 use crate::key::{Layout, ObjectKey};
-use crate::ledger;
+use crate::{ledger, set_aside};
 
 /// The site in force, as the ingest loop passes it on to the scheduler.
 #[derive(Debug, Clone)]
@@ -48,6 +48,8 @@ pub struct Site {
     pub layout: Layout,
     /// Reads both clocks.
     pub clock: fn() -> Now,
+    /// When the configuration was read.
+    pub since: SystemTime,
 }
 
 impl Site {
@@ -57,12 +59,28 @@ impl Site {
     /// for uploads that an earlier configuration started.
     pub async fn new(config: Arc<Config>, credentials: Option<Credentials>, pace: Pace, clock: fn() -> Now) -> Self {
         pace.set(config.upload.bandwidth.clone());
+        pace.share_turns(&config.runtime_dir);
         let layout = Layout::new(&config.s3.prefix, config.s3.key.clone());
         let bucket = Bucket::connect(&config.s3, credentials, pace).await;
         let kept = Arc::new(Kept::new(&config));
         let own: [&Path; 3] = [&config.state_dir, &config.runtime_dir, &config.keep.path];
         let folder = DropFolder::new(&config.drop_folder).apart_from(&own);
-        Self { folder, bucket, kept, layout, config, clock }
+        let since = clock().wall;
+        Self { config, folder, bucket, kept, layout, clock, since }
+    }
+
+    /// Returns the same site for each folder of files that are set aside, in place of the drop folder.
+    pub fn set_aside(&self) -> Vec<Self> {
+        let at = |path: PathBuf| Self {
+            config: Arc::clone(&self.config),
+            folder: DropFolder::of_set_aside(path),
+            layout: self.layout.clone(),
+            kept: Arc::clone(&self.kept),
+            bucket: self.bucket.clone(),
+            clock: self.clock,
+            since: self.since,
+        };
+        set_aside::roots(&self.config.state_dir).into_iter().map(at).collect()
     }
 
     /// Returns the same settings with everything that the AWS files say, such as credentials, read again.
@@ -75,6 +93,7 @@ impl Site {
             kept: Arc::clone(&self.kept),
             bucket: self.bucket.renewed().await,
             clock: self.clock,
+            since: self.since,
         }
     }
 

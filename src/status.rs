@@ -104,13 +104,16 @@ pub struct WaitingCounts {
     pub backing_off: u64,
     /// Files that a later scan takes up, because the queue is full.
     pub on_disk: u64,
-    /// Bytes of all files counted above.
+    /// Files that waited in the drop folder and cannot be seen now, because another folder is in its place.
+    #[serde(default)]
+    pub elsewhere: u64,
+    /// Bytes of all files counted above, except those elsewhere.
     pub bytes: u64,
     /// Files and folders that `drop_folder.ignore` names.
     pub ignored: u64,
     /// What cannot be a capture, such as a symbolic link, and folders that cannot be read.
     pub left_alone: u64,
-    /// Files that were moved to the set-aside folder since the start.
+    /// Files that are set aside, as they were last counted on the disk.
     pub set_aside: u64,
 }
 

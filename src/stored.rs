@@ -8,6 +8,7 @@ use crate::key::ObjectKey;
 
 /// A capture that is in the bucket.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Stored {
     /// Its camera, time and event.
     pub capture: Capture,
@@ -21,6 +22,8 @@ pub struct Stored {
     pub again: bool,
     /// Whether the file was cut off, so that the object holds only a part of the recording.
     pub partial: bool,
+    /// Whether somebody had the file open for writing, who may still write the rest.
+    pub open: bool,
     /// The state of the file when it was read, or after an attempt to take it away failed.
     pub stamp: Stamp,
     /// The SHA-256 of the bytes.

@@ -12,15 +12,19 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 use tokio::sync::Notify;
 
 use crate::drop_folder::ASIDE;
+use crate::place::{self, Mount};
 use crate::queue::Hint;
 
 /// The most hints that are held; one more replaces them all with "look everywhere".
@@ -28,6 +32,9 @@ const MAX_HINTS: usize = 10_000;
 
 /// The most folders that are watched; all programs of a user share the kernel's own limit.
 pub const MAX_WATCHES: usize = 8192;
+
+/// The most folders that a [`Watch`] covers: [`MountWatch`] has one watch of its own.
+const MOST_COVERED: usize = MAX_WATCHES - 1;
 
 /// The paths to look at.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -86,6 +93,45 @@ impl Hints {
     }
 }
 
+/// Notices that a disk was unmounted or mounted in the drop folder, even if it is mounted again by the next look: the
+/// kernel drops the watches of a disk that is unmounted, and the `notify` crate does not pass that on.
+#[derive(Debug, Default)]
+pub struct MountWatch {
+    /// Watches the drop folder alone; `None` if the kernel has no inotify instance left.
+    inotify: Option<OwnedFd>,
+    /// The mounts in the drop folder when it was last looked at.
+    mounts: Vec<Mount>,
+}
+
+impl MountWatch {
+    /// Returns a watch on the drop folder.
+    pub fn start(root: &Path) -> Self {
+        let watched = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)
+            // `IN_UNMOUNT` and `IN_IGNORED` come whatever is asked for (inotify(7)).
+            .and_then(|instance| inotify::add_watch(&instance, root, WatchFlags::DELETE_SELF).map(|_| instance));
+        Self { inotify: watched.ok(), mounts: mounts_in(root) }
+    }
+
+    /// Returns whether something was unmounted or mounted since the last call.
+    pub fn has_changed(&mut self, root: &Path) -> bool {
+        let mut buffer = [MaybeUninit::uninit(); 512];
+        let lost = self.inotify.as_ref().is_some_and(|instance| {
+            inotify::Reader::new(instance, &mut buffer)
+                .next()
+                .is_ok_and(|event| event.events().intersects(ReadFlags::UNMOUNT | ReadFlags::IGNORED))
+        });
+        let mounts = mounts_in(root);
+        let moved = mounts != self.mounts;
+        self.mounts = mounts;
+        lost || moved
+    }
+}
+
+fn mounts_in(root: &Path) -> Vec<Mount> {
+    let mounts = place::mounts().unwrap_or_default();
+    place::mounts_below(root, &mounts).map(|below| below.cloned().collect()).unwrap_or_default()
+}
+
 /// The watches on the folders below a drop folder: on all of them, or on the most active ones if there are too many.
 #[derive(Debug)]
 pub struct Watch {
@@ -131,7 +177,7 @@ impl Watch {
             covered: HashMap::new(),
             by_activity: BTreeSet::new(),
             scan: 0,
-            limit: MAX_WATCHES,
+            limit: MOST_COVERED,
             reported_full: false,
         })
     }
@@ -231,7 +277,7 @@ impl Watch {
     /// Begins a full scan, which calls [`Watch::cover`] for every folder.
     pub fn scan_begins(&mut self) {
         self.scan += 1;
-        self.limit = MAX_WATCHES;
+        self.limit = MOST_COVERED;
     }
 
     /// Ends a full scan: gives up the watches on folders that it did not find.

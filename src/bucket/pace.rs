@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -91,6 +92,11 @@ impl Pace {
         state.captures += u64::from(precedence != Precedence::Job);
         let rank = BodyRank { precedence, number: state.bodies };
         BodyTurn { pace: self.clone(), rank, timer: None, held_since: None }
+    }
+
+    /// Shares the names that uploads work on with all processes that have this run-time folder.
+    pub fn share_turns(&self, runtime_dir: &Path) {
+        self.names.share(runtime_dir);
     }
 
     /// Returns the names that uploads work on.

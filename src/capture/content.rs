@@ -47,7 +47,7 @@ pub fn taken(file: &mut File) -> io::Result<Option<ContentTime>> {
         MediaFormat::Boxes => movie(&mut walk),
         MediaFormat::Dhav { start } => packets::dhav_date(&mut walk, start).map(|date| date.and_then(packed)),
         MediaFormat::Xiongmai => packets::xiongmai_date(&mut walk).map(packed),
-        MediaFormat::Png | MediaFormat::Ebml | MediaFormat::Avi | MediaFormat::Other => Ok(None),
+        MediaFormat::Png | MediaFormat::Ebml | MediaFormat::Avi | MediaFormat::Hole | MediaFormat::Other => Ok(None),
     };
     match told {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),

@@ -2,6 +2,9 @@
 //!
 //! FTP sends no length, so a camera that lost its connection looks like one that has finished.
 //!
+//! A file that begins with zeros has a hole where its beginning was: a camera has resumed a transfer whose first part is
+//! not there any more. One that has nothing but zeros is no rest of anything.
+//!
 //! In doubt, a file counts as whole: it is stored under its own key, and nothing is lost if that is wrong. It counts as cut
 //! only if the format proves that bytes are missing: a length goes beyond the end of the file, or an end mark that must be
 //! there is missing. Extra bytes after the end, such as a vendor's own, do no harm.
@@ -52,6 +55,8 @@ pub(in crate::capture) enum MediaFormat {
     },
     /// Xiongmai's .h264.
     Xiongmai,
+    /// No format begins with so many zeros: if anything follows, the beginning is missing.
+    Hole,
     /// Any other format, and plain H.264 and H.265, whose streams have no end mark (ITU-T H.264 and H.265, annex B).
     Other,
 }
@@ -70,6 +75,7 @@ impl MediaFormat {
             [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' '] => Self::Avi,
             [b'D', b'H', b'A', b'V', kind, ..] if packets::DHAV_KINDS.contains(kind) => Self::Dhav { start: 0 },
             [b'D', b'A', b'H', b'U', b'A', ..] => Self::Dhav { start: packets::DAHUA_HEADER },
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => Self::Hole,
             [0, 0, 1, 0xFC | 0xFE, _, _, _, _, a, b, c, d] if packets::is_date([*a, *b, *c, *d]) => Self::Xiongmai,
             _ => Self::Other,
         })
@@ -91,12 +97,36 @@ pub fn end_of(file: &mut File) -> io::Result<FileEnd> {
         MediaFormat::Avi => chunks::avi(&mut walk),
         MediaFormat::Dhav { start } => packets::dhav(&mut walk, start),
         MediaFormat::Xiongmai => packets::xiongmai(&mut walk),
+        MediaFormat::Hole => hole(file),
         MediaFormat::Other => Ok(FileEnd::Unknown),
     };
     match end {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(FileEnd::Cut),
         end => end,
     }
+}
+
+/// Returns whether a file that begins with zeros is the rest of another one.
+fn hole(file: &mut File) -> io::Result<FileEnd> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(FileEnd::Unknown);
+        }
+        if buffer[..read].iter().any(|byte| *byte != 0) {
+            return Ok(FileEnd::Cut);
+        }
+    }
+}
+
+/// Returns whether a file begins as one of the known formats does.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn has_header(file: &mut File) -> io::Result<bool> {
+    Ok(!matches!(MediaFormat::of(file)?, MediaFormat::Hole | MediaFormat::Other))
 }
 
 #[cfg(test)]
@@ -127,6 +157,18 @@ mod tests {
         for content in [&b""[..], b"x", b"some text", b"RIFF\x04\0\0\0WAVE", b"IMKH", b"\0\0\0\x01\x67\x42\0\0\x01\x68"]
         {
             assert_eq!(end(content), FileEnd::Unknown);
+        }
+    }
+
+    #[test]
+    fn what_begins_with_a_hole_is_cut_unless_there_is_nothing_but_the_hole() {
+        for (zeros, rest, expected) in [
+            (12, &b"x"[..], FileEnd::Cut),
+            (100_000, b"\xFF\xD9", FileEnd::Cut),
+            (100_000, b"", FileEnd::Unknown),
+            (11, b"x", FileEnd::Unknown),
+        ] {
+            assert_eq!(end(&[&vec![0; zeros], rest].concat()), expected, "{zeros}");
         }
     }
 

@@ -23,6 +23,11 @@ impl Sighting<'_> {
     /// folders only repeat what the file's name says.
     pub(super) fn file(&self, taken: DateTime<FixedOffset>, taken_from: TakenFrom) -> Vec<u8> {
         let Some((own, folders)) = self.below.split_last() else { return Vec::new() };
+        if self.is_ours && taken_from == TakenFrom::Name {
+            let own = String::from_utf8_lossy(own);
+            let first = key::read_variant(&own).map_or_else(|| own.into_owned(), |(first, _)| first);
+            return key::unescape(first.as_bytes());
+        }
         if taken_from == TakenFrom::Name && !has_our_stamp(own) {
             return self.own_name(own, folders, taken.naive_local());
         }
@@ -57,6 +62,14 @@ impl Sighting<'_> {
         parts.push(own);
         join_marked(&parts)
     }
+}
+
+/// Returns whether a path below the camera's folder is that of a local copy: its date, then a name that is made of time and
+/// path. Somebody has put it back into the drop folder, and a second stamp before it would make another capture of it.
+pub(super) fn is_ours(below: &[&[u8]]) -> bool {
+    let [date, file] = below else { return false };
+    let digits: Vec<u8> = date.iter().copied().filter(|byte| *byte != b'-').collect();
+    date.len() == 10 && digits.len() == 8 && has_our_stamp(file) && file.starts_with(&digits)
 }
 
 /// Stands before the hash of a path.

@@ -71,6 +71,9 @@ fn describe_captures(snapshot: &Snapshot) -> anyhow::Result<()> {
     if let Some(oldest) = &snapshot.oldest_only_here {
         print_line(format!("only here  {} since {}", oldest.path, oldest.since.format("%F %T UTC")))?;
     }
+    if waiting.elsewhere > 0 {
+        print_line(format!("elsewhere  {} waited in the drop folder that was here before", waiting.elsewhere))?;
+    }
     print_line(format!(
         "not sent   {} ignored, {} left alone, {} set aside",
         waiting.ignored, waiting.left_alone, waiting.set_aside

@@ -20,6 +20,9 @@ pub(super) struct UploadArgs {
     /// Files or folders of the drop folder; without any, all of it
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// What was set aside, instead of the drop folder
+    #[arg(long, conflicts_with = "paths")]
+    set_aside: bool,
     /// Say what would be uploaded, and touch nothing
     #[arg(long)]
     dry_run: bool,
@@ -49,6 +52,18 @@ impl UploadArgs {
         let bar = if self.dry_run { ProgressBar::hidden() } else { out.spinner() };
         let mode = if self.dry_run { PassMode::DryRun } else { PassMode::Upload };
         let (mut sum, mut paths) = (UploadSum::default(), Vec::new());
+        if self.set_aside {
+            let mut refused = 0;
+            for site in site.set_aside() {
+                let mut printing = Printing::default();
+                let passed = ingest::pass(&Arc::new(site), Vec::new(), mode, |event| {
+                    printing.go_on(sum.print(out, &bar, event))
+                })
+                .await;
+                refused = printing.or(passed)?;
+            }
+            return sum.end(&bar, refused, &site);
+        }
         for path in &self.paths {
             match below(&site.folder, path) {
                 Ok(path) => paths.push(path),
@@ -62,16 +77,20 @@ impl UploadArgs {
             let passed = ingest::pass(&site, paths, mode, |event| printing.go_on(sum.print(out, &bar, event))).await;
             refused_in_a_row = printing.or(passed)?;
         }
+        sum.end(&bar, refused_in_a_row, &site)
+    }
+}
+
+impl UploadSum {
+    fn end(self, bar: &ProgressBar, refused_in_a_row: usize, site: &Site) -> anyhow::Result<()> {
         bar.finish_and_clear();
-        let UploadSum { total, failed } = sum;
+        let Self { total, failed } = self;
         if failed == total && refused_in_a_row > 0 {
             tell(format_args!("nothing can be stored in {}; every file is kept", site.bucket.describe()));
         }
         if failed == 0 { Ok(()) } else { Err(Partly { failed, total }.into()) }
     }
-}
 
-impl UploadSum {
     fn no_file(&mut self, path: &Path, why: &str) {
         self.total += 1;
         self.failed += 1;
@@ -103,12 +122,20 @@ impl UploadSum {
 fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Result<Ingested, NotStored>) -> anyhow::Result<bool> {
     let path = &escape_path(path);
     let why = match outcome {
-        Ok(Ingested { stored, wait: Some(_) }) => {
-            let outcome = "is cut off; stored as far as it came:";
+        Ok(Ingested { stored, wait: Some(_), .. }) => {
+            let outcome = if stored.open {
+                "is open and does not grow; stored as far as it came:"
+            } else {
+                "is cut off; stored as far as it came:"
+            };
             UploadLine { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
             return Ok(true);
         }
-        Ok(Ingested { stored, wait: None }) => {
+        Ok(Ingested { stored, joined, wait: None }) => {
+            if let Some(whole) = joined {
+                let outcome = "is the rest of a capture that was cut off; stored with its first part:";
+                UploadLine { path, key: whole.key.as_str(), size: whole.size, outcome }.print(out, bar)?;
+            }
             let outcome = if stored.again { "was stored before" } else { "stored" };
             UploadLine { path, key: stored.key.as_str(), size: stored.size, outcome }.print(out, bar)?;
             if let Some(reason) = &stored.not_kept {
@@ -120,7 +147,8 @@ fn report(out: &Out, bar: &ProgressBar, path: &Path, outcome: Result<Ingested, N
         // Somebody else, most likely the daemon, took it.
         Err(NotStored::Gone) => return Ok(true),
         Err(NotStored::Growing) => "is still being written; it stays".to_owned(),
-        Err(NotStored::Changed) => "changed while it was read; it stays".to_owned(),
+        Err(NotStored::InWork) => "is being uploaded under the name that it had before; it stays".to_owned(),
+        Err(NotStored::Changed | NotStored::Closed) => "changed while it was read; it stays".to_owned(),
         Err(NotStored::Empty(_)) => EMPTY.to_owned(),
         Err(NotStored::Refused(refusal)) => refusal.to_string(),
         Err(NotStored::Unreadable(reason)) => reason,

@@ -49,7 +49,7 @@ fn path_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
 ///
 /// A glob without `/` is matched against the name of each folder and file of a path, one with `/` against the whole path
 /// below the drop folder.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Ignore {
     patterns: Vec<String>,
     names: GlobSet,

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_nearest_word_is_named_only_where_one_is_near() {
-        let keys = ["path", "rescan", "settle", "partial_after", "ignore"];
+        let keys = ["path", "rescan", "settle", "stalled", "partial_after", "ignore"];
         for (written, meant) in [
             ("resacn", Some("rescan")),
             ("partial-after", Some("partial_after")),

@@ -61,6 +61,9 @@ pub struct DropFolderSettings {
     /// How long a file must be unchanged to count as complete, if nobody was seen closing it.
     #[serde(serialize_with = "notation::serialize_duration")]
     pub settle: Duration,
+    /// How long a file that is open for writing may not grow until what there is of it goes up, marked as partial.
+    #[serde(serialize_with = "notation::serialize_duration")]
+    pub stalled: Duration,
     /// How long a cut-off file waits for the camera to resume or resend it.
     #[serde(serialize_with = "notation::serialize_duration")]
     pub partial_after: Duration,

@@ -28,6 +28,7 @@ const OBJECT_BYTES: u64 = 5 << 40;
 
 pub(super) const RESCAN: Duration = Duration::from_mins(1);
 pub(super) const SETTLE: Duration = Duration::from_secs(3);
+pub(super) const STALLED: Duration = Duration::from_secs(10);
 pub(super) const PARTIAL_AFTER: Duration = Duration::from_mins(10);
 /// Files that cameras and FTP servers leave beside captures.
 pub(super) const IGNORE: [&str; 5] = ["DVRWorkDirectory", "*.idx", "*.tmp", "*_", ".*"];
@@ -149,6 +150,7 @@ fn drop_folder(section: &Section<'_>) -> Option<DropFolderSettings> {
     );
     let rescan = section.value("rescan", RESCAN, notation::duration_in(Duration::from_millis(100)..=DAY));
     let settle = section.value("settle", SETTLE, notation::duration_in(Duration::ZERO..=Duration::from_hours(1)));
+    let stalled = section.value("stalled", STALLED, notation::duration_in(Duration::from_millis(100)..=DAY));
     let partial_after = section.value("partial_after", PARTIAL_AFTER, notation::duration_in(Duration::ZERO..=30 * DAY));
     let example = "a list of globs such as [\"*.tmp\", \".*\"], or [] for none";
     let patterns = match section.texts("ignore", example, |_, text| check::ignore_glob(text)) {
@@ -166,7 +168,7 @@ fn drop_folder(section: &Section<'_>) -> Option<DropFolderSettings> {
             Fault::new(format!("cannot be compiled: {error}"), "write fewer globs or simpler ones"),
         );
     });
-    Some(DropFolderSettings { path: path?, rescan, settle, partial_after, ignore: ignore.ok()? })
+    Some(DropFolderSettings { path: path?, rescan, settle, stalled, partial_after, ignore: ignore.ok()? })
 }
 
 fn cameras(top: &Section<'_>) -> Vec<CameraSettings> {

@@ -40,6 +40,7 @@ drop_folder:
   path: /srv/ftp/
   rescan: 90s
   settle: 1500ms
+  stalled: 20s
   partial_after: 2h
   ignore: ["*.part", "CAM/raw/**"]
 cameras:
@@ -110,6 +111,7 @@ fn everything_means_what_it_says() {
     let config = parse_with(EVERYTHING, &[("PASSWORD", "hunter2")]).unwrap();
     assert_eq!(config.drop_folder.path, Path::new("/srv/ftp"));
     assert_eq!(config.drop_folder.settle, Duration::from_millis(1500));
+    assert_eq!(config.drop_folder.stalled, Duration::from_secs(20));
     assert!(config.cameras[0].matches.is_match(Path::new("CAM [1]/a.jpg")), "{:?}", config.cameras[0].matches.as_str());
     assert!(!config.cameras[0].matches.is_match(Path::new("CAM 1/a.jpg")));
     assert_eq!(config.cameras[1].name, "true");

@@ -10,7 +10,8 @@ use std::time::UNIX_EPOCH;
 use rustix::fs::{Access, AtFlags, CWD, inotify};
 
 use super::{Check, show};
-use crate::drop_folder::{Sight, Writer};
+use crate::drop_folder::{RenameWay, Sight, Writer};
+use crate::set_aside;
 use crate::site::Site;
 
 /// The mode bit of a folder in which only a file's owner may rename it (inode(7), `S_ISVTX`).
@@ -49,6 +50,9 @@ pub(super) fn examine(site: &Site) -> Vec<Check> {
         return vec![check.mend("create it, let the daemon's user read it, or correct drop_folder.path")];
     }
     let mut checks = vec![survey.rights(folder.path()), watching(site, survey.folders)];
+    if survey.unreadable.count == 0 && survey.fixed.count == 0 {
+        checks.push(renames(site));
+    }
     checks.extend(survey.sample.and_then(|file| writers(site, &file)));
     checks
 }
@@ -155,6 +159,38 @@ fn watch(folder: &Path) -> io::Result<()> {
     let instance = inotify::init(inotify::CreateFlags::CLOEXEC)?;
     inotify::add_watch(&instance, folder, inotify::WatchFlags::CREATE)?;
     Ok(())
+}
+
+/// Checks how a file is taken out of the folder: under another name first, which replaces no other file.
+fn renames(site: &Site) -> Check {
+    let at = show(site.folder.path());
+    let mend = "let the FTP server write to a disk of this box with a Linux file system, such as ext4";
+    match site.folder.try_rename() {
+        Ok(RenameWay::InOneStep) => Check::ok("renames", "the file system renames a file without replacing another"),
+        Ok(RenameWay::ByLink) => Check::ok(
+            "renames",
+            "the file system cannot rename without replacing another file; a second name is used instead",
+        ),
+        Ok(RenameWay::ByLook) => {
+            let says = format!("the file system of {at} can neither rename without replacing another file nor link");
+            Check::warn("renames", says).mend(mend)
+        }
+        Err(error) => {
+            let says =
+                format!("failed to create and rename a file in {at}: {error}; captures cannot be removed from it");
+            Check::fail("renames", says).mend(mend)
+        }
+    }
+}
+
+/// Checks whether files are set aside.
+pub(super) fn set_aside(site: &Site) -> Option<Check> {
+    let found = set_aside::look(&site.config.state_dir, 1).ok()?;
+    let (first, why) = found.named.first()?;
+    let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+    let more = if found.files > 1 { format!(" and {} more", found.files - 1) } else { String::new() };
+    let says = format!("{} files are set aside and not in the bucket: {first}{why}{more}", found.files);
+    Some(Check::warn("set aside", says).mend("mend the cause, then send them with `hk-aws upload --set-aside`"))
 }
 
 /// Checks whether the kernel tells if somebody still writes a file; `None` if the file cannot be opened any more.

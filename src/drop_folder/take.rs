@@ -2,15 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Stat, StatxFlags};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
-use super::{ASIDE, NAME_MAX, Stamp, Writer, stat, writer};
+use super::rename::rename_to_free;
+use super::{ASIDE, FileId, NAME_MAX, Stamp, Writer, is_remote, stat, writer};
 use crate::owner;
 
 /// What became of a file that was to be taken away.
@@ -41,6 +43,13 @@ impl Opened {
         self.stamp
     }
 
+    /// Returns what tells this file from any other.
+    pub fn id(&self) -> FileId {
+        let born = rustix::fs::statx(&self.file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok();
+        let born = born.filter(|told| told.stx_mask & StatxFlags::BTIME.bits() != 0);
+        FileId { inode: self.stamp.inode, born: born.map(|told| (told.stx_btime.tv_sec, told.stx_btime.tv_nsec)) }
+    }
+
     /// Returns who has the file open for writing.
     pub fn writer(&self) -> Writer {
         writer::writer(&self.file)
@@ -62,13 +71,14 @@ impl Opened {
         File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
-    /// Removes the file, unless it has changed since it was opened or somebody has it open.
+    /// Removes the file, whose bytes are `stored` by their SHA-256, unless it has changed since it was opened or somebody
+    /// has it open.
     ///
     /// # Errors
     /// The error of the file system; the file is then still there.
     #[expect(clippy::disallowed_methods, reason = "the home of removal; the caller has it confirmed elsewhere")]
-    pub fn remove(&mut self) -> io::Result<Taken> {
-        let Some(aside) = self.move_aside()? else { return Ok(Taken::PutBack) };
+    pub fn remove(&mut self, stored: &[u8; 32]) -> io::Result<Taken> {
+        let Some(aside) = self.move_aside(Some(stored))? else { return Ok(Taken::PutBack) };
         if let Err(error) = rustix::fs::unlinkat(&self.parent, &aside, AtFlags::empty()) {
             self.put_back(&aside)?;
             return Err(error.into());
@@ -76,26 +86,26 @@ impl Opened {
         Ok(Taken::Away)
     }
 
-    /// Moves the file to `target`, which must not exist, unless it has changed or somebody has it open.
+    /// Moves the file to `target`, which must not exist, unless it has changed or somebody has it open. `stored` is the
+    /// SHA-256 of its bytes if they are in the bucket, so that no other bytes get the name of a local copy.
     ///
     /// Creates the folders of `target`, and copies the file if that is on another file system.
     ///
     /// # Errors
     /// The error of the file system; the file is then still there.
-    #[expect(clippy::disallowed_methods, reason = "the home of renaming")]
-    pub fn move_to(&mut self, target: &Path) -> io::Result<Taken> {
+    pub fn move_to(&mut self, target: &Path, stored: Option<&[u8; 32]>) -> io::Result<Taken> {
         let folder = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
         owner::create_dir_all(folder)?;
         if rustix::fs::stat(folder)?.st_dev != self.stamp.inode.0 {
-            return self.copy_to(folder, target);
+            return self.copy_to(folder, target, stored);
         }
-        let Some(aside) = self.move_aside()? else { return Ok(Taken::PutBack) };
-        match rustix::fs::renameat_with(&self.parent, &aside, CWD, target, RenameFlags::NOREPLACE) {
-            Ok(()) if is_file(target, self.stamp.inode) => Ok(Taken::Away),
+        let Some(aside) = self.move_aside(stored)? else { return Ok(Taken::PutBack) };
+        match rename_to_free((self.parent.as_fd(), &aside), (CWD, target)) {
+            Ok(_) if is_file(target, self.stamp.inode) => Ok(Taken::Away),
             // Another file was swapped in at the last moment. Only we may write where it is now, so this check is
             // final.
-            Ok(()) => {
-                rustix::fs::renameat_with(CWD, target, &self.parent, &aside, RenameFlags::NOREPLACE)?;
+            Ok(_) => {
+                rename_to_free((CWD, target.as_os_str()), (self.parent.as_fd(), Path::new(&aside)))?;
                 self.put_back(&aside)?;
                 Ok(Taken::PutBack)
             }
@@ -103,7 +113,7 @@ impl Opened {
                 self.put_back(&aside)?;
                 // The kernel refuses a rename between two mounts of one file system, although the device is the same.
                 if error == Errno::XDEV {
-                    return self.copy_to(folder, target);
+                    return self.copy_to(folder, target, stored);
                 }
                 Err(error.into())
             }
@@ -111,10 +121,15 @@ impl Opened {
     }
 
     /// Copies the file to another file system, syncs the copy, and only then removes the original.
-    fn copy_to(&mut self, folder: &Path, target: &Path) -> io::Result<Taken> {
+    fn copy_to(&mut self, folder: &Path, target: &Path, stored: Option<&[u8; 32]>) -> io::Result<Taken> {
         let mut copy = tempfile::Builder::new().prefix(ASIDE).tempfile_in(folder)?;
         let copied = io::copy(&mut self.reader()?, copy.as_file_mut())?;
-        if copied != self.stamp.size || !self.is_unchanged() {
+        let stat = rustix::fs::fstat(&self.file)?;
+        let is_known = match stored {
+            Some(stored) if !self.stamp_tells(&stat) => digest(File::open(copy.path())?)? == *stored,
+            _ => true,
+        };
+        if copied != self.stamp.size || !is_known || !self.is_unchanged() {
             return Ok(Taken::PutBack);
         }
         owner::give(copy.as_file(), copy.path())?;
@@ -124,12 +139,14 @@ impl Opened {
         File::open(folder)?.sync_all()?;
         drop(copy);
         // If the removal fails, the next attempt finds that the copy has the same bytes.
-        self.remove()
+        let copied = stored.map_or_else(|| File::open(target).and_then(digest), |stored| Ok(*stored))?;
+        self.remove(&copied)
     }
 
     /// Renames the file aside and returns its new name; `None` if it is not the file that was read, which is put back.
-    #[expect(clippy::disallowed_methods, reason = "the home of renaming")]
-    fn move_aside(&mut self) -> io::Result<Option<OsString>> {
+    ///
+    /// The file is read once more, and compared with `stored`, where its stamp can be the same although its bytes are not.
+    fn move_aside(&mut self, stored: Option<&[u8; 32]>) -> io::Result<Option<OsString>> {
         if !self.is_unchanged() || self.writer() == Writer::Somebody {
             return Ok(None);
         }
@@ -137,19 +154,43 @@ impl Opened {
         let _locked = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockShared);
         let aside = self.aside();
         if aside != self.name {
-            rustix::fs::renameat_with(&self.parent, &self.name, &self.parent, &aside, RenameFlags::NOREPLACE)?;
+            let parent = self.parent.as_fd();
+            rename_to_free((parent, &self.name), (parent, Path::new(&aside)))?;
         }
         // From here on nobody can open the file by its name. Whoever did so before has changed it or shows as a writer.
-        let now = Stamp::of(&rustix::fs::fstat(&self.file)?);
-        let there = stat(self.parent.as_fd(), &aside).map(|stat| Stamp::of(&stat).inode);
-        if now.same_bytes(&self.stamp)
-            && there.is_ok_and(|inode| inode == now.inode)
-            && self.writer() != Writer::Somebody
-        {
-            return Ok(Some(aside));
+        let is_same = self.is_what_was_read(&aside, stored);
+        if !matches!(is_same, Ok(true)) {
+            self.put_back(&aside)?;
         }
-        self.put_back(&aside)?;
-        Ok(None)
+        Ok(is_same?.then_some(aside))
+    }
+
+    /// Returns whether the file that was renamed aside is the one that was read, and nobody writes it.
+    fn is_what_was_read(&self, aside: &OsStr, stored: Option<&[u8; 32]>) -> io::Result<bool> {
+        let own = rustix::fs::fstat(&self.file)?;
+        let now = Stamp::of(&own);
+        let there = stat(self.parent.as_fd(), aside).map(|stat| Stamp::of(&stat).inode);
+        if !now.same_bytes(&self.stamp)
+            || there.map_or(true, |inode| inode != now.inode)
+            || self.writer() == Writer::Somebody
+        {
+            return Ok(false);
+        }
+        match stored {
+            Some(stored) if !self.stamp_tells(&own) => Ok(digest(self.reader()?)? == *stored),
+            _ => Ok(true),
+        }
+    }
+
+    /// Returns whether the stamp of the file cannot stay the same while its bytes change.
+    ///
+    /// It can if times are coarse, if another name leads to the file (the change time is then left out of the stamp), and
+    /// on another machine's file system, which may answer from a cache.
+    fn stamp_tells(&self, stat: &Stat) -> bool {
+        stat.st_nlink == 1
+            && Stamp::of(stat).is_fine()
+            && self.stamp.is_fine()
+            && !is_remote(&self.file).unwrap_or(true)
     }
 
     /// Returns the name that the file gets while it is taken away, which nobody else knows.
@@ -167,19 +208,32 @@ impl Opened {
     }
 
     /// Gives the file its own name back.
-    #[expect(clippy::disallowed_methods, reason = "the home of renaming")]
     fn put_back(&mut self, aside: &OsStr) -> io::Result<()> {
-        match rustix::fs::renameat_with(&self.parent, aside, &self.parent, &self.name, RenameFlags::NOREPLACE) {
+        let parent = self.parent.as_fd();
+        match rename_to_free((parent, aside), (parent, Path::new(&self.name))) {
             // A new file has its name, or it had been left aside before: it stays aside, where a scan finds it.
             Err(Errno::EXIST) => return Ok(()),
             other => other?,
-        }
+        };
         // Our renames changed its change time, which must not look like a change by somebody else.
         let now = Stamp::of(&rustix::fs::fstat(&self.file)?);
         if now.same_bytes(&self.stamp) {
             self.stamp = now;
         }
         Ok(())
+    }
+}
+
+/// Returns the SHA-256 of a file from where it is to its end.
+fn digest(mut file: File) -> io::Result<[u8; 32]> {
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hash.finalize().into()),
+            Ok(read) => hash.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

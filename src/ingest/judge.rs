@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::task::{Id, JoinError};
 
-use super::one::{Ingested, NotStored};
+use super::home::Waited;
+use super::outcome::{Ingested, NotStored};
 use super::{Finished, InWork, Ingest, Stored, Work, jitter};
 use crate::bucket::{Refusal, Verdict};
 use crate::clock::{Now, backoff};
@@ -19,6 +20,9 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// How long to wait before the next attempt to take away a stored file; an attempt costs no request.
 const DISPOSE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a file that was uploaded while it was open is still there.
+const STALLED: &str = "open for writing, but has not grown for drop_folder.stalled; the part that came is stored";
 
 /// Why a file that was cut off is still there.
 const CUT_OFF: &str =
@@ -53,6 +57,9 @@ impl Ingest {
     /// Takes note of a capture that has just been stored.
     fn stored(&mut self, path: &Path, ingested: &Ingested, now: Now) {
         self.tell_stored(&ingested.stored, now);
+        if let Some(joined) = &ingested.joined {
+            self.tell_stored(joined, now);
+        }
         let was_down = self.link.down().is_some();
         let news = self.link.succeeded(now);
         self.say(&news);
@@ -69,14 +76,15 @@ impl Ingest {
     /// Takes note of what became of a stored capture's file. The capture is in the bucket: only this box can have
     /// trouble.
     fn disposed(&mut self, path: &Path, ingested: &Ingested, now: Now) {
-        let Ingested { stored, wait } = ingested;
+        let Ingested { stored, wait, .. } = ingested;
         let said = match (&stored.left, *wait) {
             (None, None) => {
                 self.done(path);
                 self.upkeep.gone(stored, &self.site.config.keep, now)
             }
             (None, Some(wait)) => {
-                self.hold_stored(path, stored, CUT_OFF, now.steady + wait);
+                let reason = if stored.open { STALLED } else { CUT_OFF };
+                self.hold_stored(path, stored, reason, now.steady + wait);
                 None
             }
             (Some(reason), _) => {
@@ -105,11 +113,20 @@ impl Ingest {
     fn not_stored(&mut self, work: &InWork, reason: NotStored, now: Now) {
         let path = work.due.path.as_path();
         match reason {
-            NotStored::Gone => self.done(path),
-            NotStored::Growing => self.queue.settle_again(path, "open for writing", now),
+            NotStored::Gone => {
+                let bytes = self.queue.last_seen(path, now).map_or(0, |seen| seen.stamp.size);
+                self.home.not_found(Waited { files: 1, bytes });
+                self.done(path);
+            }
+            NotStored::Growing => self.settle_again(path, "open for writing", now),
+            NotStored::InWork => self.settle_again(path, "being uploaded under the name that it had before", now),
             NotStored::Changed => {
                 let hint = self.queue.done(path).unwrap_or(Hint::Scan);
                 self.surveyor.hints.at(path, hint);
+            }
+            NotStored::Closed => {
+                self.queue.done(path);
+                self.surveyor.hints.at(path, Hint::Closed);
             }
             NotStored::Empty(age) => self.empty(path, age, now),
             // The settings that were refused are not in force any more: it is tried by the new ones immediately.
@@ -119,6 +136,10 @@ impl Ingest {
             NotStored::Refused(refusal) => self.refused(work, &refusal, now),
             NotStored::Unreadable(reason) => self.unreadable(work, &reason, now),
         }
+    }
+
+    pub(super) fn settle_again(&mut self, path: &Path, reason: &str, now: Now) {
+        self.queue.settle_again(path, reason, self.site.config.drop_folder.stalled, now);
     }
 
     /// Lets an empty file wait for its camera, then sets it aside.

@@ -19,10 +19,14 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::claims::{Claim, StoredUnder};
+use super::outcome::{Ingested, NotStored, blocking};
+use super::{earlier, join};
 use crate::bucket::{About, Content, Patience, Precedence, Put, Refusal, Source, When, read_through};
 use crate::capture::media::{self, FileEnd};
 use crate::capture::{Capture, Media};
 use crate::clock::Now;
+use crate::config::Access;
 use crate::disk;
 use crate::drop_folder::{self, OpenError, Opened, Stamp, Taken, Writer};
 use crate::kept::{self, CopyOf, CopyPlace};
@@ -40,39 +44,6 @@ const MAX_SOURCE_BYTES: usize = 300;
 /// soon.
 const MAKE_ROOM_FOR: u64 = 8;
 
-/// A file whose bytes are in the bucket.
-#[derive(Debug)]
-pub struct Ingested {
-    /// The capture as stored.
-    pub stored: Box<Stored>,
-    /// How long the file, which was cut off, still waits for the camera to resume or send it again; `None` if it does
-    /// not wait.
-    pub wait: Option<Duration>,
-}
-
-/// Why a file was not stored.
-#[derive(Debug, thiserror::Error)]
-pub enum NotStored {
-    /// The file is not there any more.
-    #[error("the file is gone")]
-    Gone,
-    /// Somebody has it open for writing.
-    #[error("the file is open for writing")]
-    Growing,
-    /// It changed while it was read: it has to be looked at again.
-    #[error("the file changed while it was read")]
-    Changed,
-    /// It has no bytes, and has had none for this long.
-    #[error("the file is empty")]
-    Empty(Duration),
-    /// The bucket refuses it.
-    #[error("{0}")]
-    Refused(Refusal),
-    /// This box cannot read it.
-    #[error("{0}")]
-    Unreadable(String),
-}
-
 /// Takes one file through all steps. `last_seen` is the file as the queue knows it, if it does.
 ///
 /// # Errors
@@ -85,14 +56,21 @@ pub async fn ingest_one(
 ) -> Result<Ingested, NotStored> {
     let ready = open(&site, &path, last_seen).await?;
     let stamp = ready.opened.stamp();
+    if let Some(before) = ready.claim.stored_before(&ready.source.sha256, (site.clock)().steady) {
+        return blocking(move || dispose_again(&site, ready, &path, &before)).await;
+    }
     let age = age(&stamp, last_seen, (site.clock)());
     let when = When { now: (site.clock)().wall, patience };
-    let (key, put) = match ready.put(&site, &ready.about(&path), when).await {
-        Ok(done) => done,
-        // If the file changed while it was sent, the body broke off, which looks like a broken connection.
-        Err(_) if !ready.opened.is_unchanged() => return Err(NotStored::Changed),
-        Err(refusal) => return Err(NotStored::Refused(refusal)),
+    let (key, put) = match ready.known_key(&site).await {
+        Some(key) => (key, Put::AlreadyThere),
+        None => match ready.put(&site, &ready.about(&path, ready.partial), when).await {
+            Ok(done) => done,
+            // If the file changed while it was sent, the body broke off, which looks like a broken connection.
+            Err(_) if !ready.opened.is_unchanged() => return Err(NotStored::Changed),
+            Err(refusal) => return Err(NotStored::Refused(refusal)),
+        },
     };
+    let joined = if ready.headless { ready.put_joined(&site, &path, when).await? } else { None };
     let now = (site.clock)();
     let stored = Stored {
         capture: ready.capture,
@@ -101,15 +79,58 @@ pub async fn ingest_one(
         elapsed: now.wall.duration_since(stamp.modified).unwrap_or_default(),
         again: put == Put::AlreadyThere,
         partial: ready.partial,
+        open: ready.open,
         stamp,
         sha256: ready.source.sha256,
         written: false,
         left: None,
         not_kept: None,
     };
-    let wait = wait_for_camera(&site, &stored, age);
-    let opened = ready.opened;
-    blocking(move || finish(&site, opened, &path, Ingested { stored: Box::new(stored), wait }, now)).await
+    // What has become whole waits for nothing.
+    let wait = wait_for_camera(&site, &stored, age).filter(|_| joined.is_none());
+    let (opened, mut claim) = (ready.opened, ready.claim);
+    // Whoever has it open may close it with these bytes, and they may then be a whole capture.
+    if !stored.open {
+        claim.remember(Arc::new(stored.clone()), &path, now.steady);
+    }
+    blocking(move || {
+        if let Some(joined) = &joined
+            && let Err(error) = write_down(&site, &path, joined, now)
+        {
+            tracing::warn!("failed to write ledger: {error}; `hk-aws verify --rebuild` finds {}", joined.key);
+        }
+        let finished = finish(&site, opened, &path, Ingested { stored: Box::new(stored), joined, wait }, now);
+        if finished.as_ref().is_ok_and(Ingested::is_away) {
+            claim.forget();
+        }
+        finished
+    })
+    .await
+}
+
+/// Disposes of a file that was stored a moment ago under another name or date, and writes that down.
+fn dispose_again(site: &Site, ready: Ready, path: &Path, before: &StoredUnder) -> Result<Ingested, NotStored> {
+    let (now, mut claim) = ((site.clock)(), ready.claim);
+    let stamp = ready.opened.stamp();
+    let stored = Stored { again: true, stamp, left: None, not_kept: None, ..Stored::clone(&before.stored) };
+    let wait = wait_for_camera(site, &stored, stamp.age(now.wall));
+    if before.path != path {
+        let seen = ledger::SeenAgain {
+            seen_again_at: now.wall.into(),
+            key: stored.key.as_str().to_owned(),
+            source: key::escape_path(&drop_folder::sent_as(path)),
+        };
+        // Like every line of the ledger, it can be missing where the disk is full.
+        let _not_written = ledger::append_seen_again(&site.ledger(), &stored.capture, &seen);
+    }
+    let ingested = Ingested { stored: Box::new(stored), joined: None, wait };
+    let finished = finish(site, ready.opened, &before.path, ingested, now);
+    match &finished {
+        Ok(done) if done.is_away() => claim.forget(),
+        Ok(done) => claim.remember(Arc::new(Stored::clone(&done.stored)), &before.path, now.steady),
+        Err(_) => claim.remember(Arc::clone(&before.stored), &before.path, now.steady),
+    }
+    finished
 }
 
 /// Disposes of a file that is stored, without a request to the bucket, if it is still the file that was stored.
@@ -131,13 +152,18 @@ pub async fn dispose_one(
         if opened.stamp() != stored.stamp {
             return Err(NotStored::Changed);
         }
-        if opened.writer() == Writer::Somebody {
+        // Whoever had it open has closed it, so that it may be whole.
+        let is_open = opened.writer() == Writer::Somebody;
+        if stored.open && !is_open {
+            return Err(NotStored::Closed);
+        }
+        if is_open && !stored.open {
             return Err(NotStored::Growing);
         }
         let now = (site.clock)();
         let wait = wait_for_camera(&site, &stored, age(&stored.stamp, last_seen, now));
         let stored = Box::new(Stored { left: None, not_kept: None, ..Stored::clone(&stored) });
-        finish(&site, opened, &path, Ingested { stored, wait }, now)
+        finish(&site, opened, &path, Ingested { stored, joined: None, wait }, now)
     })
     .await
 }
@@ -156,16 +182,27 @@ fn age(stamp: &Stamp, last_seen: Option<LastSeen>, now: Now) -> Duration {
 /// Returns how long a file of this `age` still waits for its camera; `None` if it is complete or has waited long
 /// enough.
 fn wait_for_camera(site: &Site, stored: &Stored, age: Duration) -> Option<Duration> {
+    if stored.open {
+        return Some(site.config.drop_folder.stalled);
+    }
     let patience = site.config.drop_folder.partial_after;
     patience.checked_sub(age).filter(|wait| stored.partial && !wait.is_zero())
 }
 
 /// A file that is ready to be put.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Ready {
     opened: Opened,
+    claim: Claim,
     source: Source,
-    /// Whether it was cut off.
+    /// Whether it was cut off, or is open for writing.
     partial: bool,
+    /// Whether somebody has it open for writing and has been quiet for long.
+    open: bool,
+    /// Whether its beginning is missing: a camera has resumed a transfer whose first part had been disposed of.
+    headless: bool,
+    /// Whether it is whole, but does not begin with what was stored of a cut-off capture of its name.
+    is_other: bool,
     capture: Capture,
     /// The key that the whole capture gets if no other object has it.
     first_key: ObjectKey,
@@ -178,6 +215,8 @@ impl Ready {
         let hash = &hex::encode(self.source.sha256)[..8];
         let variant = if self.partial {
             Variant::Partial
+        } else if self.is_other {
+            Variant::Other
         } else {
             match site.bucket.put_new(&self.first_key, &self.source, about, when).await? {
                 Put::Conflict => Variant::Whole,
@@ -189,18 +228,86 @@ impl Ready {
         Ok((beside, put))
     }
 
+    /// Returns the key of the object if the ledger has the file as stored before this start, and the bucket still has it.
+    ///
+    /// A file that could not be taken away then is not sent again. A box that may not read has nothing but the ledger.
+    async fn known_key(&self, site: &Arc<Site>) -> Option<ObjectKey> {
+        if self.opened.stamp().changed >= site.since {
+            return None;
+        }
+        let (of, ledger, capture, sha256) = (Arc::clone(site), site.ledger(), self.capture.clone(), self.source.sha256);
+        let known = blocking(move || Ok(earlier::stored(&ledger, &capture, &sha256).map(|entry| (of, entry)))).await;
+        let (site, entry) = known.ok()??;
+        let hash = &entry.sha256[..8];
+        let own =
+            [Variant::Whole, Variant::Other, Variant::Partial].map(|variant| self.first_key.variant(variant, hash));
+        let mut keys = std::iter::once(self.first_key.clone()).chain(own);
+        let key = keys.find(|key| key.as_str() == entry.key)?;
+        if entry.partial != self.partial || entry.size != self.source.size {
+            return None;
+        }
+        if site.config.s3.access == Access::WriteOnly {
+            return Some(key);
+        }
+        let head = site.bucket.head(key.as_str()).await.ok()??;
+        (head.size == entry.size && head.is(&entry.sha256) == Some(true)).then_some(key)
+    }
+
+    /// Puts the whole capture that the file makes together with its first part, if that can be had.
+    async fn put_joined(&self, site: &Arc<Site>, path: &Path, when: When) -> Result<Option<Box<Stored>>, NotStored> {
+        let Some(joined) = join::join(site, &self.source, &self.capture, &self.first_key).await? else {
+            return Ok(None);
+        };
+        let whole = joined.source;
+        let about = self.about_bytes(path, &whole.sha256, false);
+        let hash = &hex::encode(whole.sha256)[..8];
+        let own = if joined.stands_for_all {
+            site.bucket.put_new(&self.first_key, &whole, &about, when).await.map_err(NotStored::Refused)?
+        } else {
+            Put::Conflict
+        };
+        let (key, put) = match own {
+            Put::Conflict => {
+                let variant = if joined.stands_for_all { Variant::Whole } else { Variant::Other };
+                let beside = self.first_key.variant(variant, hash);
+                let put = site.bucket.put_hashed(&beside, &whole, &about, when).await.map_err(NotStored::Refused)?;
+                (beside, put)
+            }
+            done => (self.first_key.clone(), done),
+        };
+        let now = (site.clock)();
+        Ok(Some(Box::new(Stored {
+            capture: self.capture.clone(),
+            key,
+            size: whole.size,
+            elapsed: now.wall.duration_since(self.opened.stamp().modified).unwrap_or_default(),
+            again: put == Put::AlreadyThere,
+            partial: false,
+            open: false,
+            stamp: self.opened.stamp(),
+            sha256: whole.sha256,
+            written: false,
+            left: None,
+            not_kept: None,
+        })))
+    }
+
     /// Returns the content type, metadata and tags of the object; `path` is the file's, below the drop folder.
-    fn about(&self, path: &Path) -> About {
+    fn about(&self, path: &Path, partial: bool) -> About {
+        self.about_bytes(path, &self.source.sha256, partial)
+    }
+
+    fn about_bytes(&self, path: &Path, sha256: &[u8; 32], partial: bool) -> About {
         let (capture, sent_as) = (&self.capture, drop_folder::sent_as(path));
         let mut metadata = vec![
             ("camera", capture.camera.clone()),
             ("taken-at", capture.taken.to_rfc3339()),
             ("taken-from", capture.taken_from.as_str().to_owned()),
             ("source", key::bounded(&key::escape_path(&sent_as), MAX_SOURCE_BYTES)),
-            ("sha256", hex::encode(self.source.sha256)),
+            ("sha256", hex::encode(sha256)),
         ];
         metadata.extend(capture.camera_time.map(|told| ("camera-time", told.to_rfc3339())));
-        metadata.extend(self.partial.then(|| ("partial", "true".to_owned())));
+        metadata.extend(partial.then(|| ("partial", "true".to_owned())));
         metadata.extend(capture.event.clone().map(|event| ("event", event)));
         metadata.extend(capture.channel.clone().map(|channel| ("channel", channel)));
         let mut tags = vec![("camera", capture.camera.clone())];
@@ -218,7 +325,7 @@ fn content_type(path: &Path, media: Media) -> String {
     }
 }
 
-/// Opens, hashes and classifies a file that nobody is writing.
+/// Opens, hashes and classifies a file that nobody is writing, or that is open for writing and does not grow.
 async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Result<Ready, NotStored> {
     let (site, path) = (Arc::clone(site), path.to_owned());
     blocking(move || {
@@ -229,32 +336,44 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
             OpenError::Io(error) => NotStored::Unreadable(error.to_string()),
         })?;
         let stamp = opened.stamp();
-        if opened.writer() == Writer::Somebody {
+        let quiet_for = age(&stamp, last_seen, (site.clock)());
+        let open = opened.writer() == Writer::Somebody;
+        // The FTP server may hold the file of a camera that is gone for minutes: the cut may be the burglar's.
+        if open && (quiet_for < site.config.drop_folder.stalled || stamp.size == 0) {
             return Err(NotStored::Growing);
         }
         if stamp.size == 0 {
-            return Err(NotStored::Empty(age(&stamp, last_seen, (site.clock)())));
+            return Err(NotStored::Empty(quiet_for));
         }
+        let claim = Claim::of(opened.id(), site.folder.path().join(&path)).ok_or(NotStored::InWork)?;
         let read = opened.reader().and_then(|mut file| {
-            let partial = media::end_of(&mut file)? == FileEnd::Cut;
+            let is_cut = media::end_of(&mut file)? == FileEnd::Cut;
             let (capture, first_key) = site.classify(&path, &mut file, stamp.modified)?;
             let sha256 = hash(&file, stamp.size)?;
+            let parts = earlier::partials(&site.ledger(), &capture, &first_key);
+            let mut continued = 0;
+            for part in &parts {
+                continued += usize::from(earlier::begins_with(&file, stamp.size, part)?);
+            }
+            let headless = !open && !parts.is_empty() && continued == 0 && !media::has_header(&mut file)?;
+            let partial = open || is_cut || headless;
+            let is_other = !partial && continued < parts.len();
             let source = Source {
                 content: Content::File(Arc::new(file)),
                 size: stamp.size,
                 precedence: Precedence::Capture(stamp.modified),
                 sha256,
             };
-            Ok((source, partial, capture, first_key))
+            Ok((source, (partial, headless, is_other), capture, first_key))
         });
         // If the camera has begun to send the file again meanwhile, what was read of the two contents must not be
         // mixed.
         if !opened.is_unchanged() {
             return Err(NotStored::Changed);
         }
-        let (source, partial, capture, first_key) =
+        let (source, (partial, headless, is_other), capture, first_key) =
             read.map_err(|error| NotStored::Unreadable(format!("failed to read file: {error}")))?;
-        Ok(Ready { opened, source, partial, capture, first_key })
+        Ok(Ready { opened, claim, source, partial, open, headless, is_other, capture, first_key })
     })
     .await
 }
@@ -319,10 +438,14 @@ fn write_down(site: &Site, path: &Path, stored: &Stored, now: Now) -> io::Result
     };
     if stored.again {
         // The object was there before, so its line may be, too.
-        ledger::append_once(&site.ledger(), &stored.capture.camera, &entry)
+        ledger::append_once(&site.ledger(), &stored.capture.camera, &entry)?;
     } else {
-        ledger::append(&site.ledger(), &stored.capture.camera, &entry)
+        ledger::append(&site.ledger(), &stored.capture.camera, &entry)?;
     }
+    if stored.partial {
+        earlier::remember(&site.ledger(), &stored.capture, entry);
+    }
+    Ok(())
 }
 
 /// Keeps or removes the local file, as the configuration says; removes it if there is no room to keep it.
@@ -330,7 +453,10 @@ fn dispose(site: &Site, opened: &mut Opened, stored: &mut Stored, now: Now) -> R
     let bytes = stored.size;
     match with_room(site, bytes, now, || keep(site, opened, stored)) {
         Ok(taken) => Ok(taken),
-        Err(error) if site.config.keep.days > 0 && (disk::is_full(&error) || disk::is_read_only(&error)) => {
+        Err(error)
+            if site.config.keep.days > 0
+                && (disk::is_full(&error) || disk::is_read_only(&error) || site.kept.missing_disk().is_some()) =>
+        {
             remove(opened, stored, format!("failed to keep local copy: {error}"))
         }
         Err(error) => remove_if_short(site, opened, stored, format!("failed to dispose of local file: {error}")),
@@ -340,15 +466,18 @@ fn dispose(site: &Site, opened: &mut Opened, stored: &mut Stored, now: Now) -> R
 fn keep(site: &Site, opened: &mut Opened, stored: &Stored) -> io::Result<Taken> {
     let keep = &site.config.keep;
     if keep.days == 0 {
-        return opened.remove();
+        return opened.remove(&stored.sha256);
+    }
+    if let Some(disk) = site.kept.missing_disk() {
+        return Err(io::Error::other(format!("its disk is not mounted at {}", disk.display())));
     }
     let copy =
         CopyOf { camera: &stored.capture.camera, date: stored.capture.taken.date_naive(), file: stored.key.file() };
     match kept::place(&keep.path, copy, &stored.sha256)? {
         CopyPlace::Free(target) => {
-            let moved = match opened.move_to(&target) {
+            let moved = match opened.move_to(&target, Some(&stored.sha256)) {
                 // The folder of the day was removed in between, together with its last copy.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => opened.move_to(&target),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => opened.move_to(&target, Some(&stored.sha256)),
                 done => done,
             };
             if matches!(moved, Ok(Taken::Away)) {
@@ -356,7 +485,7 @@ fn keep(site: &Site, opened: &mut Opened, stored: &Stored) -> io::Result<Taken> 
             }
             moved
         }
-        CopyPlace::Held => opened.remove(),
+        CopyPlace::Held => opened.remove(&stored.sha256),
     }
 }
 
@@ -369,7 +498,8 @@ fn remove_if_short(site: &Site, opened: &mut Opened, stored: &mut Stored, reason
 }
 
 fn remove(opened: &mut Opened, stored: &mut Stored, reason: String) -> Result<Taken, String> {
-    let taken = opened.remove().map_err(|error| format!("{reason}; failed to remove local file: {error}"))?;
+    let taken =
+        opened.remove(&stored.sha256).map_err(|error| format!("{reason}; failed to remove local file: {error}"))?;
     stored.not_kept = (taken == Taken::Away).then_some(reason);
     Ok(taken)
 }
@@ -382,16 +512,5 @@ fn with_room<T>(site: &Site, bytes: u64, now: Now, mut work: impl FnMut() -> io:
             if given.copies > 0 { work() } else { Err(error) }
         }
         done => done,
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, NotStored> + Send + 'static,
-) -> Result<T, NotStored> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        // The panic becomes one of this upload, whose file the loop sets aside.
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(NotStored::Unreadable(error.to_string())),
     }
 }

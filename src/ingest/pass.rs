@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::one::{Ingested, NotStored, ingest_one};
+use super::one::ingest_one;
+use super::outcome::{Ingested, NotStored};
 use crate::bucket::Patience;
 use crate::drop_folder::{FoundFile, Sight};
 use crate::key::ObjectKey;

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::clock::Now;
 use crate::drop_folder::{DropFolder, EMPTY_FOLDER_AGE, Sight, Writer};
 use crate::queue::{CAPACITY, Hint};
-use crate::watch::{Hints, Watch};
+use crate::watch::{Hints, MountWatch, Watch};
 
 /// The number of sights in a full batch.
 const BATCH: usize = 256;
@@ -79,6 +79,7 @@ pub(super) struct Surveyor {
     pub(super) tasks: JoinSet<SurveyEnd>,
     send: mpsc::Sender<Batch>,
     watch: SharedWatch,
+    mounts: MountWatch,
     /// The identity of the folder that is watched; `None` while there is none.
     watched: Option<(u64, u64)>,
     polling: bool,
@@ -106,6 +107,7 @@ impl Surveyor {
             tasks: JoinSet::new(),
             send,
             watch: Arc::new(Mutex::new(None)),
+            mounts: MountWatch::default(),
             watched: None,
             polling: false,
             running: HashSet::new(),
@@ -138,11 +140,18 @@ impl Surveyor {
     /// The error of the file system if the folder is missing or unreadable; nothing is watched then.
     pub(super) fn follow(&mut self, folder: &DropFolder) -> io::Result<()> {
         let identity = folder.identity().inspect_err(|_| self.watched = None)?;
-        if self.watched != Some(identity) {
+        // A disk that was unmounted and mounted again has the same identity, and no watch.
+        if self.mounts.has_changed(folder.path()) || self.watched != Some(identity) {
             self.watch_anew(folder);
+            self.mounts = MountWatch::start(folder.path());
             self.watched = Some(identity);
         }
         Ok(())
+    }
+
+    /// Starts no more surveys until [`Surveyor::follow`] has found the folder.
+    pub(super) fn unwatch(&mut self) {
+        self.watched = None;
     }
 
     /// Replaces the watch by an empty one, and asks for the full scan that adds every folder to it.

@@ -1,7 +1,7 @@
 //! What the loop counts and remembers for the status.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use chrono::{DateTime, FixedOffset, Utc};
@@ -12,6 +12,7 @@ use crate::capture;
 use crate::drop_folder::{FoundFile, Sight};
 use crate::key::escape_path;
 use crate::queue::{FileState, Queue};
+use crate::set_aside::SetAside;
 use crate::status::{self, Snapshot};
 
 /// The most cameras that are remembered: whoever may push can make up any number of names.
@@ -27,8 +28,7 @@ pub(super) struct IngestTally {
     pub(super) stored: status::StoredTotals,
     pub(super) cameras: BTreeMap<String, status::CameraStatus>,
     last_errors: VecDeque<status::LastError>,
-    set_aside: u64,
-    set_aside_files: Vec<status::FileStatus>,
+    set_aside: SetAside,
     /// What the last full scan found, and what looks have found since.
     counted: ScanCounts,
     /// What the full scan under way has found so far.
@@ -63,8 +63,7 @@ impl IngestTally {
             stored: status::StoredTotals::default(),
             cameras: BTreeMap::new(),
             last_errors: VecDeque::new(),
-            set_aside: 0,
-            set_aside_files: Vec::new(),
+            set_aside: SetAside::default(),
             counted: ScanCounts::default(),
             counting: ScanCounts::default(),
         }
@@ -104,17 +103,17 @@ impl IngestTally {
         }
     }
 
-    /// Counts a file that was set aside.
-    pub(super) fn remember_set_aside(&mut self, path: &Path, reason: &str) {
-        self.set_aside += 1;
-        if self.set_aside_files.len() < Snapshot::MOST_FILES {
-            let reason = Some(reason.to_owned());
-            self.set_aside_files.push(status::FileStatus {
-                path: escape_path(path),
-                state: "set aside".to_owned(),
-                reason,
-            });
+    /// Counts a file that was set aside just now under this path, as it is shown.
+    pub(super) fn remember_set_aside(&mut self, path: &str, reason: &str) {
+        self.set_aside.files += 1;
+        if self.set_aside.named.len() < Snapshot::MOST_FILES {
+            self.set_aside.named.push((path.to_owned(), Some(reason.to_owned())));
         }
+    }
+
+    /// Replaces the count of what is set aside by what was found on the disk.
+    pub(super) fn know_set_aside(&mut self, found: SetAside) {
+        self.set_aside = found;
     }
 
     /// Begins to count a full scan.
@@ -168,7 +167,7 @@ impl IngestTally {
         let mut report = WaitReport::default();
         let waiting = &mut report.waiting;
         (waiting.ignored, waiting.left_alone, waiting.set_aside) =
-            (self.counted.ignored, self.counted.left_alone, self.set_aside);
+            (self.counted.ignored, self.counted.left_alone, self.set_aside.files);
         let mut oldest = None;
         for file in queue.files() {
             let (count, word) = match file.state {
@@ -200,7 +199,12 @@ impl IngestTally {
 
     /// Returns the files that are not uploaded: those set aside, and those that scans and looks found.
     pub(super) fn not_uploaded(&self) -> Vec<status::FileStatus> {
-        self.set_aside_files.iter().chain(&self.counted.not_uploaded).cloned().collect()
+        let set_aside = self.set_aside.named.iter().map(|(path, reason)| status::FileStatus {
+            path: path.clone(),
+            state: "set aside".to_owned(),
+            reason: reason.clone(),
+        });
+        set_aside.chain(self.counted.not_uploaded.iter().cloned()).collect()
     }
 
     /// Returns the last errors, newest last.

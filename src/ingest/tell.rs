@@ -81,14 +81,16 @@ impl Ingest {
 
     /// Returns a snapshot of the loop; before [`Ingest::run`] it says that the daemon is starting.
     pub fn snapshot(&self) -> Snapshot {
-        let waits = self.tally.waits(&self.queue);
+        let mut waits = self.tally.waits(&self.queue);
+        waits.waiting.elsewhere = self.home.elsewhere();
         let down = self.link.outage().map(|down| status::Trouble {
             since: down.since.into(),
             reason: down.refusal.reason.clone(),
             advice: down.refusal.advice.clone(),
         });
         let trouble = self.folder_trouble.clone().or(down);
-        let trouble = status::Trouble::both(trouble, self.upkeep.trouble().cloned());
+        let trouble = status::Trouble::both(trouble, self.home.trouble().cloned());
+        let trouble = status::Trouble::both(trouble, self.upkeep.trouble());
         let state = if self.is_stopping {
             DaemonState::Stopping
         } else if !self.has_scanned {

@@ -46,6 +46,8 @@ pub(super) struct Upkeep {
     /// Why stored files stay in the drop folder.
     left: Option<Trouble>,
     left_reasons: BTreeSet<String>,
+    /// The missing disk of the local copies.
+    no_copies: Option<Trouble>,
     /// How many files were removed here without the local copy or the ledger line that they should have.
     not_kept: u64,
     /// When that happened last, until copies are kept again.
@@ -62,6 +64,7 @@ impl Upkeep {
             alarm: None,
             left: None,
             left_reasons: BTreeSet::new(),
+            no_copies: None,
             not_kept: 0,
             refused: None,
         }
@@ -91,6 +94,26 @@ impl Upkeep {
             self.next_run = now.steady + if self.short.is_some() { WHILE_SHORT } else { EVERY };
         }
         said
+    }
+
+    /// Looks whether local copies have their disk; returns an error that was logged.
+    pub(super) fn look_at_copies(&mut self, site: &Site, now: Now) -> Option<String> {
+        let Some(disk) = site.kept.missing_disk() else {
+            if self.no_copies.take().is_some() {
+                tracing::info!("the disk of the local copies is mounted again");
+            }
+            return None;
+        };
+        if self.no_copies.is_some() {
+            return None;
+        }
+        let path = site.config.keep.path.display();
+        let reason = format!("no local copies are kept in {path}: its disk is not mounted at {}", disk.display());
+        let advice = "mount it again, or say with `systemctl reload hk-aws` that it is to stay like this".to_owned();
+        let message = format!("{reason}; {advice}; captures are uploaded all the same");
+        tracing::error!("{message}");
+        self.no_copies = Some(Trouble { since: now.wall.into(), reason, advice });
+        Some(message)
     }
 
     /// Starts a run soon, because the settings are new.
@@ -180,7 +203,7 @@ impl Upkeep {
     }
 
     /// Returns what the owner has to mend; `None` if nothing.
-    pub(super) fn trouble(&self) -> Option<&Trouble> {
-        self.alarm.as_ref().or(self.left.as_ref())
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        Trouble::both(self.alarm.clone().or_else(|| self.left.clone()), self.no_copies.clone())
     }
 }

@@ -55,6 +55,19 @@ fn escape_any(raw: &[u8]) -> String {
     if text.is_empty() { "%".to_owned() } else { text }
 }
 
+/// Returns the bytes that were spelt as `text`.
+pub fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let digits = (*first == b'%' && looks_escaped(after)).then(|| str::from_utf8(&after[..2]).ok()).flatten();
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        raw.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    raw
+}
+
 /// Returns whether a terminal might obey a character instead of showing it: control characters, line separators, and those
 /// that embed, override or isolate a direction (Unicode Standard Annex #9, 2.1 to 2.4).
 pub fn plays_tricks(character: char) -> bool {
@@ -116,6 +129,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_was_spelt_is_read_back(raw: Vec<u8>) {
+            prop_assume!(!raw.is_empty());
+            prop_assert_eq!(unescape(escape(&raw).as_bytes()), raw);
+        }
+
         #[test]
         fn two_names_never_share_a_spelling(a: Vec<u8>, b: Vec<u8>) {
             prop_assert_eq!(a == b, escape(&a) == escape(&b));

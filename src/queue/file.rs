@@ -130,6 +130,17 @@ pub(super) struct QueueItem {
 }
 
 impl QueueItem {
+    /// Returns whether the file was uploaded as far as it came while somebody had it open.
+    pub(super) fn was_open(&self) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.open)
+    }
+
+    /// Returns whether a writer that has just closed the file may have changed what is stored of it, although it has the
+    /// same stamp.
+    pub(super) fn may_have_changed(&self) -> bool {
+        self.stored.is_some() && !self.stamp.is_fine()
+    }
+
     /// Returns a file that has just been found.
     pub(super) fn new(stamp: Stamp, now: Now) -> Self {
         Self {

@@ -6,7 +6,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 fn start() -> Now {
     #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
-    Now { steady: Instant::now(), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) }
+    Now { steady: Instant::now(), wall: SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789) }
 }
 
 fn later(now: Now, by: Duration) -> Now {
@@ -212,7 +212,7 @@ fn a_file_that_is_asked_again_while_it_grows_is_no_newcomer() {
     let mut queue = Queue::new(9, SETTLE);
     queue.observe(&file("growing", Duration::ZERO, now), Hint::Closed, now);
     let path = queue.next(Eligible::AnySize, now).unwrap().path;
-    queue.settle_again(&path, "open for writing", now);
+    queue.settle_again(&path, "open for writing", Duration::MAX, now);
     let then = later(now, SETTLE);
     queue.observe(&file("growing", SETTLE, then), Hint::Closed, then);
     queue.observe(&file("other", SETTLE, then), Hint::Closed, then);
@@ -248,8 +248,8 @@ fn what_a_full_scan_does_not_find_is_forgotten_unless_in_work() {
         queue.observe(&file(name, Duration::from_secs(9), now), Hint::Scan, now);
     }
     while queue.next(Eligible::AnySize, now).is_some_and(|due| due.path != Path::new("in-work")) {}
-    queue.settle_again(Path::new("gone"), "", now);
-    queue.settle_again(Path::new("there"), "", now);
+    queue.settle_again(Path::new("gone"), "", Duration::MAX, now);
+    queue.settle_again(Path::new("there"), "", Duration::MAX, now);
     let then = later(now, SETTLE);
     queue.observe(&file("there", Duration::from_secs(12), then), Hint::Scan, then);
     queue.scanned(then.steady);
@@ -266,8 +266,9 @@ fn stored(found: &FoundFile, left: Option<&str>) -> Arc<Stored> {
         crate::capture::sight(&found.path, &config).settle(None, crate::capture::Arrival { at: arrival, now: arrival });
     let key = crate::key::Layout::new("", config.s3.key).render(&capture.fields());
     let (size, stamp, left) = (found.stamp.size, found.stamp, left.map(str::to_owned));
-    let (elapsed, again, partial, sha256, written, not_kept) = (SETTLE, false, false, [0; 32], true, None);
-    Arc::new(Stored { capture, key, size, elapsed, again, partial, stamp, sha256, written, left, not_kept })
+    let (elapsed, again, partial, open) = (SETTLE, false, false, false);
+    let (sha256, written, not_kept) = ([0; 32], true, None);
+    Arc::new(Stored { capture, key, size, elapsed, again, partial, open, stamp, sha256, written, left, not_kept })
 }
 
 #[test]
@@ -315,6 +316,22 @@ fn what_is_remembered_of_a_file_goes_with_it_and_when_it_changes() {
     queue.observe(&found, Hint::Closed, now);
     assert!(queue.stored(&path).is_some() && queue.left() == 0);
     queue.observe(&file("a", Duration::from_secs(8), now), Hint::Closed, now);
+    assert!(queue.stored(&path).is_none());
+}
+
+#[test]
+fn where_times_are_coarse_a_stored_file_that_is_closed_again_is_uploaded_again() {
+    let start = start();
+    let now = Now { wall: SystemTime::UNIX_EPOCH + Duration::from_hours(480_000), ..start };
+    let mut queue = Queue::new(9, SETTLE);
+    let found = file("a", Duration::from_secs(9), now);
+    queue.observe(&found, Hint::Closed, now);
+    let path = queue.next(Eligible::AnySize, now).unwrap().path;
+    queue.remember_stored(&path, stored(&found, None));
+    queue.hold(&path, "cut off", now.steady + SETTLE);
+    queue.observe(&found, Hint::Scan, now);
+    assert!(queue.stored(&path).is_some());
+    queue.observe(&found, Hint::Closed, now);
     assert!(queue.stored(&path).is_none());
 }
 

@@ -16,6 +16,7 @@ drop_folder:
   path: /var/lib/cctv/storage
   rescan: 60s                # a full look, whatever inotify says
   settle: 3s                 # a file nobody was seen closing is complete after this long unchanged (and not open for writing)
+  stalled: 10s               # open for writing and not grown for so long: what there is goes up as partial, and the file stays
   partial_after: 10m         # how long a cut-off file waits here for the camera to resume or resend (what there is goes up at once, marked partial)
   ignore: ["DVRWorkDirectory", "*.idx", "*.tmp", "*_", ".*"]
 cameras:                     # optional: without it the first folder is the camera, the vendor is detected, the zone is the system's

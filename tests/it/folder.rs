@@ -201,11 +201,11 @@ fn a_file_is_moved_whole_across_file_systems_or_stays() {
     let content = bytes(1, 3_000_000);
     fs::write(folder.path().join("a.jpg"), &content).unwrap();
     let target = other.path().join("CAM/2026-02-24/a.jpg");
-    assert_eq!(folder.open(Path::new("a.jpg")).unwrap().move_to(&target).unwrap(), Taken::Away);
+    assert_eq!(folder.open(Path::new("a.jpg")).unwrap().move_to(&target, None).unwrap(), Taken::Away);
     assert_eq!(fs::read(&target).unwrap(), content);
     assert!(files(folder.path()).is_empty());
     fs::write(folder.path().join("b.jpg"), b"other").unwrap();
-    assert!(folder.open(Path::new("b.jpg")).unwrap().move_to(&target).is_err(), "a copy was replaced");
+    assert!(folder.open(Path::new("b.jpg")).unwrap().move_to(&target, None).is_err(), "a copy was replaced");
     assert_eq!(fs::read(folder.path().join("b.jpg")).unwrap(), b"other");
     assert_eq!(files(other.path()), [target]);
 }
@@ -218,19 +218,19 @@ fn i1_what_changed_or_is_open_since_is_put_back() {
     fs::write(&path, b"first").unwrap();
     let mut opened = folder.open(Path::new("a.jpg")).unwrap();
     let mut writer = OpenOptions::new().append(true).open(&path).unwrap();
-    assert_eq!(opened.remove().unwrap(), Taken::PutBack);
+    assert_eq!(opened.remove(&[0; 32]).unwrap(), Taken::PutBack);
     writer.write_all(b", second").unwrap();
     drop(writer);
     assert_eq!(fs::read(&path).unwrap(), b"first, second");
     let mut opened = folder.open(Path::new("a.jpg")).unwrap();
     fs::write(&path, b"third").unwrap();
-    assert_eq!(opened.move_to(&place.path().join("kept.jpg")).unwrap(), Taken::PutBack);
+    assert_eq!(opened.move_to(&place.path().join("kept.jpg"), None).unwrap(), Taken::PutBack);
     assert_eq!(fs::read(&path).unwrap(), b"third");
     // The same name, another file: a rename over it.
     let mut opened = folder.open(Path::new("a.jpg")).unwrap();
     fs::write(folder.path().join("new"), b"third").unwrap();
     fs::rename(folder.path().join("new"), &path).unwrap();
-    assert_eq!(opened.remove().unwrap(), Taken::PutBack);
+    assert_eq!(opened.remove(&[0; 32]).unwrap(), Taken::PutBack);
     assert_eq!(files(folder.path()), [path]);
 }
 

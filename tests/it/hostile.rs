@@ -84,7 +84,7 @@ fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
     assert!(folder.look(Path::new("CAM/a.jpg"), SystemTime::now()).unwrap().is_none());
     assert!(folder.open(Path::new("../secrets/a.jpg")).is_err());
     // What was opened before is the file that was meant, wherever its folder is now.
-    assert_eq!(opened.remove().unwrap(), Taken::Away);
+    assert_eq!(opened.remove(&[0; 32]).unwrap(), Taken::Away);
     assert!(place.path().join("secrets/a.jpg").exists() && !folder.path().join("OLD/a.jpg").exists());
 }
 
@@ -134,8 +134,10 @@ async fn i1_what_is_swapped_in_for_a_file_that_is_sent_stays_and_is_judged_for_i
                 swap(site, path);
             })
             .await;
-            // The capture itself, under its new name.
-            site.s3.wait_for(|state| state.object(&key("CAM", 2)).is_some(), DEADLINE).await;
+            // The capture itself, which was sent under its first name.
+            let renamed = site.drop_path("CAM").join(picture(2));
+            site.wait("the end of the renamed file", || (!renamed.exists()).then_some(())).await;
+            assert_eq!(site.s3.keys(), [key("CAM", 1)]);
             site.write(format!("CAM/{}", picture(3)), b"the next one");
             site.s3.wait_for(|state| state.object(&key("CAM", 3)).is_some(), DEADLINE).await;
             if !reason.is_empty() {
@@ -161,7 +163,7 @@ fn i1_what_already_bears_the_name_for_taking_away_stays() {
     let mut opened = folder.open(Path::new("a.jpg")).unwrap();
     let aside = folder.path().join(format!(".hk-aws-{:x}-a.jpg", opened.stamp().inode.1));
     fs::write(&aside, b"another").unwrap();
-    assert!(opened.remove().is_err());
+    assert!(opened.remove(&[0; 32]).is_err());
     assert_eq!((fs::read(path).unwrap(), fs::read(aside).unwrap()), (b"capture".to_vec(), b"another".to_vec()));
 }
 
@@ -185,7 +187,7 @@ fn what_is_swapped_in_at_the_last_moment_never_comes_among_the_local_copies() {
                     std::hint::spin_loop();
                 }
             });
-            let taken = opened.move_to(&copy);
+            let taken = opened.move_to(&copy, None);
             done.store(true, Ordering::Relaxed);
             taken
         });

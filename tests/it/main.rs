@@ -34,4 +34,5 @@ mod time;
 mod trouble;
 mod two_rotations;
 mod unit_file;
+mod writers;
 mod year;

@@ -336,3 +336,51 @@ async fn a_service_manager_that_does_not_listen_holds_up_neither_work_nor_stop()
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_for_end(SOON).code(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_to_another_drop_folder_and_back_send_nothing_twice_whatever_the_prefix() {
+    let store = MemoryS3::start(BUCKET).await;
+    let place = Place::new();
+    place.configure(&store.endpoint(), "");
+    let mut daemon = place.start();
+    let other = place.path().join("other");
+    fs::create_dir(&other).unwrap();
+    store.fault(Fault::delay("PutObject", Duration::from_millis(300)));
+    for number in 0..40 {
+        place.lay_down(number, "MOTION_DETECTION");
+    }
+    store.wait_for(|state| state.count("PutObject") > 8, SOON).await;
+    let away = format!("drop_folder: {{path: '{}'}}\ns3: {{prefix: away}}", other.display());
+    for more in [away.as_str(), "s3: {prefix: back}", away.as_str(), ""] {
+        change(&place, &store.endpoint(), more);
+        reload(&mut daemon);
+    }
+    wait_for("an empty drop folder", SOON, || files(&place.path().join("drop")).is_empty().then_some(()));
+    let names: BTreeSet<String> = store.keys().iter().map(|key| key.rsplit('/').next().unwrap().to_owned()).collect();
+    assert_eq!((names.len(), store.keys().len()), (40, 40), "{:?}", store.keys());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_daemon_on_a_drop_folder_says_who_watches_it_and_ends() {
+    let store = MemoryS3::start(BUCKET).await;
+    let (first, second) = (Place::new(), Place::new());
+    first.configure(&store.endpoint(), "");
+    let daemon = first.start();
+    // By another path, and with another mode.
+    let link = second.path().join("link");
+    std::os::unix::fs::symlink(first.path().join("drop"), &link).unwrap();
+    for (path, more) in [(first.path().join("drop"), ""), (link, "s3: {access: write-only}")] {
+        second.configure(&store.endpoint(), "");
+        settings::change(&second.config_file(), &format!("drop_folder: {{path: '{}'}}\n{more}", path.display()));
+        let ended = second.run().output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!ended.status.success(), "{said}");
+        assert!(said.contains(&format!("process {}", daemon.id())) && said.contains("drop folder"), "{said}");
+    }
+    let key = first.lay_down(1, "MOTION_DETECTION");
+    store.wait_for(|state| state.object(&key).is_some(), SOON).await;
+    drop(daemon);
+    let mut daemon = second.start();
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_end(SOON);
+}

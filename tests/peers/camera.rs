@@ -15,7 +15,7 @@ use suppaftp::types::{FileType, FtpError};
 use suppaftp::{FtpStream, Status};
 use tokio::net::TcpSocket;
 
-use crate::ftp_server::{FtpServer, PASSWORD, USER};
+use crate::ftp_server::{FtpServer, Kind, PASSWORD, USER};
 
 /// The cameras' clocks: not the machine's zone, so that reading a name in the wrong one shows.
 pub(crate) const ZONE: Tz = chrono_tz::Europe::Kyiv;
@@ -178,6 +178,18 @@ impl Session {
         let first_path = format!("{}/{first_name}", picture.camera);
         self.ftp.put_file(&first_path, &mut picture.bytes.as_slice()).unwrap();
         self.ftp.rename(first_path, picture.path()).unwrap();
+    }
+
+    /// Gives the picture another name.
+    pub(crate) fn rename(&mut self, picture: &Picture, path: &str) {
+        self.ftp.rename(picture.path(), path.to_owned()).unwrap();
+    }
+
+    /// Gives the picture a date of long ago, by the command that the server knows.
+    pub(crate) fn date_anew(&mut self, picture: &Picture, kind: Kind) {
+        let command = if kind == Kind::Vsftpd { "MDTM" } else { "MFMT" };
+        let dated = format!("{command} 20240224050607 {}", picture.path());
+        self.ftp.custom_command(dated, &[Status::File]).unwrap();
     }
 
     /// Pushes what follows the first `length` bytes to the end of what is there.

@@ -25,6 +25,8 @@ pub(crate) struct Household {
     pub(crate) drop_folder: PathBuf,
     pub(crate) state: PathBuf,
     pub(crate) run: PathBuf,
+    /// How often everything is looked at.
+    pub(crate) rescan: &'static str,
     folder: TempDir,
 }
 
@@ -35,7 +37,7 @@ impl Household {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let s3 = runtime.block_on(MemoryS3::start_without_bytes("evidence"));
         let [drop_folder, state, run] = ["drop", "state", "run"].map(|name| folder.path().join(name));
-        Self { daemon: None, s3, _runtime: runtime, drop_folder, state, run, folder }
+        Self { daemon: None, s3, _runtime: runtime, drop_folder, state, run, rescan: "5s", folder }
     }
 
     /// Starts the daemon with this `keep` section and waits until it is ready.
@@ -48,10 +50,11 @@ impl Household {
         fs::create_dir_all(&self.drop_folder).unwrap();
         let config = self.folder.path().join("config.yaml");
         let text = format!(
-            "drop_folder: {{path: {drop}, settle: 300ms, partial_after: 2s, rescan: 5s}}\ntimezone: UTC\n\
+            "drop_folder: {{path: {drop}, settle: 300ms, partial_after: 2s, rescan: {rescan}}}\ntimezone: UTC\n\
              s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true}}\n\
              state_dir: {state}\nruntime_dir: {run}\nkeep: {{{keep}}}\nmax_clock_skew: null\nlog: {{target: stderr}}\n",
             drop = self.drop_folder.display(),
+            rescan = self.rescan,
             endpoint = self.s3.endpoint(),
             state = self.state.display(),
             run = self.run.display(),

@@ -41,10 +41,19 @@ impl Volume {
 
     /// An ext4 of so many MiB on a loop device.
     pub(crate) fn ext4(mebibytes: u64) -> Self {
+        Self::made_by("mkfs.ext4", &[], mebibytes)
+    }
+
+    /// A file system of so many MiB that counts time by the second.
+    pub(crate) fn with_coarse_times(make: &str, mebibytes: u64) -> Self {
+        Self::made_by(make, &["-I", "128"], mebibytes)
+    }
+
+    fn made_by(make: &str, options: &[&str], mebibytes: u64) -> Self {
         let folder = TempDir::with_prefix("hk-aws-volume-").unwrap();
         let image = folder.path().join("image");
         File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
+        run(Command::new(make).args(["-q", "-F"]).args(options).arg(&image));
         Self::mounted_in(folder, Kind::Ext4)
     }
 

@@ -149,3 +149,61 @@ async fn a_store_that_only_the_environment_names_is_not_taken_for_aws() {
         assert_eq!(site.s3.count("HeadObject"), 1);
     }
 }
+
+#[tokio::test]
+async fn an_upload_beside_a_slow_one_of_the_same_name_waits_and_both_are_stored() {
+    for keys in ["", ", access: write-only"] {
+        let site = Site::start_with(keys, "keep: {days: 0}\n").await;
+        site.s3.take_conditions(Conditions::Ignored);
+        let path = site.drop_file(&format!("CAM/{}", name(1)), b"first");
+        // The first to come is the slowest, as the daemon's may be.
+        site.s3.fault(Fault::hang("PutObject").on_key(|key| key.ends_with(".jpg")).times(1));
+        let mut slow = site.command(&["upload"]);
+        let slow = tokio::spawn(async move { run(&mut slow).await });
+        let puts = |state: &crate::support::s3::State| {
+            state
+                .requests()
+                .iter()
+                .filter(|request| request.operation == "PutObject" && request.key.ends_with(".jpg"))
+                .count()
+        };
+        site.s3.wait_for(|state| puts(state) == 1, crate::support::site::DEADLINE).await;
+        std::fs::write(&path, b"other").unwrap();
+        // Another run-time folder would be another box; the lock of commands is not the daemon's.
+        let context = std::sync::Arc::new(site.context().await);
+        let mut beside = tokio::spawn(async move {
+            let tell = |_| std::ops::ControlFlow::Continue(());
+            hk_aws::ingest::pass(&context, Vec::new(), hk_aws::ingest::PassMode::Upload, tell).await
+        });
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut beside).await;
+        assert!(early.is_err(), "it does not overtake the other one: {:?}", site.s3.keys());
+        site.s3.clear_faults();
+        beside.await.unwrap().unwrap();
+        slow.await.unwrap();
+        let stored = |bytes: &[u8]| {
+            let wanted = crate::support::site::sha256(bytes);
+            site.s3.look(|state| state.objects().values().any(|object| object.sha256 == wanted))
+        };
+        assert!(stored(b"other") || path.exists(), "{:?}", site.s3.keys());
+        assert!(site.run(&["upload"]).await.code == 0 && stored(b"other"), "{:?}", site.s3.keys());
+    }
+}
+
+#[tokio::test]
+async fn what_was_set_aside_is_taken_back_and_the_doctor_tells_of_it() {
+    let site = Site::start().await;
+    let aside = site.path("state/set-aside/CAM");
+    std::fs::create_dir_all(&aside).unwrap();
+    std::fs::create_dir_all(site.path("state/set-aside/.1/CAM")).unwrap();
+    std::fs::write(aside.join(name(1)), b"one").unwrap();
+    std::fs::write(site.path("state/set-aside/.1/CAM").join(name(1)), b"two").unwrap();
+    let said = site.run(&["doctor"]).await;
+    assert!(said.out.contains("2 files are set aside") && said.out.contains("upload --set-aside"), "{said:?}");
+    let lines = site.lines(&["upload", "--set-aside", "--dry-run"]).await;
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line["key"] == format!("CAM/2022-02-24/{}", name(1))), "{lines:?}");
+    let said = site.run(&["upload", "--set-aside"]).await;
+    assert_eq!((said.code, said.out.lines().count(), site.s3.keys().len()), (0, 2, 2), "{said:?}");
+    assert!(!site.run(&["doctor"]).await.out.contains("set aside"));
+    assert_eq!(site.run(&["upload", "--set-aside", "CAM"]).await.code, 2);
+}

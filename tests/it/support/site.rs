@@ -172,6 +172,13 @@ impl Site {
         })
     }
 
+    /// The library's view of this site, as a command has it.
+    pub(crate) async fn context(&self) -> hk_aws::site::Site {
+        let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
+        let pace = hk_aws::bucket::Pace::new(hk_aws::daemon::now);
+        hk_aws::site::Site::new(std::sync::Arc::new(self.config()), Some(credentials), pace, hk_aws::daemon::now).await
+    }
+
     /// The local copy of a key.
     pub(crate) fn kept(&self, key: &str) -> Vec<u8> {
         std::fs::read(self.path("state/kept").join(key)).unwrap()
