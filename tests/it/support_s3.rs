@@ -13,7 +13,7 @@ use aws_smithy_types::{DateTime, base64};
 use s3s::dto::StorageClass as StoredClass;
 use sha2::{Digest, Sha256};
 
-use crate::support::s3::{ACCESS_KEY, Fault, MemoryS3, SECRET_KEY};
+use crate::support::s3::{ACCESS_KEY, Fault, MemoryS3, OWNERS_ACCESS_KEY, SECRET_KEY, Versions};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -418,4 +418,87 @@ async fn an_outage_refuses_and_resets_and_ends_on_the_same_port() {
     assert_eq!(s3.endpoint(), endpoint);
     assert_eq!(put(&s3.client(), "a", b"picture").await, "OK");
     drop(s3);
+}
+
+/// Key, version and whether it is an object, of a page of versions; in the order of S3, but for what the SDK takes apart.
+async fn versions(client: &Client, page: i32) -> Vec<(String, String, bool)> {
+    let (mut found, mut key, mut id) = (Vec::new(), None, None);
+    loop {
+        let list = client.list_object_versions().bucket("bucket").prefix("a").max_keys(page);
+        let page = list.set_key_marker(key).set_version_id_marker(id).send().await.unwrap();
+        let text = |text: Option<&str>| text.unwrap().to_owned();
+        found.extend(page.versions().iter().map(|version| (text(version.key()), text(version.version_id()), true)));
+        let markers = page.delete_markers().iter();
+        found.extend(markers.map(|marker| (text(marker.key()), text(marker.version_id()), false)));
+        if page.is_truncated() != Some(true) {
+            return found;
+        }
+        (key, id) = (page.next_key_marker, page.next_version_id_marker);
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_keeps_versions_loses_only_what_is_deleted_by_version() {
+    let s3 = MemoryS3::start("bucket").await;
+    let client = s3.client();
+    s3.insert("a", "before");
+    s3.keep_versions(Versions::Kept);
+    let body = |text: &'static str| ByteStream::from_static(text.as_bytes());
+    let put = |text| client.put_object().bucket("bucket").key("a").body(body(text));
+    assert_eq!(code(put("if free").if_none_match("*").send().await), "PreconditionFailed");
+    let second = put("over").send().await.unwrap().version_id.unwrap();
+    let hidden = client.delete_object().bucket("bucket").key("a").send().await.unwrap();
+    assert_eq!(hidden.delete_marker(), Some(true));
+    let marker = hidden.version_id.unwrap();
+    assert_eq!(code(client.get_object().bucket("bucket").key("a").send().await), "NoSuchKey");
+    put("after the marker").if_none_match("*").send().await.unwrap();
+    client.delete_object().bucket("bucket").key("ab").send().await.unwrap();
+
+    let whole = versions(&client, 1000).await;
+    assert_eq!(whole.len(), 5, "{whole:?}");
+    for page in 1..5 {
+        let mut paged = versions(&client, page).await;
+        paged.sort();
+        let mut whole = whole.clone();
+        whole.sort();
+        assert_eq!(paged, whole, "pages of {page}");
+    }
+    for (version, text) in [("null", "before"), (&second, "over")] {
+        let get = client.get_object().bucket("bucket").key("a").version_id(version).send().await.unwrap();
+        assert_eq!(get.body.collect().await.unwrap().to_vec(), text.as_bytes());
+        let copy = client.copy_object().bucket("bucket").key(format!("copy of {version}"));
+        copy.copy_source(format!("bucket/a?versionId={version}")).send().await.unwrap();
+        assert_eq!(s3.object(&format!("copy of {version}")).unwrap().bytes.unwrap(), text);
+    }
+    let get = client.get_object().bucket("bucket").key("a").version_id(&marker);
+    assert_eq!(status(get.send().await), Some(405));
+    let missing = client.get_object().bucket("bucket").key("a").version_id("version-999");
+    assert_eq!(code(missing.send().await), "NoSuchVersion");
+
+    // Without its newest version and without the marker, the one under them is in front.
+    let newest = s3.object("a").unwrap().version_id;
+    for version in [newest, marker] {
+        client.delete_object().bucket("bucket").key("a").version_id(version).send().await.unwrap();
+    }
+    assert_eq!(s3.object("a").unwrap().bytes.unwrap(), "over");
+    let markers = ObjectIdentifier::builder().key("ab").version_id(versions(&client, 1000).await.pop().unwrap().1);
+    let delete = Delete::builder().objects(markers.build().unwrap()).build().unwrap();
+    client.delete_objects().bucket("bucket").delete(delete).send().await.unwrap();
+    s3.look(|state| assert_eq!(state.older().keys().collect::<Vec<_>>(), ["a"]));
+}
+
+#[tokio::test]
+async fn in_the_templates_bucket_the_owner_may_do_what_the_box_may_not() {
+    let s3 = MemoryS3::start("bucket").await;
+    s3.insert("a", "picture");
+    s3.deny_overwriting();
+    for (client, may) in [(s3.client(), false), (s3.client_signing_with(OWNERS_ACCESS_KEY, SECRET_KEY), true)] {
+        let expected = if may { "OK" } else { "AccessDenied" };
+        assert_eq!(code(client.list_object_versions().bucket("bucket").send().await), expected);
+        assert_eq!(code(client.get_object().bucket("bucket").key("a").version_id("null").send().await), expected);
+        let copy = client.copy_object().bucket("bucket").key("b").copy_source("bucket/a");
+        assert_eq!(code(copy.send().await), expected);
+        assert_eq!(code(client.delete_object().bucket("bucket").key("a").version_id("null").send().await), expected);
+    }
+    assert_eq!(s3.keys(), ["b"]);
 }

@@ -23,14 +23,19 @@ use tokio_util::sync::CancellationToken;
 
 #[path = "s3/store.rs"]
 mod store;
+#[path = "s3/versions.rs"]
+mod versions;
 #[path = "s3/wire.rs"]
 mod wire;
 
+pub(crate) use versions::Older;
 pub(crate) use wire::Fault;
 
-/// The one access key the server knows.
+/// The access key of the box.
 pub(crate) const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
-/// The secret that belongs to [`ACCESS_KEY`].
+/// The access key of the bucket's owner, for whom no policy counts.
+pub(crate) const OWNERS_ACCESS_KEY: &str = "AKIAIOSFODNN7OWNERKEY";
+/// The secret that belongs to both access keys.
 pub(crate) const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 /// The region clients are expected to sign for; others are accepted too.
 pub(crate) const REGION: &str = "eu-central-1";
@@ -132,6 +137,8 @@ pub(crate) struct Object {
     pub(crate) last_modified: SystemTime,
     /// `x-amz-restore` as S3 answers it once a restore was asked for.
     pub(crate) restore: Option<String>,
+    /// Its version; [`versions::NULL`] for what was stored while the bucket kept none.
+    pub(crate) version_id: String,
 }
 
 impl Object {
@@ -152,6 +159,7 @@ impl Object {
             locked_until: None,
             last_modified: SystemTime::now(),
             restore: None,
+            version_id: versions::NULL.to_owned(),
         }
     }
 }
@@ -163,7 +171,8 @@ pub(crate) struct Ways {
     trusting: bool,
     /// It stores every object in the standard class, whatever was asked for.
     without_classes: bool,
-    /// Its bucket has the policy of `aws-template`, which denies to overwrite.
+    /// Its bucket is that of `aws-template`: the box's keys have no right on versions, and a policy denies them to
+    /// overwrite.
     denies_overwriting: bool,
 }
 
@@ -178,6 +187,10 @@ pub(crate) struct State {
     /// What the clock of the answers is ahead, in seconds.
     ahead_seconds: i64,
     objects: BTreeMap<String, Object>,
+    /// What is under the objects and in front of hidden ones, where the bucket keeps versions.
+    older: BTreeMap<String, Vec<Older>>,
+    /// How many versions were stored so far.
+    last_version: u64,
     uploads: BTreeMap<String, store::Upload>,
     requests: Vec<Request>,
     faults: Vec<Fault>,
@@ -201,6 +214,11 @@ impl State {
         self.objects.get(key)
     }
 
+    /// Returns what is under the objects and in front of hidden ones, for each key oldest first.
+    pub(crate) fn older(&self) -> &BTreeMap<String, Vec<Older>> {
+        &self.older
+    }
+
     /// Returns every object by key.
     pub(crate) fn objects(&self) -> &BTreeMap<String, Object> {
         &self.objects
@@ -222,12 +240,13 @@ impl State {
         if self.stored_ahead < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
     }
 
-    fn store(&mut self, key: String, object: Object) {
+    /// Stores an object as the store does; returns its version.
+    fn store(&mut self, key: String, object: Object) -> Option<String> {
         let mut object = Object { last_modified: self.stored_now(), ..object };
         if self.ways.without_classes {
             "STANDARD".clone_into(&mut object.storage_class);
         }
-        self.objects.insert(key, object);
+        self.place(key, object)
     }
 }
 
@@ -332,14 +351,14 @@ impl MemoryS3 {
     /// Stores an object behind the clients' backs: a bucket that was there before.
     pub(crate) fn insert(&self, key: &str, bytes: impl Into<Bytes>) {
         let object = Object::with_bytes(bytes.into());
-        self.wire.shared.change(|state| state.objects.insert(key.to_owned(), object));
+        self.wire.shared.change(|state| state.place(key.to_owned(), object));
     }
 
     /// Stores an object behind the clients' backs, altered as [`Self::edit`] does.
     pub(crate) fn insert_with(&self, key: &str, bytes: impl Into<Bytes>, edit: impl FnOnce(&mut Object)) {
         let mut object = Object::with_bytes(bytes.into());
         edit(&mut object);
-        self.wire.shared.change(|state| state.objects.insert(key.to_owned(), object));
+        self.wire.shared.change(|state| state.place(key.to_owned(), object));
     }
 
     /// Alters the object under `key` behind the clients' backs: its age, its bytes, a restore that is done.
@@ -382,9 +401,9 @@ impl MemoryS3 {
         self.wire.shared.change(|state| state.ways.without_classes = true);
     }
 
-    /// Says this of versions from now on.
+    /// Says this of versions from now on. A bucket that is to keep none becomes one that never kept any.
     pub(crate) fn keep_versions(&self, versions: Versions) {
-        self.wire.shared.change(|state| state.versions = versions);
+        self.wire.shared.change(|state| state.keep_versions(versions));
     }
 
     /// Gives the bucket to an account: requests that expect another owner are refused.
@@ -392,12 +411,12 @@ impl MemoryS3 {
         self.wire.shared.change(|state| account.clone_into(&mut state.owner));
     }
 
-    /// Gives the bucket the policy of `aws-template` and the versions that go with it: whatever creates an object without
-    /// `If-None-Match` is denied, and so is every copy.
+    /// Gives the bucket the policy of `aws-template` and the versions that go with it. To the box's keys, whatever creates
+    /// an object without `If-None-Match` is denied, and so is every copy and all that concerns versions.
     pub(crate) fn deny_overwriting(&self) {
         self.wire.shared.change(|state| {
             state.ways.denies_overwriting = true;
-            state.versions = Versions::Kept;
+            state.keep_versions(Versions::Kept);
         });
     }
 

@@ -20,14 +20,16 @@ use s3s::dto::{
     GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectInput, GetObjectLockConfigurationInput,
     GetObjectLockConfigurationOutput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput,
     HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, MetadataDirective, MultipartUpload,
-    ObjectLockConfiguration, ObjectLockEnabled, Part, PutObjectInput, PutObjectOutput, RestoreObjectInput,
-    RestoreObjectOutput, StreamingBlob, Tag, TaggingDirective, UploadPartInput, UploadPartOutput,
+    ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
+    ListPartsOutput, MetadataDirective, MultipartUpload, ObjectLockConfiguration, ObjectLockEnabled, Part,
+    PutObjectInput, PutObjectOutput, RestoreObjectInput, RestoreObjectOutput, StreamingBlob, Tag, TaggingDirective,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::header::CONTENT_MD5;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
-use super::{ACCESS_KEY, Conditions, Object, SECRET_KEY, Shared, State, Versions};
+use super::versions::Deletion;
+use super::{ACCESS_KEY, Conditions, OWNERS_ACCESS_KEY, Object, SECRET_KEY, Shared, State, Versions};
 
 /// The checksum algorithms of S3, as header names end; <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>.
 const ALGORITHMS: [&str; 5] = ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"];
@@ -36,13 +38,17 @@ const MIN_PART: u64 = 5 << 20;
 /// The most entries a listing answers ("`ListObjectsV2`").
 const MAX_KEYS: i32 = 1000;
 
-/// Knows [`ACCESS_KEY`] and answers as AWS does to others.
+/// Knows the keys of the box and of the owner, and answers as AWS does to others.
 pub(super) struct Keys;
 
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        if access_key == ACCESS_KEY { Ok(SECRET_KEY.into()) } else { Err(s3_error!(InvalidAccessKeyId)) }
+        if [ACCESS_KEY, OWNERS_ACCESS_KEY].contains(&access_key) {
+            Ok(SECRET_KEY.into())
+        } else {
+            Err(s3_error!(InvalidAccessKeyId))
+        }
     }
 }
 
@@ -89,6 +95,7 @@ macro_rules! answer {
             metadata: Some(object.metadata.clone().into_iter().collect()),
             // S3 leaves the header out for the standard class.
             storage_class: Some(object.storage_class.clone()).filter(|class| class != "STANDARD").map(Into::into),
+            version_id: Some(object.version_id.clone()).filter(|id| id != super::versions::NULL),
             server_side_encryption: object.sse.clone(),
             ssekms_key_id: object.kms_key.clone(),
             object_lock_mode: object.lock_mode.clone(),
@@ -216,15 +223,15 @@ impl S3 for Store {
             let object = with_content(describe!(input), content);
             let checksum = object.checksum.clone();
             let e_tag = Some(ETag::Strong(object.etag.clone()));
-            state.store(input.key, object);
-            Ok(with_checksum!(PutObjectOutput { e_tag: e_tag }, checksum))
+            let version_id = state.store(input.key, object);
+            Ok(with_checksum!(PutObjectOutput { e_tag: e_tag, version_id: version_id }, checksum))
         })
     }
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = req.input;
         self.within(&input.bucket, |state| {
-            let object = state.objects.get(&input.key).ok_or_else(no_such_key)?;
+            let object = state.find(&input.key, input.version_id.as_deref())?;
             let checksum = input.checksum_mode.map(|_| object.checksum.clone()).unwrap_or_default();
             Ok(answer!(HeadObjectOutput, object, checksum))
         })
@@ -233,7 +240,7 @@ impl S3 for Store {
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = req.input;
         self.within(&input.bucket, |state| {
-            let object = state.objects.get(&input.key).ok_or_else(no_such_key)?;
+            let object = state.find(&input.key, input.version_id.as_deref())?;
             readable(object)?;
             let bytes = object.bytes.clone().ok_or_else(|| s3_error!(InternalError, "the bytes were not kept"))?;
             let Some(range) = input.range else {
@@ -258,7 +265,7 @@ impl S3 for Store {
         req: S3Request<GetObjectTaggingInput>,
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
         self.within(&req.input.bucket, |state| {
-            let object = state.objects.get(&req.input.key).ok_or_else(no_such_key)?;
+            let object = state.find(&req.input.key, req.input.version_id.as_deref())?;
             let tag = |(key, value): (&String, &String)| Tag { key: Some(key.clone()), value: Some(value.clone()) };
             Ok(GetObjectTaggingOutput { tag_set: object.tags.iter().map(tag).collect(), version_id: None })
         })
@@ -266,7 +273,7 @@ impl S3 for Store {
 
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
         let input = req.input;
-        let CopySource::Bucket { bucket, key: source_key, .. } = &input.copy_source else {
+        let CopySource::Bucket { bucket, key: source_key, version_id: source_version } = &input.copy_source else {
             return Err(s3_error!(NotImplemented, "access points"));
         };
         self.within(bucket, |_| Ok(()))?;
@@ -277,12 +284,15 @@ impl S3 for Store {
             replaces(input.tagging_directive.as_ref().map(TaggingDirective::as_str)),
         );
         self.within(&input.bucket, |state| {
-            let source = state.objects.get(&source_key).ok_or_else(no_such_key)?.clone();
+            let source = state.find(&source_key, source_version.as_deref())?.clone();
             readable(&source)?;
+            if input.copy_source_if_match.as_ref().is_some_and(|etag| !is_etag(etag, &source)) {
+                return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"));
+            }
             let mut object = with_content(describe!(input), source.clone());
             object.last_modified = state.stored_now();
             let changes = new_metadata || object.storage_class != source.storage_class || object.sse != source.sse;
-            if source_key == input.key && !changes {
+            if source_key == input.key && source_version.is_none() && !changes {
                 let message = "This copy request is illegal because it is trying to copy an object to itself without changing \
                                the object's metadata, storage class, website redirect location or encryption attributes.";
                 return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
@@ -300,15 +310,16 @@ impl S3 for Store {
                     object.checksum.clone()
                 )
             };
-            state.objects.insert(input.key, object);
-            Ok(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() })
+            let version_id = state.place(input.key, object);
+            Ok(CopyObjectOutput { copy_object_result: Some(result), version_id, ..Default::default() })
         })
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
-        self.within(&req.input.bucket, |state| {
-            state.objects.remove(&req.input.key);
-            Ok(DeleteObjectOutput::default())
+        let DeleteObjectInput { bucket, key, version_id, .. } = req.input;
+        self.within(&bucket, |state| {
+            let Deletion { version, marker } = state.delete(&key, version_id.as_deref());
+            Ok(DeleteObjectOutput { delete_marker: marker.then_some(true), version_id: version, ..Default::default() })
         })
     }
 
@@ -319,8 +330,14 @@ impl S3 for Store {
         }
         self.within(&req.input.bucket, |state| {
             let deleted = delete.objects.into_iter().map(|object| {
-                state.objects.remove(&object.key);
-                DeletedObject { key: Some(object.key), ..Default::default() }
+                let Deletion { version, marker } = state.delete(&object.key, object.version_id.as_deref());
+                DeletedObject {
+                    key: Some(object.key),
+                    delete_marker: marker.then_some(true),
+                    delete_marker_version_id: version.filter(|_| marker),
+                    version_id: object.version_id,
+                    ..Default::default()
+                }
             });
             let deleted: Vec<_> = deleted.collect();
             let quiet = delete.quiet == Some(true);
@@ -412,6 +429,14 @@ impl S3 for Store {
         })
     }
 
+    async fn list_object_versions(
+        &self,
+        req: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        let input = req.input;
+        self.within(&input.bucket.clone(), |state| Ok(state.list_versions(input, MAX_KEYS)))
+    }
+
     async fn create_multipart_upload(
         &self,
         req: S3Request<CreateMultipartUploadInput>,
@@ -473,9 +498,12 @@ impl S3 for Store {
             state.uploads.remove(&input.upload_id);
             let (checksum, e_tag) = (object.checksum.clone(), Some(ETag::Strong(object.etag.clone())));
             let object = Object { bytes: object.bytes.filter(|_| state.keep_bytes), ..object };
-            state.store(input.key.clone(), object);
+            let version_id = state.store(input.key.clone(), object);
             let (bucket, key) = (Some(input.bucket.clone()), Some(input.key));
-            Ok(with_checksum!(CompleteMultipartUploadOutput { bucket: bucket, key: key, e_tag: e_tag }, checksum))
+            Ok(with_checksum!(
+                CompleteMultipartUploadOutput { bucket: bucket, key: key, e_tag: e_tag, version_id: version_id },
+                checksum
+            ))
         })
     }
 
@@ -644,6 +672,13 @@ fn refuse_existing(state: &State, key: &str, if_none_match: Option<&ETagConditio
     }
 }
 
+fn is_etag(condition: &ETagCondition, object: &Object) -> bool {
+    match condition {
+        ETagCondition::Any => true,
+        ETagCondition::ETag(etag) => etag.value() == object.etag,
+    }
+}
+
 fn is_cold(object: &Object) -> bool {
     matches!(&*object.storage_class, "GLACIER" | "DEEP_ARCHIVE")
 }
@@ -657,7 +692,7 @@ fn readable(object: &Object) -> S3Result<()> {
     Ok(())
 }
 
-fn no_such_key() -> S3Error {
+pub(super) fn no_such_key() -> S3Error {
     s3_error!(NoSuchKey, "The specified key does not exist.")
 }
 
@@ -699,7 +734,7 @@ fn decode(sum: &str) -> Vec<u8> {
     base64::decode(sum).unwrap_or_default()
 }
 
-fn signed(len: u64) -> i64 {
+pub(super) fn signed(len: u64) -> i64 {
     len.try_into().expect("no object is that long")
 }
 

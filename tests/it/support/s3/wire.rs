@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{REGION, Request, Shared, State, store};
+use super::{OWNERS_ACCESS_KEY, REGION, Request, Shared, State, store};
 
 /// A failure that strikes the next requests for one operation (`*`: for any).
 pub(crate) struct Fault {
@@ -121,17 +121,20 @@ impl State {
     }
 
     /// Returns why the bucket's owner or its policy denies a request, if one does.
-    fn denies(&self, operation: &str, headers: &HeaderMap) -> Option<&'static str> {
+    fn denies(&self, operation: &str, headers: &HeaderMap, query: &str) -> Option<&'static str> {
         let expected = header(headers, "x-amz-expected-bucket-owner");
         if expected.is_some_and(|expected| expected != self.owner) {
             return Some("Access Denied");
         }
-        let creates = match operation {
+        if !self.ways.denies_overwriting || header(headers, "authorization")?.contains(OWNERS_ACCESS_KEY) {
+            return None;
+        }
+        let denied = match operation {
             "PutObject" | "CompleteMultipartUpload" => !headers.contains_key("if-none-match"),
-            "CopyObject" => true,
-            _ => false,
+            "CopyObject" | "ListObjectVersions" => true,
+            _ => query.contains("versionId="),
         };
-        (creates && self.ways.denies_overwriting).then_some(
+        denied.then_some(
             "User: arn:aws:iam::111122223333:user/captures is not authorized to perform: s3:PutObject on resource: \
              \"arn:aws:s3:::captures\" with an explicit deny in a resource-based policy",
         )
@@ -212,7 +215,8 @@ impl Wire {
             Some(Effect::Fail { .. } | Effect::Answer { .. } | Effect::LoseReply) | None => {}
         }
         let shared = Arc::clone(&self.shared);
-        let denied = self.shared.state().denies(operation, request.headers());
+        let denied =
+            self.shared.state().denies(operation, request.headers(), request.uri().query().unwrap_or_default());
         let request = request.map(|body| Counted { body, index, shared, limit, reset: reset.clone() });
         let ahead = self.shared.state().clock_ahead;
         let mut response = if is_skewed(request.headers(), ahead) {
@@ -315,6 +319,7 @@ fn name<B>(request: &hyper::Request<B>) -> (&'static str, String) {
         (&Method::GET, false) => "GetObject",
         (&Method::GET, true) if has("uploads") => "ListMultipartUploads",
         (&Method::GET, true) if has("list-type") => "ListObjectsV2",
+        (&Method::GET, true) if has("versions") => "ListObjectVersions",
         (&Method::GET, true) if has("versioning") => "GetBucketVersioning",
         (&Method::GET, true) if has("object-lock") => "GetObjectLockConfiguration",
         (&Method::HEAD, false) => "HeadObject",
