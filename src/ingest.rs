@@ -140,10 +140,15 @@ pub struct Ingest {
 impl Ingest {
     /// Returns a loop for the drop folder of `site`; nothing is watched or read yet.
     pub fn new(site: Arc<Site>) -> Self {
+        Self::with_capacity(site, queue::CAPACITY)
+    }
+
+    /// Returns a loop as [`Self::new`] does, whose queue holds at most `capacity` files.
+    pub fn with_capacity(site: Arc<Site>, capacity: usize) -> Self {
         let now = (site.clock)();
         Self {
             reloads: 0,
-            queue: Queue::new(queue::CAPACITY, site.config.drop_folder.settle),
+            queue: Queue::new(capacity, site.config.drop_folder.settle),
             surveyor: Surveyor::new(now),
             link: Link::default(),
             uploads: JoinSet::new(),
@@ -250,7 +255,7 @@ impl Ingest {
             }
             Instruction::Reload(site) => {
                 if site.folder.path() != self.site.folder.path() {
-                    self.queue = Queue::new(queue::CAPACITY, site.config.drop_folder.settle);
+                    self.queue = self.queue.emptied();
                 }
                 self.queue.set_settle(site.config.drop_folder.settle);
                 self.site = site;

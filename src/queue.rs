@@ -85,6 +85,11 @@ impl Queue {
         }
     }
 
+    /// Returns an empty queue with the same settings.
+    pub fn emptied(&self) -> Self {
+        Self::new(self.capacity, self.settle)
+    }
+
     /// Changes how long a file settles, for files that are seen from now on.
     pub fn set_settle(&mut self, settle: Duration) {
         self.settle = settle;

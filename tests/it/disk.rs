@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use hk_aws::status::DaemonState;
+use hk_aws::status::{DaemonState, Snapshot};
 
+use crate::support::clock::{Clock, Clocked};
 use crate::support::s3::{Fault, MemoryS3};
 use crate::support::site::{DEADLINE, Settings, Site, bytes, files, key, picture, sha256};
 
@@ -148,29 +149,28 @@ async fn i1_a_link_that_goes_down_between_storing_and_disposing_changes_nothing(
 
 #[tokio::test]
 async fn i6_more_stored_files_than_the_queue_holds_keep_no_other_from_the_bucket_and_are_not_sent_again() {
+    const CAPACITY: usize = 200;
+    const COUNT: usize = CAPACITY + 150;
     let s3 = MemoryS3::start_without_bytes("evidence").await;
     let rest = "keep: {days: 0}\nupload: {concurrency: 32}";
-    let mut site = Site::with(s3, Settings { drop: "rescan: 2s", rest, ..NONE });
+    let site = Site::with(s3, Settings { drop: "rescan: 200ms", rest, ..NONE });
     fs::create_dir(site.path("state")).unwrap();
     fs::write(site.path("state/ledger"), b"in the way").unwrap();
-    let count = hk_aws::queue::CAPACITY + 300;
-    for number in 0..u32::try_from(count).unwrap() {
+    for number in 0..u32::try_from(COUNT).unwrap() {
         site.write(format!("CAM/{}", picture(number)), &number.to_be_bytes());
     }
-    site.start().await;
-    site.s3.wait_for(|state| state.objects().len() == count, DEADLINE * 4).await;
-    // Several scans pass.
-    let scanned =
-        |status: &hk_aws::status::Snapshot| status.stored.captures == count as u64 && status.waiting.on_disk > 0;
-    let status = site.wait_for_status("files that gave up their place", scanned).await;
+    let mut daemon = Clocked::start_with_capacity(site.config(), &Clock::default(), CAPACITY).await;
+    site.s3.wait_for(|state| state.objects().len() == COUNT, DEADLINE).await;
+    let gave_way = |status: &Snapshot| status.stored.captures == COUNT as u64 && status.waiting.on_disk > 0;
+    let status = daemon.wait_for("files that gave up their place", gave_way).await;
     assert_eq!(status.state, DaemonState::Degraded);
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(site.s3.count("PutObject"), count);
+    // Several scans pass, and several attempts to dispose of what is stored.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(site.s3.count("PutObject"), COUNT);
     fs::remove_file(site.path("state/ledger")).unwrap();
     site.wait_until_empty().await;
     // As after a restart, what had given up its place is compared with the bucket once.
-    assert_eq!(site.s3.count("PutObject") - count, site.s3.count("HeadObject"));
-    assert!(site.s3.count("HeadObject") <= 400, "{}", site.s3.count("HeadObject"));
-    site.wait_for_status("the end of it", |status| status.state == DaemonState::Ok && status.waiting.on_disk == 0)
-        .await;
+    assert_eq!(site.s3.count("PutObject") - COUNT, site.s3.count("HeadObject"));
+    assert!(site.s3.count("HeadObject") <= 250, "{}", site.s3.count("HeadObject"));
+    daemon.wait_for("the end of it", |status| status.state == DaemonState::Ok && status.waiting.on_disk == 0).await;
 }

@@ -11,6 +11,7 @@ use serde_yaml::{Mapping, Value};
 
 mod blocks;
 mod document;
+mod household;
 mod links;
 mod promises;
 mod settings;

@@ -8,6 +8,7 @@ use hk_aws::bucket::PROBE;
 use hk_aws::status::Snapshot;
 use rustix::fs::FlockOperation;
 
+use crate::support::clock::{Clock, Clocked};
 use crate::support::s3::{Fault, MemoryS3};
 use crate::support::site::{DATE, DEADLINE, Settings, Site, bytes, files, key, picture, sha256};
 
@@ -262,16 +263,19 @@ async fn i5_a_file_left_aside_by_a_crash_takes_its_ordinary_way_at_once() {
 
 #[tokio::test]
 async fn i6_more_files_than_the_queue_holds_are_all_stored() {
+    const CAPACITY: usize = 100;
     let s3 = MemoryS3::start_without_bytes("evidence").await;
-    let mut site = Site::with(s3, Settings { rest: "keep: {days: 0}\nupload: {concurrency: 32}", ..NONE });
-    let count = u32::try_from(hk_aws::queue::CAPACITY).unwrap() + 500;
-    for number in 0..count {
+    let site = Site::with(s3, Settings { rest: "keep: {days: 0}\nupload: {concurrency: 32}", ..NONE });
+    for number in 0..400 {
         site.write(format!("CAM/{}", picture(number)), &number.to_be_bytes());
     }
-    site.start().await;
-    site.s3.wait_for(|state| state.objects().len() == count as usize, DEADLINE * 4).await;
+    site.s3.fault(Fault::hang("PutObject"));
+    let mut daemon = Clocked::start_with_capacity(site.config(), &Clock::default(), CAPACITY).await;
+    daemon.wait_for("files that found no place", |status| status.waiting.on_disk > 0).await;
+    site.s3.clear_faults();
+    site.s3.wait_for(|state| state.objects().len() == 400, DEADLINE).await;
     site.wait_until_empty().await;
-    assert_eq!(site.s3.count("PutObject"), count as usize);
+    assert_eq!(site.s3.count("PutObject"), 400);
 }
 
 #[tokio::test]

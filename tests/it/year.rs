@@ -1,4 +1,6 @@
-//! Sixty days of a small site: every day is found again, every capture comes back, and the plans told what it costs.
+//! Some weeks of a small site: every day is found again, every capture comes back, and the plans told what it costs.
+//!
+//! The full size, a year, is a figure: `cargo bench --bench figures -- year`.
 
 use crate::support::year::Year;
 
@@ -8,9 +10,9 @@ const MOST_OFF: f64 = 5.0;
 #[tokio::test]
 async fn days_go_by_and_each_comes_back_and_costs_what_the_plans_said() {
     for (year, bundled_days) in [
-        (Year { cameras: 3, captures: 20, days: 60, class: "GLACIER", expire: 0, fetch_one_of: 5 }, 31),
-        (Year { cameras: 2, captures: 10, days: 45, class: "GLACIER", expire: 38, fetch_one_of: 5 }, 8),
-        (Year { cameras: 2, captures: 10, days: 45, class: "GLACIER_IR", expire: 38, fetch_one_of: 5 }, 8),
+        (Year { cameras: 2, captures: 20, days: 40, class: "GLACIER", expire: 0, fetch_one_of: 5 }, 11),
+        (Year { cameras: 1, captures: 10, days: 45, class: "GLACIER", expire: 38, fetch_one_of: 5 }, 8),
+        (Year { cameras: 1, captures: 10, days: 45, class: "GLACIER_IR", expire: 38, fetch_one_of: 5 }, 8),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let bill = year.live(folder.path()).await.unwrap();

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_hk-aws");
 
 /// How long anything may take that is no work, on a loaded machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// Waits until `condition` answers; fails with `what` once `limit` has passed.
 pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -35,8 +35,13 @@ pub(crate) struct Daemon {
     child: Child,
     notices: Arc<Mutex<Vec<String>>>,
     gone: Arc<AtomicBool>,
+    /// The socket that the notices come by.
+    address: PathBuf,
     log: PathBuf,
 }
+
+/// What we say ourselves once the process has ended: a socket keeps the order, so whatever it said was heard before.
+const ENDED: &str = "the process has ended";
 
 impl Daemon {
     /// A command in an environment that holds nothing of ours: no keys, no zone, no service manager.
@@ -69,7 +74,7 @@ impl Daemon {
 
         command.env("NOTIFY_SOCKET", &address).env("HOME", folder);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Self { child, notices, gone, log: log_file(folder) }
+        Self { child, notices, gone, address, log: log_file(folder) }
     }
 
     /// Every line that was notified so far, in order.
@@ -80,9 +85,15 @@ impl Daemon {
     /// Waits for a line that begins with `beginning` among those after the first `after`; answers how many there are then.
     pub(crate) fn wait_for_notice(&mut self, beginning: &str, after: usize) -> usize {
         wait_for(&format!("the notice {beginning}"), SOON, || {
-            let found = self.notices().iter().skip(after).position(|line| line.starts_with(beginning));
-            let ended = self.child.try_wait().unwrap();
-            assert!(found.is_some() || ended.is_none(), "the daemon ended ({ended:?}) without the notice {beginning}");
+            let notices = self.notices();
+            let found = notices.iter().skip(after).position(|line| line.starts_with(beginning));
+            if found.is_none()
+                && let Some(ended) = self.child.try_wait().unwrap()
+            {
+                let heard_all = notices.iter().any(|line| line == ENDED);
+                assert!(!heard_all, "the daemon ended ({ended}) without the notice {beginning}");
+                UnixDatagram::unbound().unwrap().send_to(ENDED.as_bytes(), &self.address).unwrap();
+            }
             found.map(|index| after + index + 1)
         })
     }

@@ -11,8 +11,8 @@ use hk_aws::bucket::{Credentials, Pace};
 use hk_aws::clock::Now;
 use hk_aws::config::Config;
 use hk_aws::ingest::{Ingest, Instruction, Report};
-use hk_aws::site;
 use hk_aws::status::Snapshot;
+use hk_aws::{queue, site};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -68,6 +68,11 @@ pub(crate) struct Clocked {
 
 impl Clocked {
     pub(crate) async fn start(config: Config, clock: &Clock) -> Self {
+        Self::start_with_capacity(config, clock, queue::CAPACITY).await
+    }
+
+    /// Starts a loop whose queue holds fewer files than the daemon's.
+    pub(crate) async fn start_with_capacity(config: Config, clock: &Clock, capacity: usize) -> Self {
         std::fs::create_dir_all(&config.state_dir).unwrap();
         let clock = clock.clone();
         let runtime = Builder::new_multi_thread()
@@ -82,7 +87,7 @@ impl Clocked {
         let (running, snapshots) = runtime
             .spawn(async move {
                 let context = context(config).await;
-                let ingest = Ingest::new(Arc::clone(&context));
+                let ingest = Ingest::with_capacity(Arc::clone(&context), capacity);
                 let (snapshot, snapshots) = watch::channel(ingest.snapshot());
                 let report = Report {
                     snapshot,

@@ -1,5 +1,6 @@
 //! Many days of a site in a few minutes: captures of each day as the daemon leaves them, a rotation a night by a moved
-//! clock, and at the end every capture read back and the bill held against what the plans said.
+//! clock, and at the end every capture read back and the bill held against what the plans said. The bucket keeps versions,
+//! so that what is deleted is paid for until `s3.undo` is over.
 //!
 //! Captures are a few hundred bytes, so that a year of them fits into memory. That is the hardest case for the plans: the
 //! headers of a tar and the lines of an index weigh more than the captures.
@@ -30,10 +31,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
+use super::s3::{ACCESS_KEY, MemoryS3, Object, Older, REGION, SECRET_KEY, Versions};
 
 /// The age at which a day is bundled, as by default.
 const BUNDLED_AFTER_DAYS: u64 = 30;
+
+/// The days by which S3 divides a monthly price.
+const MONTH_DAYS: f64 = 30.0;
 
 /// By how many seconds the wall clock is ahead of the real one; there is one for the process, because the clock that a
 /// context takes is a plain function.
@@ -66,6 +70,22 @@ pub(crate) struct Year {
     pub(crate) fetch_one_of: usize,
 }
 
+/// A sum of money.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    /// As it was counted, by what the store saw.
+    counted: f64,
+    /// As the plans had said.
+    said: f64,
+}
+
+impl Sum {
+    /// By how much the plans were off, in percent of what it was.
+    fn off(&self) -> f64 {
+        100.0 * (self.said - self.counted) / self.counted
+    }
+}
+
 /// What a site cost, and what the plans had said.
 #[derive(Debug, Default)]
 pub(crate) struct Bill {
@@ -73,10 +93,16 @@ pub(crate) struct Bill {
     requests: BTreeMap<(&'static str, String), u64>,
     /// How much there is in the end, by class: objects, bytes, dollars a month.
     stored: BTreeMap<String, (u64, u64, f64)>,
-    /// Dollars for all requests, as they were counted, and as the plans had said.
-    pub(crate) asked: [f64; 2],
-    /// Dollars a month in the end, as it is counted, and as the plans had said.
-    pub(crate) monthly: [f64; 2],
+    /// Dollars for all requests.
+    asked: Sum,
+    /// Dollars for what was stored, day by day.
+    kept: Sum,
+    /// Dollars for what was deleted: until `s3.undo` is over, and the minimum storage duration of its class.
+    hidden: Sum,
+    /// Dollars a month in the end.
+    monthly: Sum,
+    /// How much was deleted, by class: objects, bytes.
+    deleted: BTreeMap<String, (u64, u64)>,
     /// Captures that were stored.
     stored_captures: u64,
     /// Of these, captures that were read out of bundles, lie loose, and expired.
@@ -128,6 +154,7 @@ impl Year {
         let _mine = TURN.lock().await;
         let began = Instant::now();
         let s3 = MemoryS3::start("year").await;
+        s3.keep_versions(Versions::Kept);
         let at = folder.display();
         let expire = if self.expire == 0 { "null".to_owned() } else { format!("{{after: {}d}}", self.expire) };
         let config = format!(
@@ -156,14 +183,20 @@ impl Year {
             s3.date_answers_ahead(ahead);
             let plan = rotate::plan(&context, &policy, rotate::Scope::default()).await?;
             let total = plan.summary.total();
-            bill.asked[1] += total.now + plan.looks.price();
-            bill.monthly[1] += total.monthly;
+            let requests = total.requests.price();
+            bill.asked.said += requests + plan.looks.price();
+            // Nothing is moved, which would cost for reading.
+            bill.hidden.said += total.now - requests;
+            bill.monthly.said += total.monthly;
             let mut outcome = rotate::Rotated::default();
             rotate::apply(&context, &policy, &plan, &mut outcome, &CancellationToken::new(), |_| {}).await?;
             ensure!(outcome.failures.is_empty() && outcome.fetched == 0, "{date}: {outcome:?}");
             rotate::tidy(&context, &mut outcome).await;
             seen = bill.count(&s3, seen);
+            bill.kept.counted += storage_month(&s3) / MONTH_DAYS;
+            bill.kept.said += bill.monthly.said / MONTH_DAYS;
         }
+        bill.count_hidden(&s3, context.config.s3.undo);
         self.look_back(&s3, &context, folder, &mut bill).await?;
         bill.look_at_the_end(&s3);
         bill.elapsed = began.elapsed();
@@ -196,7 +229,7 @@ impl Year {
                 };
                 ledger::append(&context.ledger(), &name, &entry)?;
                 bill.stored_captures += 1;
-                bill.monthly[1] += prices::storage_month(STANDARD, bytes.len() as u64);
+                bill.monthly.said += prices::storage_month(STANDARD, bytes.len() as u64);
                 s3.insert_with(&key, bytes, |object| {
                     object.checksum.checksum_sha256 = Some(base64::encode(digest));
                     object.last_modified = stored_at.into();
@@ -308,11 +341,29 @@ impl Bill {
                     // Questions about the bucket cost as much ("Amazon S3 pricing", "GET, SELECT, and all other requests").
                     _ => RequestKind::Get,
                 };
-                self.asked[0] += prices::request(kind, &class);
+                self.asked.counted += prices::request(kind, &class);
                 *self.requests.entry((request.operation, class)).or_default() += 1;
             }
             state.requests().len()
         })
+    }
+
+    /// Counts what everything that was deleted costs, also that whose time is not over yet.
+    fn count_hidden(&mut self, s3: &MemoryS3, undo: Duration) {
+        s3.look(|state| {
+            for versions in state.older().values() {
+                for pair in versions.windows(2) {
+                    let [Older::Object(object), Older::Marker { since, .. }] = pair else { continue };
+                    let class = &object.storage_class;
+                    let minimum = Duration::from_hours(24) * prices::minimum_days(class);
+                    let gone = removed_at(*since, undo).max(object.last_modified + minimum);
+                    let days = gone.duration_since(*since).unwrap_or_default().as_secs_f64() / 86_400.0;
+                    self.hidden.counted += prices::storage_month(class, object.len) * days / MONTH_DAYS;
+                    let (objects, bytes) = self.deleted.entry(class.clone()).or_default();
+                    (*objects, *bytes) = (*objects + 1, *bytes + object.len);
+                }
+            }
+        });
     }
 
     fn look_at_the_end(&mut self, s3: &MemoryS3) {
@@ -321,14 +372,20 @@ impl Bill {
                 let month = prices::storage_month(&object.storage_class, object.len);
                 let (objects, bytes, dollars) = self.stored.entry(object.storage_class.clone()).or_default();
                 (*objects, *bytes, *dollars) = (*objects + 1, *bytes + object.len, *dollars + month);
-                self.monthly[0] += month;
+                self.monthly.counted += month;
             }
         });
     }
 
-    /// By how much the plans were off, for requests and for storage, in percent of what it was.
-    pub(crate) fn off(&self) -> [f64; 2] {
-        [self.asked, self.monthly].map(|[counted, said]| 100.0 * (said - counted) / counted)
+    /// The whole bill of all days.
+    fn whole(&self) -> Sum {
+        let parts = [self.asked, self.kept, self.hidden];
+        Sum { counted: parts.iter().map(|part| part.counted).sum(), said: parts.iter().map(|part| part.said).sum() }
+    }
+
+    /// By how much the plans were off in each part and in the whole, in percent of what it was.
+    pub(crate) fn off(&self) -> [f64; 5] {
+        [self.asked, self.kept, self.hidden, self.monthly, self.whole()].map(|sum| sum.off())
     }
 }
 
@@ -347,8 +404,32 @@ impl fmt::Display for Bill {
         for (class, (objects, bytes, dollars)) in &self.stored {
             writeln!(f, "  stored in {class:<29} {objects:>9} objects {bytes:>13} bytes  ${dollars:.6} a month")?;
         }
-        let [asked, monthly] = self.off();
-        writeln!(f, "requests: ${:.6}, the plans said ${:.6} ({asked:+.2} %)", self.asked[0], self.asked[1])?;
-        write!(f, "storage: ${:.6} a month, the plans said ${:.6} ({monthly:+.2} %)", self.monthly[0], self.monthly[1])
+        for (class, (objects, bytes)) in &self.deleted {
+            writeln!(f, "  deleted from {class:<26} {objects:>9} objects {bytes:>13} bytes")?;
+        }
+        for (what, sum) in [
+            ("requests", self.asked),
+            ("storage, day by day", self.kept),
+            ("what was deleted, until it is gone", self.hidden),
+            ("the whole", self.whole()),
+            ("storage in the end, a month", self.monthly),
+        ] {
+            writeln!(f, "{what}: ${:.6}, the plans said ${:.6} ({:+.2} %)", sum.counted, sum.said, sum.off())?;
+        }
+        Ok(())
     }
+}
+
+/// Returns when a lifecycle rule removes what was deleted: "S3 calculates the time by adding the number of days specified in
+/// the rule to the time when the new successor version of the object is created and rounding up the resulting time to
+/// the next day at midnight UTC" (S3 User Guide, "Lifecycle rules: Based on an object's age").
+fn removed_at(deleted: SystemTime, undo: Duration) -> SystemTime {
+    let due = DateTime::<Utc>::from(deleted + undo).date_naive() + Days::new(1);
+    due.and_time(NaiveTime::MIN).and_utc().into()
+}
+
+/// Returns the dollars a month for all current objects.
+fn storage_month(s3: &MemoryS3) -> f64 {
+    let month = |object: &Object| prices::storage_month(&object.storage_class, object.len);
+    s3.look(|state| state.objects().values().map(month).sum())
 }
