@@ -101,9 +101,11 @@ impl PartVersions {
                 if content.etag == bundle.md5 {
                     return Ok(Some(version.id.clone()));
                 }
-                // With a key of KMS the ETag is no MD5.
-                let head = passing(site.bucket.head_version(&versions.key, Some(&version.id)).await)?;
-                if head.flatten().is_some_and(|head| head.is(&bundle.sha256) == Some(true)) {
+                // With a key of KMS, and where it came in parts, the ETag is no MD5.
+                let (key, id) = (&versions.key, Some(version.id.as_str()));
+                let Some(Some(head)) = passing(site.bucket.head_version(key, id).await)? else { continue };
+                let sha256 = passing(site.bucket.proven_sha256(key, id, &head).await)?;
+                if sha256.is_some_and(|sha256| sha256 == bundle.sha256) {
                     return Ok(Some(version.id.clone()));
                 }
             }

@@ -15,6 +15,9 @@ mod operation;
 mod thief;
 mod world;
 
+pub(crate) use operation::Lie;
+pub(crate) use thief::forge;
+
 use operation::{Kind, Operation};
 use world::World;
 
