@@ -6,7 +6,7 @@ use std::sync::Arc;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Refusal, Source, Verdict, When};
+use crate::bucket::{About, Content, Head, Patience, Precedence, Put, Reader, Refusal, RefusalKind, Source, Verdict, When};
 use crate::bundle::{self, Index, Input};
 use crate::config::ArchiveSettings;
 use crate::holdings::HoldingsError;
@@ -82,10 +82,12 @@ pub(super) async fn confirm_index(site: &Site, object: &IndexObject) -> Result<b
     let md5 = hex::encode(Md5::digest(text));
     match site.bucket.head(key.as_str()).await? {
         None => Ok(false),
-        Some(head) if head.size != text.len() as u64 || head.has(&hex::encode(sha256), &md5) != Some(true) => {
+        Some(head) if has_bytes(site, key.as_str(), &head, (text.len() as u64, &hex::encode(sha256), &md5)).await? => {
+            Ok(true)
+        }
+        Some(_) => {
             Err(HoldingsError::Object(format!("the store does not hold index {key} as it was put; nothing is deleted")))
         }
-        Some(_) => Ok(true),
     }
 }
 
@@ -148,7 +150,14 @@ pub(super) async fn confirm_bundle(
     let Some(head) = site.bucket.head(&bundle.key).await? else {
         return Err(HoldingsError::Object(format!("{} is not there", bundle.key)));
     };
-    if head.size != bundle.size || head.has(&bundle.sha256, &bundle.md5) != Some(true) {
+    let fits = match has_bytes(site, &bundle.key, &head, (bundle.size, &bundle.sha256, &bundle.md5)).await {
+        Err(refusal) if refusal.kind() == RefusalKind::Cold => {
+            let why = "the store tells no checksum of it, and it has to be restored before it can be read";
+            return Err(HoldingsError::Object(format!("{}: {why}", bundle.key)));
+        }
+        fits => fits?,
+    };
+    if !fits {
         return Err(HoldingsError::Object(format!(
             "{} is not the bundle that its index describes: it was altered",
             bundle.key
@@ -210,4 +219,21 @@ fn about(index: &Index, source: &Source, PutAs { content_type, class }: PutAs<'_
 
 fn stream_of(size: u64, sha256: [u8; 32], open: impl Fn() -> io::Result<Reader> + Send + Sync + 'static) -> Source {
     Source { content: Content::Stream(Arc::new(open)), size, precedence: Precedence::Job, sha256 }
+}
+
+/// Returns whether an object has bytes of this size, SHA-256 and MD5. An `ETag` that is an MD5 is that of the bytes; otherwise
+/// the SHA-256 has to be proven.
+async fn has_bytes(
+    site: &Site,
+    key: &str,
+    head: &Head,
+    (size, sha256, md5): (u64, &str, &str),
+) -> Result<bool, Refusal> {
+    if head.size != size || head.is(sha256) == Some(false) {
+        return Ok(false);
+    }
+    match &head.md5 {
+        Some(etag) => Ok(etag.eq_ignore_ascii_case(md5)),
+        None => Ok(site.bucket.proven_sha256(key, None, head).await? == sha256),
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! The daemon is the library's own loop on a real folder with real inotify, against the S3 server in memory. The model
 //! knows what each writer left under each path, and nothing of the daemon. What it demands after every few operations
-//! and at the end stands in [`check`]. Real threads and a real kernel make a case no more deterministic than they are;
+//! and at the end stands in [`check`]. What becomes of the bucket over the months is for the model in [`bucket`]. Real threads and a real kernel make a case no more deterministic than they are;
 //! so a failure is kept as it was found where it does not come again when it is made smaller.
 //!
 //! `HK_AWS_MODEL_CASES` sets the number of cases.
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseError, TestRunner};
 
+pub(crate) mod bucket;
 mod check;
 mod operation;
 mod world;
@@ -45,8 +46,8 @@ static FAULTS: AtomicU64 = AtomicU64::new(0);
 #[test]
 fn whatever_happens_in_whatever_order_nothing_is_lost() {
     let cases = std::env::var("HK_AWS_MODEL_CASES").ok().map_or(CASES, |cases| cases.parse().unwrap());
-    let runners: Vec<_> = (0..RUNNERS).map(|_| std::thread::spawn(move || run(cases.div_ceil(RUNNERS)))).collect();
-    let failures: Vec<String> = runners.into_iter().filter_map(|runner| runner.join().unwrap().err()).collect();
+    let operations = || (proptest::collection::vec(operation::any(), 1..40), 1_usize..6, operation::any_end());
+    let failures = run((cases, RUNNERS), KEPT, operations, |(operations, burst, end)| play(operations, *burst, *end));
     let [run, operations, faults] = [&CASES_RUN, &OPERATIONS, &FAULTS].map(|count| count.load(Ordering::Relaxed));
     assert!(failures.is_empty(), "{run} cases, {operations} operations, {faults} faults; {}", failures.join("\n\n"));
     assert!(operations > u64::from(cases), "{operations} operations in {run} cases");
@@ -88,24 +89,39 @@ async fn i1_a_file_resumed_in_the_moment_it_is_taken_away_is_stored_whole() {
     site.wait("every file that was resumed", || resumed.iter().all(stored).then_some(())).await;
 }
 
-fn run(cases: u32) -> Result<(), String> {
+/// Plays that many cases in that many threads; returns what failed. Cases that fail are kept in a file.
+fn run<S>(
+    (cases, runners): (u32, u32),
+    kept: &'static str,
+    strategy: fn() -> S,
+    play: fn(&S::Value) -> Result<(), String>,
+) -> Vec<String>
+where
+    S: Strategy + 'static,
+{
     let config = ProptestConfig {
-        cases,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(KEPT))),
+        cases: cases.div_ceil(runners),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
         max_shrink_time: 120_000,
         ..ProptestConfig::default()
     };
-    let operations = (proptest::collection::vec(operation::any(), 1..40), 1_usize..6, operation::any_end());
-    TestRunner::new(config)
-        .run(&operations, |(operations, burst, end)| {
-            let case = std::panic::catch_unwind(AssertUnwindSafe(|| play(&operations, burst, end)));
-            case.unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                Err(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned())
-            })
-            .map_err(TestCaseError::fail)
+    let runner = |_| {
+        let config = config.clone();
+        std::thread::spawn(move || {
+            let played = TestRunner::new(config).run(&strategy(), |case| {
+                let played = std::panic::catch_unwind(AssertUnwindSafe(|| play(&case)));
+                played
+                    .unwrap_or_else(|panic| {
+                        let text = panic.downcast_ref::<String>().map(String::as_str);
+                        Err(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned())
+                    })
+                    .map_err(TestCaseError::fail)
+            });
+            played.map_err(|failure| failure.to_string())
         })
-        .map_err(|failure| failure.to_string())
+    };
+    let runners: Vec<_> = (0..runners).map(runner).collect();
+    runners.into_iter().filter_map(|runner| runner.join().unwrap().err()).collect()
 }
 
 /// Carries out `operations` and looks after each `burst` of them, then lets the dust settle and looks whether all is

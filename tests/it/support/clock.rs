@@ -44,6 +44,11 @@ impl Clock {
         self.0.store(unix(time) - unix(SystemTime::now()), Ordering::SeqCst);
     }
 
+    /// Lets what runs in this thread go by it.
+    pub(crate) fn govern_this_thread(&self) {
+        CLOCK.set(self.clone());
+    }
+
     /// What it says.
     pub(crate) fn wall(&self) -> SystemTime {
         let ahead = self.0.load(Ordering::SeqCst);
@@ -86,7 +91,7 @@ impl Clocked {
         let told = stop.clone();
         let (running, snapshots) = runtime
             .spawn(async move {
-                let context = context(config).await;
+                let context = context(config, ACCESS_KEY).await;
                 let ingest = Ingest::with_capacity(Arc::clone(&context), capacity);
                 let (snapshot, snapshots) = watch::channel(ingest.snapshot());
                 let report = Report {
@@ -103,7 +108,7 @@ impl Clocked {
 
     /// Gives it other settings, as SIGHUP does.
     pub(crate) async fn reload(&self, config: Config) {
-        let context = self.runtime.as_ref().unwrap().spawn(context(config)).await.unwrap();
+        let context = self.runtime.as_ref().unwrap().spawn(context(config, ACCESS_KEY)).await.unwrap();
         self.commands.send(Instruction::Reload(context)).await.unwrap();
     }
 
@@ -139,7 +144,8 @@ impl Drop for Clocked {
     }
 }
 
-async fn context(config: Config) -> Arc<site::Site> {
-    let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
+/// The library's site with somebody's credentials, by the clock of the thread that asks.
+pub(crate) async fn context(config: Config, access_key: &str) -> Arc<site::Site> {
+    let credentials = Credentials::new(access_key, SECRET_KEY, None, None, "test");
     Arc::new(site::Site::new(Arc::new(config), Some(credentials), Pace::new(now), now).await)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use s3s::dto::{DeleteMarkerEntry, ETag, ListObjectVersionsInput, ListObjectVersionsOutput, ObjectVersion};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-use super::{Object, State, Versions, store};
+use super::{MemoryS3, Object, State, Versions, store};
 
 /// The id of what was stored before the bucket kept versions.
 pub(crate) const NULL: &str = "null";
@@ -30,6 +30,20 @@ impl Older {
             Self::Object(object) => &object.version_id,
             Self::Marker { id, .. } => id,
         }
+    }
+
+    fn since(&self) -> SystemTime {
+        match self {
+            Self::Object(object) => object.last_modified,
+            Self::Marker { since, .. } => *since,
+        }
+    }
+}
+
+impl MemoryS3 {
+    /// Takes the versions that are old ones for longer than this, by the store's clock.
+    pub(crate) fn expire_older(&self, than: Duration) {
+        self.wire.shared.change(|state| state.expire_older(state.stored_now() - than));
     }
 }
 
@@ -183,6 +197,24 @@ impl State {
             max_keys: i32::try_from(limit).ok(),
             ..Default::default()
         }
+    }
+
+    /// Takes the versions that became old ones before a time, as the lifecycle of `aws-template` does.
+    fn expire_older(&mut self, before: SystemTime) {
+        for (key, older) in &mut self.older {
+            let mut hidden_at = self.objects.get(key).map(|object| object.last_modified);
+            let mut left = Vec::new();
+            for version in std::mem::take(older).into_iter().rev() {
+                let since = version.since();
+                let stays = matches!(version, Older::Marker { .. }) || hidden_at.is_none_or(|hidden| hidden >= before);
+                hidden_at = Some(since);
+                left.extend(stays.then_some(version));
+            }
+            left.reverse();
+            *older = left;
+        }
+        // A marker that hides nothing goes too.
+        self.older.retain(|_, older| older.iter().any(|version| matches!(version, Older::Object(_))));
     }
 
     fn next_version(&mut self) -> String {
