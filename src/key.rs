@@ -382,7 +382,7 @@ mod tests {
             "l".repeat(56)
         );
         let (prefix, camera, word) =
-            (format!("{}/", "p".repeat(447)), camera_segment(&[0xE9; 300]), "\u{e9}".repeat(600));
+            (format!("{}/", "p".repeat(512)), camera_segment(&[0xE9; 300]), "\u{e9}".repeat(600));
         let taken = DateTime::parse_from_rfc3339("2022-02-24T05:06:07+02:00").unwrap();
         let file = format!("{word}.{}", "e".repeat(15));
         let key = layout(&prefix, &template).render(&KeyFields {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Content, Head, Patience, Precedence, Put, Reader, Refusal, RefusalKind, Source, Verdict, When};
+use crate::bucket::{
+    About, Content, Head, Patience, Precedence, Put, Reader, Refusal, RefusalKind, Source, Verdict, When,
+};
 use crate::bundle::{self, Index, Input};
 use crate::config::ArchiveSettings;
 use crate::holdings::HoldingsError;

@@ -14,9 +14,8 @@ use super::sections::{STORAGE_CLASSES, Schedule, Webhook};
 /// The longest name of a file, in bytes (Linux, `NAME_MAX`): local copies are in a folder with the camera's name.
 const FILE_NAME_BYTES: usize = 255;
 
-/// The longest prefix, in bytes: what the longest of everything else leaves of the 1,024 bytes of a key (S3 User Guide,
-/// "Naming Amazon S3 objects").
-const PREFIX_BYTES: usize = 448;
+/// The longest prefix, in bytes: half of the 1,024 bytes of a key (S3 User Guide, "Naming Amazon S3 objects").
+const PREFIX_BYTES: usize = 512;
 
 /// Accepts any text that is not empty and has no control characters.
 pub(super) fn text(text: &str) -> Result<String, Fault> {

@@ -18,7 +18,7 @@ const ARRIVALS: std::ops::RangeInclusive<i64> = -0x8000_0000..=253_402_128_000;
 
 /// Configurations: the defaults; the longest prefix before every placeholder; cameras with names of their own.
 static SITES: LazyLock<Vec<(Config, Layout)>> = LazyLock::new(|| {
-    let long = "p".repeat(447);
+    let long = "p".repeat(511);
     [
         "s3: {bucket: captures}",
         &format!(
