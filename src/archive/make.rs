@@ -11,7 +11,9 @@ use super::put::{IndexObject, PutAt, confirm_bundle, keep_index, put_bundle, put
 use crate::bucket::{Object, Put, RefusalKind};
 use crate::bundle::{self, Index, Input, Note};
 use crate::config::ArchiveSettings;
-use crate::holdings::{self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, PartAt, load_index};
+use crate::holdings::{
+    self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, PartAt, fetch_member, load_index,
+};
 use crate::key::{ArchiveFormat, ArchiveObject, BundleId, CameraName};
 use crate::ledger;
 use crate::retention::LARGEST_MEMBER_BYTES;
@@ -116,7 +118,11 @@ impl DayWork<'_> {
             let Some(index_object) = &archived.index else { continue };
             let Some(index) = self.read(part, archived, &index_object.key).await? else { continue };
             if archived.bundle_in(index.bundle.format).is_some() {
-                match confirm_bundle(self.site, self.archive, &index, PutAt::Earlier).await {
+                let confirmed = match confirm_bundle(self.site, self.archive, &index, PutAt::Earlier).await {
+                    Ok(()) => self.prove(&index, loose).await,
+                    error => error,
+                };
+                match confirmed {
                     Ok(()) => indexes.push(index),
                     Err(error) if error.is_about_object() => {
                         self.made.left.push(format!("{error}; nothing of it is deleted"));
@@ -210,9 +216,10 @@ impl DayWork<'_> {
     async fn inputs_of(&mut self, index: &Index, loose: &[Object]) -> Result<Option<Arc<[Input]>>, HoldingsError> {
         let there: HashMap<ObjectIdentity, &Object> =
             loose.iter().map(|object| (ObjectIdentity::of(object), object)).collect();
+        let objects: Option<Vec<&Object>> = identities(index).map(|identity| there.get(&identity).copied()).collect();
+        let Some(objects) = objects else { return Ok(None) };
         let mut inputs = Vec::with_capacity(index.members.len());
-        for (identity, member) in identities(index).zip(&index.members) {
-            let Some(object) = there.get(&identity) else { return Ok(None) };
+        for (object, member) in objects.into_iter().zip(&index.members) {
             let bytes = match self.copies.bytes(object).await {
                 Ok(bytes) => bytes,
                 Err(error) if error.is_about_object() => return Ok(None),
@@ -229,6 +236,54 @@ impl DayWork<'_> {
             Err(_) if !changed(&inputs).await.is_empty() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes sure that a bundle which was there before holds the captures that its index lists and that lie loose: whoever
+    /// has the box's keys can put a bundle and an index that agree with each other.
+    ///
+    /// # Errors
+    /// [`HoldingsError::Object`] if it does not, or if nobody can tell: nothing of it may be deleted then.
+    async fn prove(&mut self, index: &Index, loose: &[Object]) -> Result<(), HoldingsError> {
+        // The same captures always give the same bundle.
+        if self.inputs_of(index, loose).await?.is_some() {
+            return Ok(());
+        }
+        let bundle = &index.bundle;
+        let there: HashMap<ObjectIdentity, &Object> =
+            loose.iter().map(|object| (ObjectIdentity::of(object), object)).collect();
+        for (identity, member) in identities(index).zip(&index.members) {
+            let Some(object) = there.get(&identity) else { continue };
+            let loose = match self.copies.bytes(object).await {
+                Ok(bytes) => bytes.sha256,
+                // Another rotation has deleted it.
+                Err(HoldingsError::Refused { refusal, .. }) if refusal.kind() == RefusalKind::NoSuchKey => continue,
+                Err(error) => return Err(error.about(&object.key)),
+            };
+            if loose != member.note.sha256 {
+                return Err(HoldingsError::Object(format!(
+                    "{} does not hold {} as it lies loose",
+                    bundle.key, object.key
+                )));
+            }
+            let file = tempfile::tempfile()
+                .map_err(|error| HoldingsError::local("failed to make a temporary file", &error))?;
+            match fetch_member(self.site, index, member, file).await {
+                Ok(()) => {}
+                // It cannot be read; then what this box noted when it made the bundle counts.
+                Err(HoldingsError::Refused { refusal, .. }) if refusal.kind() == RefusalKind::Cold => {
+                    let is_it = |made: ledger::Bundled| made.key == bundle.key && made.sha256 == bundle.sha256;
+                    if ledger::bundles(&self.site.ledger(), self.camera).any(is_it) {
+                        return Ok(());
+                    }
+                    return Err(HoldingsError::Object(format!(
+                        "{} has to be restored before it is known whether it holds {}",
+                        bundle.key, object.key
+                    )));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Puts captures in the order of time, and as many into a part as fit.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Refusal, Source, Verdict, When};
+use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Refusal, RefusalKind, Source, Verdict, When};
 use crate::bundle::{self, Index, Input};
 use crate::config::ArchiveSettings;
 use crate::holdings::HoldingsError;
@@ -80,10 +80,15 @@ pub(super) async fn confirm_index(site: &Site, object: &IndexObject) -> Result<b
     let IndexObject { key, text, sha256 } = object;
     match site.bucket.head(key.as_str()).await? {
         None => Ok(false),
-        Some(head) if head.size != text.len() as u64 || head.is(&hex::encode(sha256)) != Some(true) => {
+        Some(head)
+            if head.size == text.len() as u64
+                && site.bucket.proven_sha256(key.as_str(), None, &head).await? == hex::encode(sha256) =>
+        {
+            Ok(true)
+        }
+        Some(_) => {
             Err(HoldingsError::Object(format!("the store does not hold index {key} as it was put; nothing is deleted")))
         }
-        Some(_) => Ok(true),
     }
 }
 
@@ -146,9 +151,20 @@ pub(super) async fn confirm_bundle(
     let Some(head) = site.bucket.head(&bundle.key).await? else {
         return Err(HoldingsError::Object(format!("{} is not there", bundle.key)));
     };
-    // The SHA-256 in the metadata says only what was sent.
-    let altered = head.md5.as_ref().is_some_and(|md5| !md5.eq_ignore_ascii_case(&bundle.md5));
-    if head.size != bundle.size || head.is(&bundle.sha256) != Some(true) || altered {
+    // An ETag that is an MD5 is that of the bytes; otherwise the SHA-256 has to be proven.
+    let fits = match &head.md5 {
+        _ if head.size != bundle.size || head.is(&bundle.sha256) == Some(false) => false,
+        Some(md5) => md5.eq_ignore_ascii_case(&bundle.md5),
+        None => match site.bucket.proven_sha256(&bundle.key, None, &head).await {
+            Ok(sha256) => sha256 == bundle.sha256,
+            Err(refusal) if refusal.kind() == RefusalKind::Cold => {
+                let why = "the store tells no checksum of it, and it has to be restored before it can be read";
+                return Err(HoldingsError::Object(format!("{}: {why}", bundle.key)));
+            }
+            Err(refusal) => return Err(refusal.into()),
+        },
+    };
+    if !fits {
         return Err(HoldingsError::Object(format!(
             "{} is not the bundle that its index describes: it was altered",
             bundle.key

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::wire::{full_checksum, md5_of};
-use super::{Bucket, Refusal};
+use super::{Bucket, Head, Refusal};
 
 /// The result of a download: the bytes that came, and what they should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,18 @@ impl Bucket {
         into: &mut (impl AsyncWrite + Unpin),
     ) -> Result<Download, Refusal> {
         self.download(key, version, None, into).await
+    }
+
+    /// Returns the SHA-256 of an object's bytes, in hexadecimal: the one that the store computed, otherwise the object, or
+    /// the given version of it, is read. The one in the metadata is no proof, because whoever stores an object chooses it.
+    ///
+    /// # Errors
+    /// As [`Bucket::get`].
+    pub async fn proven_sha256(&self, key: &str, version: Option<&str>, head: &Head) -> Result<String, Refusal> {
+        match &head.checksum {
+            Some(sha256) => Ok(sha256.clone()),
+            None => Ok(self.get_version(key, version, &mut tokio::io::sink()).await?.sha256),
+        }
     }
 
     pub(super) async fn download(

@@ -232,15 +232,9 @@ async fn is_same(site: &Site, source: &Object, version: &str, (key, head): (&str
     if source.etag == head.etag {
         return Ok(true);
     }
-    let known = site.bucket.head_version(&source.key, Some(version)).await?.and_then(|head| head.checksum);
-    let ours = match known {
-        Some(sha256) => sha256,
-        None => site.bucket.get_version(&source.key, Some(version), &mut tokio::io::sink()).await?.sha256,
-    };
-    let theirs = match &head.checksum {
-        Some(sha256) => sha256.clone(),
-        None => site.bucket.get(key, None, &mut tokio::io::sink()).await?.sha256,
-    };
+    let Some(old) = site.bucket.head_version(&source.key, Some(version)).await? else { return Ok(false) };
+    let ours = site.bucket.proven_sha256(&source.key, Some(version), &old).await?;
+    let theirs = site.bucket.proven_sha256(key, None, head).await?;
     Ok(ours == theirs)
 }
 

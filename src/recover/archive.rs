@@ -4,6 +4,7 @@
 //! takes back an index that has no bundle. The oldest index that can be read and fits a bundle belongs in front, together
 //! with that bundle: nobody can put something under a key before it was there.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -101,9 +102,11 @@ impl PartVersions {
                 if content.etag == bundle.md5 {
                     return Ok(Some(version.id.clone()));
                 }
-                // With a key of KMS the ETag is no MD5.
-                let head = passing(site.bucket.head_version(&versions.key, Some(&version.id)).await)?;
-                if head.flatten().is_some_and(|head| head.is(&bundle.sha256) == Some(true)) {
+                // With a key of KMS, and where it came in parts, the ETag is no MD5.
+                let (key, id) = (&versions.key, Some(version.id.as_str()));
+                let Some(Some(head)) = passing(site.bucket.head_version(key, id).await)? else { continue };
+                let sha256 = passing(site.bucket.proven_sha256(key, id, &head).await)?;
+                if sha256.is_some_and(|sha256| sha256 == bundle.sha256) {
                     return Ok(Some(version.id.clone()));
                 }
             }
@@ -166,8 +169,12 @@ pub(super) async fn members(
     Ok(members)
 }
 
+/// Returns the contents that may be in front, the one that was there first before the others: what an earlier run brought
+/// back is as old as what it was copied from.
 fn oldest_first(versions: &KeyVersions, window: Window) -> impl Iterator<Item = &Version> {
-    decide::candidates(&versions.versions, window).into_iter().rev().map(|at| &versions.versions[at])
+    let mut candidates = decide::candidates(&versions.versions, window);
+    candidates.sort_by_key(|at| Reverse(decide::first_with_content(&versions.versions, *at)));
+    candidates.into_iter().map(|at| &versions.versions[at])
 }
 
 /// Reads one version of an index; returns `None` if it is of no use.

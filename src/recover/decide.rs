@@ -78,6 +78,12 @@ pub(super) fn candidates(versions: &[Version], window: Window) -> Vec<usize> {
     all.filter(|at| seen.insert(identity(versions[*at].content.as_ref()))).collect()
 }
 
+/// Returns the place of the oldest version that has the content of another.
+pub(super) fn first_with_content(versions: &[Version], version: usize) -> usize {
+    let content = |at: usize| identity(versions[at].content.as_ref());
+    (version..versions.len()).rfind(|at| content(*at) == content(version)).unwrap_or(version)
+}
+
 /// Returns whether something of a key was hidden in the time in question.
 pub(super) fn has_hidden(versions: &[Version], window: Window) -> bool {
     candidates(versions, window).iter().any(|at| *at > 0)

@@ -11,6 +11,7 @@ use hk_aws::holdings::HoldingsError;
 use hk_aws::site;
 use hk_aws::{daemon, ledger};
 
+use crate::model::bucket::{Lie, forge};
 use crate::support::s3::{ACCESS_KEY, Conditions, Fault, MemoryS3, SECRET_KEY};
 use crate::support::site::{DATE, Settings, Site, bytes, files, key, picture, sha256};
 
@@ -435,4 +436,18 @@ async fn i4_a_bundle_that_is_changed_on_the_way_deletes_nothing() {
     assert!(made.left[0].contains("it was altered"), "{made:?}");
     let second = format!("{CAMERA}/archive/{DATE}.part2.tar");
     assert!(site.s3.object(&second).is_some(), "{:?}", site.s3.keys());
+}
+
+/// Found by the model of the bucket: whoever has the box's keys could make the rotation delete captures that no bundle holds.
+#[tokio::test]
+async fn i4_a_bundle_that_another_put_deletes_only_what_it_really_holds() {
+    for lie in [Lie::OtherBundle, Lie::OtherMembers, Lie::OtherCaptures] {
+        let site = stored(Settings::default(), 2).await;
+        forge(&site.s3, "CAM", DATE, lie).await;
+        let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();
+        assert_eq!(made.left.len(), 1, "{lie:?}: {made:?}");
+        // They are in a bundle that really holds them, and lie loose no more.
+        assert_eq!((made.members, made.deleted), (2, 2), "{lie:?}: {made:?}");
+        assert!(made.bundles[0].ends_with(".part2.tar"), "{lie:?}: {made:?}");
+    }
 }

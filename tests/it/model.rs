@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseError, TestRunner};
 
-mod bucket;
+pub(crate) mod bucket;
 mod check;
 mod operation;
 mod world;

@@ -19,6 +19,7 @@ use hk_aws::recover::{LeftHidden, RecoverMode, RecoverOrder, Recovered, Window, 
 use hk_aws::{daemon, site};
 
 use crate::kill::Chance;
+use crate::model::bucket::{Lie, forge};
 use crate::support::s3::{ACCESS_KEY, OWNERS_ACCESS_KEY, Object, SECRET_KEY};
 use crate::support::site::{Settings, Site, bytes, sha256};
 
@@ -40,6 +41,33 @@ async fn i9_whatever_a_thief_does_between_captures_and_bundles_every_confirmed_b
         let again = place.recover(run).await;
         assert!(again.is_empty(), "run {run}: after {told:#?} comes {again:#?}");
         place.check(run);
+    }
+}
+
+/// Found by the model of the bucket: what the first one had put in front counted as the newest.
+#[tokio::test]
+async fn i9_a_second_recover_leaves_in_front_what_was_there_first() {
+    let mut place = Place::new(Chance(1)).await;
+    while !place.site.s3.keys().iter().any(|key| key.ends_with(".index.json")) {
+        place.capture();
+        place.rotate().await;
+    }
+    let archive = || {
+        let is_archive = |key: &&String| key.contains("/archive/") && !key.contains("~recovered-");
+        let objects = place.site.s3.look(|state| state.objects().clone());
+        let archive = objects.iter().filter(|(key, _)| is_archive(key));
+        archive.map(|(key, object)| (key.clone(), object.sha256.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let made = archive();
+    for key in made.keys() {
+        place.thief().delete_object().bucket("evidence").key(key).send().await.unwrap();
+    }
+    let date = DATES.into_iter().find(|date| made.keys().all(|key| key.contains(date))).unwrap();
+    forge(&place.site.s3, "CAM", date, Lie::OtherCaptures).await;
+    assert!(made.iter().all(|(key, sha256)| archive().get(key).is_some_and(|there| there != sha256)));
+    for _ in 0..3 {
+        place.recover(0).await;
+        assert_eq!(archive(), made);
     }
 }
 

@@ -86,8 +86,8 @@ pub(super) enum Junk {
     SameSizeInParts,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Lie {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
     /// The bundle is not the one that the index describes.
     OtherBundle,
     /// The bundle has other members than the index says.

@@ -169,18 +169,15 @@ impl World {
 
     /// Stores what is in the drop folders.
     pub(super) async fn store(&mut self, host: Host) {
-        let mut stored = Vec::new();
-        for host in [host, 1 - host] {
-            let site = self.context(host).await;
-            let told = |event| {
-                if let PassEvent::Done { path, outcome: Ok(_) } = event {
-                    stored.push((host, path.to_str().unwrap().to_owned()));
-                }
-                ControlFlow::Continue(())
-            };
-            pass(&site, Vec::new(), PassMode::Upload, told).await.unwrap();
-        }
-        for (host, path) in stored {
+        let (site, mut stored) = (self.context(host).await, Vec::new());
+        let told = |event| {
+            if let PassEvent::Done { path, outcome: Ok(_) } = event {
+                stored.push(path.to_str().unwrap().to_owned());
+            }
+            ControlFlow::Continue(())
+        };
+        pass(&site, Vec::new(), PassMode::Upload, told).await.unwrap();
+        for path in stored {
             let sent = self.sent.iter().rfind(|sent| sent.host == host && sent.path == path).unwrap();
             self.confirmed.insert(sha256(&sent.bytes));
         }
