@@ -255,7 +255,7 @@ impl Ingest {
             }
             Instruction::Reload(site) => {
                 if site.folder.path() != self.site.folder.path() {
-                    self.queue = self.queue.emptied();
+                    self.queue = Queue::new(self.queue.capacity(), site.config.drop_folder.settle);
                 }
                 self.queue.set_settle(site.config.drop_folder.settle);
                 self.site = site;

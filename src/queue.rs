@@ -85,9 +85,9 @@ impl Queue {
         }
     }
 
-    /// Returns an empty queue with the same settings.
-    pub fn emptied(&self) -> Self {
-        Self::new(self.capacity, self.settle)
+    /// Returns how many files it holds at most.
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// Changes how long a file settles, for files that are seen from now on.
