@@ -441,7 +441,7 @@ async fn i4_a_bundle_that_is_changed_on_the_way_deletes_nothing() {
 /// Found by the model of the bucket: whoever has the box's keys could make the rotation delete captures that no bundle holds.
 #[tokio::test]
 async fn i4_a_bundle_that_another_put_deletes_only_what_it_really_holds() {
-    for lie in [Lie::OtherBundle, Lie::OtherMembers, Lie::OtherCaptures] {
+    for lie in [Lie::AnotherBundle, Lie::FalseMembers, Lie::InventedCaptures] {
         let site = stored(Settings::default(), 2).await;
         forge(&site.s3, "CAM", DATE, lie).await;
         let made = bundle(&site, &ArchiveSettings::default()).await.unwrap();

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::process::daemon::{BINARY, Daemon, SOON, wait_for};
 use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY, State};
-use crate::support::site::{files, picture};
+use crate::support::site::{files, ledger_text, picture};
 
 /// How often each of the two daemons is killed; some ten seconds of it.
 const KILLS: usize = 30;
@@ -338,7 +338,7 @@ impl Place {
 
     /// The lines of the ledger, torn ones too: the kernel ends a dying process's write at the end of a page.
     fn lines(&self) -> Vec<String> {
-        let texts = files(&self.path("state/ledger")).into_iter().map(|path| fs::read_to_string(path).unwrap());
+        let texts = files(&self.path("state/ledger")).into_iter().map(|path| ledger_text(&path));
         texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 

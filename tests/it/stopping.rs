@@ -15,7 +15,7 @@ use crate::process::daemon::{Daemon, SOON, wait_for};
 use crate::process::{BUCKET, Place, status_of, through};
 use crate::support::s3::{ACCESS_KEY, Fault, MemoryS3, SECRET_KEY};
 use crate::support::settings;
-use crate::support::site::{bytes, files, sha256};
+use crate::support::site::{bytes, files, ledger_text, sha256};
 
 /// How long systemd waits for the end before it kills.
 fn unit_allows() -> Duration {
@@ -41,7 +41,7 @@ fn change(place: &Place, endpoint: &str, more: &str) {
 /// Every line of the ledger, key by key.
 fn ledger_keys(place: &Place) -> Vec<String> {
     let lines = files(&place.path().join("state/ledger")).into_iter().flat_map(|file| {
-        let text = fs::read_to_string(file).unwrap();
+        let text = ledger_text(&file);
         text.lines().map(|line| serde_json::from_str::<ledger::LedgerEntry>(line).unwrap().key).collect::<Vec<_>>()
     });
     let mut keys: Vec<String> = lines.collect();

@@ -289,7 +289,7 @@ async fn i3_two_boxes_that_send_one_clip_do_not_abort_each_others_uploads() {
         // Nobody has gone on with it for more than a day.
         site.s3.age_uploads(Duration::from_hours(25));
         let young = create().send().await.unwrap().upload_id.unwrap();
-        site.write(format!("CAM/b/{CLIP}"), &bytes(2, CLIP_BYTES));
+        site.write(format!("CAM/{DATE}/{CLIP}"), &bytes(2, CLIP_BYTES));
         site.wait_until_empty().await;
         assert_eq!(site.s3.uploads(), [(own.clone(), young)], "{conditions:?}");
         assert!(!site.path("state/uploads").read_dir().unwrap().any(|_| true), "nothing is left written down");

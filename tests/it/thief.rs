@@ -63,7 +63,7 @@ async fn i9_a_second_recover_leaves_in_front_what_was_there_first() {
         place.thief().delete_object().bucket("evidence").key(key).send().await.unwrap();
     }
     let date = DATES.into_iter().find(|date| made.keys().all(|key| key.contains(date))).unwrap();
-    forge(&place.site.s3, "CAM", date, Lie::OtherCaptures).await;
+    forge(&place.site.s3, "CAM", date, Lie::InventedCaptures).await;
     assert!(made.iter().all(|(key, sha256)| archive().get(key).is_some_and(|there| there != sha256)));
     for _ in 0..3 {
         place.recover(0).await;

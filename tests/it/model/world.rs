@@ -15,13 +15,13 @@ use crate::support::site::{Settings, Site, bytes};
 const KEEP: &str = "keep: {days: 36500, max_size: null, min_free: 0}";
 const KEEP_AND_ONE: &str = "keep: {days: 36500, max_size: null, min_free: 0}\nupload: {concurrency: 1}";
 
-const DROP: &str = "rescan: 1s, settle: 50ms, partial_after: 300ms";
+const DROP: &str = "rescan: 1s, settle: 50ms, partial_after: 300ms, stalled: 1d";
 
 /// Between what a reload changes.
 pub(super) const SETTINGS: [Settings; 4] = [
     Settings { drop: DROP, s3: "", rest: KEEP },
     Settings { drop: DROP, s3: "", rest: KEEP_AND_ONE },
-    Settings { drop: "rescan: 1s, settle: 200ms, partial_after: 100ms", s3: "tags: true", rest: KEEP },
+    Settings { drop: "rescan: 1s, settle: 200ms, partial_after: 100ms, stalled: 1d", s3: "tags: true", rest: KEEP },
     Settings { drop: DROP, s3: "access: write-only", rest: "keep: {days: 0}" },
 ];
 

@@ -188,12 +188,8 @@ impl Site {
     /// The lines of the ledger of a camera on [`DATE`].
     pub(crate) fn ledger(&self, camera: &str) -> Vec<hk_aws::ledger::LedgerEntry> {
         let path = self.path(format!("state/ledger/{camera}/{DATE}.jsonl"));
-        let mut text = String::new();
         // The day is old, so that its lines may be compressed by now.
-        if let Ok(old) = std::fs::File::open(path.with_extension("jsonl.gz")) {
-            flate2::read::MultiGzDecoder::new(old).read_to_string(&mut text).unwrap();
-        }
-        text.push_str(&std::fs::read_to_string(path).unwrap_or_default());
+        let text: String = [path.with_extension("jsonl.gz"), path].iter().map(|path| ledger_text(path)).collect();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
@@ -220,6 +216,17 @@ fn was_tried(requests: &[Request], write_only: bool) -> bool {
     let puts = |status| answers.iter().filter(|answer| **answer == ("PutObject", Some(status))).count();
     // Honoured; ignored, which takes three to believe; refused, and put without it.
     puts(412) == 1 || puts(200) == 3 || puts(501) == 1 && puts(200) == 1
+}
+
+/// The text of a file of the ledger, also of one that is compressed because its day is old; empty if there is none.
+pub(crate) fn ledger_text(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    if path.extension().is_none_or(|ending| ending != "gz") {
+        return String::from_utf8(bytes).unwrap();
+    }
+    let mut text = String::new();
+    flate2::read::MultiGzDecoder::new(&*bytes).read_to_string(&mut text).unwrap();
+    text
 }
 
 /// Every file below a folder, links and fifos too.

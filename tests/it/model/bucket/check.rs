@@ -172,7 +172,7 @@ impl World {
         for host in 0..2 {
             self.store(host).await;
         }
-        self.there = self.confirmed.clone();
+        self.there.clone_from(&self.confirmed);
         for (days, host) in [(40, 0), (2, 1), (2, 0), (2, 1)] {
             self.pass(days);
             let rotation = Operation::Rotate(vec![(host, None)]);

@@ -89,11 +89,11 @@ pub(super) enum Junk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
     /// The bundle is not the one that the index describes.
-    OtherBundle,
+    AnotherBundle,
     /// The bundle has other members than the index says.
-    OtherMembers,
+    FalseMembers,
     /// Bundle and index agree, and hold something else than what lies loose.
-    OtherCaptures,
+    InventedCaptures,
 }
 
 /// The bucket and the settings of a case.
@@ -181,7 +181,7 @@ pub(super) fn honest(days: u64) -> impl Strategy<Value = Operation> {
 pub(super) fn with_a_thief() -> impl Strategy<Value = Operation> {
     let junk =
         proptest::sample::select(vec![Junk::Empty, Junk::Json, Junk::Text, Junk::SameSize, Junk::SameSizeInParts]);
-    let lie = proptest::sample::select(vec![Lie::OtherBundle, Lie::OtherMembers, Lie::OtherCaptures]);
+    let lie = proptest::sample::select(vec![Lie::AnotherBundle, Lie::FalseMembers, Lie::InventedCaptures]);
     prop_oneof![
         6 => honest(2),
         3 => any::<usize>().prop_map(Operation::Delete),

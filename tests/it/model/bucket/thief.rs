@@ -73,7 +73,7 @@ pub(crate) async fn forge(s3: &MemoryS3, camera: &str, date: &str, lie: Lie) {
         let part = if part == 1 { String::new() } else { format!(".part{part}") };
         format!("{camera}/archive/{date}{part}")
     };
-    let part = (1..).find(|part| !objects.contains_key(&format!("{}.index.json", stem(*part)))).unwrap();
+    let part = (1..100).find(|part| !objects.contains_key(&format!("{}.index.json", stem(*part)))).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (mut inputs, mut claimed) = (Vec::new(), Vec::new());
     for (key, object) in objects.iter().filter(|(key, _)| key.starts_with(&format!("{camera}/{date}/"))) {
@@ -99,13 +99,13 @@ pub(crate) async fn forge(s3: &MemoryS3, camera: &str, date: &str, lie: Lie) {
     let mut index: Index = bundle::lay_out(&id, &key, &inputs, ArchiveFormat::Tar).unwrap();
     let mut tar = Vec::new();
     bundle::open(&index, &inputs).unwrap().read_to_end(&mut tar).unwrap();
-    if lie != Lie::OtherCaptures {
+    if lie != Lie::InventedCaptures {
         for (member, sha256) in index.members.iter_mut().zip(claimed) {
             member.note.sha256 = sha256;
         }
     }
     let metadata = HashMap::from([("sha256".to_owned(), index.bundle.sha256.clone())]);
-    if lie == Lie::OtherBundle {
+    if lie == Lie::AnotherBundle {
         tar.fill(0);
         put_in_parts(s3, &key, tar, metadata).await;
     } else {

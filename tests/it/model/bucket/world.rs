@@ -150,7 +150,9 @@ impl World {
         self.next += 1;
         let mut body = bytes(self.next, 100);
         // Without 0xFF, which begins the marks of a picture.
-        body.iter_mut().for_each(|byte| *byte &= 0x7F);
+        for byte in &mut body {
+            *byte &= 0x7F;
+        }
         let picture = [b"\xFF\xD8\xFF\xDA\x00\x02", body.as_slice(), b"\xFF\xD9"].concat();
         let date = (self.today() - Days::new(ago)).format("%Y%m%d");
         let path = format!("{camera}/192.168.1.64_01_{date}12{:07}_MOTION_DETECTION.jpg", self.next * 1000 % 3_600_000);
