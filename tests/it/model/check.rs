@@ -15,7 +15,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,7 @@ use hk_aws::ledger::LedgerEntry;
 
 use super::operation::{PATHS, Place, Stamp};
 use super::world::World;
-use crate::support::site::{files, sha256};
+use crate::support::site::{files, ledger_text, sha256};
 
 /// An outage that needs the operator is probed every 30 s.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -236,15 +235,7 @@ impl World {
     fn ledger(&self) -> Result<BTreeSet<(String, String)>, Wrong> {
         let mut lines = BTreeSet::new();
         for file in files(&self.site.path("state/ledger")) {
-            let bytes = fs::read(&file).unwrap();
-            let mut text = String::new();
-            let read = if file.extension().is_some_and(|ending| ending == "gz") {
-                flate2::read::MultiGzDecoder::new(&*bytes).read_to_string(&mut text)
-            } else {
-                (&*bytes).read_to_string(&mut text)
-            };
-            read.map_err(|error| format!("{}: {error}", file.display()))?;
-            for line in text.lines() {
+            for line in ledger_text(&file).lines() {
                 let entry: LedgerEntry = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
                 if self.bucket.get(&entry.key) != Some(&entry.sha256) {
                     return Err(format!("the ledger tells of {}, which is not in the bucket", entry.key));

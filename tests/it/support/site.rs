@@ -218,15 +218,19 @@ fn was_tried(requests: &[Request], write_only: bool) -> bool {
     puts(412) == 1 || puts(200) == 3 || puts(501) == 1 && puts(200) == 1
 }
 
-/// The text of a file of the ledger, also of one that is compressed because its day is old; empty if there is none.
+/// The text of a file of the ledger, also of one that is compressed because its day is old; empty if there is none, or only
+/// one that a kill left half made.
 pub(crate) fn ledger_text(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
-    if path.extension().is_none_or(|ending| ending != "gz") {
-        return String::from_utf8(bytes).unwrap();
+    match path.extension().and_then(std::ffi::OsStr::to_str) {
+        Some("new") => String::new(),
+        Some("gz") if !bytes.is_empty() => {
+            let mut text = String::new();
+            flate2::read::MultiGzDecoder::new(&*bytes).read_to_string(&mut text).unwrap();
+            text
+        }
+        _ => String::from_utf8(bytes).unwrap(),
     }
-    let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(&*bytes).read_to_string(&mut text).unwrap();
-    text
 }
 
 /// Every file below a folder, links and fifos too.
