@@ -15,13 +15,13 @@ use crate::support::site::{Settings, Site, bytes};
 const KEEP: &str = "keep: {days: 36500, max_size: null, min_free: 0}";
 const KEEP_AND_ONE: &str = "keep: {days: 36500, max_size: null, min_free: 0}\nupload: {concurrency: 1}";
 
-const DROP: &str = "rescan: 1s, settle: 50ms, partial_after: 300ms, stalled: 1d";
+const DROP: &str = "rescan: 1s, settle: 50ms, partial_after: 300ms";
 
 /// Between what a reload changes.
 pub(super) const SETTINGS: [Settings; 4] = [
     Settings { drop: DROP, s3: "", rest: KEEP },
     Settings { drop: DROP, s3: "", rest: KEEP_AND_ONE },
-    Settings { drop: "rescan: 1s, settle: 200ms, partial_after: 100ms, stalled: 1d", s3: "tags: true", rest: KEEP },
+    Settings { drop: "rescan: 1s, settle: 200ms, partial_after: 100ms", s3: "tags: true", rest: KEEP },
     Settings { drop: DROP, s3: "access: write-only", rest: "keep: {days: 0}" },
 ];
 
@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) bucket: BTreeMap<String, String>,
     /// Whether local copies were kept all the time, and parts could be listed.
     pub(super) always_kept: bool,
+    /// Whether a file was open for writing at any time: what does not grow goes up as partial, also if it is whole.
+    pub(super) has_begun: bool,
     next: u64,
 }
 
@@ -62,6 +64,7 @@ impl World {
             touched: BTreeMap::new(),
             bucket: BTreeMap::new(),
             always_kept: true,
+            has_begun: false,
             next: 0,
         }
     }
@@ -171,6 +174,7 @@ impl World {
     }
 
     fn begin(&mut self, place: Place, content: Content) {
+        self.has_begun = true;
         let mut content = self.content(content);
         self.written.push(content.clone());
         let rest = content.split_off(content.len() / 2);
