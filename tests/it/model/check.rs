@@ -192,7 +192,7 @@ impl World {
         let keys = self
             .bucket
             .iter()
-            .filter(|(key, found)| **found == hash && at_home(key))
+            .filter(|(key, found)| **found == hash && (at_home(key) || self.has_renamed))
             .filter(|(key, _)| key.contains("~partial-") == is_cut(content) || self.has_begun);
         let keys: Vec<&String> = keys.map(|(key, _)| key).collect();
         let told = |key: &&&String| ledger.contains(&((**key).clone(), hash.clone()));

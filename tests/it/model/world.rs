@@ -45,6 +45,8 @@ pub(super) struct World {
     pub(super) always_kept: bool,
     /// Whether a file was open for writing at any time: what does not grow goes up as partial, also if it is whole.
     pub(super) has_begun: bool,
+    /// Whether a file was renamed at any time: stored just before, it is not stored again under its new name.
+    pub(super) has_renamed: bool,
     next: u64,
 }
 
@@ -65,6 +67,7 @@ impl World {
             bucket: BTreeMap::new(),
             always_kept: true,
             has_begun: false,
+            has_renamed: false,
             next: 0,
         }
     }
@@ -222,6 +225,7 @@ impl World {
     }
 
     fn rename(&mut self, from: Place, to: Place) {
+        self.has_renamed = true;
         fs::create_dir_all(self.path(to).parent().unwrap()).unwrap();
         if from == to || fs::rename(self.path(from), self.path(to)).is_err() {
             return;
