@@ -230,6 +230,16 @@ impl DropFolder {
         Ok((stat.st_dev, stat.st_ino))
     }
 
+    /// Returns the id of the file system and the inode of the folder. They stay the same if its disk is mounted again, also
+    /// if the disk is another device then (statvfs(3), "f_fsid").
+    ///
+    /// # Errors
+    /// The error of the file system if the folder is missing or unreadable.
+    pub fn home(&self) -> io::Result<(u64, u64)> {
+        let root = self.root()?;
+        Ok((rustix::fs::fstatvfs(&root)?.f_fsid, rustix::fs::fstat(&root)?.st_ino))
+    }
+
     /// Returns whether inotify reports all changes in the folder.
     ///
     /// Network file systems, such as NFS, SMB, FUSE and 9p, do not report the changes that other machines make.

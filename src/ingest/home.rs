@@ -22,7 +22,7 @@ pub(super) struct Waited {
 /// The drop folder that is the right one, and the alarm while another one is in its place.
 #[derive(Debug, Default)]
 pub(super) struct Home {
-    /// The device and inode of the right one; `None` until it has been seen.
+    /// The file system and inode of the right one; `None` until it has been seen.
     identity: Option<(u64, u64)>,
     /// What waited in the right one and has not been found since it was last seen.
     gone: Waited,
@@ -33,7 +33,7 @@ impl Home {
     /// Looks which drop folder is there; returns an error that was logged.
     pub(super) fn look(&mut self, site: &Site, queue: &Queue, now: Now) -> Option<String> {
         // Whoever reads the folder reports that it is missing.
-        let identity = site.folder.identity().ok()?;
+        let identity = site.folder.home().ok()?;
         let Some(own) = self.identity else {
             let missing = place::missing_disk(&site.config.state_dir.join(MEMORY), site.folder.path());
             if let Ok(Some(disk)) = missing {
