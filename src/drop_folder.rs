@@ -231,7 +231,7 @@ impl DropFolder {
     }
 
     /// Returns the id of the file system and the inode of the folder. They stay the same if its disk is mounted again, also
-    /// if the disk is another device then (statvfs(3), "f_fsid").
+    /// if the disk is another device then (statvfs(3), `f_fsid`).
     ///
     /// # Errors
     /// The error of the file system if the folder is missing or unreadable.
