@@ -333,9 +333,14 @@ impl Place {
     }
 
     fn ledger(&self) -> Vec<LedgerEntry> {
-        // A kill while a day is compressed leaves the same lines in both files.
-        let lines: BTreeSet<String> = self.lines().into_iter().collect();
-        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        // Read as the program does, because a day may be compressed meanwhile.
+        let day =
+            |path: PathBuf| PathBuf::from(path.to_str().unwrap().split(".jsonl").next().unwrap().to_owned() + ".jsonl");
+        let days: BTreeSet<PathBuf> = files(&self.path("state/ledger")).into_iter().map(day).collect();
+        let entries = days.iter().flat_map(|day| hk_aws::ledger::entries(day).into_iter().flatten());
+        // A kill meanwhile leaves the same lines twice.
+        let lines: BTreeSet<String> = entries.map(|entry| serde_json::to_string(&entry).unwrap()).collect();
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The lines of the ledger, torn ones too: the kernel ends a dying process's write at the end of a page.
