@@ -403,6 +403,11 @@ impl MemoryS3 {
         self.wire.shared.change(|state| drop(state.delete(key, None)));
     }
 
+    /// Takes what is under the objects and in front of hidden ones out of the bucket, as a lifecycle rule does in time.
+    pub(crate) fn take_older(&self) -> BTreeMap<String, Vec<Older>> {
+        self.wire.shared.change(|state| std::mem::take(&mut state.older))
+    }
+
     /// Returns key and id of every multipart upload that was neither completed nor aborted.
     pub(crate) fn uploads(&self) -> Vec<(String, String)> {
         self.wire.shared.state().uploads.iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, ensure};
 use aws_smithy_types::base64;
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
-use hk_aws::bucket::{Credentials, Pace};
+use hk_aws::bucket::{Credentials, PROBE, Pace};
 use hk_aws::bundle::{self, Index};
 use hk_aws::clock::Now;
 use hk_aws::config::Config;
@@ -193,10 +193,10 @@ impl Year {
             ensure!(outcome.failures.is_empty() && outcome.fetched == 0, "{date}: {outcome:?}");
             rotate::tidy(&context, &mut outcome).await;
             seen = bill.count(&s3, seen);
+            bill.count_hidden(&s3, context.config.s3.undo);
             bill.kept.counted += storage_month(&s3) / MONTH_DAYS;
             bill.kept.said += bill.monthly.said / MONTH_DAYS;
         }
-        bill.count_hidden(&s3, context.config.s3.undo);
         self.look_back(&s3, &context, folder, &mut bill).await?;
         bill.look_at_the_end(&s3);
         bill.elapsed = began.elapsed();
@@ -348,22 +348,21 @@ impl Bill {
         })
     }
 
-    /// Counts what everything that was deleted costs, also that whose time is not over yet.
+    /// Counts what everything that was deleted costs until it is gone, and takes it away now: a year of it would not fit
+    /// into memory.
     fn count_hidden(&mut self, s3: &MemoryS3, undo: Duration) {
-        s3.look(|state| {
-            for versions in state.older().values() {
-                for pair in versions.windows(2) {
-                    let [Older::Object(object), Older::Marker { since, .. }] = pair else { continue };
-                    let class = &object.storage_class;
-                    let minimum = Duration::from_hours(24) * prices::minimum_days(class);
-                    let gone = removed_at(*since, undo).max(object.last_modified + minimum);
-                    let days = gone.duration_since(*since).unwrap_or_default().as_secs_f64() / 86_400.0;
-                    self.hidden.counted += prices::storage_month(class, object.len) * days / MONTH_DAYS;
-                    let (objects, bytes) = self.deleted.entry(class.clone()).or_default();
-                    (*objects, *bytes) = (*objects + 1, *bytes + object.len);
-                }
+        for (_, versions) in s3.take_older().iter().filter(|(key, _)| *key != PROBE) {
+            for pair in versions.windows(2) {
+                let [Older::Object(object), Older::Marker { since, .. }] = pair else { continue };
+                let class = &object.storage_class;
+                let minimum = Duration::from_hours(24) * prices::minimum_days(class);
+                let gone = removed_at(*since, undo).max(object.last_modified + minimum);
+                let days = gone.duration_since(*since).unwrap_or_default().as_secs_f64() / 86_400.0;
+                self.hidden.counted += prices::storage_month(class, object.len) * days / MONTH_DAYS;
+                let (objects, bytes) = self.deleted.entry(class.clone()).or_default();
+                (*objects, *bytes) = (*objects + 1, *bytes + object.len);
             }
-        });
+        }
     }
 
     fn look_at_the_end(&mut self, s3: &MemoryS3) {
