@@ -351,5 +351,6 @@ fn is_aside(path: &Path) -> bool {
 
 /// Whether it is a picture without its end.
 fn is_cut(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0; 12]) || bytes.starts_with(b"\xFF\xD8\xFF") && !bytes.windows(2).any(|pair| pair == b"\xFF\xD9")
+    bytes.starts_with(&[0; 12])
+        || bytes.starts_with(b"\xFF\xD8\xFF") && !bytes.windows(2).any(|pair| pair == b"\xFF\xD9")
 }
