@@ -1,5 +1,6 @@
 //! What the loop tells: lines of the log, and snapshots for the status.
 
+use super::clock_offset::{self, ClockWatch};
 use super::link::News;
 use super::{Ingest, Report, Stored, status};
 use crate::bucket::Verdict;
@@ -47,8 +48,15 @@ impl Ingest {
         if stored.again || stored.partial {
             return;
         }
-        let Some(offset) = self.tally.watch_clock(stored) else { return };
+        if !self.tally.watch_clock(stored) {
+            return;
+        }
+        let clocks = &self.tally.clocks;
+        if let Err(error) = clock_offset::remember(&self.site.config.state_dir, clocks) {
+            tracing::debug!("failed to remember which clocks are off: {error}");
+        }
         let camera = &stored.capture.camera;
+        let Some(offset) = clocks.get(camera).and_then(ClockWatch::said) else { return };
         let mend = match &offset.timezone {
             Some(zone) => format!("set the camera's clock, or write timezone: {zone} for it under cameras"),
             None => "set the camera's clock".to_owned(),
