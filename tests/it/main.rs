@@ -7,6 +7,7 @@ mod altered;
 mod answers;
 mod archive;
 mod archive_kill;
+mod clock_offset;
 mod commands;
 mod condition;
 mod config;
