@@ -19,7 +19,7 @@ mod thief;
 
 use document::{Document, root};
 
-const SHIPPED: &str = include_str!("../../config/config.yaml");
+const SHIPPED: &str = include_str!("../../packaging/etc/hk-aws/config.yaml");
 
 fn help() -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_hk-aws")).arg("--help").env_clear().output().unwrap();

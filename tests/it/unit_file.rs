@@ -1,6 +1,6 @@
 //! The systemd unit as it is shipped.
 
-const UNIT: &str = include_str!("../../systemd/hk-aws.service");
+const UNIT: &str = include_str!("../../packaging/usr/lib/systemd/system/hk-aws.service");
 
 /// The values of a directive, in order.
 fn values(directive: &str) -> Vec<&'static str> {
@@ -63,5 +63,5 @@ fn the_unit_makes_the_directories_the_daemon_defaults_to() {
         values("ReadWritePaths").concat().contains(folder),
         "the drop folder of the shipped configuration can be written"
     );
-    assert!(include_str!("../../config/config.yaml").contains(&format!("path: {folder} ")));
+    assert!(include_str!("../../packaging/etc/hk-aws/config.yaml").contains(&format!("path: {folder} ")));
 }
