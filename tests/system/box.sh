@@ -43,8 +43,8 @@ box_booted() {
   kill -0 "$nspawn" || { cat "$work/console"; die "systemd-nspawn ended"; }
   # systemd-nspawn has helpers for a moment; the one that is process 1 of its namespace is the machine.
   local pid
-  for pid in $(pgrep -P "$nspawn"); do
-    [[ $(awk '/^NSpid/ { print $NF }' "/proc/$pid/status") == 1 && $(<"/proc/$pid/comm") == systemd ]] || continue
+  for pid in $(pgrep -P "$nspawn" || true); do
+    [[ $(awk '/^NSpid/ { print $NF }' "/proc/$pid/status") == 1 && $(<"/proc/$pid/comm") == systemd ]] 2>/dev/null || continue
     leader=$pid
     [[ $(box systemctl is-system-running) =~ ^(running|degraded)$ ]] && return
   done

@@ -7,10 +7,9 @@ case_install() {
   box sh -c 'cd /root && apt install ./hk-aws_*.deb'
   # A recommended package that starts an FTP server, since none was there.
   box systemctl is-active pure-ftpd
-  box systemctl is-enabled hk-aws
   settings
   credentials
-  box systemctl restart hk-aws
+  box systemctl enable --now hk-aws
   follow packaging/doc/ftp.md pure-ftpd
   camera push front-door
   if curl -sS --max-time 10 --user "root:$PASSWORD" ftp://127.0.0.1/; then die "root may log in by FTP"; fi
@@ -176,13 +175,13 @@ case_remove_and_purge() {
 # It starts without a network, says what is missing, and sends when the network is there.
 case_no_network() {
   : >"$work/list"
-  ip link set lo down
+  ip address del "$store/32" dev lo
   box_up installed
   is active
   drop /var/lib/cctv/storage/front-door
   wait_for 30 "word of the outage" journal_has 'nothing can be stored'
   box systemctl status hk-aws | grep Status:
-  ip link set lo up
+  ip address add "$store/32" dev lo
   stored 120
 }
 
@@ -240,4 +239,75 @@ case_read_only_var() {
   chown --reference="$work/box/cctv/storage" "$work"/box/front-door/*.jpg
   mv "$work"/box/front-door/*.jpg "$work/box/cctv/storage/front-door/"
   stored
+}
+
+# Folders that the sandbox does not know, beside and below the homes that it hides.
+case_folder_in_srv() {
+  elsewhere /srv/cams no
+}
+
+case_folder_in_home() {
+  elsewhere /home/owner/cams no
+}
+
+# elsewhere FOLDER PROTECT-HOME
+elsewhere() {
+  : >"$work/list"
+  box_up installed
+  box install -d -o hk-aws -g hk-aws "$1"
+  settings "$1" "keep: {path: $1/.kept, min_free: 1MiB}"
+  drop_in "ReadWritePaths=$1" "ProtectHome=$2"
+  box systemctl daemon-reload
+  box systemctl restart hk-aws
+  drop "$1/front-door"
+  stored
+  wait_for 10 "an empty drop folder" box sh -c "[ -z \"\$(find $1/front-door -type f)\" ]"
+}
+
+# What root does by hand leaves nothing that the daemon could not have made itself.
+case_commands_of_root() {
+  box_up installed
+  camera push front-door
+  local key day
+  key=$(camera picture "$work/box" | cut -d' ' -f1)
+  day=$(box journalctl -b -u hk-aws CAMERA=front-door -o json --no-pager | sed -n 's|.*"KEY":"front-door/\([0-9-]*\)/.*|\1|p' | head -n 1)
+  local command
+  for command in check cameras 'days front-door' "list front-door $day" "get front-door $day --to /root/evidence" status \
+    'rotate --dry-run' rotate verify upload doctor; do
+    echo "$ hk-aws $command"
+    box sh -c "set -a; . /etc/hk-aws/environment; hk-aws $command"
+  done
+  local foreign
+  foreign=$(box find /var/lib/hk-aws /run/hk-aws /var/lib/cctv ! -user hk-aws)
+  [[ -z $foreign ]] || die "root left $foreign"
+  box systemctl restart hk-aws
+  camera push front-door
+}
+
+# Where vsftpd is installed already, no second server comes with the package.
+case_vsftpd() {
+  box_up clean
+  box apt install vsftpd
+  cp "$work/hk-aws.deb" "$root/root/hk-aws_1.deb"
+  box sh -c 'cd /root && apt install ./hk-aws_*.deb'
+  if box dpkg --status pure-ftpd; then die "a second FTP server was installed"; fi
+  settings
+  credentials
+  box systemctl enable --now hk-aws
+  follow packaging/doc/ftp.md vsftpd
+  camera push front-door
+  [[ -z $(box find /var/lib/cctv ! -user hk-aws) ]] || die "files of others"
+  if curl -sS --max-time 10 --user "root:$PASSWORD" ftp://127.0.0.1/; then die "root may log in by FTP"; fi
+}
+
+# A server that writes as users of its own.
+case_files_of_other_users() {
+  : >"$work/list"
+  box_up installed
+  follow packaging/doc/ftp.md 'Files of other users'
+  box useradd --system camera
+  box install -d -o camera -g camera -m 700 /var/lib/cctv/storage/garage
+  owner=camera drop /var/lib/cctv/storage/garage
+  stored
+  wait_for 10 "an empty drop folder" nothing_waits
 }

@@ -12,6 +12,8 @@ only=("$@")
 distribution=$cache/$release/root
 
 export ENDPOINT=http://127.0.0.1:8333 BUCKET=my-video-surveillance PASSWORD=a-camera-s-password
+# Where the machine finds the store: an address that can be taken away from it.
+store=192.0.2.1
 access_key=AKIAIOSFODNN7EXAMPLE
 secret_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY
 
@@ -21,7 +23,7 @@ secret_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY
 . "$here/cases.sh"
 
 # Tells which line ended it.
-trap 'echo "line $LINENO of ${BASH_SOURCE[0]}: $BASH_COMMAND"' ERR
+trap 'echo "line $LINENO of ${BASH_SOURCE[0]}: $BASH_COMMAND" >&2' ERR
 
 current=
 finish() {
@@ -44,6 +46,7 @@ mount -t tmpfs -o size=4G tmpfs "$work"
 mkdir "$work"/{layers,box}
 cp "$deb" "$work/hk-aws.deb"
 ip link set lo up
+ip address add "$store/32" dev lo
 exec 3>&1
 trap finish EXIT
 exec >"$work/output" 2>&1

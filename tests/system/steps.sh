@@ -47,7 +47,7 @@ follow() {
 settings() {
   cat >"$root/etc/hk-aws/config.yaml" <<-END
 	drop_folder: {path: ${1:-/var/lib/cctv/storage}}
-	s3: {bucket: $BUCKET, region: eu-central-1, endpoint_url: '$ENDPOINT', path_style: true}
+	s3: {bucket: $BUCKET, region: eu-central-1, endpoint_url: 'http://$store:${ENDPOINT##*:}', path_style: true}
 	keep: {min_free: 1MiB}
 	timezone: UTC
 	END
@@ -78,14 +78,15 @@ journal_has() {
   box journalctl -b -u hk-aws --no-pager -o cat | grep -q -- "$1"
 }
 
-# drop FOLDER: puts a picture there as an FTP server would, and lists it in $work/list.
+# drop FOLDER: puts a picture there as an FTP server would, as the user $owner, and lists it in $work/list.
 drop() {
   local folder=$1 camera
   camera=$(basename "$folder")
   mkdir -p "$root/root/taken/$camera"
   camera picture "$root/root/taken/$camera" >>"$work/list"
-  box install -d -o hk-aws -g hk-aws "$folder"
-  box sh -c 'install -o hk-aws -g hk-aws -m 644 /root/taken/'"$camera/*.jpg"' "$1"' sh "$folder"
+  box sh -euc '
+    [ -d "$1" ] || install -d -o "$2" -g "$2" "$1"
+    install -o "$2" -g "$2" -m 600 "$3"/*.jpg "$1"' sh "$folder" "${owner:-hk-aws}" "/root/taken/$camera"
   rm -r "$root/root/taken"
 }
 

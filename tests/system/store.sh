@@ -11,7 +11,7 @@ store_up() {
   (
     cd "$work/store"
     # Without the limits a second bucket finds no room. The sockets would lie in /tmp, which others share.
-    TMPDIR=$work/store exec weed server -filer -s3 -ip=127.0.0.1 -ip.bind=127.0.0.1 -s3.port="${ENDPOINT##*:}" \
+    TMPDIR=$work/store exec weed server -filer -s3 -ip=127.0.0.1 -ip.bind=0.0.0.0 -s3.port="${ENDPOINT##*:}" \
       -s3.port.iceberg=0 -s3.port.lance=0 -master.telemetry=false -volume.max=300 -master.volumeSizeLimitMB=1024 \
       -filer.localSocket="$work/store/filer.sock" -s3.localSocket="$work/store/s3.sock" -dir=data -s3.config=s3.json
   ) >"$work/store/log" 2>&1 &
