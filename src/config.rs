@@ -62,6 +62,22 @@ impl Config {
         file::read(&text).ok()??.line_of(key)
     }
 
+    /// Returns the same settings with the state in the run-time folder, for a state folder that cannot be written.
+    ///
+    /// That folder is in memory, and empty after the next boot. So no local copies and no bundles under way go there, and
+    /// nothing is moved or deleted in the bucket.
+    #[must_use]
+    pub fn without_state_folder(mut self) -> Self {
+        let state_dir = self.runtime_dir.join("state");
+        if self.keep.path.starts_with(&self.state_dir) {
+            self.keep.path = state_dir.join("kept");
+            self.keep.days = 0;
+        }
+        (self.rotate.archive, self.rotate.transition, self.rotate.expire) = (None, None, None);
+        self.state_dir = state_dir;
+        self
+    }
+
     /// Returns the keys whose values ask for something that this version does not do yet.
     pub fn not_in_effect(&self) -> Vec<&'static str> {
         NOT_IN_EFFECT.iter().filter(|(_, asks)| asks(self)).map(|(key, _)| *key).collect()

@@ -1,6 +1,6 @@
 //! The daemon: it connects the parts and owns signals, readiness, watchdog, reload and drain.
 //!
-//! * Start: it creates its folders, takes the lock, checks that the drop folder can be read, and starts the loop. It is
+//! * Start: if the state folder cannot be written, the run-time folder takes its place. It creates its folders, takes the lock, checks that the drop folder can be read, and starts the loop. It is
 //!   ready once the folder is watched and has been scanned. A bucket out of reach is a matter for the status, not a
 //!   failed start.
 //! * Stop: after the first signal nothing new starts and the uploads under way are finished; the second signal ends the
@@ -34,8 +34,8 @@ use crate::config::Config;
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
 use crate::site::{Site, SiteInForce};
-use crate::status::{DaemonState, Jobs, Snapshot};
-use crate::{lock, owner, rotate, schedule};
+use crate::status::{DaemonState, Jobs, Snapshot, Trouble};
+use crate::{disk, lock, owner, rotate, schedule};
 
 /// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -60,9 +60,10 @@ pub fn now() -> Now {
 /// # Errors
 /// An error for the owner if the daemon cannot start, or if one of its tasks panicked.
 pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
+    let (config, lacking) = settle_state(config);
     // Nobody sends instructions, but the sender must live: without it, the loop would see the end of the channel.
     let (_instructions, received) = mpsc::channel(1);
-    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default()).await
+    run_with(Arc::new(config), lacking, credentials, Pace::new(now), stop, received, Arc::default()).await
 }
 
 /// Runs the daemon as a service, which the signals of the process control.
@@ -72,6 +73,7 @@ pub async fn run(config: Config, credentials: Option<Credentials>, stop: Cancell
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (instructions, received) = mpsc::channel(4);
+    let (config, lacking) = settle_state(config);
     let config = Arc::new(config);
     let signals =
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
@@ -80,17 +82,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let ready = Arc::new(AtomicBool::new(false));
     let listener = Listener {
         config: Arc::clone(&config),
+        lacks_state: lacking.is_some(),
         pace: pace.clone(),
         stop: stop.clone(),
         instructions,
         ready: Arc::clone(&ready),
     };
     let _listening = AbortOnDropHandle::new(tokio::spawn(listener.listen(signals)));
-    run_with(config, None, pace, stop, received, ready).await
+    run_with(config, lacking, None, pace, stop, received, ready).await
 }
 
 async fn run_with(
     config: Arc<Config>,
+    lacking: Option<Trouble>,
     credentials: Option<Credentials>,
     pace: Pace,
     stop: CancellationToken,
@@ -103,7 +107,7 @@ async fn run_with(
     let site = Arc::new(Box::pin(Site::new(Arc::clone(&config), credentials, pace, now)).await);
     tracing::info!("watching {}, storing in {}", site.folder.path().display(), site.bucket.describe());
     let _trying = AbortOnDropHandle::new(tokio::spawn(try_bucket(site.bucket.clone())));
-    let ingest = Ingest::new(Arc::clone(&site)).holding(folder_lock);
+    let ingest = Ingest::new(Arc::clone(&site)).holding(folder_lock).lacking_state(lacking);
     let (snapshot, snapshots) = watch::channel(ingest.snapshot());
     let (told_site, sites) = watch::channel(SiteInForce::new(site));
     let (jobs, told_jobs) = watch::channel(Jobs::new());
@@ -127,6 +131,28 @@ async fn run_with(
     telling.await.context("the status writer panicked")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Returns the settings if their state folder can be written; otherwise those that do without it, and what the owner has to
+/// mend.
+fn settle_state(config: Config) -> (Config, Option<Trouble>) {
+    let folder = config.state_dir.clone();
+    let tried = owner::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder));
+    let error = match tried {
+        // What is written there copes with a full disk.
+        Err(error) if !disk::is_full(&error) => error,
+        _ => return (config, None),
+    };
+    let config = config.without_state_folder();
+    let reason = format!(
+        "the state folder {} cannot be written ({error}); until it can, captures are stored, the list of them is in {} until \
+         the next boot, there are no local copies in the state folder, and the rotation rests",
+        folder.display(),
+        config.state_dir.display(),
+    );
+    let advice = "mount it writable, or give it to the daemon's user, then run `systemctl restart hk-aws`".to_owned();
+    tracing::error!("{reason}; {advice}");
+    (config, Some(Trouble { since: now().wall.into(), reason, advice }))
 }
 
 /// Creates the folders, takes the lock of the daemon and returns it, and checks that the drop folder can be read.
@@ -224,6 +250,8 @@ async fn tell(
 /// Turns the signals of the process into instructions for the loop.
 struct Listener {
     config: Arc<Config>,
+    /// Whether the configuration does without its state folder.
+    lacks_state: bool,
     pace: Pace,
     stop: CancellationToken,
     instructions: mpsc::Sender<Instruction>,
@@ -237,7 +265,7 @@ impl Listener {
             let instruction = match signal {
                 // The loop takes no instructions any more, and a full channel must not delay the second signal.
                 SIGHUP | SIGUSR1 if self.stop.is_cancelled() => None,
-                SIGHUP => reload(&self.config, &self.pace).await.map(|site| Instruction::Reload(Arc::new(site))),
+                SIGHUP => self.reload().await.map(|site| Instruction::Reload(Arc::new(site))),
                 SIGUSR1 => Some(Instruction::Look),
                 _ if self.stop.is_cancelled() => {
                     tracing::warn!(
@@ -262,33 +290,35 @@ impl Listener {
             }
         }
     }
-}
 
-/// Reads the configuration again and returns its site; `None` if it is refused, so that the old one stays in force.
-async fn reload(running: &Config, pace: &Pace) -> Option<Site> {
-    let reloading = NotifyState::monotonic_usec_now().ok();
-    notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
-    let config = match Config::load(&running.source) {
-        Ok(config) => config,
-        Err(problems) => {
-            tracing::error!("configuration refused, the old one stays in force:\n{problems}");
-            return None;
+    /// Reads the configuration again and returns its site; `None` if it is refused, so that the old one stays in force.
+    async fn reload(&self) -> Option<Site> {
+        let running = &self.config;
+        let reloading = NotifyState::monotonic_usec_now().ok();
+        notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
+        let config = match Config::load(&running.source) {
+            Ok(config) if self.lacks_state => config.without_state_folder(),
+            Ok(config) => config,
+            Err(problems) => {
+                tracing::error!("configuration refused, the old one stays in force:\n{problems}");
+                return None;
+            }
+        };
+        for (key, before, after) in [
+            ("state_dir", &running.state_dir, &config.state_dir),
+            ("runtime_dir", &running.runtime_dir, &config.runtime_dir),
+        ] {
+            if before != after {
+                tracing::error!("configuration refused, the old one stays in force: {key} changes with a restart only");
+                return None;
+            }
         }
-    };
-    for (key, before, after) in [
-        ("state_dir", &running.state_dir, &config.state_dir),
-        ("runtime_dir", &running.runtime_dir, &config.runtime_dir),
-    ] {
-        if before != after {
-            tracing::error!("configuration refused, the old one stays in force: {key} changes with a restart only");
-            return None;
+        if running.log != config.log {
+            tracing::warn!("log.target and log.level change with a restart only");
         }
+        tracing::info!("configuration read again: {}", config.source.display());
+        Some(Site::new(Arc::new(config), None, self.pace.clone(), now).await)
     }
-    if running.log != config.log {
-        tracing::warn!("log.target and log.level change with a restart only");
-    }
-    tracing::info!("configuration read again: {}", config.source.display());
-    Some(Site::new(Arc::new(config), None, pace.clone(), now).await)
 }
 
 /// Tells systemd these states; returns whether it has got them, or is not there at all.

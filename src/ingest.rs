@@ -129,6 +129,8 @@ pub struct Ingest {
     has_scanned: bool,
     is_stopping: bool,
     folder_trouble: Option<status::Trouble>,
+    /// Why the state is in the run-time folder.
+    state_trouble: Option<status::Trouble>,
     /// The lock of the drop folder.
     held: Option<FolderLock>,
     home: Home,
@@ -156,6 +158,7 @@ impl Ingest {
             has_scanned: false,
             is_stopping: false,
             folder_trouble: None,
+            state_trouble: None,
             held: None,
             home: Home::default(),
             upkeep: Upkeep::new(now),
@@ -169,6 +172,12 @@ impl Ingest {
     #[must_use]
     pub fn holding(self, lock: FolderLock) -> Self {
         Self { held: Some(lock), ..self }
+    }
+
+    /// Says that the state is in the run-time folder, and why.
+    #[must_use]
+    pub fn lacking_state(self, why: Option<status::Trouble>) -> Self {
+        Self { state_trouble: why, ..self }
     }
 
     /// Runs until `stop`, then waits for the uploads under way, at most for `drain`.

@@ -108,6 +108,7 @@ impl Ingest {
         });
         let trouble = self.folder_trouble.clone().or(down);
         let trouble = status::Trouble::both(trouble, self.home.trouble().cloned());
+        let trouble = status::Trouble::both(trouble, self.state_trouble.clone());
         let trouble = status::Trouble::both(trouble, self.upkeep.trouble());
         let state = if self.is_stopping {
             DaemonState::Stopping
