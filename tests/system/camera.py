@@ -2,6 +2,7 @@
 """Cameras that push pictures over FTP, and the look into the bucket whether these are there.
 
 camera.py push LOGIN [SECONDS]        pushes a picture; it must be in the bucket so many seconds after the server's 226
+camera.py push-encrypted LOGIN        the same over TLS, with a new TLS session for the data
 camera.py picture FOLDER              writes a picture into a folder, and prints its key and its MD5
 camera.py flood LIST UNTIL LOGIN...   pushes pictures until the file UNTIL is there; lists key and MD5 of each that was acknowledged
 camera.py stored LIST [SECONDS]       waits until each picture of the list is in the bucket with its bytes
@@ -44,7 +45,12 @@ class Picture:
         return f"{self.key} {hashlib.md5(self.data).hexdigest()}\n"
 
 
-def login(camera):
+def login(camera, encrypted=False):
+    if encrypted:
+        ftp = ftplib.FTP_TLS("127.0.0.1", timeout=30)
+        ftp.login(camera, PASSWORD)
+        ftp.prot_p()
+        return ftp
     ftp = ftplib.FTP("127.0.0.1", timeout=30)
     ftp.login(camera, PASSWORD)
     return ftp
@@ -75,9 +81,9 @@ def holdings():
         query["continuation-token"] = page.findtext(space + "NextContinuationToken")
 
 
-def push(camera, seconds="30"):
+def push(camera, seconds="30", encrypted=False):
     picture = Picture(camera)
-    with login(camera) as ftp:
+    with login(camera, encrypted) as ftp:
         ftp.storbinary(f"STOR {picture.name}", io.BytesIO(picture.data))
         acknowledged = time.monotonic()
         while stored(picture.key) != hashlib.md5(picture.data).hexdigest():
@@ -86,6 +92,10 @@ def push(camera, seconds="30"):
                 sys.exit(f"{picture.key} is not in the bucket after {waited:.2f} s")
             time.sleep(0.01)
         print(f"{picture.key} is in the bucket {time.monotonic() - acknowledged:.2f} s after the server's 226")
+
+
+def push_encrypted(camera):
+    push(camera, encrypted=True)
 
 
 def picture(folder):
@@ -135,4 +145,4 @@ def all_stored(listing, seconds="60"):
 
 
 if __name__ == "__main__":
-    {"push": push, "picture": picture, "flood": flood, "stored": all_stored}[sys.argv[1]](*sys.argv[2:])
+    {"push": push, "push-encrypted": push_encrypted, "picture": picture, "flood": flood, "stored": all_stored}[sys.argv[1]](*sys.argv[2:])

@@ -43,12 +43,13 @@ follow() {
   done 4<"$work/recipe"
 }
 
-# settings [DROP-FOLDER [LINE...]]: the configuration that an owner writes, here with the store on loopback.
+# settings [DROP-FOLDER [LINE...]]: the configuration that an owner writes, here with the store on loopback. Local copies
+# lie in $kept, if it is set.
 settings() {
   cat >"$root/etc/hk-aws/config.yaml" <<-END
 	drop_folder: {path: ${1:-/var/lib/cctv/storage}}
 	s3: {bucket: $BUCKET, region: eu-central-1, endpoint_url: 'http://$store:${ENDPOINT##*:}', path_style: true}
-	keep: {min_free: 1MiB}
+	keep: {min_free: 1MiB${kept:+, path: $kept}}
 	timezone: UTC
 	END
   printf '%s\n' "${@:2}" >>"$root/etc/hk-aws/config.yaml"
