@@ -31,6 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::bucket::{Bucket, Credentials, Pace};
 use crate::clock::Now;
 use crate::config::Config;
+use crate::heartbeat::Heart;
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
 use crate::site::{Site, SiteInForce};
@@ -109,6 +110,8 @@ async fn run_with(
     let (jobs, told_jobs) = watch::channel(Jobs::new());
     // Each task ends together with this function, however that ends.
     let telling = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, told_jobs, config.runtime_dir.clone(), ready)));
+    let heart = Heart { sites: sites.clone(), snapshots: snapshot.subscribe(), stop: stop.clone() };
+    let _beating = AbortOnDropHandle::new(tokio::spawn(heart.run()));
     let runner = schedule::Runner { sites, snapshots: snapshot.subscribe(), jobs };
     let scheduling = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
     // This sender keeps the status writer alive after the loop has ended: it has yet to write how a job that was told

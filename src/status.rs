@@ -224,6 +224,13 @@ pub struct LastError {
     pub message: String,
 }
 
+impl WaitingCounts {
+    /// Returns the number of files that wait.
+    pub fn files(&self) -> u64 {
+        self.settling + self.queued + self.uploading + self.backing_off + self.on_disk
+    }
+}
+
 impl Trouble {
     /// Returns one trouble that tells of both, since the earlier of the two.
     pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
@@ -245,7 +252,7 @@ impl Snapshot {
     /// Returns the line that `systemctl status` shows.
     pub fn line(&self) -> String {
         let waiting = &self.waiting;
-        let count = waiting.settling + waiting.queued + waiting.uploading + waiting.backing_off + waiting.on_disk;
+        let count = waiting.files();
         let stored = format!("{} stored, {count} waiting", self.stored.captures);
         match (&self.trouble, self.state) {
             (_, DaemonState::Starting) => "looking at the drop folder".to_owned(),

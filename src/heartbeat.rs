@@ -1,0 +1,286 @@
+//! The heartbeat: an object, and a ping, that others watch. Who cuts the line or takes the box ends it, and that raises
+//! the alarm, because the box cannot.
+//!
+//! It tells how the box is, but that is not what it is for: it comes only while the loop is alive, so that a daemon that
+//! hangs is as silent as one that is gone. A heartbeat that fails is not sent again: the next one is due soon, and the
+//! alarm waits for several.
+//!
+//! One object that is overwritten was rejected: the bucket's policy lets the box overwrite nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Source, When};
+use crate::config::{HeartbeatSettings, SecretUrl};
+use crate::key::{self, ObjectKey};
+use crate::persist::{self, Purpose};
+use crate::post::{Address, Letter, Reply, Sender, Undelivered};
+use crate::site::{Site, SiteInForce};
+use crate::status::{DaemonState, Snapshot, Trouble};
+
+/// The name of the file in the state folder that holds the sequence number.
+pub const FILE: &str = "heartbeat.json";
+
+/// The longest file that is read.
+const LONGEST_FILE_BYTES: u64 = 1024;
+
+/// How long the bucket may take for a heartbeat.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The loop tells how it is every second. If it has said nothing for this long, it hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(30);
+
+/// What a heartbeat says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The name of the box.
+    #[serde(rename = "box")]
+    pub host: String,
+    /// Counts the heartbeats of a box; `None` for a trial.
+    pub sequence: Option<u64>,
+    /// When it was made.
+    pub at: DateTime<Utc>,
+    /// The seconds until the next one.
+    pub every_seconds: u64,
+    /// The program's version.
+    pub version: String,
+    /// When the daemon started; this and what follows is `None` or empty if no daemon has said so.
+    pub started_at: Option<DateTime<Utc>>,
+    /// The state of the daemon.
+    pub state: Option<DaemonState>,
+    /// How many files wait in the drop folder.
+    pub waiting: Option<u64>,
+    /// Their bytes.
+    pub waiting_bytes: Option<u64>,
+    /// The age of the oldest capture that is only on this box, in seconds; 0 if there is none.
+    pub exposure_seconds: Option<i64>,
+    /// The last capture of each camera since the daemon started.
+    pub cameras: BTreeMap<String, LastCapture>,
+    /// What is wrong, if anything is.
+    pub trouble: Option<Trouble>,
+}
+
+/// The last capture of a camera.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastCapture {
+    /// When it was taken.
+    pub taken_at: DateTime<FixedOffset>,
+    /// When it was stored.
+    pub stored_at: DateTime<Utc>,
+}
+
+impl Heartbeat {
+    /// Returns what there is to say now; `snapshot` is what the daemon said last.
+    pub fn new(settings: &HeartbeatSettings, snapshot: Option<&Snapshot>, at: DateTime<Utc>) -> Self {
+        let exposure = |snapshot: &Snapshot| {
+            let oldest = snapshot.oldest_only_here.as_ref();
+            oldest.map_or(TimeDelta::zero(), |oldest| at - oldest.since).num_seconds().max(0)
+        };
+        let last = |(name, camera): (&String, &crate::status::CameraStatus)| {
+            let last = LastCapture { taken_at: camera.last_taken_at, stored_at: camera.last_stored_at };
+            (name.clone(), last)
+        };
+        Self {
+            host: host(settings),
+            sequence: None,
+            at,
+            every_seconds: settings.every.as_secs(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: snapshot.map(|snapshot| snapshot.started_at),
+            state: snapshot.map(|snapshot| snapshot.state),
+            waiting: snapshot.map(|snapshot| snapshot.waiting.files()),
+            waiting_bytes: snapshot.map(|snapshot| snapshot.waiting.bytes),
+            exposure_seconds: snapshot.map(exposure),
+            cameras: snapshot.map(|snapshot| snapshot.cameras.iter().map(last).collect()).unwrap_or_default(),
+            trouble: snapshot.and_then(|snapshot| snapshot.trouble.clone()),
+        }
+    }
+
+    /// Puts it into the bucket, and returns its key. If another heartbeat has its second, it takes the next one.
+    ///
+    /// # Errors
+    /// Says why it is not there.
+    pub async fn put(&mut self, site: &Site) -> Result<ObjectKey, String> {
+        for _ in 0..2 {
+            let key = key::heartbeat_key(&site.config.s3.prefix, &self.host, self.at);
+            let bytes = Bytes::from(serde_json::to_vec_pretty(self).map_err(|error| error.to_string())?);
+            let source = Source {
+                size: bytes.len() as u64,
+                sha256: Sha256::digest(&bytes).into(),
+                content: Content::Stream(Arc::new(move || Ok(Box::new(std::io::Cursor::new(bytes.clone())) as Reader))),
+                // It is small, and must not wait behind clips.
+                precedence: Precedence::Capture(self.at.into()),
+            };
+            let about = About {
+                content_type: "application/json".to_owned(),
+                metadata: vec![("sha256", hex::encode(source.sha256))],
+                // Other classes bill small objects as large ones.
+                class: Some("STANDARD".to_owned()),
+                ..About::default()
+            };
+            let when = When { now: (site.clock)().wall, patience: Patience::Probe };
+            let put = tokio::time::timeout(TIMEOUT, site.bucket.put_new(&key, &source, &about, when)).await;
+            match put {
+                Ok(Ok(Put::Stored | Put::AlreadyThere)) => return Ok(key),
+                Ok(Ok(Put::Conflict | Put::Unseen)) => self.at += TimeDelta::seconds(1),
+                Ok(Err(refusal)) => return Err(refusal.to_string()),
+                Err(_) => return Err(format!("the bucket does not answer within {} s", TIMEOUT.as_secs())),
+            }
+        }
+        Err("other heartbeats have its keys: does another box have this name (heartbeat.name)?".to_owned())
+    }
+
+    /// Calls the URL of a service that expects it; `failed` says why the heartbeat is not in the bucket.
+    ///
+    /// # Errors
+    /// [`Undelivered`], or what is wrong with the URL.
+    pub async fn ping(&self, url: &SecretUrl, failed: Option<&str>) -> Result<Reply, String> {
+        let (address, letter) = self.as_ping(&Address::new(url)?, failed);
+        Sender::default().send(&address, letter).await.map_err(|error: Undelivered| error.to_string())
+    }
+
+    /// Returns the ping: as Uptime Kuma's push monitors want it if the URL is one of those, otherwise as healthchecks.io
+    /// does, with `/fail` after the path if something is wrong, and the heartbeat as the body.
+    fn as_ping(&self, address: &Address, failed: Option<&str>) -> (Address, Letter) {
+        let wrong = failed.or(self.trouble.as_ref().map(|trouble| trouble.reason.as_str()));
+        let (path, query) = address.path().split_once('?').unwrap_or((address.path(), ""));
+        if path.contains("/api/push/") {
+            let said: String = wrong.unwrap_or("OK").chars().take(200).collect();
+            let said = percent_encoding::utf8_percent_encode(&said, percent_encoding::NON_ALPHANUMERIC);
+            let status = if wrong.is_some() { "down" } else { "up" };
+            return (address.at(&format!("{path}?status={status}&msg={said}")), Letter::get());
+        }
+        let fail = if wrong.is_some() { "/fail" } else { "" };
+        let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+        let body = serde_json::to_value(self).unwrap_or_default();
+        (address.at(&format!("{}{fail}{query}", path.trim_end_matches('/'))), Letter::json(&body))
+    }
+}
+
+/// Returns the name of this box: the one of the configuration, otherwise that of the host.
+pub fn host(settings: &HeartbeatSettings) -> String {
+    let system = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    settings.name.clone().unwrap_or_else(system)
+}
+
+/// What the file holds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Count {
+    sequence: u64,
+}
+
+/// Returns the next sequence number and notes it down, so that no number comes twice. A file that cannot be read or written
+/// costs only that.
+fn next_sequence(state_dir: &Path, last: u64) -> u64 {
+    let path = state_dir.join(FILE);
+    let noted = persist::read::<Count>(&path, LONGEST_FILE_BYTES).map_or(0, |count| count.sequence);
+    let sequence = noted.max(last) + 1;
+    if let Err(error) = persist::write(&path, &Count { sequence }, Purpose::NextStart) {
+        tracing::debug!("failed to write {}: {error}", path.display());
+    }
+    sequence
+}
+
+/// The task that sends heartbeats.
+#[derive(Debug)]
+pub struct Heart {
+    /// The site in force.
+    pub sites: watch::Receiver<SiteInForce>,
+    /// What the loop says.
+    pub snapshots: watch::Receiver<Snapshot>,
+    /// When to end.
+    pub stop: CancellationToken,
+}
+
+impl Heart {
+    /// Sends a heartbeat at once and then regularly, as long as the configuration in force asks for it.
+    pub async fn run(mut self) {
+        let (mut last, mut sequence) = (None::<Instant>, 0);
+        let (mut bucket, mut service) =
+            (Complaint::new("the heartbeat is not in the bucket"), Complaint::new("heartbeat.url"));
+        loop {
+            let site = Arc::clone(&self.sites.borrow_and_update().site);
+            let due = site.config.heartbeat.clone().map(|settings| {
+                let at = last.map_or_else(Instant::now, |last| last + settings.every);
+                (settings, at)
+            });
+            let wait = async {
+                match &due {
+                    Some((_, at)) => tokio::time::sleep_until(*at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                changed = self.sites.changed() => if changed.is_err() { return } else { continue },
+                () = wait => {}
+            }
+            let Some((settings, _)) = due else { continue };
+            last = Some(Instant::now());
+            let Some(snapshot) = self.living().await else {
+                tracing::error!("no heartbeat is sent: the loop of the daemon hangs; restart hk-aws");
+                continue;
+            };
+            let mut beat = Heartbeat::new(&settings, Some(&snapshot), (site.clock)().wall.into());
+            sequence = next_sequence(&site.config.state_dir, sequence);
+            beat.sequence = Some(sequence);
+            let put = beat.put(&site).await;
+            if let Some(url) = &settings.url {
+                let pinged = beat.ping(url, put.as_ref().err().map(String::as_str)).await;
+                service.see(pinged.map(drop), false);
+            }
+            bucket.see(put.map(drop), snapshot.link_down);
+        }
+    }
+
+    /// Returns a snapshot that is new; `None` if the loop has said nothing for a while.
+    async fn living(&mut self) -> Option<Snapshot> {
+        // The first one is there before the loop runs.
+        self.snapshots.mark_unchanged();
+        match tokio::time::timeout(HANGS_AFTER, self.snapshots.changed()).await {
+            Ok(Ok(())) => Some(self.snapshots.borrow_and_update().clone()),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+}
+
+/// Says once that something fails, and once that it works again.
+#[derive(Debug)]
+struct Complaint {
+    what: &'static str,
+    said: bool,
+}
+
+impl Complaint {
+    fn new(what: &'static str) -> Self {
+        Self { what, said: false }
+    }
+
+    /// Takes note of an attempt; `known` is whether the log says already why it fails.
+    fn see(&mut self, attempt: Result<(), String>, known: bool) {
+        let what = self.what;
+        match attempt {
+            Ok(()) if self.said => {
+                self.said = false;
+                tracing::info!("{what}: it works again");
+            }
+            Err(why) if !self.said && !known => {
+                self.said = true;
+                tracing::warn!("{what}: {why}");
+            }
+            Err(why) => tracing::debug!("{what}: {why}"),
+            Ok(()) => {}
+        }
+    }
+}
