@@ -22,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Source, When};
 use crate::config::{HeartbeatSettings, SecretUrl};
+use crate::health::Board;
 use crate::key::{self, ObjectKey};
 use crate::persist::{self, Purpose};
 use crate::post::{Address, Letter, Reply, Sender, Undelivered};
 use crate::site::{Site, SiteInForce};
-use crate::status::{DaemonState, Snapshot, Trouble};
+use crate::status::{Condition, ConditionKind, DaemonState, Snapshot, Trouble};
 
 /// The name of the file in the state folder that holds the sequence number.
 pub const FILE: &str = "heartbeat.json";
@@ -58,6 +59,8 @@ pub struct Heartbeat {
     pub started_at: Option<DateTime<Utc>>,
     /// The state of the daemon.
     pub state: Option<DaemonState>,
+    /// How many seconds the box's clock is behind the store's, negative if it is ahead, once the store has said.
+    pub clock_behind_seconds: Option<i64>,
     /// How many files wait in the drop folder.
     pub waiting: Option<u64>,
     /// Their bytes.
@@ -98,7 +101,8 @@ impl Heartbeat {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: snapshot.map(|snapshot| snapshot.started_at),
             state: snapshot.map(|snapshot| snapshot.state),
-            waiting: snapshot.map(|snapshot| snapshot.waiting.files()),
+            clock_behind_seconds: snapshot.and_then(|snapshot| snapshot.clock_behind_seconds),
+            waiting: snapshot.map(|snapshot| snapshot.waiting.count()),
             waiting_bytes: snapshot.map(|snapshot| snapshot.waiting.bytes),
             exposure_seconds: snapshot.map(exposure),
             cameras: snapshot.map(|snapshot| snapshot.cameras.iter().map(last).collect()).unwrap_or_default(),
@@ -196,8 +200,10 @@ fn next_sequence(state_dir: &Path, last: u64) -> u64 {
 pub struct Heart {
     /// The site in force.
     pub sites: watch::Receiver<SiteInForce>,
-    /// What the loop says.
-    pub snapshots: watch::Receiver<Snapshot>,
+    /// How the daemon is.
+    pub told: watch::Receiver<Snapshot>,
+    /// Where it is said that heartbeats fail.
+    pub board: Board,
     /// When to end.
     pub stop: CancellationToken,
 }
@@ -206,8 +212,6 @@ impl Heart {
     /// Sends a heartbeat at once and then regularly, as long as the configuration in force asks for it.
     pub async fn run(mut self) {
         let (mut last, mut sequence) = (None::<Instant>, 0);
-        let (mut bucket, mut service) =
-            (Complaint::new("the heartbeat is not in the bucket"), Complaint::new("heartbeat.url"));
         loop {
             let site = Arc::clone(&self.sites.borrow_and_update().site);
             let due = site.config.heartbeat.clone().map(|settings| {
@@ -236,51 +240,42 @@ impl Heart {
             sequence = next_sequence(&site.config.state_dir, sequence);
             beat.sequence = Some(sequence);
             let put = beat.put(&site).await;
-            if let Some(url) = &settings.url {
-                let pinged = beat.ping(url, put.as_ref().err().map(String::as_str)).await;
-                service.see(pinged.map(drop), false);
-            }
-            bucket.see(put.map(drop), snapshot.link_down);
+            let pinged = match &settings.url {
+                Some(url) => beat.ping(url, put.as_ref().err().map(String::as_str)).await.map(drop),
+                None => Ok(()),
+            };
+            // While the bucket stores nothing, that is told already.
+            let put = put.map(drop).or_else(|why| if snapshot.link_down { Ok(()) } else { Err(why) });
+            self.say(&beat, put, pinged);
         }
     }
 
-    /// Returns a snapshot that is new; `None` if the loop has said nothing for a while.
+    /// Says once that heartbeats fail, and once that they arrive again.
+    fn say(&self, beat: &Heartbeat, put: Result<(), String>, pinged: Result<(), String>) {
+        let (what, why) = match (put, pinged) {
+            (Ok(()), Ok(())) => {
+                if self.board.clear(ConditionKind::HeartbeatFails, None) {
+                    tracing::info!("heartbeats arrive again");
+                }
+                return;
+            }
+            (Err(why), _) => ("heartbeats do not arrive in the bucket", why),
+            (Ok(()), Err(why)) => ("heartbeats do not arrive at heartbeat.url", why),
+        };
+        let is_new = !self.board.raised().iter().any(|raised| raised.kind == ConditionKind::HeartbeatFails);
+        if is_new {
+            tracing::warn!("{what}: {why}");
+        } else {
+            tracing::debug!("{what}: {why}");
+        }
+        let advice = "try it with `hk-aws heartbeat --test`";
+        self.board.raise(Condition::new(ConditionKind::HeartbeatFails, beat.at, what, advice).with_detail(why));
+    }
+
+    /// Returns how the daemon is once its loop has said so again; `None` if it says nothing for a while.
     async fn living(&mut self) -> Option<Snapshot> {
-        // The first one is there before the loop runs.
-        self.snapshots.mark_unchanged();
-        match tokio::time::timeout(HANGS_AFTER, self.snapshots.changed()).await {
-            Ok(Ok(())) => Some(self.snapshots.borrow_and_update().clone()),
-            Ok(Err(_)) | Err(_) => None,
-        }
-    }
-}
-
-/// Says once that something fails, and once that it works again.
-#[derive(Debug)]
-struct Complaint {
-    what: &'static str,
-    said: bool,
-}
-
-impl Complaint {
-    fn new(what: &'static str) -> Self {
-        Self { what, said: false }
-    }
-
-    /// Takes note of an attempt; `known` is whether the log says already why it fails.
-    fn see(&mut self, attempt: Result<(), String>, known: bool) {
-        let what = self.what;
-        match attempt {
-            Ok(()) if self.said => {
-                self.said = false;
-                tracing::info!("{what}: it works again");
-            }
-            Err(why) if !self.said && !known => {
-                self.said = true;
-                tracing::warn!("{what}: {why}");
-            }
-            Err(why) => tracing::debug!("{what}: {why}"),
-            Ok(()) => {}
-        }
+        let last = self.told.borrow().at;
+        let told = tokio::time::timeout(HANGS_AFTER, self.told.wait_for(|told| told.at != last)).await;
+        told.ok()?.ok().map(|told| told.clone())
     }
 }
