@@ -33,6 +33,7 @@ use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::health::{self, Board, Limits};
+use crate::heartbeat::Heart;
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
 use crate::site::{Site, SiteInForce};
@@ -123,8 +124,11 @@ async fn run_with(
     // Whole snapshots, as `status.json` has them.
     let (told, _) = watch::channel(snapshot.borrow().clone());
     // Each task ends together with this function, however that ends.
+    let (told_whole, on_board) = (told.subscribe(), board.clone());
     let teller = Teller { folder: config.runtime_dir.clone(), crashed_after, sites: sites.clone(), board, told, ready };
     let telling = AbortOnDropHandle::new(tokio::spawn(teller.run(snapshots, told_jobs)));
+    let heart = Heart { sites: sites.clone(), told: told_whole, board: on_board, stop: stop.clone() };
+    let _beating = AbortOnDropHandle::new(tokio::spawn(heart.run()));
     let runner = schedule::Runner { sites, snapshots: snapshot.subscribe(), jobs };
     let scheduling = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
     // This sender keeps the status writer alive after the loop has ended: it has yet to write how a job that was told

@@ -17,6 +17,7 @@ mod docs;
 mod flood;
 mod folder;
 mod hashed_names;
+mod heartbeat;
 mod hostile;
 mod invariants;
 mod kill;
