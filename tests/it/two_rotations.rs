@@ -273,7 +273,9 @@ impl Place {
             });
             self.store(day, A_DAY + late);
         }
-        rotations.into_iter().for_each(|rotation| rotation.finish(&self.hosts));
+        for rotation in rotations {
+            rotation.finish(&self.hosts);
+        }
     }
 
     /// The captures in bundles, those that lie loose, the bundles that no index describes, and the indexes that have no bundle.
