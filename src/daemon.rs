@@ -135,11 +135,6 @@ async fn run_with(
     // to stop has ended.
     let last_sender = snapshot.clone();
     let report = Report { snapshot, beat: watchdog(), site: told_site };
-    let stopped = stop.clone();
-    let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
-        stopped.cancelled().await;
-        notify(&[NotifyState::Stopping]);
-    }));
     let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(instructions, report, stop, DRAIN)));
     ingesting.await.context("the ingest loop panicked")?;
     scheduling.await.context("the scheduler panicked")?;
@@ -313,6 +308,8 @@ impl Listener {
                 }
                 _ => {
                     tracing::info!("stopping: uploads under way are finished first");
+                    // First: with nothing under way, the process may end as soon as it may stop.
+                    notify(&[NotifyState::Stopping]);
                     self.stop.cancel();
                     None
                 }

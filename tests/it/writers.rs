@@ -200,6 +200,21 @@ async fn what_begins_with_a_hole_is_cut_and_what_does_not_begin_with_a_part_does
     site.wait_for_keys(&[&key("CAM", 2), &apart, &hole, &part]).await;
 }
 
+/// A kill between the store's answer and the ledger's line leaves it so, and a part of another picture came since.
+#[tokio::test]
+async fn i5_what_a_killed_run_stored_is_not_stored_again_beside_a_part_of_another() {
+    let site = Site::started(Settings { drop: "partial_after: 200ms", ..NONE }).await;
+    let (part, other) = (&jpeg(4)[..3000], jpeg(5));
+    let path = site.write(format!("CAM/{}", picture(1)), part);
+    site.wait_until_empty().await;
+    site.s3.insert(&key("CAM", 1), other.clone());
+    fs::write(&path, &other).unwrap();
+    site.wait_until_empty().await;
+    assert_eq!(site.s3.keys(), [key("CAM", 1), beside(&key("CAM", 1), "partial-", part)]);
+    let whole: Vec<_> = site.ledger("CAM").into_iter().filter(|entry| !entry.partial).collect();
+    assert_eq!((whole.len(), &*whole[0].key, &whole[0].sha256), (1, &*key("CAM", 1), &sha256(&other)));
+}
+
 #[tokio::test]
 async fn a_file_that_is_renamed_or_dated_anew_while_it_goes_up_is_one_capture() {
     for keep in ["keep: {days: 0}", "keep: {days: 9}"] {

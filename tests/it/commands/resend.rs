@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Said, Site, archive, names};
 use crate::support::s3::Fault;
+use crate::support::settings;
 
 const DAY: &str = "2022-02-24";
 
@@ -22,14 +23,15 @@ fn bytes(number: usize) -> Vec<u8> {
     format!("capture {number}").repeat(60_000).into_bytes()
 }
 
-/// A site that has stored five captures and keeps copies of them, within this limit.
+/// A site that has stored five captures and keeps copies of them, from now on within this limit.
 async fn stored(limit: &str) -> Site {
-    let site = Site::start_with("", &format!("keep: {{{limit}}}\n")).await;
+    let site = Site::start_with("", "keep: {min_free: 0}\n").await;
     for number in 1..=5 {
         site.drop_file(&key(number).replace(&format!("{DAY}/"), ""), &bytes(number));
     }
     let said = site.run(&["upload"]).await;
     assert_eq!(said.code, 0, "{said:?}");
+    settings::change(&site.path("config.yaml"), &format!("keep: {{{limit}}}"));
     site
 }
 

@@ -29,8 +29,8 @@ use crate::support::site::{files, ledger_text, sha256};
 /// An outage that needs the operator is probed every 30 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What still goes on once the folder is empty ends within this time.
-const SETTLED: Duration = Duration::from_secs(10);
+/// What still goes on once the folder is empty ends within this time, on a busy machine too.
+const SETTLED: Duration = Duration::from_mins(1);
 
 /// A write or a read of a page is one; what is longer can change half-way.
 const PAGE: usize = 4096;
