@@ -66,9 +66,8 @@ fn whatever_happens_in_whatever_order_nothing_is_lost() {
                 (Just(set), operations, 1_usize..6, operation::any_end())
             })
         };
-        let failures = run((cases, RUNNERS), KEPT, any, |(set, operations, burst, end)| {
-            play(set, operations, *burst, *end)
-        });
+        let failures =
+            run((cases, RUNNERS), KEPT, any, |(set, operations, burst, end)| play(set, operations, *burst, *end));
         let [run, operations, faults] = [&CASES_RUN, &OPERATIONS, &FAULTS].map(|count| count.load(Ordering::Relaxed));
         let met = circumstance::times_met();
         let (pair, least) = met.iter().min_by_key(|(_, times)| **times).unwrap();

@@ -47,8 +47,8 @@ pub(super) enum Circumstance {
 }
 
 use Circumstance::{
-    AnotherMount, Cache, CoarseTimes, HardLink, IgnoresChecksums, LikeAws, LoginPage, NoCarefulRename, Overwrites, Redate,
-    RefusesConditions, Resume, Rewrite, RollsBack, TwoProcesses, Unmounts,
+    AnotherMount, Cache, CoarseTimes, HardLink, IgnoresChecksums, LikeAws, LoginPage, NoCarefulRename, Overwrites,
+    Redate, RefusesConditions, Resume, Rewrite, RollsBack, TwoProcesses, Unmounts,
 };
 
 pub(super) const ALL: [Circumstance; 16] = [

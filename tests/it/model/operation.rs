@@ -176,13 +176,7 @@ fn content() -> impl Strategy<Value = Content> {
 }
 
 fn stamp() -> impl Strategy<Value = Stamp> {
-    proptest::sample::select(vec![
-        Stamp::Present,
-        Stamp::Boot1970,
-        Stamp::Year2015,
-        Stamp::March2026,
-        Stamp::Year2100,
-    ])
+    proptest::sample::select(vec![Stamp::Present, Stamp::Boot1970, Stamp::Year2015, Stamp::March2026, Stamp::Year2100])
 }
 
 /// So many milliseconds after a file was written it is seen, sent, or gone.

@@ -105,16 +105,15 @@ impl World {
         self.struck.circumstances.insert(circumstance);
     }
 
-    fn has(&self, circumstance: Circumstance) -> bool {
+    pub(super) fn has(&self, circumstance: Circumstance) -> bool {
         self.circumstances.contains(&circumstance)
     }
 
     /// What has struck in the whole case.
     pub(super) fn all_that_struck(&self) -> Circumstances {
         let mut struck = self.struck.circumstances.clone();
-        let (puts, looks, answers) = self.site.s3.look(|state| {
-            (state.objects().len(), state.count("HeadObject"), state.strangers_answers())
-        });
+        let (puts, looks, answers) =
+            self.site.s3.look(|state| (state.objects().len(), state.count("HeadObject"), state.strangers_answers()));
         for circumstance in &self.circumstances {
             let has_struck = match circumstance {
                 Circumstance::LikeAws

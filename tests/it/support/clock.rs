@@ -82,7 +82,11 @@ impl Clocked {
     }
 
     /// Starts a loop that does this first in each of its threads.
-    pub(crate) async fn start_in(config: Config, clock: &Clock, each_thread: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start_in(
+        config: Config,
+        clock: &Clock,
+        each_thread: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         Self::start_as(config, clock, queue::CAPACITY, each_thread).await
     }
 
