@@ -65,6 +65,9 @@ pub(super) async fn examine(site: &Site) -> BucketReport {
     checks.push(checksums(bucket.try_wrong_checksum().await));
     let found = thief::try_all(site, &put).await;
     let mut remains = found.take_away(site, &put.key).await.max(found.take_away(site, &bucket.probe_key()).await);
+    let (in_parts, tried) = bucket.try_put_in_parts(&put, after).await;
+    checks.push(judge_parts(tried));
+    remains = remains.max(found.take_away(site, &in_parts).await);
     if s3.access == Access::ReadWrite {
         for (setting, class) in classes(&site.config.rotate) {
             let (key, tried) = bucket.try_class(class, &put, after).await;
@@ -86,6 +89,19 @@ pub(super) async fn examine(site: &Site) -> BucketReport {
 fn classes(rotate: &RotateSettings) -> impl Iterator<Item = (&'static str, &str)> {
     let archive = rotate.archive.iter().map(|archive| ("rotate.archive.class", archive.class.as_str()));
     archive.chain(rotate.transition.iter().map(|transition| ("rotate.transition.class", transition.class.as_str())))
+}
+
+fn judge_parts(tried: Result<(), Refusal>) -> Check {
+    match tried {
+        Ok(()) => Check::ok("clips", "an upload in parts is taken with all that a clip carries"),
+        Err(refusal) if refusal.verdict == Verdict::TryLater => {
+            Check::warn("clips", format!("an upload in parts could not be tried: {}", refusal.reason))
+                .mend("try again later")
+        }
+        Err(refusal) => {
+            Check::fail("clips", format!("clips cannot be stored: {}", refusal.reason)).mend(refusal.advice)
+        }
+    }
 }
 
 fn judge_class(setting: &'static str, class: &str, tried: Result<TriedClass, Refusal>) -> Check {
@@ -110,7 +126,7 @@ fn judge_class(setting: &'static str, class: &str, tried: Result<TriedClass, Ref
 }
 
 fn left_behind(site: &Site, remains: Remains) -> Option<Check> {
-    let lock = if site.config.s3.object_lock.is_some() { ", one of them locked for an hour" } else { "" };
+    let lock = if site.config.s3.object_lock.is_some() { ", some of them locked for an hour" } else { "" };
     let says = match remains {
         Remains::Nothing => return None,
         Remains::Versions => format!(

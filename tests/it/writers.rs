@@ -1,6 +1,7 @@
 //! What writers do to a file while or just after it goes up: they write again within one stamp, stall, resume what is gone,
 //! rename and re-date.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -176,6 +177,28 @@ async fn a_rest_that_comes_after_its_first_part_was_disposed_of_is_joined_with_i
         assert!(!site.s3.object(&key("CAM", 1)).unwrap().metadata.contains_key("partial"));
         let partial: Vec<bool> = site.ledger("CAM").iter().map(|entry| entry.partial).collect();
         assert_eq!(partial.iter().filter(|partial| !**partial).count(), 1, "{partial:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_parts_of_a_name_the_rest_is_joined_with_its_own() {
+    let (one, two) = (jpeg(7), jpeg(8));
+    // The longer part came first; the rest goes on with the one that came last, or with the one that fits its hole.
+    for (hole, expected) in
+        [(0, [&two[..2000], &one[4000..]].concat()), (4000, one.clone()), (2000, [&two[..2000], &one[4000..]].concat())]
+    {
+        let site = Site::started(Settings { drop: "partial_after: 200ms", rest: "keep: {days: 9}", ..NONE }).await;
+        for part in [&one[..4000], &two[..2000]] {
+            site.write(format!("CAM/{}", picture(1)), part);
+            site.wait_until_empty().await;
+        }
+        let rest = [&vec![0; hole], &one[4000..]].concat();
+        site.write(format!("CAM/{}", picture(1)), &rest);
+        site.wait_until_empty().await;
+        let hashes: BTreeSet<String> =
+            site.s3.look(|state| state.objects().values().map(|object| object.sha256.clone()).collect());
+        let expected = [expected.as_slice(), &one[..4000], &two[..2000], &rest].map(sha256);
+        assert_eq!(hashes, BTreeSet::from(expected), "{hole}");
     }
 }
 

@@ -10,6 +10,7 @@ mod camera;
 mod captures;
 mod daemon;
 mod disk;
+mod doctor;
 mod folder;
 mod ftp_server;
 mod habits;

@@ -133,6 +133,21 @@ async fn what_was_altered_is_sent_again_beside_it() {
 }
 
 #[tokio::test]
+async fn what_may_not_be_looked_at_does_not_count_as_sent_again() {
+    let site = stored("min_free: 0").await;
+    site.s3.insert(&key(4), vec![7]);
+    // Its keys may list, and not read.
+    site.s3.fault(Fault::fail("HeadObject", 403, "AccessDenied"));
+    site.s3.fault(Fault::fail("GetObject", 403, "AccessDenied"));
+    let (code, said) = verify(&site, &["--resend"]).await;
+    site.s3.clear_faults();
+    let hash = &hex::encode(Sha256::digest(bytes(4)))[..8];
+    let beside = site.s3.object(&key(4).replace(".jpg", &format!("~{hash}.jpg")));
+    assert!(code == 3 && said.contains(&("altered".to_owned(), 1)), "{said:?}");
+    assert!(copies_that_stay(&site, u64::MAX).await == 1 || *beside.unwrap().bytes.unwrap() == bytes(4), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_mark_goes_by_itself_once_the_store_has_the_capture_again() {
     for is_gone_for_good in [false, true] {
         let site = stored("min_free: 0").await;
