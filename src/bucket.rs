@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 
 use crate::clock::Now;
 use crate::config::{self, Checksum, Sse};
+use crate::trust::Trust;
 
 mod account;
 mod advice;
@@ -42,6 +43,7 @@ mod pace;
 mod parts;
 mod probe;
 mod put;
+mod reach;
 mod sample;
 mod stall;
 mod thief;
@@ -69,7 +71,6 @@ pub use verdict::{Refusal, RefusalKind, Verdict};
 use account::ExpectedOwner;
 use answer::{Marks, OwnAnswers};
 use condition::KnownConditions;
-use connection::Trust;
 use limit::RequestLimit;
 use uploads::OwnUploads;
 

@@ -26,6 +26,7 @@ mod dates;
 mod doctor;
 mod exit;
 mod get;
+mod heartbeat;
 mod list;
 mod out;
 mod price;
@@ -131,6 +132,8 @@ enum Command {
     Recover(recover::RecoverArgs),
     /// Show what the daemon does now
     Status,
+    /// Send a heartbeat now, and show the answers
+    Heartbeat(heartbeat::HeartbeatArgs),
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
     AwsTemplate {
         /// What reads it
@@ -217,6 +220,7 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
         Command::Archive(archive) => archive.run(out, site).await,
         Command::Rotate(rotate) => rotate.run(out, site).await,
         Command::Recover(recover) => recover.run(out, site).await,
+        Command::Heartbeat(heartbeat) => heartbeat.run(out, site).await,
         Command::Run | Command::Check | Command::Classify { .. } | Command::Status | Command::AwsTemplate { .. } => {
             Ok(())
         }

@@ -4,6 +4,7 @@
 //! reported together, each with its line and its remedy, because an operator on a ladder does not want to find seven
 //! mistakes in seven restarts.
 
+mod alerts;
 mod apart;
 mod bandwidth;
 mod check;
@@ -21,13 +22,14 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
+pub use alerts::{AlertFormat, AlertsSettings, BodyTemplate, HeartbeatSettings, Quiet, SecretUrl};
 pub use bandwidth::{Bandwidth, BandwidthChange};
 pub use pattern::{CapturePattern, FolderGlob, Ignore};
 pub use problem::{Problem, Problems};
 pub use sections::{
-    Access, AlertsSettings, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings,
-    HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings,
-    RotatedCameras, S3Settings, STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
+    Access, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings, KeepSettings,
+    LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras, S3Settings,
+    STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS,
 };
 pub use taken_format::TakenFormat;
 
@@ -96,12 +98,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 type Asks = fn(&Config) -> bool;
 
 /// The keys that nothing obeys yet.
-const NOT_IN_EFFECT: [(&str, Asks); 5] = [
-    ("cameras[].silent_after", |config| {
-        config.cameras.iter().any(|camera| camera.silent_after != settings::SILENT_AFTER)
-    }),
+const NOT_IN_EFFECT: [(&str, Asks); 4] = [
+    ("cameras[].silent_after", |config| config.cameras.iter().any(|camera| camera.silent_after.is_some())),
     ("alerts.webhook", |config| config.alerts.webhook.is_some()),
     ("alerts.command", |config| config.alerts.command.is_some()),
-    ("heartbeat", |config| config.heartbeat.is_some()),
     ("metrics.listen", |config| config.metrics.listen.is_some()),
 ];

@@ -45,6 +45,8 @@
 //! * [`disk`]: how much room a file system has
 //! * [`place`]: where a folder really is, whatever links and mounts lead to it
 //! * [`owner`]: what root makes in the folders of the service belongs to the service
+//! * [`trust`]: the certificates that a client trusts
+//! * [`post`]: one request to a service of the owner's, such as a webhook
 //! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
 //! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
 //! * [`drop_folder`]: scan, open, look again, set aside: the only room that removes or renames files there
@@ -60,7 +62,8 @@
 //! * [`retention`]: what is due to be bundled, moved or deleted, and what that costs; pure
 //! * [`archive`], [`rotate`], [`arrange`], [`verify`], [`recover`]: act on the holdings
 //! * [`schedule`]: when jobs run, one at a time, what was missed, how each run ended
-//! * [`status`], [`journal`]: what is told: one snapshot for many readers, and the log
+//! * [`status`], [`health`], [`journal`]: what is told: one snapshot for many readers, what it says is wrong, and the log
+//! * [`heartbeat`]: the sign of life that others watch
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
 //! * [`daemon`]: wires the tasks; owns signals, watchdog, reload and drain
 //! * [`cli`]: parses, calls, prints
@@ -73,6 +76,8 @@ pub mod lock;
 pub mod owner;
 pub mod persist;
 pub mod place;
+pub mod post;
+pub mod trust;
 
 pub mod capture;
 pub mod drop_folder;
@@ -98,6 +103,8 @@ pub mod rotate;
 pub mod verify;
 
 pub mod daemon;
+pub mod health;
+pub mod heartbeat;
 pub mod journal;
 pub mod schedule;
 pub mod status;

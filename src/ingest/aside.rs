@@ -61,10 +61,11 @@ impl Ingest {
         let state_dir = &self.site.config.state_dir;
         let folder = set_aside::folder(state_dir);
         // What lies in the run-time folder is lost at the next boot.
-        let moved = match self.state_trouble {
-            Some(_) => Err("the state folder cannot be written".to_owned()),
-            None => set_aside::free_place(state_dir, path)
-                .ok_or_else(|| "100 files of this name are set aside already".to_owned()),
+        let moved = if state_dir.starts_with(&self.site.config.runtime_dir) {
+            Err("the state folder cannot be written".to_owned())
+        } else {
+            set_aside::free_place(state_dir, path)
+                .ok_or_else(|| "100 files of this name are set aside already".to_owned())
         };
         let judged = self.queue.last_seen(path, now).map(|seen| seen.stamp);
         let moved = moved.and_then(|target| match self.site.folder.open(path) {

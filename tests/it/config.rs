@@ -8,7 +8,7 @@ use serde_yaml::Value;
 
 use crate::support::settings;
 
-const SHIPPED: &str = include_str!("../../packaging/etc/hk-aws/config.yaml");
+const SHIPPED: &str = include_str!("../../config/config.yaml");
 
 /// The block in the documentation of the interface.
 const DOCUMENTED: &str = r#"

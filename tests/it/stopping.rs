@@ -19,7 +19,7 @@ use crate::support::site::{bytes, files, ledger_text, sha256};
 
 /// How long systemd waits for the end before it kills.
 fn unit_allows() -> Duration {
-    let unit = fs::read_to_string("packaging/usr/lib/systemd/system/hk-aws.service").unwrap();
+    let unit = fs::read_to_string("systemd/hk-aws.service").unwrap();
     let seconds = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
     Duration::from_secs(seconds.parse().unwrap())
 }
