@@ -13,8 +13,7 @@ case_install() {
   camera picture "$work/box/front-door" >"$work/list"
   cp "$work"/box/front-door/*.jpg "$root/root/PICTURE.jpg"
   follow README.md 'The first picture'
-  wait_for 10 "an empty drop folder" nothing_waits
-  box hk-aws status | grep -E 'front-door: 2 captures'
+  wait_for 30 "the second picture in the status" status_has 'front-door: 2 captures'
   box_keep installed
 }
 
@@ -228,7 +227,8 @@ case_full_disk() {
   is active
   box rm /var/lib/filler
   flood_goes_on
-  flood_end
+  # A picture that the full disk cut off waits for its camera.
+  flood_ends
   camera push front-door
 }
 

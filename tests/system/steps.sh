@@ -79,6 +79,10 @@ journal_has() {
   box journalctl -b -u hk-aws --no-pager -o cat | grep -q -- "$1"
 }
 
+status_has() {
+  box hk-aws status | grep -q -- "$1"
+}
+
 # drop FOLDER: puts a picture there as an FTP server would, as the user $owner, and lists it in $work/list.
 drop() {
   local folder=$1 camera
@@ -114,10 +118,14 @@ flood_goes_on() {
 }
 
 flood_end() {
+  flood_ends
+  wait_for 30 "an empty drop folder" nothing_waits
+}
+
+flood_ends() {
   touch "$work/flood.end"
   wait "$flood"
   camera stored "$work/flood" 60
-  wait_for 30 "an empty drop folder" nothing_waits
 }
 
 nothing_waits() {
