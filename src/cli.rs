@@ -33,13 +33,15 @@ mod recover;
 mod restore;
 mod rotate;
 mod status;
+mod times;
+mod unit_paths;
 mod upload;
 mod verify;
 
 use dates::Dates;
 use out::{Out, print_json};
 
-pub use exit::{Partly, Waiting, exit_code, is_silent};
+pub use exit::{Partly, Told, Waiting, WrongUsage, exit_code, is_silent};
 pub use out::{tell, tell_failure};
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
@@ -71,8 +73,17 @@ pub struct Cli {
 enum Command {
     /// Run the daemon in the foreground
     Run,
-    /// Read the configuration, report all its problems together, print the effective settings
-    Check,
+    /// Read the configuration, report all its problems together, and say in one line whether the service can start
+    #[command(
+        after_help = "Exit codes: 0 ready, even with warnings; 1 something is missing: the drop folder, the key, the bucket's \
+                            name, or a line of the systemd unit; 2 the configuration is wrong. With --json: `ready`, the \
+                            `verdict`, what is `missing`, and the `warnings`."
+    )]
+    Check {
+        /// Print the settings in force, with every default; the verdict then goes to stderr
+        #[arg(long)]
+        show: bool,
+    },
     /// Show what paths below the drop folder would become, without touching them
     Classify {
         /// Paths below the drop folder; they need not exist
@@ -131,6 +142,12 @@ enum Command {
     Recover(recover::RecoverArgs),
     /// Show what the daemon does now
     Status,
+    /// Let the systemd service use the folders of the configuration: write the lines that its unit lacks into a drop-in
+    #[command(
+        after_help = "The service may write only in the folders that its unit names. Run this with sudo after the folders in \
+                            the configuration have changed, then restart the service."
+    )]
+    UnitPaths(unit_paths::UnitPathsArgs),
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
     AwsTemplate {
         /// What reads it
@@ -168,7 +185,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Ok(config) => config,
         Err(problems) => {
             // They are the answer to `check`; without --json people read them on stderr.
-            if out.json && matches!(cli.command, Command::Check) {
+            if out.json && matches!(cli.command, Command::Check { .. }) {
                 print_json(&problems)?;
             }
             return Err(problems.into());
@@ -188,7 +205,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .context("failed to start the runtime")?;
     let done = match cli.command {
         Command::Run => runtime.block_on(daemon::serve(config)),
-        Command::Check => check::check(&out, &config),
+        Command::Check { show } => runtime.block_on(check::check(&out, &config, show)),
+        Command::UnitPaths(paths) => paths.run(&out, &config),
         Command::Status => status::status(&out, &config),
         Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
@@ -217,9 +235,12 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
         Command::Archive(archive) => archive.run(out, site).await,
         Command::Rotate(rotate) => rotate.run(out, site).await,
         Command::Recover(recover) => recover.run(out, site).await,
-        Command::Run | Command::Check | Command::Classify { .. } | Command::Status | Command::AwsTemplate { .. } => {
-            Ok(())
-        }
+        Command::Run
+        | Command::Check { .. }
+        | Command::Classify { .. }
+        | Command::Status
+        | Command::AwsTemplate { .. }
+        | Command::UnitPaths(_) => Ok(()),
     }
 }
 

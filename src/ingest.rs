@@ -19,6 +19,7 @@ use crate::clock::Now;
 use crate::drop_folder::Sight;
 use crate::lock::{self, FolderLock, LockError};
 use crate::queue::{self, Due, Queue};
+use crate::service;
 use crate::site::{Site, SiteInForce};
 use crate::status::{self, Snapshot};
 use crate::stored::Stored;
@@ -329,7 +330,8 @@ impl Ingest {
     /// Reports that the drop folder cannot be read, unless it has been reported.
     fn folder_fails(&mut self, error: &std::io::Error) {
         let reason = format!("failed to read drop folder {}: {error}", self.site.folder.path().display());
-        self.folder_has_trouble(reason, "create it again or correct drop_folder.path");
+        let mend = service::shut_out(&self.site.config);
+        self.folder_has_trouble(reason, mend.as_deref().unwrap_or("create it again or correct drop_folder.path"));
     }
 
     fn folder_has_trouble(&mut self, reason: String, advice: &str) {

@@ -44,7 +44,9 @@
 //! * [`persist`]: state files, written whole or not at all
 //! * [`disk`]: how much room a file system has
 //! * [`place`]: where a folder really is, whatever links and mounts lead to it
+//! * [`service`]: what the installed unit of systemd opens, and the lines that it lacks
 //! * [`owner`]: what root makes in the folders of the service belongs to the service
+//! * [`credentials`]: the file with the box's AWS key
 //! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
 //! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
 //! * [`drop_folder`]: scan, open, look again, set aside: the only room that removes or renames files there
@@ -67,12 +69,14 @@
 
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod disk;
 pub mod key;
 pub mod lock;
 pub mod owner;
 pub mod persist;
 pub mod place;
+pub mod service;
 
 pub mod capture;
 pub mod drop_folder;

@@ -62,7 +62,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     } else if !path.is_absolute() {
         Fault::new(
             "a relative path",
-            format!("write the whole path from /, such as /var/lib/{}", text.trim_start_matches("./")),
+            format!("write the whole path from /, such as {}", whole_path(text).display()),
         )
     } else if path.components().any(|component| component == Component::ParentDir) {
         Fault::new("a path with ..", "write the path without ..")
@@ -74,6 +74,23 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
         return Ok(path.components().collect());
     };
     Err(fault)
+}
+
+/// Returns the whole path that a relative one probably stands for: its first folder tells where it begins.
+fn whole_path(text: &str) -> PathBuf {
+    /// What lies in the root folder (Filesystem Hierarchy Standard 3.0), and is likely to hold captures.
+    const IN_ROOT: [&str; 10] = ["var", "srv", "home", "mnt", "media", "opt", "run", "data", "tmp", "root"];
+    let named: PathBuf = Path::new(text).components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let is_long = named.components().count() > 1;
+    let begins_with = |folders: &[&str]| is_long && folders.iter().any(|folder| named.starts_with(folder));
+    let above = if begins_with(&IN_ROOT) {
+        "/"
+    } else if begins_with(&["lib"]) {
+        "/var"
+    } else {
+        "/var/lib"
+    };
+    Path::new(above).join(named)
 }
 
 /// Accepts a name of the time zone database.
