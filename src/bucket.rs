@@ -72,8 +72,8 @@ pub use verdict::{Refusal, RefusalKind, Verdict};
 use account::ExpectedOwner;
 use answer::{Marks, OwnAnswers};
 use condition::KnownConditions;
-use keys::Keys;
 use connection::Trust;
+use keys::Keys;
 use limit::RequestLimit;
 use uploads::OwnUploads;
 
@@ -178,7 +178,9 @@ impl Bucket {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         settings = match credentials.clone() {
             Some(credentials) => settings.credentials_provider(credentials),
-            None => settings.credentials_provider(SharedCredentialsProvider::from(Arc::clone(&keys) as Arc<dyn ProvideCredentials>)),
+            None => settings.credentials_provider(SharedCredentialsProvider::from(
+                Arc::clone(&keys) as Arc<dyn ProvideCredentials>
+            )),
         };
         if let Some(account) = &config.account {
             settings = settings.interceptor(ExpectedOwner(account.clone()));

@@ -18,6 +18,7 @@ use crate::site::Site;
 use crate::{daemon, journal};
 
 mod arrange;
+mod as_service;
 mod aws_template;
 mod check;
 mod classify;
@@ -41,7 +42,7 @@ mod verify;
 use dates::Dates;
 use out::{Out, print_json};
 
-pub use exit::{Partly, Told, Waiting, WrongUsage, exit_code, is_silent};
+pub use exit::{ExitWith, Partly, Told, Waiting, WrongUsage, exit_code, is_silent};
 pub use out::{tell, tell_failure};
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
@@ -93,8 +94,12 @@ enum Command {
         #[arg(long)]
         explain: bool,
     },
-    /// Try everything for real, with the credentials of whoever runs it, and say what to do
-    Doctor,
+    /// Try everything for real and say what to do; called by root, it runs as the service does: its user, rights and sandbox
+    Doctor {
+        /// Run as whoever calls it, also as root
+        #[arg(long)]
+        as_caller: bool,
+    },
     /// Make one pass over the drop folder, or over some of its files, and exit
     Upload(upload::UploadArgs),
     /// List the cameras that the bucket holds captures of
@@ -204,6 +209,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .build()
         .context("failed to start the runtime")?;
     let done = match cli.command {
+        Command::Doctor { as_caller: false } if as_service::again(&out, &config)? => Ok(()),
         Command::Run => runtime.block_on(daemon::serve(config)),
         Command::Check { show } => runtime.block_on(check::check(&out, &config, show)),
         Command::UnitPaths(paths) => paths.run(&out, &config),
@@ -223,7 +229,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 /// Runs the commands that need the bucket.
 async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Result<()> {
     match command {
-        Command::Doctor => doctor::doctor(out, site).await,
+        Command::Doctor { .. } => doctor::doctor(out, site).await,
         Command::Upload(upload) => upload.run(out, Arc::clone(site)).await,
         Command::Cameras => list::cameras(out, site).await,
         Command::Days { camera } => list::days(out, site, &camera).await,

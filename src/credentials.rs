@@ -89,7 +89,8 @@ pub fn path() -> PathBuf {
 /// # Errors
 /// [`BadKeyFile`] if the file cannot be read, or what it says of the profile gives no key.
 pub fn read(file: &Path, profile: Option<&str>) -> Result<Option<Key>, BadKeyFile> {
-    let bad = |wrong: String, mend: &str| BadKeyFile { file: file.to_owned(), line: None, wrong, mend: mend.to_owned() };
+    let bad =
+        |wrong: String, mend: &str| BadKeyFile { file: file.to_owned(), line: None, wrong, mend: mend.to_owned() };
     let mut text = String::new();
     let read = File::open(file).and_then(|open| open.take(MOST_BYTES).read_to_string(&mut text));
     match read {
@@ -102,17 +103,33 @@ pub fn read(file: &Path, profile: Option<&str>) -> Result<Option<Key>, BadKeyFil
                  0640",
             ),
             io::ErrorKind::InvalidData => bad("not UTF-8".to_owned(), "save the file as UTF-8"),
-            _ => bad(format!("failed to read the key: {error}"), "check that the file can be read, for instance with cat"),
+            _ => bad(
+                format!("failed to read the key: {error}"),
+                "check that the file can be read, for instance with cat",
+            ),
         }),
     }
 }
 
+/// A key file that every user of the box may read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{says}; {mend}")]
+pub struct Exposure {
+    /// What is wrong.
+    pub says: String,
+    /// What to do about it.
+    pub mend: String,
+}
+
 /// Returns what to do about a key file that every user of the box may read; `None` if that is not so.
-pub fn exposure(file: &Path) -> Option<String> {
+pub fn exposure(file: &Path) -> Option<Exposure> {
     let mode = fs::metadata(file).ok()?.permissions().mode() & 0o777;
     (mode & OTHERS != 0).then(|| {
         let file = file.display();
-        format!("every user of this box may use the key in {file} (mode {mode:04o}); mend it with `sudo chmod 640 {file}`")
+        Exposure {
+            says: format!("every user of this box may use the key in {file} (mode {mode:04o})"),
+            mend: format!("mend it with `sudo chmod 640 {file}`"),
+        }
     })
 }
 
@@ -122,12 +139,40 @@ pub fn state(file: &Path) -> Option<(u64, u64, i64, i64)> {
     Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
 
+/// A profile of the file.
+struct Profile<'a> {
+    /// The line of its name.
+    line: usize,
+    settings: Vec<Setting<'a>>,
+}
+
+/// A name with its value.
+struct Setting<'a> {
+    line: usize,
+    name: String,
+    value: &'a str,
+}
+
 fn parse(file: &Path, text: &str, profile: &str) -> Result<Option<Key>, BadKeyFile> {
-    let bad = |line: usize, wrong: String, mend: String| BadKeyFile { file: file.to_owned(), line: Some(line), wrong, mend };
-    // The line of the profile, and the lines, names and values below it.
-    let mut found: Option<(usize, Vec<(usize, String, &str)>)> = None;
+    let bad = |(line, wrong, mend)| BadKeyFile { file: file.to_owned(), line: Some(line), wrong, mend };
+    let Some(found) = find(text, profile).map_err(bad)? else { return Ok(None) };
+    let needed = |name: &str| found.value(name)?.ok_or_else(|| found.lacks(name, profile));
+    Ok(Some(Key {
+        access_key_id: needed(ACCESS_KEY).map_err(bad)?,
+        secret_access_key: needed(SECRET_KEY).map_err(bad)?,
+        session_token: found.value(TOKEN).map_err(bad)?,
+    }))
+}
+
+/// A line, what is wrong with it, and how to mend it.
+type Fault = (usize, String, String);
+
+/// Finds a profile in the text of a file.
+fn find<'a>(text: &'a str, profile: &str) -> Result<Option<Profile<'a>>, Fault> {
+    let mut found: Option<Profile<'a>> = None;
     let (mut is_inside, mut has_section) = (false, false);
-    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
+    for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let (number, line) = (at + 1, line.trim());
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
@@ -136,51 +181,54 @@ fn parse(file: &Path, text: &str, profile: &str) -> Result<Option<Key>, BadKeyFi
             let name = name.trim().trim_start_matches("profile ").trim();
             (is_inside, has_section) = (name == profile, true);
             if is_inside {
-                found.get_or_insert((number, Vec::new()));
+                found.get_or_insert(Profile { line: number, settings: Vec::new() });
             }
             continue;
         }
         let Some((name, value)) = line.split_once('=') else {
             let mend = format!("write [{profile}], and below it {ACCESS_KEY} = ... and {SECRET_KEY} = ...");
-            return Err(bad(number, "neither a [profile] nor a name with its value".to_owned(), mend));
+            return Err((number, "neither a [profile] nor a name with its value".to_owned(), mend));
         };
         if !has_section {
             let mend = format!("write the line [{profile}] above it");
-            return Err(bad(number, format!("{} stands in no profile", name.trim()), mend));
+            return Err((number, format!("{} stands in no profile", name.trim()), mend));
         }
-        let value = value.split([' ', '\t']).find(|word| !word.is_empty()).unwrap_or_default();
-        if let Some((_, values)) = found.as_mut().filter(|_| is_inside) {
-            values.push((number, name.trim().to_ascii_lowercase(), value));
+        // What follows a blank is a comment.
+        let value = value.split_whitespace().next().unwrap_or_default();
+        if let Some(found) = found.as_mut().filter(|_| is_inside) {
+            found.settings.push(Setting { line: number, name: name.trim().to_ascii_lowercase(), value });
         }
     }
-    let Some((line, values)) = found else { return Ok(None) };
-    let value = |wanted: &str| -> Result<Option<String>, BadKeyFile> {
-        let Some((line, name, value)) = values.iter().rfind(|(_, name, _)| name == wanted) else { return Ok(None) };
-        match *value {
-            "" => Err(bad(*line, format!("{name} has no value"), "write the one that AWS printed".to_owned())),
-            value if value.starts_with(['"', '\'']) => {
-                Err(bad(*line, format!("the value of {name} is in quotes"), "write it without them".to_owned()))
-            }
-            value => Ok(Some(value.to_owned())),
+    Ok(found)
+}
+
+impl Profile<'_> {
+    /// Returns the value of a name; of several the last one counts.
+    fn value(&self, name: &str) -> Result<Option<String>, Fault> {
+        let Some(Setting { line, value, .. }) = self.settings.iter().rfind(|setting| setting.name == name) else {
+            return Ok(None);
+        };
+        if value.is_empty() {
+            return Err((*line, format!("{name} has no value"), "write the one that AWS printed".to_owned()));
         }
-    };
-    let needed = |wanted: &str| {
-        value(wanted)?.ok_or_else(|| {
-            let others = values.iter().map(|(_, name, _)| name.as_str()).filter(|name| ![ACCESS_KEY, SECRET_KEY, TOKEN].contains(name));
-            match config::nearest(wanted, others) {
-                Some(near) => {
-                    let line = values.iter().find(|(_, name, _)| name == near).map_or(line, |(line, ..)| *line);
-                    bad(line, format!("{near} is no name that AWS knows"), format!("did you mean {wanted}?"))
-                }
-                None => bad(line, format!("[{profile}] has no {wanted}"), format!("write {wanted} = ... below it")),
+        if value.starts_with(['"', '\'']) {
+            return Err((*line, format!("the value of {name} is in quotes"), "write it without them".to_owned()));
+        }
+        Ok(Some((*value).to_owned()))
+    }
+
+    /// Says what stands in the place of a name that is missing.
+    fn lacks(&self, name: &str, profile: &str) -> Fault {
+        let others = self.settings.iter().map(|setting| setting.name.as_str());
+        let others = others.filter(|other| ![ACCESS_KEY, SECRET_KEY, TOKEN].contains(other));
+        let near = config::nearest(name, others);
+        match self.settings.iter().find(|setting| near == Some(setting.name.as_str())) {
+            Some(Setting { line, name: near, .. }) => {
+                (*line, format!("{near} is no name that AWS knows"), format!("did you mean {name}?"))
             }
-        })
-    };
-    Ok(Some(Key {
-        access_key_id: needed(ACCESS_KEY)?,
-        secret_access_key: needed(SECRET_KEY)?,
-        session_token: value(TOKEN)?,
-    }))
+            None => (self.line, format!("[{profile}] has no {name}"), format!("write {name} = ... below it")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -201,7 +249,11 @@ mod tests {
             })
         };
         for (text, profile, expected) in [
-            ("[default]\naws_access_key_id = AKIA\naws_secret_access_key = a/b+c=\n", "default", key("AKIA", "a/b+c=", None)),
+            (
+                "[default]\naws_access_key_id = AKIA\naws_secret_access_key = a/b+c=\n",
+                "default",
+                key("AKIA", "a/b+c=", None),
+            ),
             (
                 "\u{feff}# made by hand\r\n[ default ]\r\nregion=x\r\nAWS_ACCESS_KEY_ID=AKIA # the box\r\n\
                  aws_secret_access_key=s\r\naws_session_token=t\r\n",
@@ -224,13 +276,22 @@ mod tests {
     #[test]
     fn what_gives_no_key_names_file_line_and_mend_and_never_the_secret() {
         for (text, expected) in [
-            ("[default]\naws_access_key_id = A\n", "/etc/x:1: [default] has no aws_secret_access_key; write aws_secret_access_key = ... below it"),
+            (
+                "[default]\naws_access_key_id = A\n",
+                "/etc/x:1: [default] has no aws_secret_access_key; write aws_secret_access_key = ... below it",
+            ),
             (
                 "[default]\naws_access_key_id = A\naws_secret_acess_key = hush\n",
                 "/etc/x:3: aws_secret_acess_key is no name that AWS knows; did you mean aws_secret_access_key?",
             ),
-            ("AWS_ACCESS_KEY_ID=hush\n", "/etc/x:1: AWS_ACCESS_KEY_ID stands in no profile; write the line [default] above it"),
-            ("[default]\nhush\n", "/etc/x:2: neither a [profile] nor a name with its value; write [default], and below it"),
+            (
+                "AWS_ACCESS_KEY_ID=hush\n",
+                "/etc/x:1: AWS_ACCESS_KEY_ID stands in no profile; write the line [default] above it",
+            ),
+            (
+                "[default]\nhush\n",
+                "/etc/x:2: neither a [profile] nor a name with its value; write [default], and below it",
+            ),
             ("[default]\naws_access_key_id =\naws_secret_access_key = s", "/etc/x:2: aws_access_key_id has no value"),
             (
                 "[default]\naws_access_key_id=A\naws_secret_access_key = \"hush\"",
@@ -241,7 +302,10 @@ mod tests {
             assert!(said.starts_with(expected), "{text}: {said}");
             assert!(!said.contains("hush"), "{said}");
         }
-        assert!(!format!("{:?}", parsed("[default]\naws_access_key_id=A\naws_secret_access_key=hush", "default")).contains("hush"));
+        assert!(
+            !format!("{:?}", parsed("[default]\naws_access_key_id=A\naws_secret_access_key=hush", "default"))
+                .contains("hush")
+        );
     }
 
     #[test]
@@ -254,7 +318,11 @@ mod tests {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
             let said = exposure(&file);
             assert_eq!(said.is_some(), told, "{mode:o}");
-            assert!(said.is_none_or(|said| said.contains(&format!("mode {mode:04o}")) && said.contains("chmod 640")));
+            assert!(
+                said.is_none_or(
+                    |said| said.says.contains(&format!("mode {mode:04o}")) && said.mend.contains("chmod 640")
+                )
+            );
         }
     }
 }

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 
 mod mounts;
+mod transient;
 mod unit;
 
 pub use mounts::shut_out;
+pub use transient::{as_service, user_of};
 pub use unit::{Lacking, UnitProperties, unit_text};
 
 /// The name of the unit.
@@ -71,24 +73,27 @@ pub fn drop_in(config: &Config) -> Option<String> {
     if paths.is_empty() {
         return None;
     }
-    let words = |paths: &[&PathBuf]| paths.iter().map(|path| word(path)).collect::<Vec<_>>().join(" ");
-    let mut text = format!(
-        "# Made by `hk-aws unit-paths` from {}; run it again when a folder there changes.\n[Unit]\nRequiresMountsFor={}\n\n\
-         [Service]\n",
-        config.source.display(),
-        words(&paths.iter().collect::<Vec<_>>()),
-    );
+    let all: Vec<String> = paths.iter().map(|path| word(path)).collect();
     let (hidden, open): (Vec<&PathBuf>, Vec<&PathBuf>) = paths.iter().partition(|path| is_hidden(path));
+    let mut lines = vec![
+        format!(
+            "# Made by `hk-aws unit-paths` from {}; run it again when a folder there changes.",
+            config.source.display()
+        ),
+        "[Unit]".to_owned(),
+        format!("RequiresMountsFor={}", all.join(" ")),
+        String::new(),
+        "[Service]".to_owned(),
+    ];
     if hidden.iter().any(|path| is_below(path, &HOMES)) {
-        text.push_str("# The homes of users stay hidden except for what is named here.\nProtectHome=tmpfs\n");
+        lines.push("# The homes of users stay hidden except for what is named here.".to_owned());
+        lines.push("ProtectHome=tmpfs".to_owned());
     }
-    for path in hidden {
-        text.push_str(&format!("BindPaths=-{}\n", word(&PathBuf::from(path.to_string_lossy().replace(':', "\\:")))));
-    }
-    for path in open {
-        text.push_str(&format!("ReadWritePaths=-{}\n", word(path)));
-    }
-    Some(text)
+    // A `:` divides a folder from the place where it is to be seen.
+    let escaped = |path: &Path| PathBuf::from(path.to_string_lossy().replace(':', "\\:"));
+    lines.extend(hidden.into_iter().map(|path| format!("BindPaths=-{}", word(&escaped(path)))));
+    lines.extend(open.into_iter().map(|path| format!("ReadWritePaths=-{}", word(path))));
+    Some(lines.join("\n") + "\n")
 }
 
 fn is_below(path: &Path, folders: &[&str]) -> bool {
@@ -113,7 +118,8 @@ mod tests {
 
     fn config(drop: &str, more: &str) -> Config {
         let text = format!("drop_folder: {{path: \"{drop}\"}}\ns3: {{bucket: captures}}\ntimezone: UTC\n{more}");
-        Config::parse(Path::new("/etc/hk-aws/config.yaml"), &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"))
+        Config::parse(Path::new("/etc/hk-aws/config.yaml"), &text, &|_| None)
+            .unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     fn lines(config: &Config) -> Vec<String> {
@@ -133,7 +139,7 @@ mod tests {
             ["RequiresMountsFor=/mnt/usb/kept /srv/cams", "ReadWritePaths=-/mnt/usb/kept", "ReadWritePaths=-/srv/cams"]
         );
         assert_eq!(
-            lines(&config("/srv/cams/in", "keep: {path: /srv/cams-kept}\nstate_dir: /srv/cams-kept/state\n")).len(),
+            lines(&config("/srv/cams/in", "keep: {path: /srv/state/kept}\nstate_dir: /srv/state\n")).len(),
             3,
             "a folder inside another needs no line"
         );
@@ -150,7 +156,10 @@ mod tests {
             lines(&config("/home/ftp/cams", "")),
             ["RequiresMountsFor=/home/ftp/cams", "ProtectHome=tmpfs", "BindPaths=-/home/ftp/cams"]
         );
-        assert_eq!(lines(&config("/var/tmp/a:b", "")), ["RequiresMountsFor=/var/tmp/a:b", r#"BindPaths=-"/var/tmp/a\\:b""#]);
+        assert_eq!(
+            lines(&config("/var/tmp/a:b", "")),
+            ["RequiresMountsFor=/var/tmp/a:b", r#"BindPaths=-"/var/tmp/a\\:b""#]
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ use aws_credential_types::provider::future::ProvideCredentials as ProvidedCreden
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
 use crate::clock::Now;
-use crate::credentials;
+use crate::credentials::{self, Exposure};
 
 /// How long a key of the file is used before the file is read again. The SDK asks for a new one ten seconds before.
 const READ_AGAIN: Duration = Duration::from_secs(15);
@@ -91,7 +91,7 @@ struct KeyFile {
     profile: Option<String>,
     clock: fn() -> Now,
     /// The last warning about who may read the file, so that it is logged once.
-    warned: Mutex<Option<String>>,
+    warned: Mutex<Option<Exposure>>,
 }
 
 impl KeyFile {

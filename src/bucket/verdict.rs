@@ -292,21 +292,23 @@ impl Refusal {
     /// [`CredentialsError`] among its causes.
     pub(super) fn without_key(what: &str, error: &(dyn Error + 'static)) -> Self {
         let chain = causes(error);
-        let (reason, advice) = match chain.iter().find_map(|error| error.downcast_ref::<BadKeyFile>()) {
-            Some(bad) => (bad.fault(), format!("give the daemon credentials: {}", bad.mend)),
-            None => {
-                let of_key = chain.iter().skip_while(|error| !error.is::<CredentialsError>()).skip(1);
-                let texts: Vec<String> = of_key.map(ToString::to_string).collect();
+        let bad_file = chain.iter().find_map(|error| error.downcast_ref::<BadKeyFile>());
+        let of_key = chain.iter().skip_while(|error| !error.is::<CredentialsError>()).skip(1);
+        let texts: Vec<String> = of_key.map(ToString::to_string).collect();
+        let mend = bad_file.map_or_else(
+            || {
                 let file = credentials::path();
-                let advice = format!(
-                    "give the daemon credentials: write the key into {}, or name a profile of the AWS files in s3.profile",
-                    file.display()
-                );
-                (texts.join(": "), advice)
-            }
-        };
-        let reason = format!("failed to {what}: {reason}");
-        Self { verdict: Verdict::NeedsOperator, code: None, reason, advice }
+                format!("write the key into {}, or name a profile of the AWS files in s3.profile", file.display())
+            },
+            |bad| bad.mend.clone(),
+        );
+        let reason = bad_file.map_or_else(|| texts.join(": "), BadKeyFile::fault);
+        Self {
+            verdict: Verdict::NeedsOperator,
+            code: None,
+            reason: format!("failed to {what}: {reason}"),
+            advice: format!("give the daemon credentials: {mend}"),
+        }
     }
 
     fn without_answer<E: Error + 'static>(what: &str, error: &SdkError<E, HttpResponse>) -> Self {

@@ -17,7 +17,7 @@ use crate::{credentials, daemon, rotate};
 
 /// What the configuration leaves to do.
 #[derive(Debug, Serialize)]
-struct Verdict {
+struct Readiness {
     ready: bool,
     /// The same in one line.
     verdict: String,
@@ -47,10 +47,12 @@ pub(super) async fn check(out: &Out, config: &Config, show: bool) -> anyhow::Res
     let mut missing = Vec::new();
     missing.extend(no_drop_folder(config, &mut warnings));
     let key = find_key(config, &mut warnings).await;
-    missing.extend(key.as_ref().err().map(|refusal| Missing {
-        what: "the key is missing or cannot be used".to_owned(),
-        line: refusal.to_string(),
-    }));
+    missing.extend(
+        key.as_ref().err().map(|refusal| Missing {
+            what: "the key is missing or cannot be used".to_owned(),
+            line: refusal.to_string(),
+        }),
+    );
     if config.s3.bucket == EXAMPLE_BUCKET {
         let what = format!("the bucket is still the example's, {EXAMPLE_BUCKET}");
         missing.push(Missing::at(config, "s3.bucket", what, "write the name of your own bucket"));
@@ -76,8 +78,8 @@ pub(super) async fn check(out: &Out, config: &Config, show: bool) -> anyhow::Res
         if is_ready { out.remark(&verdict) } else { tell(&verdict) }
     } else {
         let missing = missing.iter().map(|missing| missing.what.clone()).collect();
-        let verdict = Verdict { ready: is_ready, verdict, missing, warnings };
-        out.item(&verdict, &verdict.verdict)?;
+        let readiness = Readiness { ready: is_ready, verdict, missing, warnings };
+        out.item(&readiness, &readiness.verdict)?;
     }
     if is_ready { Ok(()) } else { Err(Told.into()) }
 }
@@ -109,7 +111,9 @@ fn no_drop_folder(config: &Config, warnings: &mut Vec<String>) -> Option<Missing
     let missing = |what: String, mend: &str| Some(Missing::at(config, key, what, mend));
     match path.metadata() {
         Ok(found) if found.is_dir() => None,
-        Ok(_) => missing(format!("the drop folder {shown} is a file"), "write the folder that the FTP server writes into"),
+        Ok(_) => {
+            missing(format!("the drop folder {shown} is a file"), "write the folder that the FTP server writes into")
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mend = format!("create it with `sudo install -d -o hk-aws -g hk-aws {shown}`, or correct the path");
             missing(format!("the drop folder {shown} is missing"), &mend)
@@ -139,7 +143,8 @@ fn shut_folders(config: &Config) -> Vec<Missing> {
     let describe = |lacking: service::Lacking| {
         let path = lacking.folder.path.display();
         let what = format!("{} lacks the line {}", service::UNIT, lacking.line);
-        let mend = format_args!("the service may not write in {path}, because its unit {}: {}", lacking.what, service::MEND);
+        let mend =
+            format_args!("the service may not write in {path}, because its unit {}: {}", lacking.what, service::MEND);
         Missing::at(config, lacking.folder.key, what, mend)
     };
     unit.lacking(&service::used_folders(config)).into_iter().map(describe).collect()

@@ -27,6 +27,11 @@ pub struct Waiting {
 #[error("failed, as was said")]
 pub struct Told;
 
+/// Another process did the command's work, has said all, and ended with this exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("ended with {0}")]
+pub struct ExitWith(pub u8);
+
 /// The words of the command line do not fit together.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}; --help says what the command takes")]
@@ -34,7 +39,9 @@ pub struct WrongUsage(pub String);
 
 /// Returns the exit code of an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Problems>() || error.is::<WrongUsage>() {
+    if let Some(ExitWith(code)) = error.downcast_ref() {
+        *code
+    } else if error.is::<Problems>() || error.is::<WrongUsage>() {
         2
     } else if error.downcast_ref::<Partly>().is_some_and(|partly| partly.failed < partly.total) || error.is::<Waiting>()
     {

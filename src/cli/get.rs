@@ -52,7 +52,8 @@ impl GetArgs {
     async fn files_in_time(&self, out: &Out, site: &Site) -> anyhow::Result<Vec<String>> {
         let CameraDay { camera, date } = &self.day;
         if let Some(time) = self.to.to_str().filter(|to| to.parse::<CameraTime>().is_ok()) {
-            let mend = format!("write --until {time} for the end of the time, or --to ./{time} for a folder of that name");
+            let mend =
+                format!("write --until {time} for the end of the time, or --to ./{time} for a folder of that name");
             return Err(WrongUsage(format!("--to {time}: --to is the folder to download into; {mend}")).into());
         }
         let (from, to) = span(Some(*date), self.from, self.until)?;
@@ -61,14 +62,19 @@ impl GetArgs {
         let mut files = Vec::new();
         while let Some(day) = listing.next_day().await? {
             for bundle in day.unread.iter().map(|bundle| &bundle.key).chain(&day.without_index) {
-                out.remark(format_args!("{}: its captures are not among them: when they were taken is unknown", plain(bundle)));
+                out.remark(format_args!(
+                    "{}: its captures are not among them: when they were taken is unknown",
+                    plain(bundle)
+                ));
             }
             let is_capture = |holding: &Holding| holding.bundle.as_ref() != Some(&holding.key);
             files.extend(day.captures.into_iter().filter(is_capture).map(|holding| holding.key));
         }
         if files.is_empty() {
             holdings::must_exist(site, camera).await?;
-            bail!("nothing of {camera} on {date} was taken in that time; `hk-aws list {camera} {date}` lists what there is");
+            bail!(
+                "nothing of {camera} on {date} was taken in that time; `hk-aws list {camera} {date}` lists what there is"
+            );
         }
         Ok(files)
     }

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::Told;
+use super::{ExitWith, Told};
 use crate::config::Problems;
 use crate::key;
 
@@ -98,7 +98,7 @@ pub fn tell(line: impl Display) {
 
 /// Says why a command failed, on stderr: on one line, except for the problems of a configuration.
 pub fn tell_failure(error: &anyhow::Error) {
-    if error.is::<Told>() {
+    if error.is::<Told>() || error.is::<ExitWith>() {
         return;
     }
     let text = format!("hk-aws: {error:#}");

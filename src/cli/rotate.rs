@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::out::{Out, plain, print_line, size, tell};
 use super::{Dates, Partly, Waiting};
-use crate::{config, holdings};
 use crate::key::CameraName;
 use crate::lock;
 use crate::retention::{Action, BundleClass, Cost, RetentionPolicy, Row};
 use crate::rotate::{self, DayStep, Plan, Rotated, Scope};
 use crate::site::Site;
+use crate::{config, holdings};
 
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {

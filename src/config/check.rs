@@ -60,10 +60,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     } else if text.starts_with('~') {
         Fault::new("~ means nothing here", "write the whole path from /, such as /var/lib/cctv/storage")
     } else if !path.is_absolute() {
-        Fault::new(
-            "a relative path",
-            format!("write the whole path from /, such as {}", whole_path(text).display()),
-        )
+        Fault::new("a relative path", format!("write the whole path from /, such as {}", whole_path(text).display()))
     } else if path.components().any(|component| component == Component::ParentDir) {
         Fault::new("a path with ..", "write the path without ..")
     } else if text.chars().any(char::is_control) {
@@ -345,7 +342,7 @@ pub(super) fn kms_key(text: &str) -> Result<String, Fault> {
 pub(super) fn endpoint(text: &str) -> Result<String, Fault> {
     let url = Url::parse(text)?;
     if url.user.is_some() {
-        let mend = "leave them out: credentials come from the AWS files and the environment";
+        let mend = "leave them out: the key is in /etc/hk-aws/credentials, the AWS files or the environment";
         return Err(Fault::new("has credentials", mend));
     }
     if text.contains(['?', '#']) {

@@ -144,13 +144,14 @@ pub async fn cameras(site: &Site) -> Result<Vec<CameraName>, HoldingsError> {
     Ok(cameras.into_iter().collect())
 }
 
-/// Makes sure that the bucket has a camera of which nothing was found, so that a mistyped name is no empty answer.
+/// Makes sure that the bucket has a camera of which nothing was found, so that a mistyped name is no empty answer. A bucket
+/// without any camera is new.
 ///
 /// # Errors
 /// [`HoldingsError::NoCamera`] if it has not, [`HoldingsError::Refused`] if the bucket cannot be listed.
 pub async fn must_exist(site: &Site, camera: &str) -> Result<(), HoldingsError> {
     let cameras = cameras(site).await?;
-    if cameras.iter().any(|known| **known == *camera) {
+    if cameras.is_empty() || cameras.iter().any(|known| **known == *camera) {
         return Ok(());
     }
     let nearest = config::nearest(camera, cameras.iter().map(|known| &**known));

@@ -41,13 +41,15 @@ const SINGLE: [&str; 4] = ["LoadState", "ProtectSystem", "ProtectHome", "Private
 
 /// Asks systemd for something about the unit; `None` if there is no systemd, or it does not answer.
 fn ask_systemd(words: &[&str]) -> Option<String> {
-    let asked = Command::new("systemctl").args(words).arg(UNIT).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let asked =
+        Command::new("systemctl").args(words).arg(UNIT).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     asked.status.success().then(|| String::from_utf8_lossy(&asked.stdout).into_owned())
 }
 
-/// Returns the text of the installed unit with all its drop-ins; `None` if there is no systemd or no such unit.
+/// Returns the text of the installed unit with all its drop-ins, each setting on one line; `None` if there is no systemd or
+/// no such unit.
 pub fn unit_text() -> Option<String> {
-    ask_systemd(&["cat", "--no-pager"]).filter(|text| !text.trim().is_empty())
+    ask_systemd(&["cat", "--no-pager"]).map(|text| in_whole_lines(&text)).filter(|text| !text.trim().is_empty())
 }
 
 impl UnitProperties {
@@ -58,11 +60,17 @@ impl UnitProperties {
         (said.last("LoadState") == Some("loaded")).then_some(said)
     }
 
-    /// Reads the answer of `systemctl show`: a line for each property, its values divided by blanks.
+    /// Reads the answer of `systemctl show`: a line for each property, with its values as words.
     pub fn of_answer(answer: &str) -> Self {
         let mut unit = Self::default();
         for (name, value) in answer.lines().filter_map(|line| line.split_once('=')) {
-            unit.add(name, value.split_whitespace().map(unescape));
+            if name == "BindPaths" {
+                // These it does not quote, but each ends in its mode.
+                let bound = value.split(":rbind").flat_map(|rest| rest.split(":norbind")).map(str::trim);
+                unit.add(name, bound.filter(|bound| !bound.is_empty()).map(str::to_owned));
+            } else {
+                unit.add(name, words(value).into_iter());
+            }
         }
         unit
     }
@@ -70,7 +78,7 @@ impl UnitProperties {
     /// Reads the text of a unit file, or of several behind each other, as far as it decides what is open.
     pub(super) fn of_text(text: &str) -> Self {
         let mut unit = Self::default();
-        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+        for (name, value) in directives(&in_whole_lines(text)) {
             unit.add(name, words(value).into_iter());
         }
         unit
@@ -113,7 +121,9 @@ impl UnitProperties {
             let unmarked = bound.trim_start_matches('-').replace("\\:", "\u{0}");
             let mut parts = unmarked.split(':');
             let source = parts.next()?;
-            Some(PathBuf::from(parts.next().filter(|place| place.starts_with('/')).unwrap_or(source).replace('\u{0}', ":")))
+            Some(PathBuf::from(
+                parts.next().filter(|place| place.starts_with('/')).unwrap_or(source).replace('\u{0}', ":"),
+            ))
         };
         self.all("BindPaths").iter().filter_map(place).any(|place| path.starts_with(place))
     }
@@ -121,7 +131,9 @@ impl UnitProperties {
     /// Returns whether `StateDirectory=` or `RuntimeDirectory=` makes the folder, or one that holds it.
     fn is_made(&self, path: &Path) -> bool {
         [("StateDirectory", "/var/lib"), ("RuntimeDirectory", "/run")].iter().any(|(name, around)| {
-            self.all(name).iter().any(|folder| path.starts_with(Path::new(around).join(folder.split(':').next().unwrap_or_default())))
+            self.all(name)
+                .iter()
+                .any(|folder| path.starts_with(Path::new(around).join(folder.split(':').next().unwrap_or_default())))
         })
     }
 
@@ -169,6 +181,20 @@ impl UnitProperties {
     }
 }
 
+/// Returns a text without the breaks in its long lines, which end in a backslash (systemd.syntax(7)).
+fn in_whole_lines(text: &str) -> String {
+    text.replace("\\\n", " ")
+}
+
+/// Returns the names and values in the text of a unit file, or of several behind each other (systemd.syntax(7)).
+pub(super) fn directives(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let is_comment = |line: &&str| line.starts_with(['#', ';']);
+    text.lines().map(str::trim).filter(move |line| !is_comment(line)).filter_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        Some((name.trim(), value.trim()))
+    })
+}
+
 /// Splits a value of a unit file into words (systemd.syntax(7), "Quoting").
 fn words(value: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
@@ -187,33 +213,13 @@ fn words(value: &str) -> Vec<String> {
     words
 }
 
-/// Turns `\x20` and the like, with which `systemctl show` writes what would divide values, back into their characters.
-fn unescape(word: &str) -> String {
-    let mut parts = word.split("\\x");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let code = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii);
-        match code {
-            Some(code) => {
-                text.push(char::from(code));
-                text.push_str(&part[2..]);
-            }
-            None => {
-                text.push_str("\\x");
-                text.push_str(part);
-            }
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// As systemd 252 says it of the shipped unit with two drop-ins.
-    const ANSWER: &str = "ReadWritePaths=-/var/lib/cctv/storage -/srv/my\\x20cams\nProtectHome=yes\nProtectSystem=strict\n\
-                          PrivateTmp=yes\nBindPaths=/home/ftp/cams:/home/ftp/cams:rbind\nStateDirectory=hk-aws\n\
+    const ANSWER: &str = "ReadWritePaths=-/var/lib/cctv/storage \"-/srv/my cams\"\nProtectHome=yes\nProtectSystem=strict\n\
+                          PrivateTmp=yes\nBindPaths=-/home/x/a b:/home/x/a b:rbind -/home/ftp/cams:/home/ftp/cams:rbind\nStateDirectory=hk-aws\n\
                           RuntimeDirectory=hk-aws\nInaccessiblePaths=-/boot\nLoadState=loaded\n";
 
     #[test]
@@ -228,6 +234,7 @@ mod tests {
             ("/srv/my cams", None),
             ("/srv/cams", Some("ReadWritePaths=-/srv/cams")),
             ("/home/ftp/cams", None),
+            ("/home/x/a b", None),
             ("/home/other", Some("BindPaths=-/home/other")),
             ("/root/cams", Some("BindPaths=-/root/cams")),
             ("/tmp/cams", Some("BindPaths=-/tmp/cams")),
@@ -244,7 +251,9 @@ mod tests {
 
     #[test]
     fn an_empty_value_takes_back_what_stands_before_it() {
-        let unit = UnitProperties::of_text("ProtectSystem=strict\nReadWritePaths=/srv/a\nReadWritePaths=\nReadWritePaths=/srv/b\n");
+        let unit = UnitProperties::of_text(
+            "ProtectSystem=strict\nReadWritePaths=/srv/a\nReadWritePaths=\nReadWritePaths=/srv/b\n",
+        );
         assert!(!unit.opens(Path::new("/srv/a")) && unit.opens(Path::new("/srv/b")));
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Household {
     pub(crate) run: PathBuf,
     /// How often everything is looked at.
     pub(crate) rescan: &'static str,
+    /// The daemon's binary.
+    pub(crate) program: PathBuf,
     folder: TempDir,
 }
 
@@ -37,7 +39,17 @@ impl Household {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let s3 = runtime.block_on(MemoryS3::start_without_bytes("evidence"));
         let [drop_folder, state, run] = ["drop", "state", "run"].map(|name| folder.path().join(name));
-        Self { daemon: None, s3, _runtime: runtime, drop_folder, state, run, rescan: "5s", folder }
+        Self {
+            daemon: None,
+            s3,
+            _runtime: runtime,
+            drop_folder,
+            state,
+            run,
+            rescan: "5s",
+            program: BINARY.into(),
+            folder,
+        }
     }
 
     /// Starts the daemon with this `keep` section and waits until it is ready.
@@ -60,7 +72,7 @@ impl Household {
             run = self.run.display(),
         );
         fs::write(&config, text).unwrap();
-        let mut words = program.iter().copied().chain([BINARY]);
+        let mut words = program.iter().copied().chain([self.program.to_str().unwrap()]);
         let mut command: Command = Daemon::command(words.next().unwrap());
         command.args(words).arg("--config").arg(config).arg("run");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
