@@ -45,6 +45,7 @@ mod pace;
 mod parts;
 mod probe;
 mod put;
+mod reach;
 mod sample;
 mod stall;
 mod thief;

@@ -15,12 +15,13 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -28,14 +29,17 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::bucket::{Bucket, Credentials, Pace};
+use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
 use crate::config::Config;
+use crate::health::{self, Board, Limits};
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
 use crate::site::{Site, SiteInForce};
-use crate::status::{DaemonState, Jobs, Snapshot};
+use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
 use crate::{credentials, lock, owner, rotate, schedule, service};
+
+mod contact;
 
 /// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -68,7 +72,7 @@ pub fn now() -> Now {
 pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
     // Nobody sends instructions, but the sender must live: without it, the loop would see the end of the channel.
     let (_instructions, received) = mpsc::channel(1);
-    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default()).await
+    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default(), Board::default()).await
 }
 
 /// Runs the daemon as a service, which the signals of the process control.
@@ -83,17 +87,18 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
     // One for all configurations, so that a reload changes the limit of the uploads under way, too.
     let pace = Pace::new(now);
-    let ready = Arc::new(AtomicBool::new(false));
     let _watching_key = AbortOnDropHandle::new(tokio::spawn(watch_key(instructions.clone())));
+    let (ready, board) = (Arc::new(AtomicBool::new(false)), Board::default());
     let listener = Listener {
         config: Arc::clone(&config),
         pace: pace.clone(),
         stop: stop.clone(),
         instructions,
         ready: Arc::clone(&ready),
+        board: board.clone(),
     };
     let _listening = AbortOnDropHandle::new(tokio::spawn(listener.listen(signals)));
-    run_with(config, None, pace, stop, received, ready).await
+    run_with(config, None, pace, stop, received, ready, board).await
 }
 
 async fn run_with(
@@ -103,19 +108,25 @@ async fn run_with(
     stop: CancellationToken,
     instructions: mpsc::Receiver<Instruction>,
     ready: Arc<AtomicBool>,
+    board: Board,
 ) -> anyhow::Result<()> {
     let _lock = prepare(&config)?;
+    let crashed_after = crashed_after(&config.runtime_dir);
     let folder_lock = hold(&config.drop_folder.path).await?;
     // Boxed: it is large, and whoever starts the daemon holds it.
     let site = Arc::new(Box::pin(Site::new(Arc::clone(&config), credentials, pace, now)).await);
     tracing::info!("watching {}, storing in {}", site.folder.path().display(), site.bucket.describe());
-    let _trying = AbortOnDropHandle::new(tokio::spawn(try_bucket(site.bucket.clone())));
     let ingest = Ingest::new(Arc::clone(&site)).holding(folder_lock);
     let (snapshot, snapshots) = watch::channel(ingest.snapshot());
     let (told_site, sites) = watch::channel(SiteInForce::new(site));
+    let first_contact = contact::reach(sites.clone(), snapshots.clone(), board.clone());
+    let _reaching = AbortOnDropHandle::new(tokio::spawn(first_contact));
     let (jobs, told_jobs) = watch::channel(Jobs::new());
+    // Whole snapshots, as `status.json` has them.
+    let (told, _) = watch::channel(snapshot.borrow().clone());
     // Each task ends together with this function, however that ends.
-    let telling = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, told_jobs, config.runtime_dir.clone(), ready)));
+    let teller = Teller { folder: config.runtime_dir.clone(), crashed_after, sites: sites.clone(), board, told, ready };
+    let telling = AbortOnDropHandle::new(tokio::spawn(teller.run(snapshots, told_jobs)));
     let runner = schedule::Runner { sites, snapshots: snapshot.subscribe(), jobs };
     let scheduling = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
     // This sender keeps the status writer alive after the loop has ended: it has yet to write how a job that was told
@@ -175,11 +186,10 @@ async fn hold(drop_folder: &Path) -> Result<FolderLock, LockError> {
     lock::drop_folder(drop_folder)
 }
 
-/// Tries what the store can do. Nothing waits for the answer except the first capture, which asks again if this fails.
-async fn try_bucket(bucket: Bucket) {
-    if let Err(refusal) = bucket.put_condition().await {
-        tracing::warn!("{} cannot be tried yet: {refusal}", bucket.describe());
-    }
+/// Returns when the daemon before this one was seen last, if it ended without being told to. A reboot leaves no trace.
+fn crashed_after(runtime_dir: &Path) -> Option<DateTime<Utc>> {
+    let last = Snapshot::read(runtime_dir).ok()?;
+    (last.state != DaemonState::Stopping && !last.stopping).then_some(last.at)
 }
 
 /// Returns the function that tells systemd that the loop runs, four times in the time that systemd allows.
@@ -194,44 +204,64 @@ fn watchdog() -> Box<dyn FnMut(Now) + Send> {
     })
 }
 
-/// Passes snapshots on to `status.json` and to systemd until the loop has ended; `ready` tells whether systemd has been
-/// told that the daemon is ready.
-async fn tell(
-    mut snapshots: watch::Receiver<Snapshot>,
-    mut jobs: watch::Receiver<Jobs>,
-    folder: std::path::PathBuf,
+/// Puts together what the loop, the jobs and the other parts of the daemon know, and passes it on: to `status.json`, to
+/// systemd, and to whoever reads `told`.
+struct Teller {
+    folder: PathBuf,
+    crashed_after: Option<DateTime<Utc>>,
+    sites: watch::Receiver<SiteInForce>,
+    board: Board,
+    /// Gets each whole snapshot, after `status.json` has it.
+    told: watch::Sender<Snapshot>,
+    /// Whether systemd has been told that the daemon is ready.
     ready: Arc<AtomicBool>,
-) {
-    let (mut line, mut complained) = (String::new(), false);
-    loop {
-        let mut snapshot = snapshots.borrow_and_update().clone();
-        snapshot.jobs = jobs.borrow_and_update().clone();
-        let (said, state, target) = (snapshot.line(), snapshot.state, folder.clone());
-        // The file is written first, so that whoever waits for READY finds it.
-        let written = tokio::task::spawn_blocking(move || snapshot.write(&target)).await;
-        match written {
-            Ok(Err(error)) if !complained => {
-                complained = true;
-                tracing::warn!("failed to write status in {}: {error}; everything else goes on", folder.display());
+}
+
+impl Teller {
+    /// Tells until the loop has ended.
+    async fn run(self, mut snapshots: watch::Receiver<Snapshot>, mut jobs: watch::Receiver<Jobs>) {
+        let (mut line, mut complained, mut before) = (String::new(), false, Vec::new());
+        let mut raised = self.board.changes();
+        loop {
+            raised.mark_unchanged();
+            let mut snapshot = snapshots.borrow_and_update().clone();
+            snapshot.jobs = jobs.borrow_and_update().clone();
+            snapshot.crashed_after = self.crashed_after;
+            snapshot.raised.extend(self.board.raised());
+            let limits = Limits::of(&self.sites.borrow().site.config);
+            health::judge(&mut snapshot, &before, &limits);
+            before.clone_from(&snapshot.conditions);
+            // The file is written first, so that whoever waits for READY finds it.
+            let (file, target) = (snapshot.clone(), self.folder.clone());
+            let written = tokio::task::spawn_blocking(move || file.write(&target)).await;
+            match written {
+                Ok(Err(error)) if !complained => {
+                    complained = true;
+                    let folder = self.folder.display();
+                    tracing::warn!("failed to write status in {folder}: {error}; everything else goes on");
+                }
+                Ok(Ok(())) if complained => {
+                    complained = false;
+                    tracing::info!("the status can be written again");
+                }
+                _ => {}
             }
-            Ok(Ok(())) if complained => {
-                complained = false;
-                tracing::info!("the status can be written again");
+            let said = snapshot.line();
+            if said != line && notify(&[NotifyState::Status(&said)]) {
+                line = said;
             }
-            _ => {}
-        }
-        if said != line && notify(&[NotifyState::Status(&said)]) {
-            line = said;
-        }
-        // Repeated until systemd hears it: it gives up on a daemon that never says that it is ready.
-        if !matches!(state, DaemonState::Starting | DaemonState::Stopping) && !ready.load(Ordering::Acquire) {
-            ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
-        }
-        tokio::select! {
-            // Jobs first: the end of the snapshots must not hide the last change of the jobs.
-            biased;
-            Ok(()) = jobs.changed() => {}
-            alive = snapshots.changed() => if alive.is_err() { return },
+            // Repeated until systemd hears it: it gives up on a daemon that never says that it is ready.
+            if snapshot.scanned && !snapshot.stopping && !self.ready.load(Ordering::Acquire) {
+                self.ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
+            }
+            self.told.send_replace(snapshot);
+            tokio::select! {
+                // Jobs first: the end of the snapshots must not hide the last change of the jobs.
+                biased;
+                Ok(()) = jobs.changed() => {}
+                Ok(()) = raised.changed() => {}
+                alive = snapshots.changed() => if alive.is_err() { return },
+            }
         }
     }
 }
@@ -261,6 +291,7 @@ struct Listener {
     instructions: mpsc::Sender<Instruction>,
     /// Whether systemd has been told that the daemon is ready.
     ready: Arc<AtomicBool>,
+    board: Board,
 }
 
 impl Listener {
@@ -269,7 +300,7 @@ impl Listener {
             let instruction = match signal {
                 // The loop takes no instructions any more, and a full channel must not delay the second signal.
                 SIGHUP | SIGUSR1 if self.stop.is_cancelled() => None,
-                SIGHUP => reload(&self.config, &self.pace).await.map(|site| Instruction::Reload(Arc::new(site))),
+                SIGHUP => self.reload().await.map(|site| Instruction::Reload(Arc::new(site))),
                 SIGUSR1 => Some(Instruction::Look),
                 _ if self.stop.is_cancelled() => {
                     tracing::warn!(
@@ -294,37 +325,50 @@ impl Listener {
             }
         }
     }
+
+    /// Reads the configuration again and returns its site; `None` if it is refused, so that the old one stays in force.
+    async fn reload(&self) -> Option<Site> {
+        let reloading = NotifyState::monotonic_usec_now().ok();
+        notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
+        let config = match read_again(&self.config) {
+            Ok(config) => config,
+            Err(why) => {
+                tracing::error!("configuration refused, the old one stays in force:\n{why}");
+                let sentence = "the configuration was refused by the last reload: the old one stays in force";
+                let advice = "run `hk-aws check`, mend what it says, then `systemctl reload hk-aws`";
+                let condition = Condition::new(ConditionKind::ReloadRefused, now().wall.into(), sentence, advice);
+                self.board.raise(condition.with_detail(why));
+                return None;
+            }
+        };
+        self.board.clear(ConditionKind::ReloadRefused, None);
+        if self.config.log != config.log {
+            tracing::warn!("log.target and log.level change with a restart only");
+        }
+        tracing::info!(
+            "configuration read again: {}; the variables for ${{NAME}} are those of the start: after a change of \
+             {ENVIRONMENT}, restart the service",
+            config.source.display()
+        );
+        Some(Site::new(Arc::new(config), None, self.pace.clone(), now).await)
+    }
 }
 
-/// Reads the configuration again and returns its site; `None` if it is refused, so that the old one stays in force.
-async fn reload(running: &Config, pace: &Pace) -> Option<Site> {
-    let reloading = NotifyState::monotonic_usec_now().ok();
-    notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
-    let config = match Config::load(&running.source) {
-        Ok(config) => config,
-        Err(problems) => {
-            tracing::error!("configuration refused, the old one stays in force:\n{problems}");
-            return None;
-        }
-    };
+/// Reads the configuration again for a daemon that runs by `running`.
+///
+/// # Errors
+/// Why it is refused, so that the old one stays in force.
+fn read_again(running: &Config) -> Result<Config, String> {
+    let config = Config::load(&running.source).map_err(|problems| problems.to_string())?;
     for (key, before, after) in [
         ("state_dir", &running.state_dir, &config.state_dir),
         ("runtime_dir", &running.runtime_dir, &config.runtime_dir),
     ] {
         if before != after {
-            tracing::error!("configuration refused, the old one stays in force: {key} changes with a restart only");
-            return None;
+            return Err(format!("{key} changes with a restart only"));
         }
     }
-    if running.log != config.log {
-        tracing::warn!("log.target and log.level change with a restart only");
-    }
-    let source = config.source.display();
-    tracing::info!(
-        "configuration read again: {source}; the variables for ${{NAME}} are those of the start: after a change of \
-         {ENVIRONMENT}, restart the service"
-    );
-    Some(Site::new(Arc::new(config), None, pace.clone(), now).await)
+    Ok(config)
 }
 
 /// Tells systemd these states; returns whether it has got them, or is not there at all.

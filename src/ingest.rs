@@ -6,8 +6,9 @@
 //! while the bucket does not answer. The result of each upload comes back to the loop, which judges it and logs it
 //! once.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
@@ -18,10 +19,11 @@ use crate::bucket::{Patience, Verdict};
 use crate::clock::Now;
 use crate::drop_folder::Sight;
 use crate::lock::{self, FolderLock, LockError};
+use crate::place;
 use crate::queue::{self, Due, Queue};
 use crate::service;
 use crate::site::{Site, SiteInForce};
-use crate::status::{self, Snapshot};
+use crate::status::{self, Condition, ConditionKind, Snapshot};
 use crate::stored::Stored;
 
 mod aside;
@@ -129,7 +131,13 @@ pub struct Ingest {
     /// Whether a full scan has finished since the start.
     has_scanned: bool,
     is_stopping: bool,
-    folder_trouble: Option<status::Trouble>,
+    folder_trouble: Option<Condition>,
+    /// Why nothing can be written in the drop folder, while that is so.
+    read_only: Option<Condition>,
+    /// The files that the queue holds because they cannot be read.
+    unreadable: HashSet<PathBuf>,
+    /// What the last snapshot said is wrong.
+    conditions: Mutex<Vec<Condition>>,
     /// The lock of the drop folder.
     held: Option<FolderLock>,
     home: Home,
@@ -157,6 +165,9 @@ impl Ingest {
             has_scanned: false,
             is_stopping: false,
             folder_trouble: None,
+            read_only: None,
+            unreadable: HashSet::new(),
+            conditions: Mutex::default(),
             held: None,
             home: Home::default(),
             upkeep: Upkeep::new(now),
@@ -325,6 +336,31 @@ impl Ingest {
         for message in said.into_iter().flatten() {
             self.remember(message);
         }
+        self.look_whether_writable();
+    }
+
+    /// Reports that nothing can be written in the drop folder, or that it can again.
+    fn look_whether_writable(&mut self) {
+        let path = self.site.folder.path();
+        let Some(error) = place::why_not_writable(path) else {
+            if self.read_only.take().is_some() {
+                tracing::info!("the drop folder can be written again");
+            }
+            return;
+        };
+        if self.read_only.is_some() {
+            return;
+        }
+        let sentence = format!("hk-aws may not write in drop folder {}, so what is stored stays there", path.display());
+        let advice = "mount its disk for writing, or let the service write there: `sudo systemctl edit hk-aws`, with the lines \
+                      [Service] and ReadWritePaths= and this folder";
+        let message = format!("{sentence} ({error}); {advice}");
+        tracing::error!("{message}");
+        let since = self.now().wall.into();
+        let condition =
+            Condition::new(ConditionKind::DropFolderReadOnly, since, sentence, advice).with_detail(error.to_string());
+        self.read_only = Some(condition);
+        self.remember(message);
     }
 
     /// Reports that the drop folder cannot be read, unless it has been reported.
@@ -335,11 +371,11 @@ impl Ingest {
     }
 
     fn folder_has_trouble(&mut self, reason: String, advice: &str) {
-        if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.reason != reason) {
+        if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.sentence != reason) {
             tracing::error!("{reason}; {advice}; the daemon looks for it every second");
             self.remember(reason.clone());
-            let (since, advice) = (self.now().wall.into(), advice.to_owned());
-            self.folder_trouble = Some(status::Trouble { since, reason, advice });
+            let since = self.now().wall.into();
+            self.folder_trouble = Some(Condition::new(ConditionKind::DropFolderUnreadable, since, reason, advice));
         }
     }
 

@@ -62,7 +62,7 @@
 //! * [`retention`]: what is due to be bundled, moved or deleted, and what that costs; pure
 //! * [`archive`], [`rotate`], [`arrange`], [`verify`], [`recover`]: act on the holdings
 //! * [`schedule`]: when jobs run, one at a time, what was missed, how each run ended
-//! * [`status`], [`journal`]: what is told: one snapshot for many readers, and the log
+//! * [`status`], [`health`], [`journal`]: what is told: one snapshot for many readers, what it says is wrong, and the log
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
 //! * [`daemon`]: wires the tasks; owns signals, watchdog, reload and drain
 //! * [`cli`]: parses, calls, prints
@@ -102,6 +102,7 @@ pub mod rotate;
 pub mod verify;
 
 pub mod daemon;
+pub mod health;
 pub mod journal;
 pub mod schedule;
 pub mod status;

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::persist::{self, Purpose};
@@ -194,6 +195,15 @@ fn real_path(path: &Path, links: u32) -> io::Result<PathBuf> {
         Ok(target) if links > 0 => real_path(&parent.join(target), links - 1),
         _ => Ok(real_path(parent, links)?.join(name)),
     }
+}
+
+/// Returns why this process may create and remove nothing in a folder; `None` if it may, if the folder is missing, or if the
+/// system does not say.
+pub fn why_not_writable(folder: &Path) -> Option<io::Error> {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let asked = rustix::fs::accessat(rustix::fs::CWD, folder, access, rustix::fs::AtFlags::EACCESS);
+    let refused = asked.err().filter(|error| matches!(*error, Errno::ROFS | Errno::ACCESS | Errno::PERM));
+    refused.map(io::Error::from)
 }
 
 #[cfg(test)]

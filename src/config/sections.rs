@@ -352,6 +352,9 @@ pub struct AlertsSettings {
     pub webhook: Option<Webhook>,
     /// A program with its arguments, which gets the same JSON on stdin; at least one word.
     pub command: Option<Vec<String>>,
+    /// How long a capture may be only on this box until that is an alert.
+    #[serde(serialize_with = "notation::serialize_duration")]
+    pub exposure: Duration,
 }
 
 /// A URL that may carry a password, which neither `Debug` nor the effective settings show.

@@ -53,6 +53,7 @@ pub(super) const KEEP_DAYS: u32 = 35;
 pub(super) const KEEP_MAX_SIZE: u64 = 50 * GIB;
 pub(super) const KEEP_MIN_FREE: u64 = 2 * GIB;
 pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from_hours(24 * 365) };
+pub(super) const EXPOSURE: Duration = Duration::from_mins(15);
 pub(super) const HEARTBEAT: HeartbeatSettings = HeartbeatSettings { every: Duration::from_mins(5) };
 const STATE_DIR: Directory = Directory { key: "state_dir", variable: "STATE_DIRECTORY", default: "/var/lib/hk-aws" };
 const RUNTIME_DIR: Directory = Directory { key: "runtime_dir", variable: "RUNTIME_DIRECTORY", default: "/run/hk-aws" };
@@ -527,7 +528,8 @@ fn alerts(section: &Section<'_>) -> AlertsSettings {
         GivenValue::Here(words) => Some(words),
         GivenValue::Absent | GivenValue::Null | GivenValue::Wrong => None,
     };
-    AlertsSettings { webhook: webhook(section), command }
+    let exposure = section.value("exposure", EXPOSURE, notation::duration_in(SECOND..=CENTURY));
+    AlertsSettings { webhook: webhook(section), command, exposure }
 }
 
 /// Reads the webhook, which no message may show with its password.

@@ -7,7 +7,7 @@ use super::Site;
 use crate::clock::Now;
 use crate::place;
 use crate::queue::Queue;
-use crate::status::Trouble;
+use crate::status::{Condition, ConditionKind};
 
 /// The name of the state file that remembers where the disk of the drop folder is mounted.
 const MEMORY: &str = "drop-folder.json";
@@ -26,7 +26,7 @@ pub(super) struct Home {
     identity: Option<(u64, u64)>,
     /// What waited in the right one and has not been found since it was last seen.
     gone: Waited,
-    alarm: Option<Trouble>,
+    alarm: Option<Condition>,
 }
 
 impl Home {
@@ -93,7 +93,7 @@ impl Home {
         let advice = "mount its disk again, or say with `systemctl reload hk-aws` that it is to stay like this";
         let message = format!("{reason}; {advice}");
         tracing::error!("{message}");
-        self.alarm = Some(Trouble { since: at.into(), reason, advice: advice.to_owned() });
+        self.alarm = Some(Condition::new(ConditionKind::DropFolderReplaced, at.into(), reason, advice));
         Some(message)
     }
 
@@ -103,7 +103,7 @@ impl Home {
     }
 
     /// Returns what the owner has to mend; `None` if nothing.
-    pub(super) fn trouble(&self) -> Option<&Trouble> {
+    pub(super) fn condition(&self) -> Option<&Condition> {
         self.alarm.as_ref()
     }
 }

@@ -39,6 +39,7 @@ impl Ingest {
         let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(work) = self.in_work.remove(&id) else { return };
         let path = work.due.path.as_path();
+        self.unreadable.remove(path);
         // If a reload named another drop folder, the queue knows nothing of this file. Unless it is stored it stays in
         // the old folder.
         let is_same_folder = work.site.folder.path() == self.site.folder.path();
@@ -206,6 +207,7 @@ impl Ingest {
         let path = work.due.path.as_path();
         self.queue.failed(path, self.failed_upload(work));
         let wait = backoff(self.queue.failures(path), FIRST_WAIT, LONGEST_WAIT, jitter(now));
+        self.unreadable.insert(path.to_owned());
         if self.queue.hold(path, reason, now.steady + wait) {
             let message = format!("failed to open {}: {reason}; let the daemon's user read it", escape_path(path));
             tracing::error!("{message}");

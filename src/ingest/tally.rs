@@ -10,7 +10,7 @@ use super::Stored;
 use super::clock_offset::ClockWatch;
 use super::survey::SurveyKind;
 use crate::capture;
-use crate::drop_folder::{FoundFile, Sight};
+use crate::drop_folder::{FoundFile, Sight, UNREADABLE};
 use crate::key::escape_path;
 use crate::queue::{FileState, Queue};
 use crate::set_aside::SetAside;
@@ -44,6 +44,7 @@ struct ScanCounts {
     bytes: u64,
     ignored: u64,
     left_alone: u64,
+    unreadable: u64,
     oldest: Option<(SystemTime, PathBuf)>,
     not_uploaded: Vec<status::FileStatus>,
     /// How many captures had been stored when it began.
@@ -101,8 +102,15 @@ impl IngestTally {
     pub(super) fn doubt(&mut self, camera: &str, told: DateTime<FixedOffset>) -> bool {
         let Some(camera) = self.cameras.get_mut(camera) else { return false };
         let captures = camera.wrong_clock.as_ref().map_or(0, |wrong| wrong.captures);
-        camera.wrong_clock = Some(status::WrongClock { captures: captures + 1, last_said: told });
+        camera.wrong_clock = Some(status::WrongClock { captures: captures + 1, last_said: told, is_now: true });
         captures == 0
+    }
+
+    /// Takes note of a time of a camera's clock that is believed.
+    pub(super) fn believe(&mut self, camera: &str) {
+        if let Some(wrong) = self.cameras.get_mut(camera).and_then(|camera| camera.wrong_clock.as_mut()) {
+            wrong.is_now = false;
+        }
     }
 
     /// Holds a capture's time against its arrival; returns how far its camera's clock is off, if that is new.
@@ -163,6 +171,7 @@ impl IngestTally {
 
     /// Counts what a survey found that is not uploaded.
     pub(super) fn see_other(&mut self, sight: Sight, kind: SurveyKind) {
+        let is_unreadable = matches!(&sight, Sight::LeftAlone(_, reason) if reason.starts_with(UNREADABLE));
         let (path, state, reason) = match sight {
             Sight::Ignored(path, pattern) => (path, "ignored", format!("matches {pattern} of drop_folder.ignore")),
             Sight::LeftAlone(path, reason) => (path, "left alone", reason),
@@ -181,6 +190,7 @@ impl IngestTally {
         }
         counts.ignored += u64::from(state == "ignored");
         counts.left_alone += u64::from(state == "left alone");
+        counts.unreadable += u64::from(is_unreadable);
         if !is_full {
             counts.not_uploaded.push(file);
         }
@@ -192,6 +202,7 @@ impl IngestTally {
         let waiting = &mut report.waiting;
         (waiting.ignored, waiting.left_alone, waiting.set_aside) =
             (self.counted.ignored, self.counted.left_alone, self.set_aside.files);
+        waiting.unreadable = self.counted.unreadable;
         let mut oldest = None;
         for file in queue.files() {
             let (count, word) = match file.state {

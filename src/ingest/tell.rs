@@ -1,9 +1,13 @@
 //! What the loop tells: lines of the log, and snapshots for the status.
 
+use std::sync::PoisonError;
+
 use super::link::News;
 use super::{Ingest, Report, Stored, status};
 use crate::bucket::Verdict;
+use crate::capture::TakenFrom;
 use crate::clock::Now;
+use crate::health::{self, Limits};
 use crate::status::{DaemonState, Snapshot};
 
 impl Ingest {
@@ -26,6 +30,9 @@ impl Ingest {
             if stored.partial { " as far as it came:" } else { "" },
             stored.key,
         );
+        if capture.camera_time.is_none() && capture.taken_from != TakenFrom::Arrival {
+            self.tally.believe(&capture.camera);
+        }
         if let Some(told) = capture.camera_time
             && self.tally.doubt(&capture.camera, told)
         {
@@ -49,10 +56,7 @@ impl Ingest {
         }
         let Some(offset) = self.tally.watch_clock(stored) else { return };
         let camera = &stored.capture.camera;
-        let mend = match &offset.timezone {
-            Some(zone) => format!("set the camera's clock, or write timezone: {zone} for it under cameras"),
-            None => "set the camera's clock".to_owned(),
-        };
+        let mend = offset.mend();
         let message = format!("the clock of camera {camera} is steadily {offset} when its pictures arrive: {mend}");
         tracing::warn!(camera, "{message}");
         self.remember(message);
@@ -101,31 +105,25 @@ impl Ingest {
     pub fn snapshot(&self) -> Snapshot {
         let mut waits = self.tally.waits(&self.queue);
         waits.waiting.elsewhere = self.home.elsewhere();
-        let down = self.link.outage().map(|down| status::Trouble {
-            since: down.since.into(),
-            reason: down.refusal.reason.clone(),
-            advice: down.refusal.advice.clone(),
-        });
-        let trouble = self.folder_trouble.clone().or(down);
-        let trouble = status::Trouble::both(trouble, self.home.trouble().cloned());
-        let trouble = status::Trouble::both(trouble, self.upkeep.trouble());
-        let state = if self.is_stopping {
-            DaemonState::Stopping
-        } else if !self.has_scanned {
-            DaemonState::Starting
-        } else if trouble.is_some() {
-            DaemonState::Degraded
-        } else {
-            DaemonState::Ok
-        };
-        Snapshot {
+        waits.waiting.unreadable +=
+            self.queue.files().filter(|file| self.unreadable.contains(file.path)).count() as u64;
+        let raised = [self.folder_trouble.as_ref(), self.home.condition(), self.read_only.as_ref()];
+        let raised = raised.into_iter().flatten().chain(self.upkeep.conditions()).cloned();
+        let down = self.link.outage().map(|down| health::of_refusal(&down.refusal, down.since.into()));
+        let mut snapshot = Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             at: self.now().wall.into(),
             started_at: self.tally.started_at,
-            state,
+            state: DaemonState::Starting,
             bucket: self.site.bucket.describe(),
-            trouble,
+            trouble: None,
+            conditions: Vec::new(),
+            raised: raised.chain(down).collect(),
+            scanned: self.has_scanned,
+            stopping: self.is_stopping,
+            crashed_after: None,
+            clock_behind_seconds: None,
             waiting: waits.waiting,
             oldest_only_here: waits.oldest,
             files: waits.files,
@@ -140,6 +138,10 @@ impl Ingest {
             link_down: self.link.down().is_some(),
             // The scheduler reports them; the loop does not know them.
             jobs: status::Jobs::new(),
-        }
+        };
+        let mut before = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        health::judge(&mut snapshot, &before, &Limits::of(&self.site.config));
+        before.clone_from(&snapshot.conditions);
+        snapshot
     }
 }

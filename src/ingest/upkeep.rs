@@ -19,7 +19,7 @@ use crate::kept::GivenUp;
 use crate::key::escape_path;
 use crate::queue::Queue;
 use crate::service;
-use crate::status::Trouble;
+use crate::status::{Condition, ConditionKind};
 
 /// How often local copies are compared with the limits of the configuration.
 const EVERY: Duration = Duration::from_hours(1);
@@ -43,16 +43,18 @@ pub(super) struct Upkeep {
     /// When the disk of the drop folder became short of room.
     short: Option<Instant>,
     /// The shortage, once local copies have nothing more to give.
-    alarm: Option<Trouble>,
+    alarm: Option<Condition>,
     /// Why stored files stay in the drop folder.
-    left: Option<Trouble>,
+    left: Option<Condition>,
     left_reasons: BTreeSet<String>,
     /// The missing disk of the local copies.
-    no_copies: Option<Trouble>,
+    no_copies: Option<Condition>,
     /// How many files were removed here without the local copy or the ledger line that they should have.
     not_kept: u64,
     /// When that happened last, until copies are kept again.
     refused: Option<Instant>,
+    /// Why copies are not kept, until they are again.
+    not_keeping: Option<Condition>,
 }
 
 impl Upkeep {
@@ -68,6 +70,7 @@ impl Upkeep {
             no_copies: None,
             not_kept: 0,
             refused: None,
+            not_keeping: None,
         }
     }
 
@@ -118,7 +121,7 @@ impl Upkeep {
         let advice = "mount it again, or say with `systemctl reload hk-aws` that it is to stay like this".to_owned();
         let message = format!("{reason}; {advice}; captures are uploaded all the same");
         tracing::error!("{message}");
-        self.no_copies = Some(Trouble { since: now.wall.into(), reason, advice });
+        self.no_copies = Some(Condition::new(ConditionKind::CopiesMissing, now.wall.into(), reason, advice));
         Some(message)
     }
 
@@ -165,7 +168,7 @@ impl Upkeep {
         );
         let message = format!("{reason}; {advice}");
         tracing::error!("{message}");
-        self.alarm = Some(Trouble { since: now.wall.into(), reason, advice });
+        self.alarm = Some(Condition::new(ConditionKind::DropFolderShort, now.wall.into(), reason, advice));
         Some(message)
     }
 
@@ -181,7 +184,8 @@ impl Upkeep {
             format!("{path} is stored, but stays in the drop folder, and others may, too: {reason}; {advice}");
         tracing::error!("{message}");
         let reason = format!("stored files stay in the drop folder: {reason}");
-        self.left = Some(Trouble { since: self.left.as_ref().map_or(at, |left| left.since), reason, advice });
+        let since = self.left.as_ref().map_or(at, |left| left.since);
+        self.left = Some(Condition::new(ConditionKind::CannotRemove, since, reason, advice));
         Some(message)
     }
 
@@ -191,6 +195,7 @@ impl Upkeep {
             let is_over = |last: Instant| now.steady.saturating_duration_since(last) >= KEPT_AGAIN_AFTER;
             if keep.days > 0 && self.refused.is_some_and(is_over) {
                 self.refused = None;
+                self.not_keeping = None;
                 tracing::info!("local copies are kept again");
             }
             return None;
@@ -201,6 +206,8 @@ impl Upkeep {
         }
         let message = format!("{reason}; such captures are in the bucket, and their files are removed here anyway");
         tracing::warn!("{message}");
+        let advice = "make room on the disk of the local copies; such captures are safe in the bucket";
+        self.not_keeping = Some(Condition::new(ConditionKind::CopiesRefused, now.wall.into(), reason, advice));
         Some(message)
     }
 
@@ -209,8 +216,8 @@ impl Upkeep {
         self.not_kept
     }
 
-    /// Returns what the owner has to mend; `None` if nothing.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        Trouble::both(self.alarm.clone().or_else(|| self.left.clone()), self.no_copies.clone())
+    /// Returns what the owner has to mend.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        [&self.alarm, &self.left, &self.no_copies, &self.not_keeping].into_iter().flatten()
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod line;
+pub(crate) mod refused;
 pub(crate) mod s3;
 pub(crate) mod settings;
 pub(crate) mod site;
