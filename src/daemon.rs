@@ -166,9 +166,6 @@ fn prepare(config: &Config) -> anyhow::Result<File> {
         let (path, file) = (path.display(), config.source.display());
         anyhow::anyhow!("failed to read drop folder {path} ({file}: drop_folder.path): {error}; {mend}")
     })?;
-    if let Some(mend) = shut_out {
-        tracing::error!("captures are stored, but their files cannot be removed or kept here: {mend}");
-    }
     for key in config.not_in_effect() {
         tracing::warn!("{}: {key} has no effect in this version", config.source.display());
     }

@@ -352,8 +352,9 @@ impl Ingest {
             return;
         }
         let sentence = format!("hk-aws may not write in drop folder {}, so what is stored stays there", path.display());
-        let advice = "mount its disk for writing, or let the service write there: `sudo systemctl edit hk-aws`, with the lines \
-                      [Service] and ReadWritePaths= and this folder";
+        let mend = service::shut_out(&self.site.config);
+        let advice =
+            mend.unwrap_or_else(|| "mount its disk for writing, or let the service's user write there".to_owned());
         let message = format!("{sentence} ({error}); {advice}");
         tracing::error!("{message}");
         let since = self.now().wall.into();

@@ -76,7 +76,8 @@ pub fn user_of(unit: &str) -> Option<String> {
 pub fn as_service(unit: &str, runtime_dir: &Path) -> Vec<String> {
     let mut arguments: Vec<String> = ["--quiet", "--collect", "--pipe", "--wait"].map(str::to_owned).into();
     let settings = directives(unit).filter(|(name, _)| SETTINGS.contains(name));
-    arguments.extend(settings.map(|(name, value)| format!("--property={name}={value}")));
+    // Its properties know no specifiers, so a `%` is written once.
+    arguments.extend(settings.map(|(name, value)| format!("--property={name}={}", value.replace("%%", "%"))));
     arguments.push(format!("--property=ReadWritePaths=-{}", runtime_dir.display()));
     arguments
 }
@@ -90,7 +91,7 @@ mod tests {
         let unit = "# /lib/systemd/system/hk-aws.service\n[Unit]\nAfter=network.target\n[Service]\nType=notify\n\
                     ExecStart=/usr/bin/hk-aws run\nUser=hk-aws\nRuntimeDirectory=hk-aws\nCapabilityBoundingSet=\n\
                     SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n\n\
-                    # /etc/systemd/system/hk-aws.service.d/paths.conf\n[Service]\nReadWritePaths=-/srv/cams\n";
+                    # /etc/systemd/system/hk-aws.service.d/paths.conf\n[Service]\nReadWritePaths=-\"/srv/my cams 5%%\"\n";
         assert_eq!(
             as_service(unit, Path::new("/run/hk-aws"))[4..],
             [
@@ -98,7 +99,7 @@ mod tests {
                 "--property=CapabilityBoundingSet=",
                 "--property=SystemCallFilter=@system-service",
                 "--property=SystemCallFilter=~@privileged @resources",
-                "--property=ReadWritePaths=-/srv/cams",
+                "--property=ReadWritePaths=-\"/srv/my cams 5%\"",
                 "--property=ReadWritePaths=-/run/hk-aws",
             ]
         );

@@ -169,7 +169,7 @@ impl UnitProperties {
         is_closed.then(|| ("lets it only be read (ProtectSystem)", format!("ReadWritePaths=-{}", path.display())))
     }
 
-    /// Returns the folders that the service may not write in.
+    /// Returns the folders that the service may not write in, except those inside another one.
     pub fn lacking(&self, folders: &[UsedFolder]) -> Vec<Lacking> {
         let closed = |folder: &UsedFolder| {
             // What a link leads to is what counts, but the unit may name the link.
@@ -177,7 +177,13 @@ impl UnitProperties {
             let (what, line) = self.closes(&real).filter(|_| !self.opens(&folder.path))?;
             Some(Lacking { folder: folder.clone(), what, line })
         };
-        folders.iter().filter_map(closed).collect()
+        let mut lacking: Vec<Lacking> = Vec::new();
+        for found in folders.iter().filter_map(closed) {
+            if !lacking.iter().any(|above| found.folder.path.starts_with(&above.folder.path)) {
+                lacking.push(found);
+            }
+        }
+        lacking
     }
 }
 
