@@ -25,7 +25,7 @@ use std::time::Duration;
 pub use alerts::{AlertFormat, AlertsSettings, BodyTemplate, HeartbeatSettings, Quiet, SecretUrl};
 pub use bandwidth::{Bandwidth, BandwidthChange};
 pub use pattern::{CapturePattern, FolderGlob, Ignore};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use sections::{
     Access, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings, KeepSettings,
     LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras, S3Settings,
@@ -93,6 +93,9 @@ impl Config {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     notation::duration(text).map_err(|fault| format!("{}; {}", fault.wrong, fault.mend))
 }
+
+/// The bucket of the shipped configuration, which is nobody's yet.
+pub const EXAMPLE_BUCKET: &str = "my-video-surveillance";
 
 /// Tells whether a configuration asks for something that the defaults do not.
 type Asks = fn(&Config) -> bool;

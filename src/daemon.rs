@@ -38,7 +38,7 @@ use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
-use crate::{disk, lock, owner, rotate, schedule};
+use crate::{credentials, disk, lock, owner, rotate, schedule, service};
 
 mod contact;
 
@@ -48,6 +48,12 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// How often and how soon the lock of the drop folder is tried again at the start.
 const LOCK_ATTEMPTS: u32 = 4;
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often to look whether the file with the key has changed.
+const KEY_LOOK: Duration = Duration::from_secs(1);
+
+/// The file whose variables systemd gives to the service, as the shipped unit has it.
+const ENVIRONMENT: &str = "/etc/hk-aws/environment";
 
 /// How long to wait for systemd if it does not read what it is told.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -86,6 +92,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
     // One for all configurations, so that a reload changes the limit of the uploads under way, too.
     let pace = Pace::new(now);
+    let _watching_key = AbortOnDropHandle::new(tokio::spawn(watch_key(instructions.clone())));
     let ready = Arc::new(AtomicBool::new(false));
     let listener = Listener {
         config: Arc::clone(&config),
@@ -170,17 +177,22 @@ fn settle_state(config: Config, board: &Board) -> (Config, bool) {
 
 /// Creates the folders, takes the lock of the daemon and returns it, and checks that the drop folder can be read.
 fn prepare(config: &Config) -> anyhow::Result<File> {
+    let shut_out = service::shut_out(config);
     for folder in [&config.state_dir, &config.runtime_dir] {
-        owner::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        let mend = || shut_out.as_ref().map(|mend| format!("; {mend}")).unwrap_or_default();
+        owner::create_dir_all(folder).with_context(|| format!("failed to create {}{}", folder.display(), mend()))?;
     }
     let lock = lock::daemon(&config.runtime_dir)?;
     let path = &config.drop_folder.path;
-    std::fs::read_dir(path).with_context(|| {
-        format!(
-            "failed to read drop folder {} ({}: drop_folder.path); create it, or let the daemon's user read it",
-            path.display(),
-            config.source.display(),
-        )
+    std::fs::read_dir(path).map_err(|error| {
+        let mend = match (&shut_out, error.kind()) {
+            (Some(mend), _) => mend,
+            (None, io::ErrorKind::NotFound) => "create it, or correct the path",
+            (None, io::ErrorKind::PermissionDenied) => "let the daemon's user read it, and enter the folders above it",
+            (None, _) => "correct the path",
+        };
+        let (path, file) = (path.display(), config.source.display());
+        anyhow::anyhow!("failed to read drop folder {path} ({file}: drop_folder.path): {error}; {mend}")
     })?;
     for key in config.not_in_effect() {
         tracing::warn!("{}: {key} has no effect in this version", config.source.display());
@@ -279,6 +291,23 @@ impl Teller {
     }
 }
 
+/// Lets everything be looked at again when the file with the key has changed: what was refused may be allowed now.
+async fn watch_key(instructions: mpsc::Sender<Instruction>) {
+    let file = credentials::path();
+    let mut known = credentials::state(&file);
+    loop {
+        tokio::time::sleep(KEY_LOOK).await;
+        let state = credentials::state(&file);
+        if state != known {
+            known = state;
+            tracing::info!("{} has changed: what failed is tried again", file.display());
+            if instructions.send(Instruction::Look).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// Turns the signals of the process into instructions for the loop.
 struct Listener {
     config: Arc<Config>,
@@ -345,7 +374,11 @@ impl Listener {
         if self.config.log != config.log {
             tracing::warn!("log.target and log.level change with a restart only");
         }
-        tracing::info!("configuration read again: {}", config.source.display());
+        tracing::info!(
+            "configuration read again: {}; the variables for ${{NAME}} are those of the start: after a change of \
+             {ENVIRONMENT}, restart the service",
+            config.source.display()
+        );
         Some(Site::new(Arc::new(config), None, self.pace.clone(), now).await)
     }
 }

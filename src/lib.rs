@@ -44,9 +44,11 @@
 //! * [`persist`]: state files, written whole or not at all
 //! * [`disk`]: how much room a file system has
 //! * [`place`]: where a folder really is, whatever links and mounts lead to it
+//! * [`service`]: what the installed unit of systemd opens, and the lines that it lacks
 //! * [`owner`]: what root makes in the folders of the service belongs to the service
 //! * [`trust`]: the certificates that a client trusts
 //! * [`post`]: one request to a service of the owner's, such as a webhook
+//! * [`credentials`]: the file with the box's AWS key
 //! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
 //! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
 //! * [`drop_folder`]: scan, open, look again, set aside: the only room that removes or renames files there
@@ -70,6 +72,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod disk;
 pub mod key;
 pub mod lock;
@@ -77,6 +80,7 @@ pub mod owner;
 pub mod persist;
 pub mod place;
 pub mod post;
+pub mod service;
 pub mod trust;
 
 pub mod capture;

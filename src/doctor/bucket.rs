@@ -1,12 +1,14 @@
 //! Checks of the bucket: whether captures can be stored, how safe they are there, and what else the credentials may do.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::thief::{self, Remains};
 use super::{BucketReport, Check};
 use crate::bucket::{Conditions, May, PROBE, Refusal, Right, TriedClass, Verdict, WrongChecksum};
 use crate::config::{Access, RotateSettings};
+use crate::credentials;
 use crate::site::Site;
 
 /// The largest difference to the store's clock that counts as right: an answer takes time, and its date is rounded.
@@ -41,6 +43,16 @@ const DELETE: NamedRight = NamedRight {
               is tried",
 };
 
+/// Says where the key is, and whether others may read it there.
+fn key(place: &str) -> Check {
+    let exposure =
+        (credentials::path() == Path::new(place)).then(|| credentials::exposure(&credentials::path())).flatten();
+    match exposure {
+        Some(exposure) => Check::warn("key", exposure.says).mend(exposure.mend),
+        None => Check::ok("key", format!("requests are signed with the key from {place}")),
+    }
+}
+
 pub(super) async fn examine(site: &Site) -> BucketReport {
     let bucket = &site.bucket;
     let before = (site.clock)().wall;
@@ -48,6 +60,7 @@ pub(super) async fn examine(site: &Site) -> BucketReport {
     let after = (site.clock)().wall;
     let mut report = BucketReport { checks: vec![clock(time, before..=after)], thief: Vec::new() };
     let checks = &mut report.checks;
+    checks.extend(bucket.find_key().await.ok().map(|place| key(&place)));
     // An object that an earlier trial left behind would make this one easier, so it is deleted first.
     let _stays = bucket.try_delete(&bucket.probe_key()).await;
     let put = match bucket.try_put(after).await {

@@ -34,6 +34,7 @@ use crate::kept::{self, CopyOf, CopyPlace};
 use crate::key::{self, ObjectKey, Variant};
 use crate::ledger;
 use crate::queue::LastSeen;
+use crate::service;
 use crate::site::Site;
 use crate::stored::Stored;
 
@@ -510,7 +511,9 @@ fn dispose(site: &Site, opened: &mut Opened, stored: &mut Stored, now: Now) -> R
             if site.config.keep.days > 0
                 && (disk::is_full(&error) || disk::is_read_only(&error) || site.kept.missing_disk().is_some()) =>
         {
-            remove(opened, stored, format!("failed to keep local copy: {error}"))
+            let mend = if disk::is_read_only(&error) { service::shut_out(&site.config) } else { None };
+            let mend = mend.map(|mend| format!("; {mend}")).unwrap_or_default();
+            remove(opened, stored, format!("failed to keep local copy: {error}{mend}"))
         }
         Err(error) => remove_if_short(site, opened, stored, format!("failed to dispose of local file: {error}")),
     }

@@ -14,10 +14,11 @@ use tokio::task::JoinHandle;
 
 use super::{Site, Stored};
 use crate::clock::Now;
-use crate::config::KeepSettings;
+use crate::config::{Config, KeepSettings};
 use crate::kept::GivenUp;
 use crate::key::escape_path;
 use crate::queue::Queue;
+use crate::service;
 use crate::status::{Condition, ConditionKind};
 
 /// How often local copies are compared with the limits of the configuration.
@@ -172,11 +173,12 @@ impl Upkeep {
     }
 
     /// Records that a stored file stays in the drop folder; returns an error that was logged.
-    pub(super) fn stays(&mut self, path: &Path, reason: &str, at: DateTime<Utc>) -> Option<String> {
+    pub(super) fn stays(&mut self, config: &Config, path: &Path, reason: &str, at: DateTime<Utc>) -> Option<String> {
         if self.left_reasons.len() >= MOST_REASONS || !self.left_reasons.insert(reason.to_owned()) {
             return None;
         }
-        let advice = "mend that: the file is then removed, and it is not sent again".to_owned();
+        let mend = service::shut_out(config).unwrap_or_else(|| "mend that".to_owned());
+        let advice = format!("{mend}: the file is then removed, and it is not sent again");
         let path = escape_path(path);
         let message =
             format!("{path} is stored, but stays in the drop folder, and others may, too: {reason}; {advice}");

@@ -201,7 +201,9 @@ fn habits_10_and_11_a_yi_stores_where_no_folder_is(kind: Kind) {
 fn habit_12_a_yi_sends_all_commands_in_one_packet(kind: Kind) {
     let mut talk = Talk::begin(kind);
     let picture = Picture::take_small("front-door", 4);
-    talk.send(&format!("user {USER}\r\npass {PASSWORD}\r\ntype i\r\nmkd record\r\ncwd record\r\nepsv\r\nstor 1.jpg\r\n"));
+    talk.send(&format!(
+        "user {USER}\r\npass {PASSWORD}\r\ntype i\r\nmkd record\r\ncwd record\r\nepsv\r\nstor 1.jpg\r\n"
+    ));
     for code in [331, 230, 200, 257, 250] {
         let (answered, line) = talk.answer();
         assert_eq!(answered, code, "{line}");

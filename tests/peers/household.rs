@@ -31,6 +31,8 @@ pub(crate) struct Household {
     pub(crate) endpoint: Option<String>,
     /// More keys of the `s3` section, each behind a comma.
     pub(crate) s3_keys: &'static str,
+    /// The daemon's binary.
+    pub(crate) program: PathBuf,
     folder: TempDir,
 }
 
@@ -51,6 +53,7 @@ impl Household {
             rescan: "5s",
             endpoint: None,
             s3_keys: "",
+            program: BINARY.into(),
             folder,
         }
     }
@@ -76,7 +79,7 @@ impl Household {
             run = self.run.display(),
         );
         fs::write(&config, text).unwrap();
-        let mut words = program.iter().copied().chain([BINARY]);
+        let mut words = program.iter().copied().chain([self.program.to_str().unwrap()]);
         let mut command: Command = Daemon::command(words.next().unwrap());
         command.args(words).arg("--config").arg(config).arg("run");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);

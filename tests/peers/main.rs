@@ -29,6 +29,7 @@ mod power;
 mod proxy;
 mod seaweedfs;
 mod server;
+mod service;
 mod store;
 mod thief;
 mod uploads;

@@ -30,7 +30,8 @@ fn every_test_that_holds_a_promise_exists() {
     let named: BTreeSet<&str> =
         named.captures_iter(&promises).map(|captures| captures.get(1).unwrap().as_str()).collect();
     assert!(named.len() > 40, "{named:?}");
-    let is_there = |name: &str| [format!("fn {name}("), format!("\n{name}() {{")].iter().any(|way| sources.contains(way));
+    let is_there =
+        |name: &str| [format!("fn {name}("), format!("\n{name}() {{")].iter().any(|way| sources.contains(way));
     let missing: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
     let bare: Vec<_> = promises.split("\n- ").skip(1).filter(|promise| !promise.contains('_')).collect();
