@@ -129,8 +129,12 @@ enum Command {
                             the key `to` which it came, and its `outcome`, one of recovered, planned, cold, too_large, failed."
     )]
     Recover(recover::RecoverArgs),
-    /// Show what the daemon does now
-    Status,
+    /// Show whether all is well: what is wrong and what to do, the cameras, and what waits
+    Status {
+        /// Show it again every two seconds, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
     AwsTemplate {
         /// What reads it
@@ -171,6 +175,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             if out.json && matches!(cli.command, Command::Check) {
                 print_json(&problems)?;
             }
+            // The daemon runs by the configuration that it has read, whatever is in the file now.
+            if let Command::Status { watch } = cli.command {
+                out.remark(format_args!("{} is wrong: `hk-aws check` says why", cli.config.display()));
+                return status::status(&out, &Config::runtime_dir_of(&cli.config), watch);
+            }
             return Err(problems.into());
         }
     };
@@ -189,7 +198,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let done = match cli.command {
         Command::Run => runtime.block_on(daemon::serve(config)),
         Command::Check => check::check(&out, &config),
-        Command::Status => status::status(&out, &config),
+        Command::Status { watch } => status::status(&out, &config.runtime_dir, watch),
         Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
         command => runtime.block_on(async {
@@ -217,9 +226,11 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
         Command::Archive(archive) => archive.run(out, site).await,
         Command::Rotate(rotate) => rotate.run(out, site).await,
         Command::Recover(recover) => recover.run(out, site).await,
-        Command::Run | Command::Check | Command::Classify { .. } | Command::Status | Command::AwsTemplate { .. } => {
-            Ok(())
-        }
+        Command::Run
+        | Command::Check
+        | Command::Classify { .. }
+        | Command::Status { .. }
+        | Command::AwsTemplate { .. } => Ok(()),
     }
 }
 

@@ -31,13 +31,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, LogSettings};
 use crate::health::{self, Board, Limits};
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
+use crate::message;
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
-use crate::{lock, owner, rotate, schedule};
+use crate::{lock, metrics, owner, rotate, schedule};
 
 mod contact;
 
@@ -118,6 +119,10 @@ async fn run_with(
     // Whole snapshots, as `status.json` has them.
     let (told, _) = watch::channel(snapshot.borrow().clone());
     // Each task ends together with this function, however that ends.
+    let _answering = config.metrics.listen.map(|listen| {
+        let scrapes = metrics::serve(listen, told.subscribe(), sites.clone(), board.clone());
+        AbortOnDropHandle::new(tokio::spawn(scrapes))
+    });
     let teller = Teller { folder: config.runtime_dir.clone(), crashed_after, sites: sites.clone(), board, told, ready };
     let telling = AbortOnDropHandle::new(tokio::spawn(teller.run(snapshots, told_jobs)));
     let runner = schedule::Runner { sites, snapshots: snapshot.subscribe(), jobs };
@@ -155,7 +160,11 @@ fn prepare(config: &Config) -> anyhow::Result<File> {
         )
     })?;
     for key in config.not_in_effect() {
-        tracing::warn!("{}: {key} has no effect in this version", config.source.display());
+        tracing::warn!(
+            message_id = message::NOT_IN_EFFECT,
+            "{}: {key} has no effect in this version",
+            config.source.display()
+        );
     }
     Ok(lock)
 }
@@ -223,7 +232,10 @@ impl Teller {
                 Ok(Err(error)) if !complained => {
                     complained = true;
                     let folder = self.folder.display();
-                    tracing::warn!("failed to write status in {folder}: {error}; everything else goes on");
+                    tracing::warn!(
+                        message_id = message::STATUS_UNWRITABLE,
+                        "failed to write status in {folder}: {error}; everything else goes on"
+                    );
                 }
                 Ok(Ok(())) if complained => {
                     complained = false;
@@ -272,6 +284,7 @@ impl Listener {
                 SIGUSR1 => Some(Instruction::Look),
                 _ if self.stop.is_cancelled() => {
                     tracing::warn!(
+                        message_id = message::STOPPED_EARLY,
                         "stopped immediately by a second signal; files that were not stored yet are still in the drop folder"
                     );
                     std::process::exit(1);
@@ -301,7 +314,10 @@ impl Listener {
         let config = match read_again(&self.config) {
             Ok(config) => config,
             Err(why) => {
-                tracing::error!("configuration refused, the old one stays in force:\n{why}");
+                tracing::error!(
+                    message_id = message::RELOAD_REFUSED,
+                    "configuration refused, the old one stays in force:\n{why}"
+                );
                 let sentence = "the configuration was refused by the last reload: the old one stays in force";
                 let advice = "run `hk-aws check`, mend what it says, then `systemctl reload hk-aws`";
                 let condition = Condition::new(ConditionKind::ReloadRefused, now().wall.into(), sentence, advice);
@@ -310,8 +326,12 @@ impl Listener {
             }
         };
         self.board.clear(ConditionKind::ReloadRefused, None);
-        if self.config.log != config.log {
-            tracing::warn!("log.target and log.level change with a restart only");
+        let restart_only = |log: &LogSettings| (log.target, log.level);
+        if restart_only(&self.config.log) != restart_only(&config.log) || self.config.metrics != config.metrics {
+            tracing::warn!(
+                message_id = message::RESTART_NEEDED,
+                "log.target, log.level and metrics.listen change with a restart only"
+            );
         }
         tracing::info!("configuration read again: {}", config.source.display());
         Some(Site::new(Arc::new(config), None, self.pace.clone(), now).await)

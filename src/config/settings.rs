@@ -9,9 +9,9 @@ use super::pattern::{CapturePattern, FolderGlob, Ignore};
 use super::problem::{Fault, Problem, Problems, mask, quote};
 use super::reader::{Env, GivenValue, KeyPlace, Section, SettingsReader};
 use super::sections::{
-    Access, AlertsSettings, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings,
-    HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings,
-    RotatedCameras, S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
+    Access, AlertsSettings, ArchiveSettings, CameraSettings, CaptureLines, Checksum, Config, DropFolderSettings,
+    ExpireSettings, HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock,
+    RotateSettings, RotatedCameras, S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
 };
 use super::taken_format::{self, TakenFormat};
 use super::{bandwidth, check, notation};
@@ -56,7 +56,8 @@ pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from
 pub(super) const EXPOSURE: Duration = Duration::from_mins(15);
 pub(super) const HEARTBEAT: HeartbeatSettings = HeartbeatSettings { every: Duration::from_mins(5) };
 const STATE_DIR: Directory = Directory { key: "state_dir", variable: "STATE_DIRECTORY", default: "/var/lib/hk-aws" };
-const RUNTIME_DIR: Directory = Directory { key: "runtime_dir", variable: "RUNTIME_DIRECTORY", default: "/run/hk-aws" };
+pub(super) const RUNTIME_DIR: Directory =
+    Directory { key: "runtime_dir", variable: "RUNTIME_DIRECTORY", default: "/run/hk-aws" };
 
 impl Default for ArchiveSettings {
     fn default() -> Self {
@@ -379,11 +380,11 @@ fn upload(section: &Section<'_>) -> UploadSettings {
 }
 
 /// A directory of the daemon's own.
-struct Directory {
+pub(super) struct Directory {
     key: &'static str,
     /// The environment variable in which systemd names the directory that it made; several are separated by colons.
-    variable: &'static str,
-    default: &'static str,
+    pub(super) variable: &'static str,
+    pub(super) default: &'static str,
 }
 
 /// Returns the directory that the file names, otherwise the one that systemd made, otherwise the default. Refuses one inside
@@ -553,8 +554,10 @@ fn log(section: &Section<'_>) -> LogSettings {
         ("debug", tracing::Level::DEBUG),
         ("trace", tracing::Level::TRACE),
     ];
+    let captures = [("info", CaptureLines::Info), ("debug", CaptureLines::Debug), ("off", CaptureLines::Off)];
     LogSettings {
         target: section.value("target", LogTarget::Auto, check::choice(&targets)),
         level: section.value("level", tracing::Level::INFO, check::choice(&levels)),
+        captures: section.value("captures", CaptureLines::Info, check::choice(&captures)),
     }
 }

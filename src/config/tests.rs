@@ -81,7 +81,7 @@ rotate:
 alerts: {webhook: "https://user:${PASSWORD}@hooks.example.org/a@b?c=d", command: [notify, "-x", "5"]}
 heartbeat: {}
 metrics: {listen: "[::]:9187"}
-log: {target: stderr, level: trace}
+log: {target: stderr, level: trace, captures: off}
 state_dir: /srv/state
 runtime_dir: /srv/run
 "#;
@@ -128,7 +128,10 @@ fn everything_means_what_it_says() {
     assert_eq!(webhook.url(), "https://user:hunter2@hooks.example.org/a@b?c=d");
     assert_eq!(webhook.shown(), "https://user:${PASSWORD}@hooks.example.org/a@b?c=d");
     assert_eq!(config.alerts.command.unwrap(), ["notify", "-x", "5"]);
-    assert_eq!(config.log, LogSettings { target: LogTarget::Stderr, level: tracing::Level::TRACE });
+    assert_eq!(
+        config.log,
+        LogSettings { target: LogTarget::Stderr, level: tracing::Level::TRACE, captures: CaptureLines::Off }
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use regex::Regex;
 use serde_yaml::{Mapping, Value};
 
 mod blocks;
+mod catalogue;
 mod document;
 mod household;
 mod links;
