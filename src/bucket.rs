@@ -47,6 +47,7 @@ mod parts;
 mod probe;
 mod put;
 mod reach;
+mod requests;
 mod sample;
 mod stall;
 mod thief;
@@ -55,6 +56,7 @@ mod turn;
 mod uploads;
 mod verdict;
 mod wire;
+mod words;
 
 pub use aws_credential_types::Credentials;
 pub use body::{Content, Reader, Source, read_through};
@@ -65,6 +67,7 @@ pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, RestoreAsked, RestoreS
 pub use pace::{Pace, Precedence};
 pub use parts::part_bytes;
 pub use probe::PROBE;
+pub use requests::RequestCounts;
 pub use sample::{TriedClass, TriedPut};
 pub use stall::Patience;
 pub use thief::{Deleted, Erasing, May, OldVersions, SettingTrial, Touched};
@@ -76,6 +79,7 @@ use answer::{Marks, OwnAnswers};
 use condition::KnownConditions;
 use keys::Keys;
 use limit::RequestLimit;
+use requests::{CountRequests, Requests};
 use uploads::OwnUploads;
 
 /// The size in bytes from which a file goes up in parts.
@@ -130,6 +134,7 @@ pub struct Bucket {
     /// Whether the endpoint that the client resolves is AWS's own.
     is_aws: Arc<OnceCell<bool>>,
     marks: Arc<Marks>,
+    requests: Arc<Requests>,
     /// The uploads in parts that this box has begun.
     uploads: OwnUploads,
     /// The credentials to sign with; `None` means those that `keys` find.
@@ -142,6 +147,16 @@ impl Bucket {
     /// Returns a bucket whose requests are signed with `credentials`, or with those that are found in the places where AWS
     /// programs look, or in the box's own file. It sends no request. Uploads go at `pace`.
     pub async fn connect(config: &config::S3Settings, credentials: Option<Credentials>, pace: Pace) -> Self {
+        Self::connected(config, credentials, pace, Arc::default()).await
+    }
+
+    /// Returns a bucket as [`Bucket::connect`] does, whose requests are counted together with those of another one.
+    async fn connected(
+        config: &config::S3Settings,
+        credentials: Option<Credentials>,
+        pace: Pace,
+        requests: Arc<Requests>,
+    ) -> Self {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let (retries, timeouts) =
@@ -187,6 +202,7 @@ impl Bucket {
             settings = settings.interceptor(ExpectedOwner(account.clone()));
         }
         let marks = Arc::<Marks>::default();
+        let settings = settings.interceptor(CountRequests { requests: Arc::clone(&requests), clock: pace.clock() });
         let settings = settings.interceptor(OwnAnswers::new(Arc::clone(&marks), pace.clock()));
         Self {
             client: Client::from_conf(settings.build()),
@@ -196,6 +212,7 @@ impl Bucket {
             limit: Arc::default(),
             is_aws: Arc::default(),
             marks,
+            requests,
             uploads: OwnUploads::default(),
             credentials,
             keys,
@@ -213,7 +230,8 @@ impl Bucket {
     pub async fn renewed(&self) -> Self {
         let (known, limit, uploads) = (Arc::clone(&self.known), Arc::clone(&self.limit), self.uploads.clone());
         known.forget();
-        let again = Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await;
+        let (credentials, requests) = (self.credentials.clone(), Arc::clone(&self.requests));
+        let again = Self::connected(&self.config, credentials, self.pace.clone(), requests).await;
         Self { known, limit, uploads, ..again }
     }
 

@@ -146,8 +146,12 @@ enum Command {
                             the key `to` which it came, and its `outcome`, one of recovered, planned, cold, too_large, failed."
     )]
     Recover(recover::RecoverArgs),
-    /// Show what the daemon does now
-    Status,
+    /// Show whether all is well: what is wrong and what to do, the cameras, and what waits
+    Status {
+        /// Show it again every two seconds, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
     /// Send a heartbeat now, and show the answers
     Heartbeat(heartbeat::HeartbeatArgs),
     /// Let the systemd service use the folders of the configuration: write the lines that its unit lacks into a drop-in
@@ -196,6 +200,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             if out.json && matches!(cli.command, Command::Check { .. }) {
                 print_json(&problems)?;
             }
+            // The daemon runs by the configuration that it has read, whatever is in the file now.
+            if let Command::Status { watch } = cli.command {
+                out.remark(format_args!("{} is wrong: `hk-aws check` says why", cli.config.display()));
+                return status::status(&out, &Config::runtime_dir_of(&cli.config), watch);
+            }
             return Err(problems.into());
         }
     };
@@ -216,7 +225,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run => runtime.block_on(daemon::serve(config)),
         Command::Check { show } => runtime.block_on(check::check(&out, &config, show)),
         Command::UnitPaths(paths) => paths.run(&out, &config),
-        Command::Status => status::status(&out, &config),
+        Command::Status { watch } => status::status(&out, &config.runtime_dir, watch),
         Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
         command => runtime.block_on(async {
@@ -248,7 +257,7 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
         Command::Run
         | Command::Check { .. }
         | Command::Classify { .. }
-        | Command::Status
+        | Command::Status { .. }
         | Command::AwsTemplate { .. }
         | Command::UnitPaths(_) => Ok(()),
     }

@@ -19,7 +19,7 @@ mod taken_format;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use alerts::{AlertFormat, AlertsSettings, BodyTemplate, HeartbeatSettings, Quiet, SecretUrl};
@@ -27,9 +27,9 @@ pub use bandwidth::{Bandwidth, BandwidthChange};
 pub use pattern::{CapturePattern, FolderGlob, Ignore};
 pub use problem::{Problem, Problems, nearest};
 pub use sections::{
-    Access, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings, KeepSettings,
-    LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras, S3Settings,
-    STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS,
+    Access, ArchiveSettings, CameraSettings, CaptureLines, Checksum, Config, DropFolderSettings, ExpireSettings,
+    KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras,
+    S3Settings, STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS,
 };
 pub use taken_format::TakenFormat;
 
@@ -80,6 +80,16 @@ impl Config {
         self
     }
 
+    /// Returns the run-time folder of a file that may be wrong in every other way: the one that it names, otherwise the
+    /// default.
+    pub fn runtime_dir_of(source: &Path) -> PathBuf {
+        let text = file::open(source).unwrap_or_default();
+        let named = file::read(&text).ok().flatten().and_then(|root| root.text_of("runtime_dir").map(PathBuf::from));
+        let default = || std::env::var_os(settings::RUNTIME_DIR.variable).map(PathBuf::from);
+        let known = named.filter(|path| path.is_absolute()).or_else(default).filter(|path| path.is_absolute());
+        known.unwrap_or_else(|| PathBuf::from(settings::RUNTIME_DIR.default))
+    }
+
     /// Returns the keys whose values ask for something that this version does not do yet.
     pub fn not_in_effect(&self) -> Vec<&'static str> {
         NOT_IN_EFFECT.iter().filter(|(_, asks)| asks(self)).map(|(key, _)| *key).collect()
@@ -101,9 +111,10 @@ pub const EXAMPLE_BUCKET: &str = "my-video-surveillance";
 type Asks = fn(&Config) -> bool;
 
 /// The keys that nothing obeys yet.
-const NOT_IN_EFFECT: [(&str, Asks); 4] = [
-    ("cameras[].silent_after", |config| config.cameras.iter().any(|camera| camera.silent_after.is_some())),
+const NOT_IN_EFFECT: [(&str, Asks); 3] = [
+    ("cameras[].silent_after", |config| {
+        config.cameras.iter().any(|camera| camera.silent_after != settings::SILENT_AFTER)
+    }),
     ("alerts.webhook", |config| config.alerts.webhook.is_some()),
     ("alerts.command", |config| config.alerts.command.is_some()),
-    ("metrics.listen", |config| config.metrics.listen.is_some()),
 ];

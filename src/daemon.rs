@@ -31,14 +31,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, LogSettings};
 use crate::health::{self, Board, Limits};
 use crate::heartbeat::Heart;
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
+use crate::message;
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
-use crate::{credentials, disk, lock, owner, rotate, schedule, service};
+use crate::{credentials, disk, lock, metrics, owner, rotate, schedule, service};
 
 mod contact;
 
@@ -132,6 +133,10 @@ async fn run_with(
     let (told, _) = watch::channel(snapshot.borrow().clone());
     // Each task ends together with this function, however that ends.
     let (told_whole, on_board) = (told.subscribe(), board.clone());
+    let _answering = config.metrics.listen.map(|listen| {
+        let scrapes = metrics::serve(listen, told.subscribe(), sites.clone(), board.clone());
+        AbortOnDropHandle::new(tokio::spawn(scrapes))
+    });
     let teller = Teller { folder: config.runtime_dir.clone(), crashed_after, sites: sites.clone(), board, told, ready };
     let telling = AbortOnDropHandle::new(tokio::spawn(teller.run(snapshots, told_jobs)));
     let heart = Heart { sites: sites.clone(), told: told_whole, board: on_board, stop: stop.clone() };
@@ -195,7 +200,11 @@ fn prepare(config: &Config) -> anyhow::Result<File> {
         anyhow::anyhow!("failed to read drop folder {path} ({file}: drop_folder.path): {error}; {mend}")
     })?;
     for key in config.not_in_effect() {
-        tracing::warn!("{}: {key} has no effect in this version", config.source.display());
+        tracing::warn!(
+            message_id = message::NOT_IN_EFFECT,
+            "{}: {key} has no effect in this version",
+            config.source.display()
+        );
     }
     Ok(lock)
 }
@@ -263,7 +272,10 @@ impl Teller {
                 Ok(Err(error)) if !complained => {
                     complained = true;
                     let folder = self.folder.display();
-                    tracing::warn!("failed to write status in {folder}: {error}; everything else goes on");
+                    tracing::warn!(
+                        message_id = message::STATUS_UNWRITABLE,
+                        "failed to write status in {folder}: {error}; everything else goes on"
+                    );
                 }
                 Ok(Ok(())) if complained => {
                     complained = false;
@@ -331,6 +343,7 @@ impl Listener {
                 SIGUSR1 => Some(Instruction::Look),
                 _ if self.stop.is_cancelled() => {
                     tracing::warn!(
+                        message_id = message::STOPPED_EARLY,
                         "stopped immediately by a second signal; files that were not stored yet are still in the drop folder"
                     );
                     std::process::exit(1);
@@ -362,7 +375,10 @@ impl Listener {
         let config = match read_again(&self.config, self.lacks_state) {
             Ok(config) => config,
             Err(why) => {
-                tracing::error!("configuration refused, the old one stays in force:\n{why}");
+                tracing::error!(
+                    message_id = message::RELOAD_REFUSED,
+                    "configuration refused, the old one stays in force:\n{why}"
+                );
                 let sentence = "the configuration was refused by the last reload: the old one stays in force";
                 let advice = "run `hk-aws check`, mend what it says, then `systemctl reload hk-aws`";
                 let condition = Condition::new(ConditionKind::ReloadRefused, now().wall.into(), sentence, advice);
@@ -371,8 +387,12 @@ impl Listener {
             }
         };
         self.board.clear(ConditionKind::ReloadRefused, None);
-        if self.config.log != config.log {
-            tracing::warn!("log.target and log.level change with a restart only");
+        let restart_only = |log: &LogSettings| (log.target, log.level);
+        if restart_only(&self.config.log) != restart_only(&config.log) || self.config.metrics != config.metrics {
+            tracing::warn!(
+                message_id = message::RESTART_NEEDED,
+                "log.target, log.level and metrics.listen change with a restart only"
+            );
         }
         tracing::info!(
             "configuration read again: {}; the variables for ${{NAME}} are those of the start: after a change of \

@@ -19,6 +19,7 @@ use crate::bucket::{Patience, Verdict};
 use crate::clock::Now;
 use crate::drop_folder::Sight;
 use crate::lock::{self, FolderLock, LockError};
+use crate::message;
 use crate::place;
 use crate::queue::{self, Due, Queue};
 use crate::service;
@@ -30,6 +31,7 @@ mod aside;
 mod claims;
 mod clock_offset;
 mod earlier;
+mod flood;
 mod home;
 mod join;
 mod judge;
@@ -48,6 +50,7 @@ pub use outcome::{Ingested, NotStored};
 pub use pass::{PassError, PassEvent, PassMode, pass};
 
 use aside::AsideCount;
+use flood::Floods;
 use home::{Home, Waited};
 use link::{Demand, Link, NextUpload};
 use slots::UploadSlots;
@@ -144,6 +147,7 @@ pub struct Ingest {
     upkeep: Upkeep,
     aside: AsideCount,
     tally: IngestTally,
+    floods: Floods,
 }
 
 impl Ingest {
@@ -173,6 +177,7 @@ impl Ingest {
             upkeep: Upkeep::new(now),
             aside: AsideCount::new(now),
             tally: IngestTally::new(now.wall.into(), clock_offset::remembered(&site.config.state_dir)),
+            floods: Floods::default(),
             site,
         }
     }
@@ -236,7 +241,11 @@ impl Ingest {
             }
         });
         if drained.await.is_err() {
-            tracing::warn!("{} uploads are not finished and begin again at the next start", self.uploads.len());
+            tracing::warn!(
+                message_id = message::STOPPED_EARLY,
+                "{} uploads are not finished and begin again at the next start",
+                self.uploads.len()
+            );
         }
         self.uploads.shutdown().await;
         self.tell_snapshot(report);
@@ -337,6 +346,7 @@ impl Ingest {
             self.remember(message);
         }
         self.look_whether_writable();
+        self.tell_floods(now);
     }
 
     /// Reports that nothing can be written in the drop folder, or that it can again.
@@ -356,7 +366,7 @@ impl Ingest {
         let advice =
             mend.unwrap_or_else(|| "mount its disk for writing, or let the service's user write there".to_owned());
         let message = format!("{sentence} ({error}); {advice}");
-        tracing::error!("{message}");
+        tracing::error!(message_id = message::DROP_FOLDER_READ_ONLY, "{message}");
         let since = self.now().wall.into();
         let condition =
             Condition::new(ConditionKind::DropFolderReadOnly, since, sentence, advice).with_detail(error.to_string());
@@ -373,7 +383,10 @@ impl Ingest {
 
     fn folder_has_trouble(&mut self, reason: String, advice: &str) {
         if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.sentence != reason) {
-            tracing::error!("{reason}; {advice}; the daemon looks for it every second");
+            tracing::error!(
+                message_id = message::DROP_FOLDER_UNREADABLE,
+                "{reason}; {advice}; the daemon looks for it every second"
+            );
             self.remember(reason.clone());
             let since = self.now().wall.into();
             self.folder_trouble = Some(Condition::new(ConditionKind::DropFolderUnreadable, since, reason, advice));

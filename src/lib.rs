@@ -66,6 +66,8 @@
 //! * [`schedule`]: when jobs run, one at a time, what was missed, how each run ended
 //! * [`status`], [`health`], [`journal`]: what is told: one snapshot for many readers, what it says is wrong, and the log
 //! * [`heartbeat`]: the sign of life that others watch
+//! * [`message`]: the id of each warning and error, by which the catalogue of the journal knows it
+//! * [`metrics`]: figures for Prometheus, and whether all is well, over HTTP
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
 //! * [`daemon`]: wires the tasks; owns signals, watchdog, reload and drain
 //! * [`cli`]: parses, calls, prints
@@ -110,6 +112,8 @@ pub mod daemon;
 pub mod health;
 pub mod heartbeat;
 pub mod journal;
+pub mod message;
+pub mod metrics;
 pub mod schedule;
 pub mod status;
 

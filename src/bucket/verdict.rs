@@ -26,6 +26,17 @@ pub enum Verdict {
     NeedsOperator,
 }
 
+impl Verdict {
+    /// Returns the name for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TryLater => "try_later",
+            Self::GiveUpOnThisFile => "give_up",
+            Self::NeedsOperator => "needs_operator",
+        }
+    }
+}
+
 /// What a refusal says about the object, for callers that act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {

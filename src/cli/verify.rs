@@ -143,7 +143,8 @@ impl VerifySum {
 
     fn tell(&self, out: &Out) -> anyhow::Result<()> {
         let (captures, days) = (count(self.held, "capture"), count(self.days, "day"));
-        out.remark(format_args!("{captures} in {days} hold"));
+        let end = if self.failed == 0 { "all there" } else { "these are there" };
+        out.remark(format_args!("{captures} of {days} checked: {end}"));
         if self.downloaded > 0 {
             out.remark(format_args!("{} downloaded", size(self.downloaded)));
         }

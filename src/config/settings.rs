@@ -9,9 +9,9 @@ use super::pattern::{CapturePattern, FolderGlob, Ignore};
 use super::problem::{Fault, Problem, Problems, quote};
 use super::reader::{Env, GivenValue, KeyPlace, Section, SettingsReader};
 use super::sections::{
-    Access, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings, KeepSettings,
-    LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras, S3Settings, Sse,
-    TransitionSettings, UploadSettings, VENDORS,
+    Access, ArchiveSettings, CameraSettings, CaptureLines, Checksum, Config, DropFolderSettings, ExpireSettings,
+    KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras,
+    S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS,
 };
 use super::taken_format::{self, TakenFormat};
 use super::{alerts, bandwidth, check, notation};
@@ -55,7 +55,8 @@ pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from
 pub(super) const HEARTBEAT: Duration = Duration::from_mins(5);
 pub(super) const EXPOSURE: Duration = Duration::from_mins(15);
 const STATE_DIR: Directory = Directory { key: "state_dir", variable: "STATE_DIRECTORY", default: "/var/lib/hk-aws" };
-const RUNTIME_DIR: Directory = Directory { key: "runtime_dir", variable: "RUNTIME_DIRECTORY", default: "/run/hk-aws" };
+pub(super) const RUNTIME_DIR: Directory =
+    Directory { key: "runtime_dir", variable: "RUNTIME_DIRECTORY", default: "/run/hk-aws" };
 
 impl Default for ArchiveSettings {
     fn default() -> Self {
@@ -376,11 +377,11 @@ fn upload(section: &Section<'_>) -> UploadSettings {
 }
 
 /// A directory of the daemon's own.
-struct Directory {
+pub(super) struct Directory {
     key: &'static str,
     /// The environment variable in which systemd names the directory that it made; several are separated by colons.
-    variable: &'static str,
-    default: &'static str,
+    pub(super) variable: &'static str,
+    pub(super) default: &'static str,
 }
 
 /// Returns the directory that the file names, otherwise the one that systemd made, otherwise the default. Refuses one inside
@@ -521,8 +522,10 @@ fn log(section: &Section<'_>) -> LogSettings {
         ("debug", tracing::Level::DEBUG),
         ("trace", tracing::Level::TRACE),
     ];
+    let captures = [("info", CaptureLines::Info), ("debug", CaptureLines::Debug), ("off", CaptureLines::Off)];
     LogSettings {
         target: section.value("target", LogTarget::Auto, check::choice(&targets)),
         level: section.value("level", tracing::Level::INFO, check::choice(&levels)),
+        captures: section.value("captures", CaptureLines::Info, check::choice(&captures)),
     }
 }

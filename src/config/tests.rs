@@ -82,7 +82,7 @@ alerts: {webhook: "https://user:${PASSWORD}@hooks.example.org/${HOOK}", command:
   quiet: "22:00-07:00", digest: "08:05", mute: [camera_clock], body: '{"x": "{text}"}'}
 heartbeat: {every: 7m, url: "https://hc.example.org/${HOOK}", name: porch}
 metrics: {listen: "[::]:9187"}
-log: {target: stderr, level: trace}
+log: {target: stderr, level: trace, captures: off}
 state_dir: /srv/state
 runtime_dir: /srv/run
 "#;
@@ -130,7 +130,10 @@ fn everything_means_what_it_says() {
     assert_eq!(webhook.url(), "https://user:hunter2@hooks.example.org/a@b?c=d");
     assert_eq!(webhook.shown(), "https://user:${PASSWORD}@hooks.example.org/${HOOK}");
     assert_eq!(config.alerts.command.unwrap(), ["notify", "-x", "5"]);
-    assert_eq!(config.log, LogSettings { target: LogTarget::Stderr, level: tracing::Level::TRACE });
+    assert_eq!(
+        config.log,
+        LogSettings { target: LogTarget::Stderr, level: tracing::Level::TRACE, captures: CaptureLines::Off }
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::config::Access;
 use crate::kept::{self, CopyOf};
 use crate::key::ObjectKey;
 use crate::ledger::LedgerEntry;
+use crate::message;
 use crate::site::Site;
 
 /// The bytes that are read at a time.
@@ -61,7 +62,11 @@ pub(super) async fn join(
         let joined = blocking(move || {
             let made = make(&state_dir, first, part.size, &file, size);
             let Some((whole, size, sha256)) = made.unwrap_or_else(|error| {
-                tracing::warn!("failed to join {} with its rest: {error}; both parts are in the bucket", part.key);
+                tracing::warn!(
+                    message_id = message::JOIN_FAILED,
+                    "failed to join {} with its rest: {error}; both parts are in the bucket",
+                    part.key
+                );
                 None
             }) else {
                 return Ok(None);

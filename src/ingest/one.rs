@@ -33,6 +33,7 @@ use crate::drop_folder::{OpenError, Opened, Stamp, Taken, Writer};
 use crate::kept::{self, CopyOf, CopyPlace};
 use crate::key::{self, ObjectKey, Variant};
 use crate::ledger;
+use crate::message;
 use crate::queue::LastSeen;
 use crate::service;
 use crate::site::Site;
@@ -101,7 +102,11 @@ pub async fn ingest_one(
         if let Some(joined) = &joined
             && let Err(error) = write_down(&site, &path, joined, now)
         {
-            tracing::warn!("failed to write ledger: {error}; `hk-aws verify --rebuild` finds {}", joined.key);
+            tracing::warn!(
+                message_id = message::LEDGER,
+                "failed to write ledger: {error}; `hk-aws verify --rebuild` finds {}",
+                joined.key
+            );
         }
         let finished = finish(&site, opened, &path, Ingested { stored: Box::new(stored), joined, wait }, now);
         if finished.as_ref().is_ok_and(Ingested::is_away) {

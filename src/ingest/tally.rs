@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, FixedOffset, Utc};
@@ -28,6 +29,7 @@ pub(super) struct IngestTally {
     pub(super) started_at: DateTime<Utc>,
     pub(super) stored: status::StoredTotals,
     pub(super) cameras: BTreeMap<String, status::CameraStatus>,
+    pub(super) counters: Arc<status::Counters>,
     pub(super) clocks: BTreeMap<String, ClockWatch>,
     last_errors: VecDeque<status::LastError>,
     set_aside: SetAside,
@@ -66,6 +68,7 @@ impl IngestTally {
             started_at,
             stored: status::StoredTotals::default(),
             cameras: BTreeMap::new(),
+            counters: Arc::default(),
             clocks,
             last_errors: VecDeque::new(),
             set_aside: SetAside::default(),
@@ -81,6 +84,7 @@ impl IngestTally {
         let taken = stored.capture.taken;
         let new = status::CameraStatus {
             captures: 0,
+            newest_day: None,
             last_taken_at: taken,
             last_stored_at: at,
             wrong_clock: None,
@@ -97,6 +101,19 @@ impl IngestTally {
         camera.captures += 1;
         camera.last_taken_at = camera.last_taken_at.max(taken);
         camera.last_stored_at = at;
+        let date = taken.date_naive();
+        let day = camera.newest_day.get_or_insert(status::DayCount { date, captures: 0 });
+        if day.date < date {
+            *day = status::DayCount { date, captures: 0 };
+        }
+        day.captures += u64::from(day.date == date);
+        let delay = (at - capture::arrival(stored.stamp.modified)).to_std().unwrap_or_default();
+        self.counters().stored(&stored.capture.camera, stored.capture.event.as_deref(), stored.size, delay);
+    }
+
+    /// Returns the counters; whoever has a snapshot keeps the ones in it.
+    pub(super) fn counters(&mut self) -> &mut status::Counters {
+        Arc::make_mut(&mut self.counters)
     }
 
     /// Counts a time of a camera's clock that is not believed; returns whether it is the first of this camera.

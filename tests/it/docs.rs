@@ -11,6 +11,7 @@ use serde_yaml::{Mapping, Value};
 
 mod blocks;
 mod cameras;
+mod catalogue;
 mod document;
 mod household;
 mod links;

@@ -26,6 +26,7 @@ mod outage;
 mod own_folders;
 mod parts;
 mod power;
+mod prometheus;
 mod proxy;
 mod seaweedfs;
 mod server;
