@@ -4,6 +4,7 @@
 //! reported together, each with its line and its remedy, because an operator on a ladder does not want to find seven
 //! mistakes in seven restarts.
 
+mod alerts;
 mod apart;
 mod bandwidth;
 mod check;
@@ -18,16 +19,17 @@ mod taken_format;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use alerts::{AlertFormat, AlertsSettings, BodyTemplate, HeartbeatSettings, Quiet, SecretUrl};
 pub use bandwidth::{Bandwidth, BandwidthChange};
 pub use pattern::{CapturePattern, FolderGlob, Ignore};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use sections::{
-    Access, AlertsSettings, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings,
-    HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings,
-    RotatedCameras, S3Settings, STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
+    Access, ArchiveSettings, CameraSettings, CaptureLines, Checksum, Config, DropFolderSettings, ExpireSettings,
+    KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras,
+    S3Settings, STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS,
 };
 pub use taken_format::TakenFormat;
 
@@ -78,6 +80,16 @@ impl Config {
         self
     }
 
+    /// Returns the run-time folder of a file that may be wrong in every other way: the one that it names, otherwise the
+    /// default.
+    pub fn runtime_dir_of(source: &Path) -> PathBuf {
+        let text = file::open(source).unwrap_or_default();
+        let named = file::read(&text).ok().flatten().and_then(|root| root.text_of("runtime_dir").map(PathBuf::from));
+        let default = || std::env::var_os(settings::RUNTIME_DIR.variable).map(PathBuf::from);
+        let known = named.filter(|path| path.is_absolute()).or_else(default).filter(|path| path.is_absolute());
+        known.unwrap_or_else(|| PathBuf::from(settings::RUNTIME_DIR.default))
+    }
+
     /// Returns the keys whose values ask for something that this version does not do yet.
     pub fn not_in_effect(&self) -> Vec<&'static str> {
         NOT_IN_EFFECT.iter().filter(|(_, asks)| asks(self)).map(|(key, _)| *key).collect()
@@ -92,16 +104,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     notation::duration(text).map_err(|fault| format!("{}; {}", fault.wrong, fault.mend))
 }
 
+/// The bucket of the shipped configuration, which is nobody's yet.
+pub const EXAMPLE_BUCKET: &str = "my-video-surveillance";
+
 /// Tells whether a configuration asks for something that the defaults do not.
 type Asks = fn(&Config) -> bool;
 
 /// The keys that nothing obeys yet.
-const NOT_IN_EFFECT: [(&str, Asks); 5] = [
+const NOT_IN_EFFECT: [(&str, Asks); 3] = [
     ("cameras[].silent_after", |config| {
         config.cameras.iter().any(|camera| camera.silent_after != settings::SILENT_AFTER)
     }),
     ("alerts.webhook", |config| config.alerts.webhook.is_some()),
     ("alerts.command", |config| config.alerts.command.is_some()),
-    ("heartbeat", |config| config.heartbeat.is_some()),
-    ("metrics.listen", |config| config.metrics.listen.is_some()),
 ];

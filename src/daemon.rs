@@ -15,12 +15,13 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -28,14 +29,19 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::bucket::{Bucket, Credentials, Pace};
+use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, LogSettings};
+use crate::health::{self, Board, Limits};
+use crate::heartbeat::Heart;
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
+use crate::message;
 use crate::site::{Site, SiteInForce};
-use crate::status::{DaemonState, Jobs, Snapshot, Trouble};
-use crate::{disk, lock, owner, rotate, schedule};
+use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
+use crate::{credentials, disk, lock, metrics, owner, rotate, schedule, service};
+
+mod contact;
 
 /// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -43,6 +49,12 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// How often and how soon the lock of the drop folder is tried again at the start.
 const LOCK_ATTEMPTS: u32 = 4;
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often to look whether the file with the key has changed.
+const KEY_LOOK: Duration = Duration::from_secs(1);
+
+/// The file whose variables systemd gives to the service, as the shipped unit has it.
+const ENVIRONMENT: &str = "/etc/hk-aws/environment";
 
 /// How long to wait for systemd if it does not read what it is told.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -60,10 +72,11 @@ pub fn now() -> Now {
 /// # Errors
 /// An error for the owner if the daemon cannot start, or if one of its tasks panicked.
 pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
-    let (config, lacking) = settle_state(config);
+    let board = Board::default();
+    let (config, _) = settle_state(config, &board);
     // Nobody sends instructions, but the sender must live: without it, the loop would see the end of the channel.
     let (_instructions, received) = mpsc::channel(1);
-    run_with(Arc::new(config), lacking, credentials, Pace::new(now), stop, received, Arc::default()).await
+    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default(), board).await
 }
 
 /// Runs the daemon as a service, which the signals of the process control.
@@ -73,57 +86,67 @@ pub async fn run(config: Config, credentials: Option<Credentials>, stop: Cancell
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (instructions, received) = mpsc::channel(4);
-    let (config, lacking) = settle_state(config);
+    let board = Board::default();
+    let (config, lacks_state) = settle_state(config, &board);
     let config = Arc::new(config);
     let signals =
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
     // One for all configurations, so that a reload changes the limit of the uploads under way, too.
     let pace = Pace::new(now);
+    let _watching_key = AbortOnDropHandle::new(tokio::spawn(watch_key(instructions.clone())));
     let ready = Arc::new(AtomicBool::new(false));
     let listener = Listener {
         config: Arc::clone(&config),
-        lacks_state: lacking.is_some(),
+        lacks_state,
         pace: pace.clone(),
         stop: stop.clone(),
         instructions,
         ready: Arc::clone(&ready),
+        board: board.clone(),
     };
     let _listening = AbortOnDropHandle::new(tokio::spawn(listener.listen(signals)));
-    run_with(config, lacking, None, pace, stop, received, ready).await
+    run_with(config, None, pace, stop, received, ready, board).await
 }
 
 async fn run_with(
     config: Arc<Config>,
-    lacking: Option<Trouble>,
     credentials: Option<Credentials>,
     pace: Pace,
     stop: CancellationToken,
     instructions: mpsc::Receiver<Instruction>,
     ready: Arc<AtomicBool>,
+    board: Board,
 ) -> anyhow::Result<()> {
     let _lock = prepare(&config)?;
+    let crashed_after = crashed_after(&config.runtime_dir);
     let folder_lock = hold(&config.drop_folder.path).await?;
     // Boxed: it is large, and whoever starts the daemon holds it.
     let site = Arc::new(Box::pin(Site::new(Arc::clone(&config), credentials, pace, now)).await);
     tracing::info!("watching {}, storing in {}", site.folder.path().display(), site.bucket.describe());
-    let _trying = AbortOnDropHandle::new(tokio::spawn(try_bucket(site.bucket.clone())));
-    let ingest = Ingest::new(Arc::clone(&site)).holding(folder_lock).lacking_state(lacking);
+    let ingest = Ingest::new(Arc::clone(&site)).holding(folder_lock);
     let (snapshot, snapshots) = watch::channel(ingest.snapshot());
     let (told_site, sites) = watch::channel(SiteInForce::new(site));
+    let first_contact = contact::reach(sites.clone(), snapshots.clone(), board.clone());
+    let _reaching = AbortOnDropHandle::new(tokio::spawn(first_contact));
     let (jobs, told_jobs) = watch::channel(Jobs::new());
+    // Whole snapshots, as `status.json` has them.
+    let (told, _) = watch::channel(snapshot.borrow().clone());
     // Each task ends together with this function, however that ends.
-    let telling = AbortOnDropHandle::new(tokio::spawn(tell(snapshots, told_jobs, config.runtime_dir.clone(), ready)));
+    let (told_whole, on_board) = (told.subscribe(), board.clone());
+    let _answering = config.metrics.listen.map(|listen| {
+        let scrapes = metrics::serve(listen, told.subscribe(), sites.clone(), board.clone());
+        AbortOnDropHandle::new(tokio::spawn(scrapes))
+    });
+    let teller = Teller { folder: config.runtime_dir.clone(), crashed_after, sites: sites.clone(), board, told, ready };
+    let telling = AbortOnDropHandle::new(tokio::spawn(teller.run(snapshots, told_jobs)));
+    let heart = Heart { sites: sites.clone(), told: told_whole, board: on_board, stop: stop.clone() };
+    let _beating = AbortOnDropHandle::new(tokio::spawn(heart.run()));
     let runner = schedule::Runner { sites, snapshots: snapshot.subscribe(), jobs };
     let scheduling = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
     // This sender keeps the status writer alive after the loop has ended: it has yet to write how a job that was told
     // to stop has ended.
     let last_sender = snapshot.clone();
     let report = Report { snapshot, beat: watchdog(), site: told_site };
-    let stopped = stop.clone();
-    let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
-        stopped.cancelled().await;
-        notify(&[NotifyState::Stopping]);
-    }));
     let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(instructions, report, stop, DRAIN)));
     ingesting.await.context("the ingest loop panicked")?;
     scheduling.await.context("the scheduler panicked")?;
@@ -133,44 +156,55 @@ async fn run_with(
     Ok(())
 }
 
-/// Returns the settings if their state folder can be written; otherwise those that do without it, and what the owner has to
-/// mend.
-fn settle_state(config: Config) -> (Config, Option<Trouble>) {
+/// Returns the settings if their state folder can be written; otherwise those that do without it, and `true`. The board
+/// then says what the owner has to mend.
+fn settle_state(config: Config, board: &Board) -> (Config, bool) {
     let folder = config.state_dir.clone();
     let tried = owner::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder));
     let error = match tried {
         // What is written there copes with a full disk.
         Err(error) if !disk::is_full(&error) => error,
-        _ => return (config, None),
+        _ => return (config, false),
     };
     let config = config.without_state_folder();
-    let reason = format!(
-        "the state folder {} cannot be written ({error}); until it can, captures are stored, the list of them is in {} until \
-         the next boot, there are no local copies in the state folder, and the rotation rests",
+    let sentence = format!(
+        "the state folder {} cannot be written; until it can, captures are stored, the list of them is in {} until the next \
+         boot, there are no local copies in the state folder, and the rotation rests",
         folder.display(),
         config.state_dir.display(),
     );
-    let advice = "mount it writable, or give it to the daemon's user, then run `systemctl restart hk-aws`".to_owned();
-    tracing::error!("{reason}; {advice}");
-    (config, Some(Trouble { since: now().wall.into(), reason, advice }))
+    let advice = "mount it writable, or give it to the daemon's user, then run `systemctl restart hk-aws`";
+    tracing::error!("{sentence}; {advice} ({error})");
+    let condition = Condition::new(ConditionKind::StateUnwritable, now().wall.into(), sentence, advice);
+    board.raise(condition.with_detail(error.to_string()));
+    (config, true)
 }
 
 /// Creates the folders, takes the lock of the daemon and returns it, and checks that the drop folder can be read.
 fn prepare(config: &Config) -> anyhow::Result<File> {
+    let shut_out = service::shut_out(config);
     for folder in [&config.state_dir, &config.runtime_dir] {
-        owner::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        let mend = || shut_out.as_ref().map(|mend| format!("; {mend}")).unwrap_or_default();
+        owner::create_dir_all(folder).with_context(|| format!("failed to create {}{}", folder.display(), mend()))?;
     }
     let lock = lock::daemon(&config.runtime_dir)?;
     let path = &config.drop_folder.path;
-    std::fs::read_dir(path).with_context(|| {
-        format!(
-            "failed to read drop folder {} ({}: drop_folder.path); create it, or let the daemon's user read it",
-            path.display(),
-            config.source.display(),
-        )
+    std::fs::read_dir(path).map_err(|error| {
+        let mend = match (&shut_out, error.kind()) {
+            (Some(mend), _) => mend,
+            (None, io::ErrorKind::NotFound) => "create it, or correct the path",
+            (None, io::ErrorKind::PermissionDenied) => "let the daemon's user read it, and enter the folders above it",
+            (None, _) => "correct the path",
+        };
+        let (path, file) = (path.display(), config.source.display());
+        anyhow::anyhow!("failed to read drop folder {path} ({file}: drop_folder.path): {error}; {mend}")
     })?;
     for key in config.not_in_effect() {
-        tracing::warn!("{}: {key} has no effect in this version", config.source.display());
+        tracing::warn!(
+            message_id = message::NOT_IN_EFFECT,
+            "{}: {key} has no effect in this version",
+            config.source.display()
+        );
     }
     Ok(lock)
 }
@@ -186,11 +220,10 @@ async fn hold(drop_folder: &Path) -> Result<FolderLock, LockError> {
     lock::drop_folder(drop_folder)
 }
 
-/// Tries what the store can do. Nothing waits for the answer except the first capture, which asks again if this fails.
-async fn try_bucket(bucket: Bucket) {
-    if let Err(refusal) = bucket.put_condition().await {
-        tracing::warn!("{} cannot be tried yet: {refusal}", bucket.describe());
-    }
+/// Returns when the daemon before this one was seen last, if it ended without being told to. A reboot leaves no trace.
+fn crashed_after(runtime_dir: &Path) -> Option<DateTime<Utc>> {
+    let last = Snapshot::read(runtime_dir).ok()?;
+    (last.state != DaemonState::Stopping && !last.stopping).then_some(last.at)
 }
 
 /// Returns the function that tells systemd that the loop runs, four times in the time that systemd allows.
@@ -205,44 +238,84 @@ fn watchdog() -> Box<dyn FnMut(Now) + Send> {
     })
 }
 
-/// Passes snapshots on to `status.json` and to systemd until the loop has ended; `ready` tells whether systemd has been
-/// told that the daemon is ready.
-async fn tell(
-    mut snapshots: watch::Receiver<Snapshot>,
-    mut jobs: watch::Receiver<Jobs>,
-    folder: std::path::PathBuf,
+/// Puts together what the loop, the jobs and the other parts of the daemon know, and passes it on: to `status.json`, to
+/// systemd, and to whoever reads `told`.
+struct Teller {
+    folder: PathBuf,
+    crashed_after: Option<DateTime<Utc>>,
+    sites: watch::Receiver<SiteInForce>,
+    board: Board,
+    /// Gets each whole snapshot, after `status.json` has it.
+    told: watch::Sender<Snapshot>,
+    /// Whether systemd has been told that the daemon is ready.
     ready: Arc<AtomicBool>,
-) {
-    let (mut line, mut complained) = (String::new(), false);
+}
+
+impl Teller {
+    /// Tells until the loop has ended.
+    async fn run(self, mut snapshots: watch::Receiver<Snapshot>, mut jobs: watch::Receiver<Jobs>) {
+        let (mut line, mut complained, mut before) = (String::new(), false, Vec::new());
+        let mut raised = self.board.changes();
+        loop {
+            raised.mark_unchanged();
+            let mut snapshot = snapshots.borrow_and_update().clone();
+            snapshot.jobs = jobs.borrow_and_update().clone();
+            snapshot.crashed_after = self.crashed_after;
+            snapshot.raised.extend(self.board.raised());
+            let limits = Limits::of(&self.sites.borrow().site.config);
+            health::judge(&mut snapshot, &before, &limits);
+            before.clone_from(&snapshot.conditions);
+            // The file is written first, so that whoever waits for READY finds it.
+            let (file, target) = (snapshot.clone(), self.folder.clone());
+            let written = tokio::task::spawn_blocking(move || file.write(&target)).await;
+            match written {
+                Ok(Err(error)) if !complained => {
+                    complained = true;
+                    let folder = self.folder.display();
+                    tracing::warn!(
+                        message_id = message::STATUS_UNWRITABLE,
+                        "failed to write status in {folder}: {error}; everything else goes on"
+                    );
+                }
+                Ok(Ok(())) if complained => {
+                    complained = false;
+                    tracing::info!("the status can be written again");
+                }
+                _ => {}
+            }
+            let said = snapshot.line();
+            if said != line && notify(&[NotifyState::Status(&said)]) {
+                line = said;
+            }
+            // Repeated until systemd hears it: it gives up on a daemon that never says that it is ready.
+            if snapshot.scanned && !snapshot.stopping && !self.ready.load(Ordering::Acquire) {
+                self.ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
+            }
+            self.told.send_replace(snapshot);
+            tokio::select! {
+                // Jobs first: the end of the snapshots must not hide the last change of the jobs.
+                biased;
+                Ok(()) = jobs.changed() => {}
+                Ok(()) = raised.changed() => {}
+                alive = snapshots.changed() => if alive.is_err() { return },
+            }
+        }
+    }
+}
+
+/// Lets everything be looked at again when the file with the key has changed: what was refused may be allowed now.
+async fn watch_key(instructions: mpsc::Sender<Instruction>) {
+    let file = credentials::path();
+    let mut known = credentials::state(&file);
     loop {
-        let mut snapshot = snapshots.borrow_and_update().clone();
-        snapshot.jobs = jobs.borrow_and_update().clone();
-        let (said, state, target) = (snapshot.line(), snapshot.state, folder.clone());
-        // The file is written first, so that whoever waits for READY finds it.
-        let written = tokio::task::spawn_blocking(move || snapshot.write(&target)).await;
-        match written {
-            Ok(Err(error)) if !complained => {
-                complained = true;
-                tracing::warn!("failed to write status in {}: {error}; everything else goes on", folder.display());
+        tokio::time::sleep(KEY_LOOK).await;
+        let state = credentials::state(&file);
+        if state != known {
+            known = state;
+            tracing::info!("{} has changed: what failed is tried again", file.display());
+            if instructions.send(Instruction::Look).await.is_err() {
+                return;
             }
-            Ok(Ok(())) if complained => {
-                complained = false;
-                tracing::info!("the status can be written again");
-            }
-            _ => {}
-        }
-        if said != line && notify(&[NotifyState::Status(&said)]) {
-            line = said;
-        }
-        // Repeated until systemd hears it: it gives up on a daemon that never says that it is ready.
-        if !matches!(state, DaemonState::Starting | DaemonState::Stopping) && !ready.load(Ordering::Acquire) {
-            ready.store(notify(&[NotifyState::Ready]), Ordering::Release);
-        }
-        tokio::select! {
-            // Jobs first: the end of the snapshots must not hide the last change of the jobs.
-            biased;
-            Ok(()) = jobs.changed() => {}
-            alive = snapshots.changed() => if alive.is_err() { return },
         }
     }
 }
@@ -257,6 +330,7 @@ struct Listener {
     instructions: mpsc::Sender<Instruction>,
     /// Whether systemd has been told that the daemon is ready.
     ready: Arc<AtomicBool>,
+    board: Board,
 }
 
 impl Listener {
@@ -269,12 +343,15 @@ impl Listener {
                 SIGUSR1 => Some(Instruction::Look),
                 _ if self.stop.is_cancelled() => {
                     tracing::warn!(
+                        message_id = message::STOPPED_EARLY,
                         "stopped immediately by a second signal; files that were not stored yet are still in the drop folder"
                     );
                     std::process::exit(1);
                 }
                 _ => {
                     tracing::info!("stopping: uploads under way are finished first");
+                    // First: with nothing under way, the process may end as soon as it may stop.
+                    notify(&[NotifyState::Stopping]);
                     self.stop.cancel();
                     None
                 }
@@ -293,32 +370,57 @@ impl Listener {
 
     /// Reads the configuration again and returns its site; `None` if it is refused, so that the old one stays in force.
     async fn reload(&self) -> Option<Site> {
-        let running = &self.config;
         let reloading = NotifyState::monotonic_usec_now().ok();
         notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
-        let config = match Config::load(&running.source) {
-            Ok(config) if self.lacks_state => config.without_state_folder(),
+        let config = match read_again(&self.config, self.lacks_state) {
             Ok(config) => config,
-            Err(problems) => {
-                tracing::error!("configuration refused, the old one stays in force:\n{problems}");
+            Err(why) => {
+                tracing::error!(
+                    message_id = message::RELOAD_REFUSED,
+                    "configuration refused, the old one stays in force:\n{why}"
+                );
+                let sentence = "the configuration was refused by the last reload: the old one stays in force";
+                let advice = "run `hk-aws check`, mend what it says, then `systemctl reload hk-aws`";
+                let condition = Condition::new(ConditionKind::ReloadRefused, now().wall.into(), sentence, advice);
+                self.board.raise(condition.with_detail(why));
                 return None;
             }
         };
-        for (key, before, after) in [
-            ("state_dir", &running.state_dir, &config.state_dir),
-            ("runtime_dir", &running.runtime_dir, &config.runtime_dir),
-        ] {
-            if before != after {
-                tracing::error!("configuration refused, the old one stays in force: {key} changes with a restart only");
-                return None;
-            }
+        self.board.clear(ConditionKind::ReloadRefused, None);
+        let restart_only = |log: &LogSettings| (log.target, log.level);
+        if restart_only(&self.config.log) != restart_only(&config.log) || self.config.metrics != config.metrics {
+            tracing::warn!(
+                message_id = message::RESTART_NEEDED,
+                "log.target, log.level and metrics.listen change with a restart only"
+            );
         }
-        if running.log != config.log {
-            tracing::warn!("log.target and log.level change with a restart only");
-        }
-        tracing::info!("configuration read again: {}", config.source.display());
+        tracing::info!(
+            "configuration read again: {}; the variables for ${{NAME}} are those of the start: after a change of \
+             {ENVIRONMENT}, restart the service",
+            config.source.display()
+        );
         Some(Site::new(Arc::new(config), None, self.pace.clone(), now).await)
     }
+}
+
+/// Reads the configuration again for a daemon that runs by `running`.
+///
+/// # Errors
+/// Why it is refused, so that the old one stays in force.
+fn read_again(running: &Config, lacks_state: bool) -> Result<Config, String> {
+    let mut config = Config::load(&running.source).map_err(|problems| problems.to_string())?;
+    if lacks_state {
+        config = config.without_state_folder();
+    }
+    for (key, before, after) in [
+        ("state_dir", &running.state_dir, &config.state_dir),
+        ("runtime_dir", &running.runtime_dir, &config.runtime_dir),
+    ] {
+        if before != after {
+            return Err(format!("{key} changes with a restart only"));
+        }
+    }
+    Ok(config)
 }
 
 /// Tells systemd these states; returns whether it has got them, or is not there at all.

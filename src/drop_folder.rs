@@ -37,6 +37,7 @@ mod unfinished;
 mod writer;
 
 pub use rename::RenameWay;
+pub use scan::UNREADABLE;
 pub use take::{Opened, Taken};
 pub use writer::Writer;
 

@@ -6,8 +6,9 @@
 //! while the bucket does not answer. The result of each upload comes back to the loop, which judges it and logs it
 //! once.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
@@ -18,15 +19,19 @@ use crate::bucket::{Patience, Verdict};
 use crate::clock::Now;
 use crate::drop_folder::Sight;
 use crate::lock::{self, FolderLock, LockError};
+use crate::message;
+use crate::place;
 use crate::queue::{self, Due, Queue};
+use crate::service;
 use crate::site::{Site, SiteInForce};
-use crate::status::{self, Snapshot};
+use crate::status::{self, Condition, ConditionKind, Snapshot};
 use crate::stored::Stored;
 
 mod aside;
 mod claims;
 mod clock_offset;
 mod earlier;
+mod flood;
 mod home;
 mod join;
 mod judge;
@@ -45,6 +50,7 @@ pub use outcome::{Ingested, NotStored};
 pub use pass::{PassError, PassEvent, PassMode, pass};
 
 use aside::AsideCount;
+use flood::Floods;
 use home::{Home, Waited};
 use link::{Demand, Link, NextUpload};
 use slots::UploadSlots;
@@ -128,15 +134,20 @@ pub struct Ingest {
     /// Whether a full scan has finished since the start.
     has_scanned: bool,
     is_stopping: bool,
-    folder_trouble: Option<status::Trouble>,
-    /// Why the state is in the run-time folder.
-    state_trouble: Option<status::Trouble>,
+    folder_trouble: Option<Condition>,
+    /// Why nothing can be written in the drop folder, while that is so.
+    read_only: Option<Condition>,
+    /// The files that the queue holds because they cannot be read.
+    unreadable: HashSet<PathBuf>,
+    /// What the last snapshot said is wrong.
+    conditions: Mutex<Vec<Condition>>,
     /// The lock of the drop folder.
     held: Option<FolderLock>,
     home: Home,
     upkeep: Upkeep,
     aside: AsideCount,
     tally: IngestTally,
+    floods: Floods,
 }
 
 impl Ingest {
@@ -158,12 +169,15 @@ impl Ingest {
             has_scanned: false,
             is_stopping: false,
             folder_trouble: None,
-            state_trouble: None,
+            read_only: None,
+            unreadable: HashSet::new(),
+            conditions: Mutex::default(),
             held: None,
             home: Home::default(),
             upkeep: Upkeep::new(now),
             aside: AsideCount::new(now),
-            tally: IngestTally::new(now.wall.into()),
+            tally: IngestTally::new(now.wall.into(), clock_offset::remembered(&site.config.state_dir)),
+            floods: Floods::default(),
             site,
         }
     }
@@ -172,12 +186,6 @@ impl Ingest {
     #[must_use]
     pub fn holding(self, lock: FolderLock) -> Self {
         Self { held: Some(lock), ..self }
-    }
-
-    /// Says that the state is in the run-time folder, and why.
-    #[must_use]
-    pub fn lacking_state(self, why: Option<status::Trouble>) -> Self {
-        Self { state_trouble: why, ..self }
     }
 
     /// Runs until `stop`, then waits for the uploads under way, at most for `drain`.
@@ -233,7 +241,11 @@ impl Ingest {
             }
         });
         if drained.await.is_err() {
-            tracing::warn!("{} uploads are not finished and begin again at the next start", self.uploads.len());
+            tracing::warn!(
+                message_id = message::STOPPED_EARLY,
+                "{} uploads are not finished and begin again at the next start",
+                self.uploads.len()
+            );
         }
         self.uploads.shutdown().await;
         self.tell_snapshot(report);
@@ -333,20 +345,51 @@ impl Ingest {
         for message in said.into_iter().flatten() {
             self.remember(message);
         }
+        self.look_whether_writable();
+        self.tell_floods(now);
+    }
+
+    /// Reports that nothing can be written in the drop folder, or that it can again.
+    fn look_whether_writable(&mut self) {
+        let path = self.site.folder.path();
+        let Some(error) = place::why_not_writable(path) else {
+            if self.read_only.take().is_some() {
+                tracing::info!("the drop folder can be written again");
+            }
+            return;
+        };
+        if self.read_only.is_some() {
+            return;
+        }
+        let sentence = format!("hk-aws may not write in drop folder {}, so what is stored stays there", path.display());
+        let mend = service::shut_out(&self.site.config);
+        let advice =
+            mend.unwrap_or_else(|| "mount its disk for writing, or let the service's user write there".to_owned());
+        let message = format!("{sentence} ({error}); {advice}");
+        tracing::error!(message_id = message::DROP_FOLDER_READ_ONLY, "{message}");
+        let since = self.now().wall.into();
+        let condition =
+            Condition::new(ConditionKind::DropFolderReadOnly, since, sentence, advice).with_detail(error.to_string());
+        self.read_only = Some(condition);
+        self.remember(message);
     }
 
     /// Reports that the drop folder cannot be read, unless it has been reported.
     fn folder_fails(&mut self, error: &std::io::Error) {
         let reason = format!("failed to read drop folder {}: {error}", self.site.folder.path().display());
-        self.folder_has_trouble(reason, "create it again or correct drop_folder.path");
+        let mend = service::shut_out(&self.site.config);
+        self.folder_has_trouble(reason, mend.as_deref().unwrap_or("create it again or correct drop_folder.path"));
     }
 
     fn folder_has_trouble(&mut self, reason: String, advice: &str) {
-        if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.reason != reason) {
-            tracing::error!("{reason}; {advice}; the daemon looks for it every second");
+        if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.sentence != reason) {
+            tracing::error!(
+                message_id = message::DROP_FOLDER_UNREADABLE,
+                "{reason}; {advice}; the daemon looks for it every second"
+            );
             self.remember(reason.clone());
-            let (since, advice) = (self.now().wall.into(), advice.to_owned());
-            self.folder_trouble = Some(status::Trouble { since, reason, advice });
+            let since = self.now().wall.into();
+            self.folder_trouble = Some(Condition::new(ConditionKind::DropFolderUnreadable, since, reason, advice));
         }
     }
 

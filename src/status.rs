@@ -4,12 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use chrono::{DateTime, FixedOffset, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Room;
 use crate::persist::{self, Purpose};
+
+mod condition;
+mod counters;
+
+pub use condition::{Condition, ConditionKind, Weight};
+pub use counters::{Counters, Delays, MOST_CAMERAS, OTHER};
 
 /// The name of the file in the run-time folder.
 pub const FILE: &str = "status.json";
@@ -32,8 +39,26 @@ pub struct Snapshot {
     pub state: DaemonState,
     /// The bucket that captures go to, for people.
     pub bucket: String,
-    /// What keeps captures from being stored, while something does.
+    /// What is wrong in one text, while something is.
     pub trouble: Option<Trouble>,
+    /// What is wrong, the worst first.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// What the parts of the daemon have noticed, from which [`Snapshot::conditions`] follows.
+    #[serde(skip)]
+    pub raised: Vec<Condition>,
+    /// Whether the first scan of the drop folder is finished.
+    #[serde(default)]
+    pub scanned: bool,
+    /// Whether the daemon is stopping.
+    #[serde(default)]
+    pub stopping: bool,
+    /// When the daemon before this one was seen last, if it ended without being told to.
+    #[serde(default)]
+    pub crashed_after: Option<DateTime<Utc>>,
+    /// How many seconds the clock of this box is behind the store's, negative if it is ahead, once the store has said.
+    #[serde(default)]
+    pub clock_behind_seconds: Option<i64>,
     /// The number of files in the drop folder in each state.
     pub waiting: WaitingCounts,
     /// The oldest capture that is not in the bucket yet.
@@ -65,23 +90,26 @@ pub struct Snapshot {
     /// The scheduled jobs.
     #[serde(default)]
     pub jobs: Jobs,
+    /// What has been counted since the start, for the metrics.
+    #[serde(skip)]
+    pub counters: Arc<Counters>,
 }
 
 /// The state of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DaemonState {
-    /// The first scan is not finished.
+    /// The first scan is not finished, or the bucket has not answered yet.
     Starting,
-    /// Captures are stored as they come.
+    /// Nothing is wrong, as far as the daemon knows, and the bucket was reached.
     Ok,
-    /// Something is wrong, and captures wait for it to end.
+    /// Something is wrong: [`Snapshot::conditions`] say what.
     Degraded,
     /// The daemon is stopping.
     Stopping,
 }
 
-/// What keeps captures from being stored.
+/// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// When it began.
@@ -114,6 +142,9 @@ pub struct WaitingCounts {
     pub ignored: u64,
     /// What cannot be a capture, such as a symbolic link, and folders that cannot be read.
     pub left_alone: u64,
+    /// Files and folders that cannot be read. Such folders count as left alone, too; such files are tried again.
+    #[serde(default)]
+    pub unreadable: u64,
     /// Files that are set aside, as they were last counted on the disk.
     pub set_aside: u64,
 }
@@ -152,6 +183,9 @@ pub struct StoredTotals {
 pub struct CameraStatus {
     /// The number of captures stored.
     pub captures: u64,
+    /// The captures stored since the start that were taken on the newest day of this camera, by its own clock.
+    #[serde(default)]
+    pub newest_day: Option<DayCount>,
     /// When the newest one was taken.
     pub last_taken_at: DateTime<FixedOffset>,
     /// When the last one was stored.
@@ -163,6 +197,15 @@ pub struct CameraStatus {
     pub clock_offset: Option<ClockOffset>,
 }
 
+/// A day and its captures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayCount {
+    /// The day, at the camera.
+    pub date: NaiveDate,
+    /// The number of its captures.
+    pub captures: u64,
+}
+
 /// A camera's clock that is steadily hours or quarters of an hour off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockOffset {
@@ -170,6 +213,23 @@ pub struct ClockOffset {
     pub behind_seconds: i64,
     /// The zone that would fit.
     pub timezone: Option<String>,
+}
+
+impl WaitingCounts {
+    /// Returns the number of files that wait.
+    pub fn files(&self) -> u64 {
+        self.settling + self.queued + self.uploading + self.backing_off + self.on_disk
+    }
+}
+
+impl ClockOffset {
+    /// Returns what the owner can do about it.
+    pub fn mend(&self) -> String {
+        match &self.timezone {
+            Some(zone) => format!("set the camera's clock, or write timezone: {zone} for it under cameras"),
+            None => "set the camera's clock".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for ClockOffset {
@@ -191,6 +251,9 @@ pub struct WrongClock {
     pub captures: u64,
     /// The time that the clock gave for the last of them.
     pub last_said: DateTime<FixedOffset>,
+    /// Whether that was the last time that the camera gave: no other has been believed since.
+    #[serde(default)]
+    pub is_now: bool,
 }
 
 /// The scheduled jobs by name.
@@ -224,36 +287,36 @@ pub struct LastError {
     pub message: String,
 }
 
-impl Trouble {
-    /// Returns one trouble that tells of both, since the earlier of the two.
-    pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        match (one, other) {
-            (Some(one), Some(other)) => Some(Self {
-                since: one.since.min(other.since),
-                reason: format!("{}; {}", one.reason, other.reason),
-                advice: format!("{}; {}", one.advice, other.advice),
-            }),
-            (one, other) => one.or(other),
-        }
-    }
-}
-
 impl Snapshot {
     /// The length limit of each list of files.
     pub const MOST_FILES: usize = 100;
 
     /// Returns the line that `systemctl status` shows.
     pub fn line(&self) -> String {
-        let waiting = &self.waiting;
-        let count = waiting.settling + waiting.queued + waiting.uploading + waiting.backing_off + waiting.on_disk;
-        let stored = format!("{} stored, {count} waiting", self.stored.captures);
-        match (&self.trouble, self.state) {
-            (_, DaemonState::Starting) => "looking at the drop folder".to_owned(),
-            (_, DaemonState::Stopping) => format!("stopping; {stored}"),
-            (Some(trouble), _) => {
-                format!("{stored}; trouble since {}: {}", trouble.since.format("%F %T UTC"), trouble.reason)
+        let stored = format!("{} stored, {} waiting", self.stored.captures, self.waiting.files());
+        match self.state {
+            DaemonState::Starting if !self.scanned => "looking at the drop folder".to_owned(),
+            DaemonState::Starting => format!("waiting for the first answer of the bucket; {stored}"),
+            DaemonState::Stopping => format!("stopping; {stored}"),
+            DaemonState::Ok => stored,
+            DaemonState::Degraded => match self.conditions.first() {
+                Some(worst) => format!("{}: {}; {stored}", self.headline(), worst.in_full()),
+                None => stored,
+            },
+        }
+    }
+
+    /// Returns the state in the words of people, such as `NOT STORING since 2026-11-28 15:30 UTC`.
+    pub fn headline(&self) -> String {
+        let since = |condition: &Condition| condition.since.format("since %F %T UTC").to_string();
+        match (self.state, self.conditions.first()) {
+            (DaemonState::Starting, _) => "STARTING".to_owned(),
+            (DaemonState::Stopping, _) => "STOPPING".to_owned(),
+            (DaemonState::Degraded, Some(worst)) if worst.kind.stops_storing() => {
+                format!("NOT STORING {}", since(worst))
             }
-            (None, _) => stored,
+            (DaemonState::Degraded, Some(worst)) => format!("NEEDS ATTENTION {}", since(worst)),
+            (DaemonState::Ok | DaemonState::Degraded, _) => "OK".to_owned(),
         }
     }
 

@@ -130,6 +130,7 @@ impl Intercept for OwnAnswers {
     }
 }
 
-fn has_request_id(headers: &Headers) -> bool {
+/// Returns whether an answer has the id of its request.
+pub(super) fn has_request_id(headers: &Headers) -> bool {
     REQUEST_IDS.iter().any(|name| headers.get(*name).is_some_and(|id| !id.is_empty()))
 }

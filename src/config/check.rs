@@ -7,9 +7,8 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use globset::escape;
 
 use super::pattern::{CapturePattern, FolderGlob};
-use super::problem::{Fault, MASK, mask_user, nearest};
-use super::reader::Leaf;
-use super::sections::{STORAGE_CLASSES, Schedule, Webhook};
+use super::problem::{Fault, nearest};
+use super::sections::{STORAGE_CLASSES, Schedule};
 
 /// The longest name of a file, in bytes (Linux, `NAME_MAX`): local copies are in a folder with the camera's name.
 const FILE_NAME_BYTES: usize = 255;
@@ -60,10 +59,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     } else if text.starts_with('~') {
         Fault::new("~ means nothing here", "write the whole path from /, such as /var/lib/cctv/storage")
     } else if !path.is_absolute() {
-        Fault::new(
-            "a relative path",
-            format!("write the whole path from /, such as /var/lib/{}", text.trim_start_matches("./")),
-        )
+        Fault::new("a relative path", format!("write the whole path from /, such as {}", whole_path(text).display()))
     } else if path.components().any(|component| component == Component::ParentDir) {
         Fault::new("a path with ..", "write the path without ..")
     } else if text.chars().any(char::is_control) {
@@ -74,6 +70,23 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
         return Ok(path.components().collect());
     };
     Err(fault)
+}
+
+/// Returns the whole path that a relative one probably stands for: its first folder tells where it begins.
+fn whole_path(text: &str) -> PathBuf {
+    /// What lies in the root folder (Filesystem Hierarchy Standard 3.0), and is likely to hold captures.
+    const IN_ROOT: [&str; 10] = ["var", "srv", "home", "mnt", "media", "opt", "run", "data", "tmp", "root"];
+    let named: PathBuf = Path::new(text).components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let is_long = named.components().count() > 1;
+    let begins_with = |folders: &[&str]| is_long && folders.iter().any(|folder| named.starts_with(folder));
+    let above = if begins_with(&IN_ROOT) {
+        "/"
+    } else if begins_with(&["lib"]) {
+        "/var"
+    } else {
+        "/var/lib"
+    };
+    Path::new(above).join(named)
 }
 
 /// Accepts a name of the time zone database.
@@ -328,7 +341,7 @@ pub(super) fn kms_key(text: &str) -> Result<String, Fault> {
 pub(super) fn endpoint(text: &str) -> Result<String, Fault> {
     let url = Url::parse(text)?;
     if url.user.is_some() {
-        let mend = "leave them out: credentials come from the AWS files and the environment";
+        let mend = "leave them out: the key is in /etc/hk-aws/credentials, the AWS files or the environment";
         return Err(Fault::new("has credentials", mend));
     }
     if text.contains(['?', '#']) {
@@ -337,21 +350,9 @@ pub(super) fn endpoint(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// Accepts the URL that alerts are sent to; people see it as it was written, with any literal password masked.
-pub(super) fn webhook(leaf: &Leaf) -> Result<Webhook, Fault> {
-    let url = Url::parse(&leaf.text)?;
-    if url.user.is_some_and(|user| user == MASK || user.ends_with(&format!(":{MASK}"))) {
-        let mend = "write it again, or write ${NAME} and set that variable for the service";
-        return Err(Fault::new("the password was masked when these settings were shown", mend));
-    }
-    let shown = match leaf.written.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-            format!("{scheme}://{}{path}", mask_user(authority))
-        }
-        None => leaf.written.clone(),
-    };
-    Ok(Webhook { url: leaf.text.clone(), shown })
+/// Accepts the URL of a service, which may have a user.
+pub(super) fn web_address(text: &str) -> Result<(), Fault> {
+    Url::parse(text).map(drop)
 }
 
 /// A URL that has been checked.

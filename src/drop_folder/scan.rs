@@ -19,6 +19,9 @@ use super::{admit, describe, open_child, refuse, stat};
 const OWN: &str =
     "hk-aws keeps its own files in it, and none of them is a capture: a link or a mount has brought it here";
 
+/// How the reason of a [`Sight::LeftAlone`] begins for a folder that cannot be read.
+pub const UNREADABLE: &str = "folder cannot be read";
+
 /// On a file system without locks, a file that was renamed aside this long ago was left by a crash: taking a file away
 /// takes milliseconds.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_mins(5);
@@ -83,7 +86,7 @@ impl DropFolder {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     level.is_empty = false;
-                    going = see(Sight::LeftAlone(path, format!("folder cannot be read: {error}")));
+                    going = see(Sight::LeftAlone(path, format!("{UNREADABLE}: {error}")));
                 }
             }
         }

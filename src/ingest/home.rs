@@ -5,9 +5,10 @@ use std::time::SystemTime;
 
 use super::Site;
 use crate::clock::Now;
+use crate::message;
 use crate::place;
 use crate::queue::Queue;
-use crate::status::Trouble;
+use crate::status::{Condition, ConditionKind};
 
 /// The name of the state file that remembers where the disk of the drop folder is mounted.
 const MEMORY: &str = "drop-folder.json";
@@ -26,7 +27,7 @@ pub(super) struct Home {
     identity: Option<(u64, u64)>,
     /// What waited in the right one and has not been found since it was last seen.
     gone: Waited,
-    alarm: Option<Trouble>,
+    alarm: Option<Condition>,
 }
 
 impl Home {
@@ -92,8 +93,8 @@ impl Home {
         let reason = format!("drop folder {} is not the one that it was: {what}", site.folder.path().display());
         let advice = "mount its disk again, or say with `systemctl reload hk-aws` that it is to stay like this";
         let message = format!("{reason}; {advice}");
-        tracing::error!("{message}");
-        self.alarm = Some(Trouble { since: at.into(), reason, advice: advice.to_owned() });
+        tracing::error!(message_id = message::DROP_FOLDER_REPLACED, "{message}");
+        self.alarm = Some(Condition::new(ConditionKind::DropFolderReplaced, at.into(), reason, advice));
         Some(message)
     }
 
@@ -103,7 +104,7 @@ impl Home {
     }
 
     /// Returns what the owner has to mend; `None` if nothing.
-    pub(super) fn trouble(&self) -> Option<&Trouble> {
+    pub(super) fn condition(&self) -> Option<&Condition> {
         self.alarm.as_ref()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, FixedOffset, Utc};
@@ -10,7 +11,7 @@ use super::Stored;
 use super::clock_offset::ClockWatch;
 use super::survey::SurveyKind;
 use crate::capture;
-use crate::drop_folder::{FoundFile, Sight};
+use crate::drop_folder::{FoundFile, Sight, UNREADABLE};
 use crate::key::escape_path;
 use crate::queue::{FileState, Queue};
 use crate::set_aside::SetAside;
@@ -28,7 +29,8 @@ pub(super) struct IngestTally {
     pub(super) started_at: DateTime<Utc>,
     pub(super) stored: status::StoredTotals,
     pub(super) cameras: BTreeMap<String, status::CameraStatus>,
-    clocks: BTreeMap<String, ClockWatch>,
+    pub(super) counters: Arc<status::Counters>,
+    pub(super) clocks: BTreeMap<String, ClockWatch>,
     last_errors: VecDeque<status::LastError>,
     set_aside: SetAside,
     /// What the last full scan found, and what looks have found since.
@@ -44,6 +46,7 @@ struct ScanCounts {
     bytes: u64,
     ignored: u64,
     left_alone: u64,
+    unreadable: u64,
     oldest: Option<(SystemTime, PathBuf)>,
     not_uploaded: Vec<status::FileStatus>,
     /// How many captures had been stored when it began.
@@ -59,12 +62,14 @@ pub(super) struct WaitReport {
 }
 
 impl IngestTally {
-    pub(super) fn new(started_at: DateTime<Utc>) -> Self {
+    /// Returns empty counts; of some clocks something was said before the start.
+    pub(super) fn new(started_at: DateTime<Utc>, clocks: BTreeMap<String, ClockWatch>) -> Self {
         Self {
             started_at,
             stored: status::StoredTotals::default(),
             cameras: BTreeMap::new(),
-            clocks: BTreeMap::new(),
+            counters: Arc::default(),
+            clocks,
             last_errors: VecDeque::new(),
             set_aside: SetAside::default(),
             counted: ScanCounts::default(),
@@ -79,10 +84,11 @@ impl IngestTally {
         let taken = stored.capture.taken;
         let new = status::CameraStatus {
             captures: 0,
+            newest_day: None,
             last_taken_at: taken,
             last_stored_at: at,
             wrong_clock: None,
-            clock_offset: None,
+            clock_offset: self.clocks.get(&stored.capture.camera).and_then(|clock| clock.said().cloned()),
         };
         if self.cameras.len() >= MOST_CAMERAS && !self.cameras.contains_key(&stored.capture.camera) {
             let quietest = self.cameras.iter().min_by_key(|(_, camera)| camera.last_stored_at);
@@ -95,28 +101,45 @@ impl IngestTally {
         camera.captures += 1;
         camera.last_taken_at = camera.last_taken_at.max(taken);
         camera.last_stored_at = at;
+        let date = taken.date_naive();
+        let day = camera.newest_day.get_or_insert(status::DayCount { date, captures: 0 });
+        if day.date < date {
+            *day = status::DayCount { date, captures: 0 };
+        }
+        day.captures += u64::from(day.date == date);
+        let delay = (at - capture::arrival(stored.stamp.modified)).to_std().unwrap_or_default();
+        self.counters().stored(&stored.capture.camera, stored.capture.event.as_deref(), stored.size, delay);
+    }
+
+    /// Returns the counters; whoever has a snapshot keeps the ones in it.
+    pub(super) fn counters(&mut self) -> &mut status::Counters {
+        Arc::make_mut(&mut self.counters)
     }
 
     /// Counts a time of a camera's clock that is not believed; returns whether it is the first of this camera.
     pub(super) fn doubt(&mut self, camera: &str, told: DateTime<FixedOffset>) -> bool {
         let Some(camera) = self.cameras.get_mut(camera) else { return false };
         let captures = camera.wrong_clock.as_ref().map_or(0, |wrong| wrong.captures);
-        camera.wrong_clock = Some(status::WrongClock { captures: captures + 1, last_said: told });
+        camera.wrong_clock = Some(status::WrongClock { captures: captures + 1, last_said: told, is_now: true });
         captures == 0
     }
 
-    /// Holds a capture's time against its arrival; returns how far its camera's clock is off, if that is new.
-    pub(super) fn watch_clock(&mut self, stored: &Stored) -> Option<status::ClockOffset> {
-        let capture = &stored.capture;
-        let camera = self.cameras.get_mut(&capture.camera)?;
-        let clock = self.clocks.entry(capture.camera.clone()).or_default();
-        if !clock.see(capture, capture::arrival(stored.stamp.modified)) {
-            return None;
+    /// Takes note of a time of a camera's clock that is believed.
+    pub(super) fn believe(&mut self, camera: &str) {
+        if let Some(wrong) = self.cameras.get_mut(camera).and_then(|camera| camera.wrong_clock.as_mut()) {
+            wrong.is_now = false;
         }
-        let offset = clock.offset(capture.taken);
-        let is_new = offset.is_some() && offset != camera.clock_offset;
-        camera.clock_offset.clone_from(&offset);
-        offset.filter(|_| is_new)
+    }
+
+    /// Holds a capture's time against its arrival; returns whether what is to be said of its camera's clock has changed.
+    pub(super) fn watch_clock(&mut self, stored: &Stored) -> bool {
+        let capture = &stored.capture;
+        let clock = self.clocks.entry(capture.camera.clone()).or_default();
+        let has_changed = clock.see(capture, capture::arrival(stored.stamp.modified));
+        if let Some(camera) = self.cameras.get_mut(&capture.camera) {
+            camera.clock_offset = clock.said().cloned();
+        }
+        has_changed
     }
 
     /// Remembers an error, and forgets the oldest if there are too many.
@@ -163,6 +186,7 @@ impl IngestTally {
 
     /// Counts what a survey found that is not uploaded.
     pub(super) fn see_other(&mut self, sight: Sight, kind: SurveyKind) {
+        let is_unreadable = matches!(&sight, Sight::LeftAlone(_, reason) if reason.starts_with(UNREADABLE));
         let (path, state, reason) = match sight {
             Sight::Ignored(path, pattern) => (path, "ignored", format!("matches {pattern} of drop_folder.ignore")),
             Sight::LeftAlone(path, reason) => (path, "left alone", reason),
@@ -181,6 +205,7 @@ impl IngestTally {
         }
         counts.ignored += u64::from(state == "ignored");
         counts.left_alone += u64::from(state == "left alone");
+        counts.unreadable += u64::from(is_unreadable);
         if !is_full {
             counts.not_uploaded.push(file);
         }
@@ -192,6 +217,7 @@ impl IngestTally {
         let waiting = &mut report.waiting;
         (waiting.ignored, waiting.left_alone, waiting.set_aside) =
             (self.counted.ignored, self.counted.left_alone, self.set_aside.files);
+        waiting.unreadable = self.counted.unreadable;
         let mut oldest = None;
         for file in queue.files() {
             let (count, word) = match file.state {

@@ -14,11 +14,13 @@ use tokio::task::JoinHandle;
 
 use super::{Site, Stored};
 use crate::clock::Now;
-use crate::config::KeepSettings;
+use crate::config::{Config, KeepSettings};
 use crate::kept::GivenUp;
 use crate::key::escape_path;
+use crate::message;
 use crate::queue::Queue;
-use crate::status::Trouble;
+use crate::service;
+use crate::status::{Condition, ConditionKind};
 
 /// How often local copies are compared with the limits of the configuration.
 const EVERY: Duration = Duration::from_hours(1);
@@ -42,16 +44,18 @@ pub(super) struct Upkeep {
     /// When the disk of the drop folder became short of room.
     short: Option<Instant>,
     /// The shortage, once local copies have nothing more to give.
-    alarm: Option<Trouble>,
+    alarm: Option<Condition>,
     /// Why stored files stay in the drop folder.
-    left: Option<Trouble>,
+    left: Option<Condition>,
     left_reasons: BTreeSet<String>,
     /// The missing disk of the local copies.
-    no_copies: Option<Trouble>,
+    no_copies: Option<Condition>,
     /// How many files were removed here without the local copy or the ledger line that they should have.
     not_kept: u64,
     /// When that happened last, until copies are kept again.
     refused: Option<Instant>,
+    /// Why copies are not kept, until they are again.
+    not_keeping: Option<Condition>,
 }
 
 impl Upkeep {
@@ -67,6 +71,7 @@ impl Upkeep {
             no_copies: None,
             not_kept: 0,
             refused: None,
+            not_keeping: None,
         }
     }
 
@@ -91,7 +96,7 @@ impl Upkeep {
             let site = Arc::clone(site);
             self.run = Some(tokio::task::spawn_blocking(move || {
                 if let Err(error) = site.compress_ledger(now) {
-                    tracing::warn!("failed to compress old ledger: {error}");
+                    tracing::warn!(message_id = message::LEDGER, "failed to compress old ledger: {error}");
                 }
                 site.kept.give_way(now)
             }));
@@ -116,8 +121,8 @@ impl Upkeep {
         let reason = format!("no local copies are kept in {path}: its disk is not mounted at {}", disk.display());
         let advice = "mount it again, or say with `systemctl reload hk-aws` that it is to stay like this".to_owned();
         let message = format!("{reason}; {advice}; captures are uploaded all the same");
-        tracing::error!("{message}");
-        self.no_copies = Some(Trouble { since: now.wall.into(), reason, advice });
+        tracing::error!(message_id = message::COPIES_MISSING, "{message}");
+        self.no_copies = Some(Condition::new(ConditionKind::CopiesMissing, now.wall.into(), reason, advice));
         Some(message)
     }
 
@@ -131,7 +136,10 @@ impl Upkeep {
         let done = self.run.as_mut()?.now_or_never()?;
         self.run = None;
         Some(done.unwrap_or_else(|error| {
-            tracing::error!("failed to give up local copies: {error}; it is tried again within the hour");
+            tracing::error!(
+                message_id = message::GIVE_WAY_FAILED,
+                "failed to delete old local copies: {error}; it is tried again within the hour"
+            );
             GivenUp::default()
         }))
     }
@@ -163,23 +171,26 @@ impl Upkeep {
             "make room on it, or use a larger disk: {waiting} files wait there, and there may be no room for new ones"
         );
         let message = format!("{reason}; {advice}");
-        tracing::error!("{message}");
-        self.alarm = Some(Trouble { since: now.wall.into(), reason, advice });
+        tracing::error!(message_id = message::DROP_FOLDER_SHORT, "{message}");
+        self.alarm = Some(Condition::new(ConditionKind::DropFolderShort, now.wall.into(), reason, advice));
         Some(message)
     }
 
     /// Records that a stored file stays in the drop folder; returns an error that was logged.
-    pub(super) fn stays(&mut self, path: &Path, reason: &str, at: DateTime<Utc>) -> Option<String> {
+    pub(super) fn stays(&mut self, config: &Config, path: &Path, reason: &str, at: DateTime<Utc>) -> Option<String> {
         if self.left_reasons.len() >= MOST_REASONS || !self.left_reasons.insert(reason.to_owned()) {
             return None;
         }
-        let advice = "mend that: the file is then removed, and it is not sent again".to_owned();
+        let mend = service::shut_out(config).unwrap_or_else(|| "let the service's user write there".to_owned());
+        let advice = format!("{mend}; the files are then removed, and nothing is sent again");
         let path = escape_path(path);
-        let message =
-            format!("{path} is stored, but stays in the drop folder, and others may, too: {reason}; {advice}");
-        tracing::error!("{message}");
-        let reason = format!("stored files stay in the drop folder: {reason}");
-        self.left = Some(Trouble { since: self.left.as_ref().map_or(at, |left| left.since), reason, advice });
+        let message = format!(
+            "{path} is safe in the bucket, but hk-aws cannot delete it here, and maybe others: {reason}; {advice}"
+        );
+        tracing::error!(message_id = message::CANNOT_REMOVE, "{message}");
+        let reason = format!("pictures that are safe in the bucket cannot be deleted here: {reason}");
+        let since = self.left.as_ref().map_or(at, |left| left.since);
+        self.left = Some(Condition::new(ConditionKind::CannotRemove, since, reason, advice));
         Some(message)
     }
 
@@ -189,6 +200,7 @@ impl Upkeep {
             let is_over = |last: Instant| now.steady.saturating_duration_since(last) >= KEPT_AGAIN_AFTER;
             if keep.days > 0 && self.refused.is_some_and(is_over) {
                 self.refused = None;
+                self.not_keeping = None;
                 tracing::info!("local copies are kept again");
             }
             return None;
@@ -198,7 +210,9 @@ impl Upkeep {
             return None;
         }
         let message = format!("{reason}; such captures are in the bucket, and their files are removed here anyway");
-        tracing::warn!("{message}");
+        tracing::warn!(message_id = message::COPIES_REFUSED, "{message}");
+        let advice = "make room on the disk of the local copies; such captures are safe in the bucket";
+        self.not_keeping = Some(Condition::new(ConditionKind::CopiesRefused, now.wall.into(), reason, advice));
         Some(message)
     }
 
@@ -207,8 +221,8 @@ impl Upkeep {
         self.not_kept
     }
 
-    /// Returns what the owner has to mend; `None` if nothing.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        Trouble::both(self.alarm.clone().or_else(|| self.left.clone()), self.no_copies.clone())
+    /// Returns what the owner has to mend.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        [&self.alarm, &self.left, &self.no_copies, &self.not_keeping].into_iter().flatten()
     }
 }

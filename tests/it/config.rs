@@ -8,7 +8,7 @@ use serde_yaml::Value;
 
 use crate::support::settings;
 
-const SHIPPED: &str = include_str!("../../packaging/etc/hk-aws/config.yaml");
+const SHIPPED: &str = include_str!("../../config/config.yaml");
 
 /// The block in the documentation of the interface.
 const DOCUMENTED: &str = r#"
@@ -65,12 +65,14 @@ rotate:
 alerts:
   webhook: null              # URL: POST JSON on a change of state, never a storm
   command: null              # argv, the same JSON on stdin
+  exposure: 15m              # a capture that is only here for so long is an alert
 heartbeat: null              # {every: 5m}: an object that proves from outside that the box lives
 metrics:
   listen: null               # 127.0.0.1:9187: /metrics and /healthz
 log:
   target: auto               # auto | journald | stderr
   level: info
+  captures: info             # the line for each capture: info | debug | off
 "#;
 
 fn parse(text: &str) -> Config {

@@ -10,6 +10,8 @@ use regex::Regex;
 use serde_yaml::{Mapping, Value};
 
 mod blocks;
+mod cameras;
+mod catalogue;
 mod document;
 mod household;
 mod links;
@@ -20,7 +22,7 @@ mod thief;
 
 use document::{Document, root};
 
-const SHIPPED: &str = include_str!("../../packaging/etc/hk-aws/config.yaml");
+const SHIPPED: &str = include_str!("../../config/config.yaml");
 
 fn help() -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_hk-aws")).arg("--help").env_clear().output().unwrap();

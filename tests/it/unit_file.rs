@@ -1,6 +1,6 @@
 //! The systemd unit as it is shipped.
 
-const UNIT: &str = include_str!("../../packaging/usr/lib/systemd/system/hk-aws.service");
+const UNIT: &str = include_str!("../../systemd/hk-aws.service");
 
 /// The values of a directive, in order.
 fn values(directive: &str) -> Vec<&'static str> {
@@ -59,7 +59,7 @@ fn a_capture_becomes_a_local_copy_by_a_rename_because_both_lie_in_one_mount() {
     // Each writable path becomes a mount of its own, and so does a StateDirectory.
     assert_eq!(values("ReadWritePaths"), ["/var/lib"]);
     assert!(values("StateDirectory").is_empty());
-    assert!(include_str!("../../packaging/etc/hk-aws/config.yaml").contains("path: /var/lib/cctv/storage "));
+    assert!(include_str!("../../config/config.yaml").contains("path: /var/lib/cctv/storage "));
 }
 
 #[test]

@@ -154,10 +154,10 @@ const ANYWHERE: &[(&str, &str)] = &[
     ),
     (
         "alerts: {webhook: 'https://u:***@example.org'}\n",
-        r#"3: alerts.webhook: the password was masked when these settings were shown ("https://u:***@example.org"); write it again"#,
+        r#"3: alerts.webhook: a part of it was masked when these settings were shown ("https://u:***@example.org"); write it again"#,
     ),
     ("heartbeat: 5m\n", r#"3: heartbeat: one value stands where a map is wanted ("5m"); write {every: 5m}, or null"#),
-    ("heartbeat: {every: 0s}\n", r#"3: heartbeat.every: too short ("0s"); write 1s to 30d"#),
+    ("heartbeat: {every: 0s}\n", r#"3: heartbeat.every: too short ("0s"); write 1s to 1d"#),
     (
         "metrics: {listen: ':9187'}\n",
         r#"3: metrics.listen: no address and port (":9187"); write an IP address and a port, such as 127.0.0.1:9187"#,
@@ -312,7 +312,7 @@ const IN_S3: &[(&str, &str)] = &[
     ),
     (
         "bucket: abc\n  endpoint_url: http://k:hunter2@h",
-        r#"4: s3.endpoint_url: has credentials ("http://k:***@h"); leave them out: credentials come from the AWS files and the environment"#,
+        r#"4: s3.endpoint_url: has credentials ("http://k:***@h"); leave them out: the key is in /etc/hk-aws/credentials, the AWS files or the environment"#,
     ),
     (
         "bucket: abc\n  endpoint_url: http://h/?x=y",
@@ -380,6 +380,18 @@ const IN_DROP_FOLDER: &[(&str, &str)] = &[
     (
         "path: storage",
         r#"2: drop_folder.path: a relative path ("storage"); write the whole path from /, such as /var/lib/storage"#,
+    ),
+    (
+        "path: var/lib/cctv",
+        r#"2: drop_folder.path: a relative path ("var/lib/cctv"); write the whole path from /, such as /var/lib/cctv"#,
+    ),
+    (
+        "path: ./lib/cctv",
+        r#"2: drop_folder.path: a relative path ("./lib/cctv"); write the whole path from /, such as /var/lib/cctv"#,
+    ),
+    (
+        "path: cctv/storage",
+        r#"2: drop_folder.path: a relative path ("cctv/storage"); write the whole path from /, such as /var/lib/cctv/storage"#,
     ),
     ("path: ''", r#"2: drop_folder.path: is empty (""); write the whole path from /, such as /var/lib/cctv/storage"#),
     ("path: /", r#"2: drop_folder.path: the root of the file system ("/"); write a folder below it"#),

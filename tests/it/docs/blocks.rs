@@ -95,7 +95,7 @@ fn check_call(words: &[String]) -> Result<(), String> {
     let words: Vec<&str> = words[..end].iter().map(String::as_str).collect();
     let (program, arguments) = words.split_first().ok_or("an empty line")?;
     let rest = |begin: usize| check_call(&words[begin..].iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-    let unit = |name: &str| exists(&format!("packaging/usr/lib/systemd/system/{name}.service"));
+    let unit = |name: &str| exists(&format!("systemd/{name}.service"));
     match *program {
         "sudo" => rest(1),
         "systemd-run" => rest(words.iter().skip(1).position(|word| !word.starts_with('-')).ok_or("no command")? + 1),
@@ -112,7 +112,7 @@ fn check_call(words: &[String]) -> Result<(), String> {
             _ => Err("no unit".to_owned()),
         },
         "useradd" => {
-            let unit = std::fs::read_to_string(root().join("packaging/usr/lib/systemd/system/hk-aws.service")).unwrap();
+            let unit = std::fs::read_to_string(root().join("systemd/hk-aws.service")).unwrap();
             let user = arguments.last().ok_or("no user")?;
             unit.contains(&format!("\nUser={user}\n")).then_some(()).ok_or("not the user of the unit".to_owned())
         }
