@@ -17,6 +17,7 @@ use crate::key::CameraName;
 use crate::site::Site;
 use crate::{daemon, journal};
 
+mod alerts;
 mod arrange;
 mod aws_template;
 mod check;
@@ -132,6 +133,8 @@ enum Command {
     Recover(recover::RecoverArgs),
     /// Show what the daemon does now
     Status,
+    /// Try whether alerts arrive
+    Alerts(alerts::AlertsArgs),
     /// Send a heartbeat now, and show the answers
     Heartbeat(heartbeat::HeartbeatArgs),
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
@@ -193,6 +196,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run => runtime.block_on(daemon::serve(config)),
         Command::Check => check::check(&out, &config),
         Command::Status => status::status(&out, &config),
+        Command::Alerts(alerts) => runtime.block_on(alerts.run(&out, &config)),
         Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
         command => runtime.block_on(async {
@@ -221,9 +225,12 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
         Command::Rotate(rotate) => rotate.run(out, site).await,
         Command::Recover(recover) => recover.run(out, site).await,
         Command::Heartbeat(heartbeat) => heartbeat.run(out, site).await,
-        Command::Run | Command::Check | Command::Classify { .. } | Command::Status | Command::AwsTemplate { .. } => {
-            Ok(())
-        }
+        Command::Alerts(_)
+        | Command::Run
+        | Command::Check
+        | Command::Classify { .. }
+        | Command::Status
+        | Command::AwsTemplate { .. } => Ok(()),
     }
 }
 

@@ -82,9 +82,4 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 type Asks = fn(&Config) -> bool;
 
 /// The keys that nothing obeys yet.
-const NOT_IN_EFFECT: [(&str, Asks); 4] = [
-    ("cameras[].silent_after", |config| config.cameras.iter().any(|camera| camera.silent_after.is_some())),
-    ("alerts.webhook", |config| config.alerts.webhook.is_some()),
-    ("alerts.command", |config| config.alerts.command.is_some()),
-    ("metrics.listen", |config| config.metrics.listen.is_some()),
-];
+const NOT_IN_EFFECT: [(&str, Asks); 1] = [("metrics.listen", |config| config.metrics.listen.is_some())];

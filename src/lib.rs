@@ -63,7 +63,7 @@
 //! * [`archive`], [`rotate`], [`arrange`], [`verify`], [`recover`]: act on the holdings
 //! * [`schedule`]: when jobs run, one at a time, what was missed, how each run ended
 //! * [`status`], [`health`], [`journal`]: what is told: one snapshot for many readers, what it says is wrong, and the log
-//! * [`heartbeat`]: the sign of life that others watch
+//! * [`heartbeat`], [`alerts`]: the sign of life that others watch; what is wrong, told to the owner
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
 //! * [`daemon`]: wires the tasks; owns signals, watchdog, reload and drain
 //! * [`cli`]: parses, calls, prints
@@ -102,6 +102,7 @@ pub mod retention;
 pub mod rotate;
 pub mod verify;
 
+pub mod alerts;
 pub mod daemon;
 pub mod health;
 pub mod heartbeat;
