@@ -17,6 +17,7 @@ use crate::key::CameraName;
 use crate::site::Site;
 use crate::{daemon, journal};
 
+mod alerts;
 mod arrange;
 mod as_service;
 mod aws_template;
@@ -152,6 +153,8 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Try whether alerts arrive
+    Alerts(alerts::AlertsArgs),
     /// Send a heartbeat now, and show the answers
     Heartbeat(heartbeat::HeartbeatArgs),
     /// Let the systemd service use the folders of the configuration: write the lines that its unit lacks into a drop-in
@@ -226,6 +229,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Check { show } => runtime.block_on(check::check(&out, &config, show)),
         Command::UnitPaths(paths) => paths.run(&out, &config),
         Command::Status { watch } => status::status(&out, &config.runtime_dir, watch),
+        Command::Alerts(alerts) => runtime.block_on(alerts.run(&out, &config)),
         Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
         command => runtime.block_on(async {
@@ -254,7 +258,8 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
         Command::Rotate(rotate) => rotate.run(out, site).await,
         Command::Recover(recover) => recover.run(out, site).await,
         Command::Heartbeat(heartbeat) => heartbeat.run(out, site).await,
-        Command::Run
+        Command::Alerts(_)
+        | Command::Run
         | Command::Check { .. }
         | Command::Classify { .. }
         | Command::Status { .. }

@@ -89,11 +89,6 @@ impl Config {
         let known = named.filter(|path| path.is_absolute()).or_else(default).filter(|path| path.is_absolute());
         known.unwrap_or_else(|| PathBuf::from(settings::RUNTIME_DIR.default))
     }
-
-    /// Returns the keys whose values ask for something that this version does not do yet.
-    pub fn not_in_effect(&self) -> Vec<&'static str> {
-        NOT_IN_EFFECT.iter().filter(|(_, asks)| asks(self)).map(|(key, _)| *key).collect()
-    }
 }
 
 /// Reads a duration as the file writes it, such as `30d`.
@@ -106,15 +101,3 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// The bucket of the shipped configuration, which is nobody's yet.
 pub const EXAMPLE_BUCKET: &str = "my-video-surveillance";
-
-/// Tells whether a configuration asks for something that the defaults do not.
-type Asks = fn(&Config) -> bool;
-
-/// The keys that nothing obeys yet.
-const NOT_IN_EFFECT: [(&str, Asks); 3] = [
-    ("cameras[].silent_after", |config| {
-        config.cameras.iter().any(|camera| camera.silent_after != settings::SILENT_AFTER)
-    }),
-    ("alerts.webhook", |config| config.alerts.webhook.is_some()),
-    ("alerts.command", |config| config.alerts.command.is_some()),
-];

@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::alerts::Alerts;
 use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
 use crate::config::{Config, LogSettings};
@@ -41,7 +42,10 @@ use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
 use crate::{credentials, disk, lock, metrics, owner, rotate, schedule, service};
 
+mod cameras;
 mod contact;
+
+use cameras::Cameras;
 
 /// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -132,6 +136,8 @@ async fn run_with(
     // Whole snapshots, as `status.json` has them.
     let (told, _) = watch::channel(snapshot.borrow().clone());
     // Each task ends together with this function, however that ends.
+    let alerts = Alerts { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: stop.clone() };
+    let _alerting = AbortOnDropHandle::new(tokio::spawn(alerts.run()));
     let (told_whole, on_board) = (told.subscribe(), board.clone());
     let _answering = config.metrics.listen.map(|listen| {
         let scrapes = metrics::serve(listen, told.subscribe(), sites.clone(), board.clone());
@@ -199,13 +205,6 @@ fn prepare(config: &Config) -> anyhow::Result<File> {
         let (path, file) = (path.display(), config.source.display());
         anyhow::anyhow!("failed to read drop folder {path} ({file}: drop_folder.path): {error}; {mend}")
     })?;
-    for key in config.not_in_effect() {
-        tracing::warn!(
-            message_id = message::NOT_IN_EFFECT,
-            "{}: {key} has no effect in this version",
-            config.source.display()
-        );
-    }
     Ok(lock)
 }
 
@@ -256,13 +255,15 @@ impl Teller {
     async fn run(self, mut snapshots: watch::Receiver<Snapshot>, mut jobs: watch::Receiver<Jobs>) {
         let (mut line, mut complained, mut before) = (String::new(), false, Vec::new());
         let mut raised = self.board.changes();
+        let mut cameras = Cameras::open(&self.sites.borrow().site.config.state_dir, now().wall.into());
         loop {
             raised.mark_unchanged();
             let mut snapshot = snapshots.borrow_and_update().clone();
             snapshot.jobs = jobs.borrow_and_update().clone();
             snapshot.crashed_after = self.crashed_after;
             snapshot.raised.extend(self.board.raised());
-            let limits = Limits::of(&self.sites.borrow().site.config);
+            cameras.see(&snapshot);
+            let limits = Limits::of(&self.sites.borrow().site.config).learning(&cameras.rhythms);
             health::judge(&mut snapshot, &before, &limits);
             before.clone_from(&snapshot.conditions);
             // The file is written first, so that whoever waits for READY finds it.
@@ -297,7 +298,7 @@ impl Teller {
                 biased;
                 Ok(()) = jobs.changed() => {}
                 Ok(()) = raised.changed() => {}
-                alive = snapshots.changed() => if alive.is_err() { return },
+                alive = snapshots.changed() => if alive.is_err() { return cameras.write() },
             }
         }
     }

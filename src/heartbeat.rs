@@ -94,7 +94,7 @@ impl Heartbeat {
             (name.clone(), last)
         };
         Self {
-            host: host(settings),
+            host: host(Some(settings)),
             sequence: None,
             at,
             every_seconds: settings.every.as_secs(),
@@ -172,9 +172,9 @@ impl Heartbeat {
 }
 
 /// Returns the name of this box: the one of the configuration, otherwise that of the host.
-pub fn host(settings: &HeartbeatSettings) -> String {
+pub fn host(settings: Option<&HeartbeatSettings>) -> String {
     let system = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    settings.name.clone().unwrap_or_else(system)
+    settings.and_then(|settings| settings.name.clone()).unwrap_or_else(system)
 }
 
 /// What the file holds.

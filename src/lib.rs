@@ -65,7 +65,7 @@
 //! * [`archive`], [`rotate`], [`arrange`], [`verify`], [`recover`]: act on the holdings
 //! * [`schedule`]: when jobs run, one at a time, what was missed, how each run ended
 //! * [`status`], [`health`], [`journal`]: what is told: one snapshot for many readers, what it says is wrong, and the log
-//! * [`heartbeat`]: the sign of life that others watch
+//! * [`heartbeat`], [`alerts`]: the sign of life that others watch; what is wrong, told to the owner
 //! * [`message`]: the id of each warning and error, by which the catalogue of the journal knows it
 //! * [`metrics`]: figures for Prometheus, and whether all is well, over HTTP
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
@@ -108,6 +108,7 @@ pub mod retention;
 pub mod rotate;
 pub mod verify;
 
+pub mod alerts;
 pub mod daemon;
 pub mod health;
 pub mod heartbeat;

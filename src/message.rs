@@ -67,8 +67,6 @@ pub const CERTIFICATES: &str = "a2accf655c9f704bf9d97ce1d4e9701b";
 pub const RELOAD_REFUSED: &str = "4f51dab2483130dcb0a4895bb1b8921b";
 /// A setting changes with a restart only.
 pub const RESTART_NEEDED: &str = "1750e47557dfba26c3b8d7ed25a459cf";
-/// A setting has no effect in this version.
-pub const NOT_IN_EFFECT: &str = "cd33d729224d9db7ceccf7c85a0d9255";
 /// The metrics cannot be read.
 pub const METRICS_PORT: &str = "3ca8fd76209429782e534e192da1e983";
 /// The status cannot be written.

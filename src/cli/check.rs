@@ -92,8 +92,6 @@ fn place(config: &Config, key: &str) -> String {
 
 fn warnings(config: &Config) -> Vec<String> {
     let file = &config.source.display();
-    let without_effect =
-        config.not_in_effect().into_iter().map(|key| format!("{file}: {key} has no effect in this version"));
     let costly = rotate::forewarnings(config)
         .into_iter()
         .map(|(key, warning)| format!("{}: warning: {key}: {warning}", place(config, key)));
@@ -101,7 +99,7 @@ fn warnings(config: &Config) -> Vec<String> {
         let describe = move |example: &String| format!("{file}: {}", describe_example(camera, example, config));
         camera.example.iter().map(describe)
     });
-    without_effect.chain(costly).chain(examples).collect()
+    costly.chain(examples).collect()
 }
 
 fn no_drop_folder(config: &Config, warnings: &mut Vec<String>) -> Option<Missing> {
