@@ -30,7 +30,6 @@ as_new_user() {
 
 # An editor that types the key.
 editor() {
-  printf '%s\n' "AWS_ACCESS_KEY_ID=$access_key" "AWS_SECRET_ACCESS_KEY=$secret_key" >"$root/root/environment"
   printf '%s\n' '[default]' "aws_access_key_id = $access_key" "aws_secret_access_key = $secret_key" >"$root/root/credentials"
   printf '%s\n' '#!/bin/sh' 'cat "/root/$(basename "$1")" >"$1"' >"$root/usr/local/bin/nano"
   chmod 755 "$root/usr/local/bin/nano"
@@ -260,25 +259,20 @@ case_read_only_var() {
 
 # Folders that the sandbox does not know, beside and below the homes that it hides.
 case_folder_in_srv() {
-  elsewhere /srv/cams no
+  elsewhere /srv/cams
 }
 
 case_folder_in_home() {
-  elsewhere /home/owner/cams no
+  elsewhere /home/owner/cams
 }
 
-# elsewhere FOLDER PROTECT-HOME
+# elsewhere FOLDER: with local copies beside it.
 elsewhere() {
   : >"$work/list"
   box_up installed
   box install -d -o hk-aws -g hk-aws "$1" "$1-kept"
   kept=$1-kept settings "$1"
-  if [[ -e $project/src/cli/unit_paths.rs ]]; then
-    box hk-aws unit-paths
-  else
-    drop_in "ReadWritePaths=$1 $1-kept" "ProtectHome=$2"
-    box systemctl daemon-reload
-  fi
+  box hk-aws unit-paths
   box systemctl restart hk-aws
   drop "$1/front-door"
   stored
@@ -314,7 +308,7 @@ case_commands_of_root() {
 
 as_root() {
   echo "# hk-aws $1"
-  box sh -c "set -a; [ ! -e /etc/hk-aws/environment ] || . /etc/hk-aws/environment; hk-aws $1"
+  box sh -c "hk-aws $1"
 }
 
 # Where vsftpd is installed already, no second server comes with the package.
@@ -357,13 +351,13 @@ case_rpm() {
   rpm=$(find "$made" -name '*.x86_64.rpm' | head -n 1)
   [[ -n $rpm ]] || die "$made has no .rpm"
   box_up clean
-  box apt-get install -y rpm
+  box apt-get install -y rpm ca-certificates
   cp "$rpm" "$root/root/hk-aws.rpm"
   box rpm --install --force-debian --nodeps /root/hk-aws.rpm
   [[ $(box stat -c '%U:%G %a' /etc/hk-aws/config.yaml) == 'root:hk-aws 640' ]]
   settings
   editor
-  cp "$root/root/environment" "$root/etc/hk-aws/environment"
+  box install -m 640 -o root -g hk-aws /root/credentials /etc/hk-aws/credentials
   box systemctl enable --now hk-aws
   : >"$work/list"
   drop /var/lib/cctv/storage/front-door
