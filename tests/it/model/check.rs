@@ -97,7 +97,13 @@ impl World {
             }
             let bytes = object.bytes.unwrap();
             if object.metadata.get("sha256") != Some(&object.sha256) {
-                return Err(format!("{key} holds other bytes than it says"));
+                let is = self.written.iter().position(|written| written.starts_with(&bytes));
+                let says = object.metadata.get("sha256");
+                let meant = self.written.iter().position(|written| Some(&sha256(written)) == says);
+                return Err(format!(
+                    "{key} holds {} bytes of content {is:?}, and says that it holds {says:?}, which is content {meant:?}",
+                    bytes.len()
+                ));
             }
             if bytes.len() <= PAGE && !self.written.iter().any(|written| written.starts_with(&bytes)) {
                 return Err(format!("nobody wrote the {} bytes of {key}", bytes.len()));
