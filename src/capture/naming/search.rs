@@ -99,8 +99,8 @@ impl RowMatcher {
                 // No folder has an empty name.
                 let are_folders =
                     |between: &[u8]| !between.starts_with(b"/") && !between.windows(2).any(|two| two == b"//");
-                let found = begins.find_map(|at| folders.find_at(&path[..name_at], at));
-                let found = found.filter(|found| are_folders(&path[found.ends..name_at]))?;
+                let find = |at: usize| folders.find_at(&path[..name_at], at);
+                let found = begins.find_map(|at| find(at).filter(|found| are_folders(&path[found.ends..name_at])))?;
                 let groups = std::array::from_fn(|group| found.groups[group].or(name.groups[group]));
                 Some(NamingMatch { begins: found.begins, groups, ..name })
             }

@@ -80,14 +80,14 @@ pub(super) const NAMINGS: &[Naming] = &[
     Naming {
         vendor: Some("hikvision"),
         shape: "PREFIX_SERIAL_YYYYMMDDhhmmssmmm[_EVENT][_n].jpg",
-        pattern: r"{name}(?P<device>[^/]+_(?:[A-Za-z]{2}[0-9]{7}|[A-Za-z][0-9]{8}|[0-9]{9}))_{stamp17}(?:_{event})?{n}{ext}",
+        pattern: r"{name}(?P<device>[^/]+?_(?:[A-Za-z]{2}[0-9]{7}|[A-Za-z][0-9]{8}|[0-9]{9}))_{stamp17}(?:_{event})?{n}{ext}",
         clock: Four,
     },
     // The camera's owner chooses the order of the fields; words such as PLATE show which is which.
     Naming {
         vendor: Some("hikvision"),
         shape: "[IP_][DIRECTION_]YYYYMMDDhhmmssmmm_PLATE_(VEHICLE_DETECTION|PLATE|BACKGROUND).jpg",
-        pattern: r"{name}(?:{ip}_)?(?:[^/]*_)?{stamp17}(?:_[^/]*)?_{anpr}(?:_[^/]*?)?{ext}",
+        pattern: r"{name}(?:{ip}_)?(?:[^/]*?_)??{stamp17}(?:_[^/]*)?_{anpr}(?:_[^/]*?)?{ext}",
         clock: Four,
     },
     Naming {
