@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 
 use crate::clock::Now;
 use crate::config::{self, Checksum, Sse};
+use crate::trust::Trust;
 
 mod account;
 mod advice;
@@ -73,7 +74,6 @@ pub use verdict::{Refusal, RefusalKind, Verdict};
 use account::ExpectedOwner;
 use answer::{Marks, OwnAnswers};
 use condition::KnownConditions;
-use connection::Trust;
 use limit::RequestLimit;
 use requests::{CountRequests, Requests};
 use uploads::OwnUploads;

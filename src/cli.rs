@@ -26,6 +26,7 @@ mod dates;
 mod doctor;
 mod exit;
 mod get;
+mod heartbeat;
 mod list;
 mod out;
 mod price;
@@ -135,6 +136,8 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Send a heartbeat now, and show the answers
+    Heartbeat(heartbeat::HeartbeatArgs),
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
     AwsTemplate {
         /// What reads it
@@ -226,6 +229,7 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
         Command::Archive(archive) => archive.run(out, site).await,
         Command::Rotate(rotate) => rotate.run(out, site).await,
         Command::Recover(recover) => recover.run(out, site).await,
+        Command::Heartbeat(heartbeat) => heartbeat.run(out, site).await,
         Command::Run
         | Command::Check
         | Command::Classify { .. }

@@ -4,6 +4,7 @@
 //! reported together, each with its line and its remedy, because an operator on a ladder does not want to find seven
 //! mistakes in seven restarts.
 
+mod alerts;
 mod apart;
 mod bandwidth;
 mod check;
@@ -21,14 +22,14 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use alerts::{AlertFormat, AlertsSettings, BodyTemplate, HeartbeatSettings, Quiet, SecretUrl};
 pub use bandwidth::{Bandwidth, BandwidthChange};
 pub use pattern::{CapturePattern, FolderGlob, Ignore};
 pub use problem::{Problem, Problems};
 pub use sections::{
-    Access, AlertsSettings, ArchiveSettings, CameraSettings, CaptureLines, Checksum, Config, DropFolderSettings,
-    ExpireSettings, HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock,
-    RotateSettings, RotatedCameras, S3Settings, STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings,
-    VENDORS, Webhook,
+    Access, ArchiveSettings, CameraSettings, CaptureLines, Checksum, Config, DropFolderSettings, ExpireSettings,
+    KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras,
+    S3Settings, STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS,
 };
 pub use taken_format::TakenFormat;
 
@@ -73,6 +74,22 @@ impl Config {
         known.unwrap_or_else(|| PathBuf::from(settings::RUNTIME_DIR.default))
     }
 
+    /// Returns the same settings with the state in the run-time folder, for a state folder that cannot be written.
+    ///
+    /// That folder is in memory, and empty after the next boot. So no local copies and no bundles under way go there, and
+    /// nothing is moved or deleted in the bucket.
+    #[must_use]
+    pub fn without_state_folder(mut self) -> Self {
+        let state_dir = self.runtime_dir.join("state");
+        if self.keep.path.starts_with(&self.state_dir) {
+            self.keep.path = state_dir.join("kept");
+            self.keep.days = 0;
+        }
+        (self.rotate.archive, self.rotate.transition, self.rotate.expire) = (None, None, None);
+        self.state_dir = state_dir;
+        self
+    }
+
     /// Returns the keys whose values ask for something that this version does not do yet.
     pub fn not_in_effect(&self) -> Vec<&'static str> {
         NOT_IN_EFFECT.iter().filter(|(_, asks)| asks(self)).map(|(key, _)| *key).collect()
@@ -91,11 +108,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 type Asks = fn(&Config) -> bool;
 
 /// The keys that nothing obeys yet.
-const NOT_IN_EFFECT: [(&str, Asks); 4] = [
-    ("cameras[].silent_after", |config| {
-        config.cameras.iter().any(|camera| camera.silent_after != settings::SILENT_AFTER)
-    }),
+const NOT_IN_EFFECT: [(&str, Asks); 3] = [
+    ("cameras[].silent_after", |config| config.cameras.iter().any(|camera| camera.silent_after.is_some())),
     ("alerts.webhook", |config| config.alerts.webhook.is_some()),
     ("alerts.command", |config| config.alerts.command.is_some()),
-    ("heartbeat", |config| config.heartbeat.is_some()),
 ];

@@ -1,6 +1,6 @@
 //! The daemon: it connects the parts and owns signals, readiness, watchdog, reload and drain.
 //!
-//! * Start: it creates its folders, takes the lock, checks that the drop folder can be read, and starts the loop. It is
+//! * Start: if the state folder cannot be written, the run-time folder takes its place. It creates its folders, takes the lock, checks that the drop folder can be read, and starts the loop. It is
 //!   ready once the folder is watched and has been scanned. A bucket out of reach is a matter for the status, not a
 //!   failed start.
 //! * Stop: after the first signal nothing new starts and the uploads under way are finished; the second signal ends the
@@ -33,12 +33,13 @@ use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
 use crate::config::{Config, LogSettings};
 use crate::health::{self, Board, Limits};
+use crate::heartbeat::Heart;
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
 use crate::message;
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
-use crate::{lock, metrics, owner, rotate, schedule};
+use crate::{disk, lock, metrics, owner, rotate, schedule};
 
 mod contact;
 
@@ -65,9 +66,11 @@ pub fn now() -> Now {
 /// # Errors
 /// An error for the owner if the daemon cannot start, or if one of its tasks panicked.
 pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
+    let board = Board::default();
+    let (config, _) = settle_state(config, &board);
     // Nobody sends instructions, but the sender must live: without it, the loop would see the end of the channel.
     let (_instructions, received) = mpsc::channel(1);
-    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default(), Board::default()).await
+    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default(), board).await
 }
 
 /// Runs the daemon as a service, which the signals of the process control.
@@ -77,14 +80,17 @@ pub async fn run(config: Config, credentials: Option<Credentials>, stop: Cancell
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (instructions, received) = mpsc::channel(4);
+    let board = Board::default();
+    let (config, lacks_state) = settle_state(config, &board);
     let config = Arc::new(config);
     let signals =
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
     // One for all configurations, so that a reload changes the limit of the uploads under way, too.
     let pace = Pace::new(now);
-    let (ready, board) = (Arc::new(AtomicBool::new(false)), Board::default());
+    let ready = Arc::new(AtomicBool::new(false));
     let listener = Listener {
         config: Arc::clone(&config),
+        lacks_state,
         pace: pace.clone(),
         stop: stop.clone(),
         instructions,
@@ -123,8 +129,11 @@ async fn run_with(
         let scrapes = metrics::serve(listen, told.subscribe(), sites.clone(), board.clone());
         AbortOnDropHandle::new(tokio::spawn(scrapes))
     });
+    let (told_whole, on_board) = (told.subscribe(), board.clone());
     let teller = Teller { folder: config.runtime_dir.clone(), crashed_after, sites: sites.clone(), board, told, ready };
     let telling = AbortOnDropHandle::new(tokio::spawn(teller.run(snapshots, told_jobs)));
+    let heart = Heart { sites: sites.clone(), told: told_whole, board: on_board, stop: stop.clone() };
+    let _beating = AbortOnDropHandle::new(tokio::spawn(heart.run()));
     let runner = schedule::Runner { sites, snapshots: snapshot.subscribe(), jobs };
     let scheduling = AbortOnDropHandle::new(tokio::spawn(runner.run(rotate::job, stop.clone())));
     // This sender keeps the status writer alive after the loop has ended: it has yet to write how a job that was told
@@ -143,6 +152,30 @@ async fn run_with(
     telling.await.context("the status writer panicked")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Returns the settings if their state folder can be written; otherwise those that do without it, and `true`. The board
+/// then says what the owner has to mend.
+fn settle_state(config: Config, board: &Board) -> (Config, bool) {
+    let folder = config.state_dir.clone();
+    let tried = owner::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder));
+    let error = match tried {
+        // What is written there copes with a full disk.
+        Err(error) if !disk::is_full(&error) => error,
+        _ => return (config, false),
+    };
+    let config = config.without_state_folder();
+    let sentence = format!(
+        "the state folder {} cannot be written; until it can, captures are stored, the list of them is in {} until the next \
+         boot, there are no local copies in the state folder, and the rotation rests",
+        folder.display(),
+        config.state_dir.display(),
+    );
+    let advice = "mount it writable, or give it to the daemon's user, then run `systemctl restart hk-aws`";
+    tracing::error!(message_id = message::STATE_UNWRITABLE, "{sentence}; {advice} ({error})");
+    let condition = Condition::new(ConditionKind::StateUnwritable, now().wall.into(), sentence, advice);
+    board.raise(condition.with_detail(error.to_string()));
+    (config, true)
 }
 
 /// Creates the folders, takes the lock of the daemon and returns it, and checks that the drop folder can be read.
@@ -266,6 +299,8 @@ impl Teller {
 /// Turns the signals of the process into instructions for the loop.
 struct Listener {
     config: Arc<Config>,
+    /// Whether the configuration does without its state folder.
+    lacks_state: bool,
     pace: Pace,
     stop: CancellationToken,
     instructions: mpsc::Sender<Instruction>,
@@ -311,7 +346,7 @@ impl Listener {
     async fn reload(&self) -> Option<Site> {
         let reloading = NotifyState::monotonic_usec_now().ok();
         notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
-        let config = match read_again(&self.config) {
+        let config = match read_again(&self.config, self.lacks_state) {
             Ok(config) => config,
             Err(why) => {
                 tracing::error!(
@@ -342,8 +377,11 @@ impl Listener {
 ///
 /// # Errors
 /// Why it is refused, so that the old one stays in force.
-fn read_again(running: &Config) -> Result<Config, String> {
-    let config = Config::load(&running.source).map_err(|problems| problems.to_string())?;
+fn read_again(running: &Config, lacks_state: bool) -> Result<Config, String> {
+    let mut config = Config::load(&running.source).map_err(|problems| problems.to_string())?;
+    if lacks_state {
+        config = config.without_state_folder();
+    }
     for (key, before, after) in [
         ("state_dir", &running.state_dir, &config.state_dir),
         ("runtime_dir", &running.runtime_dir, &config.runtime_dir),

@@ -42,7 +42,8 @@ pub struct Limits {
 impl Limits {
     /// Returns the limits that the configuration sets.
     pub fn of(config: &Config) -> Self {
-        let silent_after = config.cameras.iter().map(|camera| (camera.name.clone(), camera.silent_after)).collect();
+        let silent_after =
+            config.cameras.iter().filter_map(|camera| Some((camera.name.clone(), camera.silent_after?))).collect();
         Self { exposure: config.alerts.exposure, silent_after }
     }
 }

@@ -175,7 +175,7 @@ impl Ingest {
             home: Home::default(),
             upkeep: Upkeep::new(now),
             aside: AsideCount::new(now),
-            tally: IngestTally::new(now.wall.into()),
+            tally: IngestTally::new(now.wall.into(), clock_offset::remembered(&site.config.state_dir)),
             floods: Floods::default(),
             site,
         }

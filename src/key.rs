@@ -15,12 +15,14 @@ use chrono::{DateTime, FixedOffset, NaiveDate};
 mod archive;
 mod camera;
 mod former;
+mod heartbeat;
 mod spelling;
 mod template;
 
 pub use archive::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId, archive_key};
 pub use camera::CameraName;
 pub use former::FormerKey;
+pub use heartbeat::{HEARTBEATS, heartbeat_key, heartbeat_prefix, is_heartbeat};
 pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks, printable, unescape};
 pub use template::Template;
 

@@ -45,6 +45,8 @@
 //! * [`disk`]: how much room a file system has
 //! * [`place`]: where a folder really is, whatever links and mounts lead to it
 //! * [`owner`]: what root makes in the folders of the service belongs to the service
+//! * [`trust`]: the certificates that a client trusts
+//! * [`post`]: one request to a service of the owner's, such as a webhook
 //! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
 //! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
 //! * [`drop_folder`]: scan, open, look again, set aside: the only room that removes or renames files there
@@ -63,6 +65,7 @@
 //! * [`status`], [`health`], [`journal`]: what is told: one snapshot for many readers, what it says is wrong, and the log
 //! * [`message`]: the id of each warning and error, by which the catalogue of the journal knows it
 //! * [`metrics`]: figures for Prometheus, and whether all is well, over HTTP
+//! * [`heartbeat`]: the sign of life that others watch
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
 //! * [`daemon`]: wires the tasks; owns signals, watchdog, reload and drain
 //! * [`cli`]: parses, calls, prints
@@ -75,6 +78,8 @@ pub mod lock;
 pub mod owner;
 pub mod persist;
 pub mod place;
+pub mod post;
+pub mod trust;
 
 pub mod capture;
 pub mod drop_folder;
@@ -101,6 +106,7 @@ pub mod verify;
 
 pub mod daemon;
 pub mod health;
+pub mod heartbeat;
 pub mod journal;
 pub mod message;
 pub mod metrics;

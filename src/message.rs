@@ -79,3 +79,9 @@ pub const LOCK: &str = "c71f72b09944594732da1caa5b1f0613";
 pub const STOPPED_EARLY: &str = "a1cce8f1a9d753625b659073d7465d4c";
 /// Pictures had to be downloaded to be bundled.
 pub const DOWNLOADED: &str = "b222a396b206e8566d4a00cb5e33434f";
+/// The state folder cannot be written.
+pub const STATE_UNWRITABLE: &str = "3601b66aef2e65c82d31ba908c18dd83";
+/// The loop of the daemon hangs.
+pub const LOOP_HANGS: &str = "019ed9b79aec7b94486b17abde5a7c53";
+/// Heartbeats do not arrive.
+pub const HEARTBEAT_FAILS: &str = "5a95532adea9c1bf67726238bc27987d";

@@ -277,7 +277,9 @@ impl<T: FnMut(Recovered) -> ControlFlow<()>> Run<'_, T> {
         let mut keys = std::pin::pin!(self.site.bucket.versions(&prefix));
         while let Some(key) = keys.try_next().await.map_err(|refusal| self.of_listing(refusal))? {
             self.has_versions |= key.versions.iter().any(|version| version.id != "null");
-            let is_ours = key.key.ends_with(PROBE) || layout.parse_archive(&key.key).is_some();
+            let is_ours = key.key.ends_with(PROBE)
+                || crate::key::is_heartbeat(&key.key)
+                || layout.parse_archive(&key.key).is_some();
             if is_ours || !decide::has_hidden(&key.versions, window) {
                 continue;
             }

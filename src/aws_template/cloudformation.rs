@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::lifecycle::{self, LifecycleRule};
+use super::watch::{self, Watch};
 use super::{INTRO, advise_name, indent, is_account_regional, lock_mode, policy, quote};
 use crate::config::{Config, S3Settings, Sse};
 
@@ -10,7 +11,13 @@ use crate::config::{Config, S3Settings, Sse};
 pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
     let s3 = &config.s3;
     let region = s3.region.as_ref().map(|region| format!(" --region {region}")).unwrap_or_default();
-    let resources = [bucket(config, rules), bucket_policy(s3), user(config)].map(|resource| indent(&resource, 2));
+    let watches = watch::watches(config);
+    let mut resources = vec![bucket(config, rules, &watches), bucket_policy(s3), user(config)];
+    if !watches.is_empty() {
+        resources.extend([topic_policy(config, &watches), alarm_topic(config)]);
+        resources.extend(watches.iter().map(alarm));
+    }
+    let resources: Vec<String> = resources.iter().map(|resource| indent(resource, 2)).collect();
     format!(
         r#"{INTRO}#   aws cloudformation deploy --stack-name hk-aws --template-file FILE --capabilities CAPABILITY_NAMED_IAM{region}
 # Then create an access key for the box. It is in no template and in no output, where others could read it:
@@ -26,7 +33,7 @@ Resources:
     )
 }
 
-fn bucket(config: &Config, rules: &[LifecycleRule]) -> String {
+fn bucket(config: &Config, rules: &[LifecycleRule], watches: &[Watch]) -> String {
     let s3 = &config.s3;
     let rules: Vec<String> = rules.iter().map(|rule| indent(&write_rule(rule, &s3.prefix), 8)).collect();
     let lock = lock(s3).map(|lock| indent(&lock, 4) + "\n").unwrap_or_default();
@@ -34,7 +41,7 @@ fn bucket(config: &Config, rules: &[LifecycleRule]) -> String {
         "\
 Bucket:
   Type: AWS::S3::Bucket
-  # Captures outlive the stack.
+{after}  # Captures outlive the stack.
   DeletionPolicy: Retain
   UpdateReplacePolicy: Retain
   Properties:
@@ -52,10 +59,13 @@ Bucket:
 {encryption}
     VersioningConfiguration:
       Status: Enabled
-{lock}    LifecycleConfiguration:
+{lock}{notification}    LifecycleConfiguration:
 {comment}
       Rules:
 {rules}",
+        // The bucket tries to tell the topics as soon as it is made.
+        after = if watches.is_empty() { "" } else { "  DependsOn: TopicPolicy\n" },
+        notification = notification(watches),
         name = quote(&s3.bucket),
         namespace = if is_account_regional(s3) { "    BucketNamespace: account-regional\n" } else { "" },
         encryption = indent(&encryption(s3), 8),
@@ -93,6 +103,128 @@ User:
     )
 }
 
+/// Returns which new objects the bucket tells of.
+fn notification(watches: &[Watch]) -> String {
+    if watches.is_empty() {
+        return String::new();
+    }
+    let topic = |Watch { name, prefix, .. }: &Watch| {
+        let prefix = quote(prefix);
+        format!(
+            "\
+        - Event: s3:ObjectCreated:*
+          Topic:
+            Ref: {name}Topic
+          Filter:
+            S3Key:
+              Rules:
+                - Name: prefix
+                  Value: {prefix}
+"
+        )
+    };
+    let topics: String = watches.iter().map(topic).collect();
+    format!("    NotificationConfiguration:\n      TopicConfigurations:\n{topics}")
+}
+
+/// Returns the policy by which the bucket, and nobody else, may publish.
+fn topic_policy(config: &Config, watches: &[Watch]) -> String {
+    let source = quote(&watch::source(config));
+    let comment = watch::comment(config, "HeartbeatTopic");
+    let topics: Vec<String> = watches.iter().map(|watch| format!("      - Ref: {}Topic", watch.name)).collect();
+    let statement = |Watch { name, .. }: &Watch| {
+        format!(
+            "\
+        - Sid: {name}
+          Effect: Allow
+          Principal:
+            Service: s3.amazonaws.com
+          Action: sns:Publish
+          Resource:
+            Ref: {name}Topic
+          Condition:
+            StringEquals:
+              aws:SourceAccount:
+                Ref: AWS::AccountId
+            ArnLike:
+              aws:SourceArn: {source}"
+        )
+    };
+    let statements: Vec<String> = watches.iter().map(statement).collect();
+    format!(
+        "\
+{comment}
+TopicPolicy:
+  Type: AWS::SNS::TopicPolicy
+  Properties:
+    Topics:
+{}
+    PolicyDocument:
+      Version: \"2012-10-17\"
+      Statement:
+{}",
+        topics.join("\n"),
+        statements.join("\n"),
+    )
+}
+
+/// Returns the topic that tells the owner.
+fn alarm_topic(config: &Config) -> String {
+    match &config.alerts.email {
+        Some(email) => format!(
+            "\
+# AWS sends a letter to this address first, and tells it nothing until its link is followed.
+AlarmTopic:
+  Type: AWS::SNS::Topic
+  Properties:
+    Subscription:
+      - Protocol: email
+        Endpoint: {}",
+            quote(email),
+        ),
+        None => "\
+# Nobody is told yet: set alerts.email in the configuration, and make the template again.
+AlarmTopic:
+  Type: AWS::SNS::Topic"
+            .to_owned(),
+    }
+}
+
+/// Returns a topic that only counts, and its alarm.
+fn alarm(watch: &Watch) -> String {
+    let Watch { name, period_seconds, periods, description, .. } = watch;
+    let description = quote(description);
+    format!(
+        "\
+{name}Topic:
+  Type: AWS::SNS::Topic
+{name}Alarm:
+  Type: AWS::CloudWatch::Alarm
+  Properties:
+    AlarmDescription: {description}
+    Namespace: AWS/SNS
+    MetricName: NumberOfMessagesPublished
+    Dimensions:
+      - Name: TopicName
+        Value:
+          Fn::GetAtt:
+            - {name}Topic
+            - TopicName
+    Statistic: Sum
+    Period: {period_seconds}
+    EvaluationPeriods: {periods}
+    Threshold: 1
+    ComparisonOperator: LessThanThreshold
+    # A topic that is told nothing has no figures after a while.
+    TreatMissingData: breaching
+    AlarmActions:
+      - Ref: AlarmTopic
+    # Tells when it is back.
+    OKActions:
+      - Ref: AlarmTopic"
+    )
+}
+
 fn encryption(s3: &S3Settings) -> String {
     let (algorithm, key) = match &s3.sse {
         None | Some(Sse::Aes256) => return "- ServerSideEncryptionByDefault:\n    SSEAlgorithm: AES256".to_owned(),
@@ -120,8 +252,9 @@ ObjectLockConfiguration:
 
 fn write_rule(rule: &LifecycleRule, prefix: &str) -> String {
     let mut text = format!("- Id: {}\n  Status: Enabled\n", rule.name());
+    let prefix = rule.prefix(prefix);
     if !prefix.is_empty() {
-        let _infallible = writeln!(text, "  Prefix: {}", quote(prefix));
+        let _infallible = writeln!(text, "  Prefix: {}", quote(&prefix));
     }
     text + &match rule {
         LifecycleRule::AbortUploads { days } => {
@@ -133,6 +266,8 @@ fn write_rule(rule: &LifecycleRule, prefix: &str) -> String {
         LifecycleRule::Move { days, class, larger_than } => format!(
             "  ObjectSizeGreaterThan: \"{larger_than}\"\n  Transitions:\n    - StorageClass: {class}\n      TransitionInDays: {days}"
         ),
-        LifecycleRule::Expire { days } => format!("  ExpirationInDays: {days}"),
+        LifecycleRule::Expire { days } | LifecycleRule::ExpireHeartbeats { days } => {
+            format!("  ExpirationInDays: {days}")
+        }
     }
 }

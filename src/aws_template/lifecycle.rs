@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::watch::HEARTBEAT_DAYS;
 use crate::config::{Access, Config, Problem, TransitionSettings};
+use crate::key;
 
 /// The days after which an upload in parts counts as abandoned: long enough for a clip on the slowest line, and for an
 /// outage in the middle of it.
@@ -31,6 +33,8 @@ pub(super) enum LifecycleRule {
     Move { days: u64, class: String, larger_than: u64 },
     /// Deletes objects.
     Expire { days: u64 },
+    /// Deletes heartbeats.
+    ExpireHeartbeats { days: u64 },
 }
 
 impl LifecycleRule {
@@ -41,6 +45,15 @@ impl LifecycleRule {
             Self::RemoveVersions { .. } => "old-versions",
             Self::Move { .. } => "transition",
             Self::Expire { .. } => "expire",
+            Self::ExpireHeartbeats { .. } => "heartbeats",
+        }
+    }
+
+    /// Returns the prefix of the objects that it is about; `prefix` is that of the configuration.
+    pub(super) fn prefix(&self, prefix: &str) -> String {
+        match self {
+            Self::ExpireHeartbeats { .. } => key::heartbeat_prefix(prefix, None),
+            _ => prefix.to_owned(),
         }
     }
 }
@@ -118,6 +131,9 @@ pub(super) fn rules(config: &Config) -> Result<Vec<LifecycleRule>, Vec<Problem>>
             });
         }
         rules.push(LifecycleRule::Expire { days });
+    }
+    if config.heartbeat.is_some() {
+        rules.push(LifecycleRule::ExpireHeartbeats { days: HEARTBEAT_DAYS });
     }
     if problems.is_empty() { Ok(rules) } else { Err(problems) }
 }

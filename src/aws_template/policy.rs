@@ -168,7 +168,7 @@ pub(super) fn of_bucket(s3: &S3Settings) -> PolicyDocument {
     PolicyDocument::new(vec![tls_only, no_overwrite])
 }
 
-fn bucket_arn(s3: &S3Settings) -> String {
+pub(super) fn bucket_arn(s3: &S3Settings) -> String {
     format!("arn:{}:s3:::{}", partition(s3), s3.bucket)
 }
 

@@ -2,6 +2,7 @@
 
 use super::lifecycle::{self, LifecycleRule};
 use super::policy::{self, PolicyDocument};
+use super::watch::{self, Watch};
 use super::{INTRO, advise_name, indent, is_account_regional, lock_mode, quote};
 use crate::config::{Config, S3Settings, Sse};
 
@@ -47,6 +48,7 @@ pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
         Some(lifecycle(config, rules)),
         Some(bucket_policy(s3)),
         Some(user(config)),
+        watched(config),
     ];
     blocks.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
@@ -199,7 +201,7 @@ fn lock(s3: &S3Settings) -> Option<String> {
 }
 
 fn write_rule(rule: &LifecycleRule, prefix: &str) -> String {
-    let prefix = literal(&quote(prefix));
+    let prefix = literal(&quote(&rule.prefix(prefix)));
     let filter = match rule {
         LifecycleRule::Move { larger_than, .. } if prefix == "\"\"" => {
             format!("filter {{\n    object_size_greater_than = {larger_than}\n  }}")
@@ -219,9 +221,120 @@ fn write_rule(rule: &LifecycleRule, prefix: &str) -> String {
         LifecycleRule::Move { days, class, .. } => {
             format!("transition {{\n    days          = {days}\n    storage_class = \"{class}\"\n  }}")
         }
-        LifecycleRule::Expire { days } => format!("expiration {{\n    days = {days}\n  }}"),
+        LifecycleRule::Expire { days } | LifecycleRule::ExpireHeartbeats { days } => {
+            format!("expiration {{\n    days = {days}\n  }}")
+        }
     };
     format!("rule {{\n  id     = \"{}\"\n  status = \"Enabled\"\n\n  {filter}\n\n  {action}\n}}", rule.name())
+}
+
+/// Returns what watches the heartbeat and cameras, if anything does.
+fn watched(config: &Config) -> Option<String> {
+    let watches = watch::watches(config);
+    if watches.is_empty() {
+        return None;
+    }
+    let (bucket, source) = (config.s3.bucket.replace('.', "-"), watch::source(config));
+    let subscription = match &config.alerts.email {
+        Some(email) => format!(
+            r#"
+# AWS sends a letter to this address first, and tells it nothing until its link is followed.
+resource "aws_sns_topic_subscription" "alarm" {{
+  topic_arn = aws_sns_topic.alarm.arn
+  protocol  = "email"
+  endpoint  = {}
+}}
+"#,
+            quote(email),
+        ),
+        None => {
+            "# Nobody is told yet: set alerts.email in the configuration, and make the template again.\n".to_owned()
+        }
+    };
+    let topic = |Watch { name, prefix, .. }: &Watch| {
+        let (name, prefix) = (name.to_lowercase(), literal(&quote(prefix)));
+        format!(
+            r#"  topic {{
+    topic_arn     = aws_sns_topic.{name}.arn
+    events        = ["s3:ObjectCreated:*"]
+    filter_prefix = {prefix}
+  }}
+
+"#
+        )
+    };
+    let topics: String = watches.iter().map(topic).collect();
+    let policies: Vec<String> =
+        watches.iter().map(|watch| format!("aws_sns_topic_policy.{}", watch.name.to_lowercase())).collect();
+    let policies = policies.join(", ");
+    let alarms: Vec<String> = watches.iter().map(|watch| alarm(watch, &bucket, &source)).collect();
+    Some(format!(
+        r#"{comment}
+data "aws_caller_identity" "current" {{}}
+
+resource "aws_sns_topic" "alarm" {{
+  name = "hk-aws-{bucket}-alarm"
+}}
+{subscription}
+resource "aws_s3_bucket_notification" "captures" {{
+  bucket = aws_s3_bucket.captures.id
+
+{topics}  depends_on = [{policies}]
+}}
+
+{alarms}"#,
+        comment = watch::comment(config, &format!("hk-aws-{bucket}-heartbeat")),
+        alarms = alarms.join("\n"),
+    ))
+}
+
+/// Returns a topic that only counts, its policy and its alarm.
+fn alarm(watch: &Watch, bucket: &str, source: &str) -> String {
+    let Watch { period_seconds, periods, description, .. } = watch;
+    let (name, description) = (watch.name.to_lowercase(), literal(&quote(description)));
+    format!(
+        r#"resource "aws_sns_topic" "{name}" {{
+  name = "hk-aws-{bucket}-{name}"
+}}
+
+resource "aws_sns_topic_policy" "{name}" {{
+  arn = aws_sns_topic.{name}.arn
+  policy = jsonencode({{
+    Version = "2012-10-17"
+    Statement = [{{
+      Effect    = "Allow"
+      Principal = {{ Service = "s3.amazonaws.com" }}
+      Action    = "sns:Publish"
+      Resource  = aws_sns_topic.{name}.arn
+      Condition = {{
+        StringEquals = {{ "aws:SourceAccount" = data.aws_caller_identity.current.account_id }}
+        ArnLike      = {{ "aws:SourceArn" = "{source}" }}
+      }}
+    }}]
+  }})
+}}
+
+resource "aws_cloudwatch_metric_alarm" "{name}" {{
+  alarm_name          = "hk-aws-{bucket}-{name}"
+  alarm_description   = {description}
+  namespace           = "AWS/SNS"
+  metric_name         = "NumberOfMessagesPublished"
+  dimensions          = {{ TopicName = aws_sns_topic.{name}.name }}
+  statistic           = "Sum"
+  period              = {period_seconds}
+  evaluation_periods  = {periods}
+  threshold           = 1
+  comparison_operator = "LessThanThreshold"
+
+  # A topic that is told nothing has no figures after a while.
+  treat_missing_data = "breaching"
+  alarm_actions      = [aws_sns_topic.alarm.arn]
+
+  # Tells when it is back.
+  ok_actions = [aws_sns_topic.alarm.arn]
+}}
+"#
+    )
 }
 
 /// Returns JSON escaped for HCL, in a heredoc or in quotes, so that nothing in it is taken for a template.

@@ -15,6 +15,7 @@ use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use md5::{Digest, Md5};
+use sha2::Sha256;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -120,11 +121,21 @@ pub fn read_through(file: &File, at: u64, length: u64, mut each: impl FnMut(&[u8
 }
 
 /// Returns the bytes `range` of a source as a body that can be sent again; `phase` is told how far it has come.
-pub(super) fn slice(source: &Source, range: Range<u64>, pace: &Pace, phase: &watch::Sender<Phase>) -> ByteStream {
+///
+/// If a SHA-256 is `promised`, a body with other bytes is never sent to its end: a file can change between its hash and
+/// its upload, and a store that checks nothing would keep the bytes of one moment with the hash of another.
+pub(super) fn slice(
+    source: &Source,
+    range: Range<u64>,
+    promised: Option<[u8; 32]>,
+    pace: &Pace,
+    phase: &watch::Sender<Phase>,
+) -> ByteStream {
     let (content, precedence, pace, phase) = (source.content.clone(), source.precedence, pace.clone(), phase.clone());
     ByteStream::new(SdkBody::retryable(move || {
+        let promise = promised.map(|sha256| Promise { sha256, so_far: Sha256::new() });
         let (content, turn, phase) = (content.clone(), pace.enter(precedence), phase.clone());
-        SdkBody::from_body_1_x(Slice { content, reader: None, rest: range.clone(), turn, phase, chunk: None })
+        SdkBody::from_body_1_x(Slice { content, reader: None, promise, rest: range.clone(), turn, phase, chunk: None })
     }))
 }
 
@@ -132,6 +143,7 @@ pub(super) fn slice(source: &Source, range: Range<u64>, pace: &Pace, phase: &wat
 struct Slice {
     content: Content,
     reader: Option<Reader>,
+    promise: Option<Promise>,
     /// The bytes that are not sent yet.
     rest: Range<u64>,
     turn: BodyTurn,
@@ -139,17 +151,34 @@ struct Slice {
     chunk: Option<ChunkRead>,
 }
 
-/// A chunk that a blocking thread reads, together with the reader, which comes back for the next one.
-struct ChunkRead {
-    length: u64,
-    task: JoinHandle<io::Result<(Bytes, Reader)>>,
+/// The SHA-256 that the bytes of a body must have, and the hash of those that were read.
+struct Promise {
+    sha256: [u8; 32],
+    so_far: Sha256,
 }
 
-fn read_chunk(mut reader: Reader, length: u64) -> io::Result<(Bytes, Reader)> {
+/// A chunk that a blocking thread reads, together with what is needed for the next one.
+struct ChunkRead {
+    length: u64,
+    task: JoinHandle<io::Result<(Bytes, Reader, Option<Promise>)>>,
+}
+
+fn read_chunk(
+    mut reader: Reader,
+    length: u64,
+    mut promise: Option<Promise>,
+    is_last: bool,
+) -> io::Result<(Bytes, Reader, Option<Promise>)> {
     let mut chunk = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     // A file that has become shorter fails the request, because the promised number of bytes cannot be sent.
     reader.read_exact(&mut chunk)?;
-    Ok((chunk.into(), reader))
+    if let Some(promise) = &mut promise {
+        promise.so_far.update(&chunk);
+        if is_last && promise.so_far.clone().finalize()[..] != promise.sha256 {
+            return Err(io::Error::other("the file changed while it was sent"));
+        }
+    }
+    Ok((chunk.into(), reader, promise))
 }
 
 impl Body for Slice {
@@ -171,15 +200,16 @@ impl Body for Slice {
             };
             this.phase.send_replace(Phase::Sending);
             let (bytes, begun, at) = (this.content.clone(), this.reader.take(), this.rest.start);
-            let task = tokio::task::spawn_blocking(move || match begun {
-                Some(reader) => read_chunk(reader, length),
-                None => read_chunk(bytes.open(at)?, length),
+            let (promise, is_last) = (this.promise.take(), at + length == this.rest.end);
+            let task = tokio::task::spawn_blocking(move || {
+                let reader = begun.map_or_else(|| bytes.open(at), Ok)?;
+                read_chunk(reader, length, promise, is_last)
             });
             this.chunk.insert(ChunkRead { length, task })
         };
         let read = ready!(Pin::new(&mut chunk.task).poll(context));
-        let (bytes, reader) = read.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        this.reader = Some(reader);
+        let (bytes, reader, promise) = read.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        (this.reader, this.promise) = (Some(reader), promise);
         this.rest.start += chunk.length;
         this.chunk = None;
         if this.rest.is_empty() {

@@ -5,8 +5,6 @@
 //! And each upload has an HTTP/1.1 connection of its own: on a shared HTTP/2 connection a clip would hold up the
 //! pictures behind it.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::SdkBody;
@@ -19,11 +17,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 
-use crate::message;
+use crate::trust::{Trust, tls};
 
 /// A host that does not accept a connection within this time is taken for dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,18 +32,6 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long an idle connection is kept. A router may forget it in an outage, which must not cost the first requests
 /// after.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The certificates that a client trusts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Those of the system.
-    System {
-        /// A file of more certificates, in PEM.
-        besides: Option<PathBuf>,
-    },
-    /// None: the endpoint is plain HTTP.
-    Nothing,
-}
 
 type Hyper = Client<HttpsConnector<HttpConnector>, SdkBody>;
 
@@ -73,48 +56,6 @@ pub(super) fn client(trust: &Trust) -> SharedHttpClient {
         .build(https);
     let connector = SharedHttpConnector::new(Connector(client));
     http_client_fn(move |_settings, _components| connector.clone())
-}
-
-fn tls(trust: &Trust) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    if let Trust::System { besides } = trust {
-        let found = rustls_native_certs::load_native_certs();
-        let (_valid, _unknown) = roots.add_parsable_certificates(found.certs);
-        if let Some(path) = besides
-            && let Err(why) = add_bundle(&mut roots, path)
-        {
-            tracing::error!(
-                message_id = message::CERTIFICATES,
-                "the certificates of {} (s3.ca_bundle, or AWS_CA_BUNDLE) are not trusted: {why}",
-                path.display()
-            );
-        }
-        if roots.is_empty() {
-            tracing::warn!(
-                message_id = message::CERTIFICATES,
-                "the system has no certificates to check an https endpoint with: install ca-certificates"
-            );
-        }
-    }
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring supports the versions that rustls considers safe")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
-}
-
-/// Trusts the certificates in a file, besides others.
-///
-/// # Errors
-/// Says why there are none.
-fn add_bundle(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|error| format!("the file cannot be read: {error}"))?;
-    match roots.add_parsable_certificates(found) {
-        (0, 0) => Err("the file has no certificate in PEM".to_owned()),
-        (0, _) => Err("no certificate in the file is valid".to_owned()),
-        _ => Ok(()),
-    }
 }
 
 impl Connect for Connector {

@@ -80,6 +80,7 @@ struct UploadPart<'a> {
     number: i32,
     /// Its bytes in the file.
     range: Range<u64>,
+    sha256: [u8; 32],
     /// Its SHA-256 in base64, if checksums are sent.
     checksum: Option<String>,
 }
@@ -264,7 +265,7 @@ impl Bucket {
             let (digest, so_far) = hash_part(file, range.clone(), whole).await?;
             whole = so_far;
             let checksum = self.wants_checksum().then(|| base64::encode(digest));
-            let part = UploadPart { upload, number, range, checksum };
+            let part = UploadPart { upload, number, range, sha256: digest, checksum };
             let e_tag = self.send_part(source, &part, patience).await?;
             let completed = CompletedPart::builder().part_number(number).set_e_tag(e_tag);
             parts.push(completed.set_checksum_sha256(part.checksum).build());
@@ -310,6 +311,7 @@ impl Bucket {
     ) -> Result<Option<String>, Refusal> {
         let phase = watch::Sender::new(Phase::Start);
         let length = part.range.end - part.range.start;
+        let promised = self.promised(Sent::Part, part.sha256);
         let sending = self
             .client
             .upload_part()
@@ -319,7 +321,7 @@ impl Bucket {
             .part_number(part.number)
             .content_length(i64::try_from(length).unwrap_or(i64::MAX))
             .set_checksum_sha256(part.checksum.clone())
-            .body(body::slice(source, part.range.clone(), &self.pace, &phase))
+            .body(body::slice(source, part.range.clone(), promised, &self.pace, &phase))
             .customize()
             .config_override(without_total_timeout())
             .send();

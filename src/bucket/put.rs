@@ -118,6 +118,7 @@ impl Bucket {
         let (sse, sse_key) = self.encryption();
         let length = i64::try_from(source.size).unwrap_or(i64::MAX);
         let checksum = self.wants_checksum().then(|| base64::encode(source.sha256));
+        let promised = self.promised(Sent::Object, source.sha256);
         let phase = watch::Sender::new(Phase::Start);
         let sending = self
             .client
@@ -135,7 +136,7 @@ impl Bucket {
             .set_object_lock_retain_until_date(lock_until)
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(sse_key)
-            .body(body::slice(source, 0..source.size, &self.pace, &phase))
+            .body(body::slice(source, 0..source.size, promised, &self.pace, &phase))
             .customize()
             .config_override(without_total_timeout())
             .send();
@@ -151,6 +152,13 @@ impl Bucket {
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
             Err(error) => Err(self.noting_size(self.naming_settings(Refusal::of("put object", &error)), source.size)),
         }
+    }
+
+    /// Returns the SHA-256 that this box itself checks as the bytes are sent: the one that is announced, unless the store is
+    /// known to check it.
+    pub(super) fn promised(&self, about: Sent, sha256: [u8; 32]) -> Option<[u8; 32]> {
+        let is_checked = self.wants_checksum() && self.marks.has_sha256(about);
+        (!is_checked).then_some(sha256)
     }
 
     /// Returns whether the object under a taken key has the same bytes.

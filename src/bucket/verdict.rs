@@ -75,12 +75,25 @@ impl Error for Refusal {}
 const NOT_S3: &str = "something between this box and the store answers in its place (a login page, a proxy, a router that \
                       is offline): find out what it is, or correct s3.endpoint_url";
 
-/// The advice if nobody whom this box trusts has signed the certificate of the endpoint.
-const UNKNOWN_ISSUER: &str = "this box does not trust whoever signed the certificate of the store: if the store has a \
-                              certificate authority of its own, set s3.ca_bundle to the file of its certificate (PEM); \
-                              otherwise something between this box and the store answers in its place";
+/// The advice for what is wrong with the certificate of the endpoint, by the word that rustls has for it.
+const BY_CERTIFICATE: &[(&str, &str)] = &[
+    (
+        "UnknownIssuer",
+        "this box does not trust whoever signed the certificate of the store: if the store has a certificate authority of \
+         its own, set s3.ca_bundle to the file of its certificate (PEM); otherwise something between this box and the store \
+         answers in its place",
+    ),
+    (
+        "CaUsedAsEndEntity",
+        "the store shows the certificate of its authority as its own, which proves nothing: give it a certificate that the \
+         authority has signed",
+    ),
+    ("not valid for name", "the store's certificate is for other names: set s3.endpoint_url to one of them"),
+    ("certificate expired", "renew the store's certificate, or set the clock of this box if that is wrong"),
+    ("certificate not valid yet", "the clock of this box is probably wrong: set it, and keep it right with NTP"),
+];
 
-/// The code, which is this program's own, of an answer with status 413.
+/// The code, which is this program's own, of an answer that says that the request was too large.
 const TOO_LARGE: &str = "RequestTooLarge";
 
 /// The verdict and the advice for each code that this program knows.
@@ -284,16 +297,25 @@ impl Refusal {
             }
             None => by_status(status),
         };
-        // nginx answers so with a page for a browser, and some stores with a code of S3.
-        let (code, verdict) = if status == 413 { (TOO_LARGE, Verdict::TryLater) } else { (code, verdict) };
+        // nginx answers 413 with a page for a browser, and some stores with a code of S3.
+        let is_too_large = status == 413 || code == "MaxMessageLengthExceeded";
+        let (code, verdict) = if is_too_large { (TOO_LARGE, Verdict::TryLater) } else { (code, verdict) };
         let advice = with_names(advice, answer);
         let message = service.err().message().map_or_else(|| innermost(service.err()), str::to_owned);
         let advice = by_message(&message).filter(|_| verdict == Verdict::NeedsOperator).unwrap_or(advice);
         let code_text = if code.is_empty() { "no code" } else { code };
+        // The message of `NotImplemented` and of `InvalidArgument` does not say which header it is about.
+        let body = answer.body().bytes().unwrap_or_default();
+        let header = element(body, "Header").or_else(|| element(body, "ArgumentName"));
+        let header = header.filter(|header| !message.contains(header)).map(|header| format!(" ({})", shown(header)));
         Self {
             verdict,
             code: Some(code.to_owned()).filter(|code| !code.is_empty()),
-            reason: format!("failed to {what}: HTTP {status} {code_text}: {}", shown(&message)),
+            reason: format!(
+                "failed to {what}: HTTP {status} {code_text}: {}{}",
+                shown(&message),
+                header.unwrap_or_default()
+            ),
             advice,
         }
     }
@@ -318,9 +340,8 @@ impl Refusal {
                 "give the daemon credentials: in s3.profile, in its environment, or in ~/.aws of its user",
             ),
             _ if reason.contains("region must be set") => (Verdict::NeedsOperator, "set s3.region"),
-            _ if reason.contains("UnknownIssuer") => (Verdict::TryLater, UNKNOWN_ISSUER),
             SdkError::ConstructionFailure(_) => (Verdict::NeedsOperator, "check the s3 section of the configuration"),
-            _ => (Verdict::TryLater, ""),
+            _ => (Verdict::TryLater, by_certificate(&reason)),
         };
         if matches!(error, SdkError::TimeoutError(_)) && reason.is_empty() {
             "no answer in time".clone_into(&mut reason);
@@ -338,6 +359,12 @@ fn with_names(advice: String, answer: &HttpResponse) -> String {
         (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", shown(key)), 1),
         _ => advice,
     }
+}
+
+/// Returns the advice if a connection failed because of a certificate; empty for any other reason.
+fn by_certificate(reason: &str) -> &'static str {
+    let is_wrong = |(word, _): &&(&str, &str)| reason.contains("invalid peer certificate") && reason.contains(word);
+    BY_CERTIFICATE.iter().find(is_wrong).map_or("", |(_, advice)| advice)
 }
 
 /// Returns the text of the innermost cause, for an answer without a message, such as one that is not XML.

@@ -99,7 +99,9 @@ async fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
     let rows: Vec<&Row> = plan.summary.rows().collect();
     if rows.is_empty() {
         out.remark(match plan.not_due {
-            Some(NotDue { date, from }) => format!("nothing is old enough: the first day is {date}, and its turn is on {from}"),
+            Some(NotDue { date, from }) => {
+                format!("nothing is old enough: the first day is {date}, and its turn is on {from}")
+            }
             None => "nothing is due: there are no captures whose turn is still to come".to_owned(),
         });
     } else {

@@ -7,9 +7,8 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use globset::escape;
 
 use super::pattern::{CapturePattern, FolderGlob};
-use super::problem::{Fault, MASK, mask_user, nearest};
-use super::reader::Leaf;
-use super::sections::{STORAGE_CLASSES, Schedule, Webhook};
+use super::problem::{Fault, nearest};
+use super::sections::{STORAGE_CLASSES, Schedule};
 
 /// The longest name of a file, in bytes (Linux, `NAME_MAX`): local copies are in a folder with the camera's name.
 const FILE_NAME_BYTES: usize = 255;
@@ -337,21 +336,9 @@ pub(super) fn endpoint(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// Accepts the URL that alerts are sent to; people see it as it was written, with any literal password masked.
-pub(super) fn webhook(leaf: &Leaf) -> Result<Webhook, Fault> {
-    let url = Url::parse(&leaf.text)?;
-    if url.user.is_some_and(|user| user == MASK || user.ends_with(&format!(":{MASK}"))) {
-        let mend = "write it again, or write ${NAME} and set that variable for the service";
-        return Err(Fault::new("the password was masked when these settings were shown", mend));
-    }
-    let shown = match leaf.written.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-            format!("{scheme}://{}{path}", mask_user(authority))
-        }
-        None => leaf.written.clone(),
-    };
-    Ok(Webhook { url: leaf.text.clone(), shown })
+/// Accepts the URL of a service, which may have a user.
+pub(super) fn web_address(text: &str) -> Result<(), Fault> {
+    Url::parse(text).map(drop)
 }
 
 /// A URL that has been checked.

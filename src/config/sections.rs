@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::alerts::{AlertsSettings, HeartbeatSettings};
 use super::bandwidth::Bandwidth;
 use super::notation;
 use super::pattern::{CapturePattern, FolderGlob, Ignore};
@@ -91,9 +92,9 @@ pub struct CameraSettings {
     pub taken_format: Option<TakenFormat>,
     /// Paths below the drop folder; `check` shows what each of them gives.
     pub example: Vec<String>,
-    /// How long nothing may arrive before an alert is due.
-    #[serde(serialize_with = "notation::serialize_duration")]
-    pub silent_after: Duration,
+    /// How long nothing may arrive before an alert is due; `None`: as its own rhythm says.
+    #[serde(serialize_with = "notation::serialize_optional_duration")]
+    pub silent_after: Option<Duration>,
 }
 
 /// The values of `vendor`: `auto` recognises any vendor's names, the others only those of one vendor.
@@ -345,51 +346,6 @@ pub struct ExpireSettings {
     pub after: Duration,
 }
 
-/// Who is told when something breaks or works again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AlertsSettings {
-    /// A URL that gets JSON by POST.
-    pub webhook: Option<Webhook>,
-    /// A program with its arguments, which gets the same JSON on stdin; at least one word.
-    pub command: Option<Vec<String>>,
-    /// How long a capture may be only on this box until that is an alert.
-    #[serde(serialize_with = "notation::serialize_duration")]
-    pub exposure: Duration,
-}
-
-/// A URL that may carry a password, which neither `Debug` nor the effective settings show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Webhook {
-    pub(super) url: String,
-    pub(super) shown: String,
-}
-
-impl Webhook {
-    /// Returns the URL to send to, with its password: never for a log.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Returns the URL for people: with its `${ENV}` as written, or with the password masked.
-    pub fn shown(&self) -> &str {
-        &self.shown
-    }
-}
-
-impl std::fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Webhook({:?})", self.shown)
-    }
-}
-
-/// An object that shows from outside that the box is alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct HeartbeatSettings {
-    /// The time between two of them.
-    #[serde(serialize_with = "notation::serialize_duration")]
-    pub every: Duration,
-}
-
 /// Figures for Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MetricsSettings {
@@ -436,7 +392,7 @@ pub enum LogTarget {
 impl Config {
     /// Returns every setting, defaults included, as YAML that [`Config::load`] reads to the same settings.
     ///
-    /// A password in the webhook's URL is masked, and a file with a masked password is refused; a `${VARIABLE}` is written
+    /// What may be a secret in the URL of a webhook is masked, and a file with a masked URL is refused; a `${VARIABLE}` is written
     /// as it is.
     pub fn effective(&self) -> String {
         // Only a path that is not UTF-8 cannot be written, and none can come from a file.
@@ -457,12 +413,6 @@ impl Serialize for RotatedCameras {
             Self::All => serializer.serialize_str("all"),
             Self::Named(names) => serializer.collect_seq(names),
         }
-    }
-}
-
-impl Serialize for Webhook {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.shown)
     }
 }
 

@@ -6,22 +6,22 @@ use std::time::Duration;
 use super::check::StoreKind;
 use super::file::{YamlContent, YamlNode};
 use super::pattern::{CapturePattern, FolderGlob, Ignore};
-use super::problem::{Fault, Problem, Problems, mask, quote};
+use super::problem::{Fault, Problem, Problems, quote};
 use super::reader::{Env, GivenValue, KeyPlace, Section, SettingsReader};
 use super::sections::{
-    Access, AlertsSettings, ArchiveSettings, CameraSettings, CaptureLines, Checksum, Config, DropFolderSettings,
-    ExpireSettings, HeartbeatSettings, KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock,
-    RotateSettings, RotatedCameras, S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS, Webhook,
+    Access, ArchiveSettings, CameraSettings, CaptureLines, Checksum, Config, DropFolderSettings, ExpireSettings,
+    KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras,
+    S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS,
 };
 use super::taken_format::{self, TakenFormat};
-use super::{bandwidth, check, notation};
+use super::{alerts, bandwidth, check, notation};
 use crate::key::{self, ArchiveFormat};
 
-const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_hours(24);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
 /// Longer than anything is kept, and short enough for any calendar.
 const CENTURY_DAYS: u32 = 36_500;
-const CENTURY: Duration = Duration::from_hours(24 * CENTURY_DAYS as u64);
+pub(super) const CENTURY: Duration = Duration::from_hours(24 * CENTURY_DAYS as u64);
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// The size of the largest object (S3 User Guide, "Amazon S3 multipart upload limits").
@@ -42,7 +42,6 @@ pub(super) const IGNORE: [&str; 7] = [
     "{index.dat,desktop.ini,@eaDir,#recycle}",
 ];
 pub(super) const VENDOR: &str = VENDORS[0];
-pub(super) const SILENT_AFTER: Duration = DAY;
 pub(super) const MAX_CLOCK_SKEW: Duration = Duration::from_hours(24 * 400);
 pub(super) const KEY: &str = "{camera}/{date}/{file}";
 pub(super) const STORAGE_CLASS: &str = "STANDARD";
@@ -53,8 +52,8 @@ pub(super) const KEEP_DAYS: u32 = 35;
 pub(super) const KEEP_MAX_SIZE: u64 = 50 * GIB;
 pub(super) const KEEP_MIN_FREE: u64 = 2 * GIB;
 pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from_hours(24 * 365) };
+pub(super) const HEARTBEAT: Duration = Duration::from_mins(5);
 pub(super) const EXPOSURE: Duration = Duration::from_mins(15);
-pub(super) const HEARTBEAT: HeartbeatSettings = HeartbeatSettings { every: Duration::from_mins(5) };
 const STATE_DIR: Directory = Directory { key: "state_dir", variable: "STATE_DIRECTORY", default: "/var/lib/hk-aws" };
 pub(super) const RUNTIME_DIR: Directory =
     Directory { key: "runtime_dir", variable: "RUNTIME_DIRECTORY", default: "/run/hk-aws" };
@@ -126,10 +125,8 @@ fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNo
             keep
         });
         let rotate = top.section("rotate", |section| rotate(section, store));
-        let alerts = top.section("alerts", alerts);
-        let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", |section| HeartbeatSettings {
-            every: section.value("every", HEARTBEAT.every, notation::duration_in(SECOND..=30 * DAY)),
-        });
+        let alerts = top.section("alerts", alerts::alerts);
+        let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", alerts::heartbeat);
         let metrics = top
             .section("metrics", |section| MetricsSettings { listen: section.optional("listen", None, check::listen) });
         let log = top.section("log", log);
@@ -215,7 +212,7 @@ fn camera(section: &Section<'_>) -> Option<CameraSettings> {
     let taken_format = section.optional("taken_format", None, TakenFormat::new);
     refuse_timeless(section, pattern.as_ref(), taken_format.as_ref());
     let example = examples(section);
-    let silent_after = section.value("silent_after", SILENT_AFTER, notation::duration_in(SECOND..=CENTURY));
+    let silent_after = section.optional("silent_after", None, notation::duration_in(SECOND..=CENTURY));
     Some(CameraSettings {
         name: name?,
         matches: matches?,
@@ -514,35 +511,6 @@ fn archive(section: &Section<'_>, store: StoreKind) -> ArchiveSettings {
         ),
         part_size: section.value("part_size", default.part_size, notation::size_in(5 * MIB..=5 * GIB)),
     }
-}
-
-fn alerts(section: &Section<'_>) -> AlertsSettings {
-    let command = match section.texts(
-        "command",
-        "a list such as [\"/usr/local/bin/notify\", \"--now\"], or null",
-        check::command_word,
-    ) {
-        GivenValue::Here(words) if words.is_empty() => {
-            section.refuse("command", None, Fault::new("an empty list", "write a program and its arguments, or null"));
-            None
-        }
-        GivenValue::Here(words) => Some(words),
-        GivenValue::Absent | GivenValue::Null | GivenValue::Wrong => None,
-    };
-    let exposure = section.value("exposure", EXPOSURE, notation::duration_in(SECOND..=CENTURY));
-    AlertsSettings { webhook: webhook(section), command, exposure }
-}
-
-/// Reads the webhook, which no message may show with its password.
-fn webhook(section: &Section<'_>) -> Option<Webhook> {
-    let node = section.node("webhook")?;
-    let place = section.place("webhook");
-    let leaf = section.reader().leaf(&place, node)?;
-    if leaf.is_null {
-        return None;
-    }
-    let refuse = |fault| section.reader().refuse(&place, Some(quote(&mask(&leaf.written))), fault);
-    check::webhook(&leaf).map_err(refuse).ok()
 }
 
 fn log(section: &Section<'_>) -> LogSettings {

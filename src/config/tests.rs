@@ -78,8 +78,9 @@ rotate:
   archive: null
   transition: {after: 60d, class: GLACIER, min_size: 1MiB}
   expire: null
-alerts: {webhook: "https://user:${PASSWORD}@hooks.example.org/a@b?c=d", command: [notify, "-x", "5"]}
-heartbeat: {}
+alerts: {webhook: "https://user:${PASSWORD}@hooks.example.org/${HOOK}", command: [notify, "-x", "5"], format: ntfy, email: a@b.org, exposure: 20m,
+  quiet: "22:00-07:00", digest: "08:05", mute: [camera_clock], body: '{"x": "{text}"}'}
+heartbeat: {every: 7m, url: "https://hc.example.org/${HOOK}", name: porch}
 metrics: {listen: "[::]:9187"}
 log: {target: stderr, level: trace, captures: off}
 state_dir: /srv/state
@@ -88,7 +89,7 @@ runtime_dir: /srv/run
 
 #[test]
 fn the_effective_settings_can_be_fed_back() {
-    let variables = [("PASSWORD", "hunter2"), ("STATE_DIRECTORY", "/var/lib/private/hk-aws:/x")];
+    let variables = [("PASSWORD", "hunter2"), ("HOOK", "h00k"), ("STATE_DIRECTORY", "/var/lib/private/hk-aws:/x")];
     let sse = |sse: &str| {
         let mut everything: serde_yaml::Value = serde_yaml::from_str(EVERYTHING).unwrap();
         everything["s3"]["sse"] = sse.into();
@@ -100,17 +101,17 @@ fn the_effective_settings_can_be_fed_back() {
     for text in [MINIMAL, EVERYTHING, &sse("AES256"), &sse("aws:kms"), &other] {
         let config = parse_with(text, &variables).unwrap_or_else(|problems| panic!("{problems}"));
         let effective = config.effective();
-        assert!(!effective.contains("hunter2"), "{effective}");
+        assert!(!effective.contains("hunter2") && !effective.contains("h00k"), "{effective}");
         let again = parse_with(&effective, &variables).unwrap_or_else(|problems| panic!("{problems}\n{effective}"));
         assert_eq!(again, config, "{effective}");
         // Without what systemd sets they say the same: directories are written out.
-        assert_eq!(parse_with(&effective, &variables[..1]).unwrap(), config);
+        assert_eq!(parse_with(&effective, &variables[..2]).unwrap(), config);
     }
 }
 
 #[test]
 fn everything_means_what_it_says() {
-    let config = parse_with(EVERYTHING, &[("PASSWORD", "hunter2")]).unwrap();
+    let config = parse_with(EVERYTHING, &[("PASSWORD", "hunter2"), ("HOOK", "a@b?c=d")]).unwrap();
     assert_eq!(config.drop_folder.path, Path::new("/srv/ftp"));
     assert_eq!(config.drop_folder.settle, Duration::from_millis(1500));
     assert_eq!(config.drop_folder.stalled, Duration::from_secs(20));
@@ -123,10 +124,11 @@ fn everything_means_what_it_says() {
     assert_eq!((config.s3.account.as_deref(), config.s3.undo), (Some("012345678901"), Duration::from_hours(36)));
     assert_eq!(config.s3.sse, Some(Sse::KmsKey("alias/captures".to_owned())));
     assert_eq!(config.keep, KeepSettings { path: "/srv/kept".into(), days: 0, max_size: None, min_free: 1 });
-    assert_eq!(config.heartbeat, Some(settings::HEARTBEAT));
+    let heartbeat = config.heartbeat.unwrap();
+    assert_eq!((heartbeat.every, heartbeat.name.as_deref()), (Duration::from_mins(7), Some("porch")));
     let webhook = config.alerts.webhook.unwrap();
     assert_eq!(webhook.url(), "https://user:hunter2@hooks.example.org/a@b?c=d");
-    assert_eq!(webhook.shown(), "https://user:${PASSWORD}@hooks.example.org/a@b?c=d");
+    assert_eq!(webhook.shown(), "https://user:${PASSWORD}@hooks.example.org/${HOOK}");
     assert_eq!(config.alerts.command.unwrap(), ["notify", "-x", "5"]);
     assert_eq!(
         config.log,
@@ -183,7 +185,7 @@ fn variables_stand_for_any_value() {
     assert_eq!((config.s3.bucket.as_str(), config.s3.tags, config.upload.concurrency), ("cctv-cctv", true, 16));
     assert_eq!(config.cameras[0].name, "C: 1 #");
     assert!(config.cameras[0].pattern.is_none());
-    assert_eq!(config.heartbeat, Some(HeartbeatSettings { every: Duration::from_mins(16) }));
+    assert_eq!(config.heartbeat.unwrap().every, Duration::from_mins(16));
 }
 
 #[test]
@@ -275,7 +277,7 @@ fn what_has_no_effect_yet_is_named_where_it_is_asked_for() {
     let rotates = "rotate: {schedule: '0 4 * * *', archive: null, transition: {}, expire: {after: 30d}}\n";
     assert_eq!(parsed(rotates).not_in_effect(), [""; 0]);
     let config = parsed("keep: {days: 3}\ncameras: [{name: a, silent_after: 1h}]\nheartbeat: {}\n");
-    assert_eq!(config.not_in_effect(), ["cameras[].silent_after", "heartbeat"]);
+    assert_eq!(config.not_in_effect(), ["cameras[].silent_after"]);
 }
 
 #[test]
@@ -295,10 +297,10 @@ fn each_host_has_a_minute_of_the_night_of_its_own() {
 #[test]
 fn a_literal_password_is_shown_nowhere() {
     for (url, shown) in [
-        ("https://u:hunter2@example.org/x", "https://u:***@example.org/x"),
+        ("https://u:hunter2@example.org/hunter2", "https://u:***@example.org/***"),
         ("https://hunter2@example.org", "https://***@example.org"),
         ("https://u:hunter2x@example.org", "https://u:***@example.org"),
-        ("https://example.org/a:b@c", "https://example.org/a:b@c"),
+        ("https://example.org/a:hunter2@c", "https://example.org/***"),
     ] {
         let config = parsed(&format!("alerts: {{webhook: '{url}'}}\n"));
         assert_eq!(config.alerts.webhook.as_ref().unwrap().shown(), shown);

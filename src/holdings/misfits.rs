@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::error::HoldingsError;
 use crate::bucket::{Entry, Object, PROBE, Refusal};
-use crate::key::{self, ARCHIVE, CameraName};
+use crate::key::{self, ARCHIVE, CameraName, HEARTBEATS};
 use crate::site::Site;
 
 /// How many objects of a folder are looked at: a page of a listing.
@@ -25,7 +25,7 @@ pub struct Misfits {
 impl Misfits {
     /// Counts an object.
     pub fn count(&mut self, key: &str) {
-        if key.ends_with(PROBE) || key.ends_with('/') {
+        if key.ends_with(PROBE) || key.ends_with('/') || key::is_heartbeat(key) {
             return;
         }
         self.objects += 1;
@@ -105,7 +105,7 @@ pub async fn beside_cameras(site: &Site, cameras: &[CameraName]) -> Result<Misfi
         return Ok(misfits);
     }
     for prefix in site.prefixes().keys() {
-        let is_camera = |folder: &str| CameraName::read(folder).is_some();
+        let is_camera = |folder: &str| folder == HEARTBEATS || CameraName::read(folder).is_some();
         misfits.look_around(site, prefix, is_camera).await?;
     }
     Ok(misfits)

@@ -62,8 +62,13 @@ impl Ingest {
     pub(super) fn set_aside(&mut self, path: &Path, reason: &str, now: Now) {
         let state_dir = &self.site.config.state_dir;
         let folder = set_aside::folder(state_dir);
-        let moved = set_aside::free_place(state_dir, path)
-            .ok_or_else(|| "100 files of this name are set aside already".to_owned());
+        // What lies in the run-time folder is lost at the next boot.
+        let moved = if state_dir.starts_with(&self.site.config.runtime_dir) {
+            Err("the state folder cannot be written".to_owned())
+        } else {
+            set_aside::free_place(state_dir, path)
+                .ok_or_else(|| "100 files of this name are set aside already".to_owned())
+        };
         let judged = self.queue.last_seen(path, now).map(|seen| seen.stamp);
         let moved = moved.and_then(|target| match self.site.folder.open(path) {
             // Another file has come under the same name, and nobody has judged that one.

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use chrono::TimeDelta;
 
+use super::clock_offset::{self, ClockWatch};
 use super::flood::Flood;
 use super::link::News;
 use super::{Ingest, Report, Stored, status};
@@ -69,8 +70,15 @@ impl Ingest {
         if stored.again || stored.partial {
             return;
         }
-        let Some(offset) = self.tally.watch_clock(stored) else { return };
+        if !self.tally.watch_clock(stored) {
+            return;
+        }
+        let clocks = &self.tally.clocks;
+        if let Err(error) = clock_offset::remember(&self.site.config.state_dir, clocks) {
+            tracing::debug!("failed to remember which clocks are off: {error}");
+        }
         let camera = &stored.capture.camera;
+        let Some(offset) = clocks.get(camera).and_then(ClockWatch::said) else { return };
         let mend = offset.mend();
         let message = format!("the clock of camera {camera} is steadily {offset} when its pictures arrive: {mend}");
         tracing::warn!(message_id = message::CAMERA_CLOCK, camera, "{message}");

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::camera_segment;
+use super::heartbeat::HEARTBEATS;
 use super::spelling::{MAX_CAMERA_BYTES, plays_tricks};
 
 /// The name of a camera: one segment of a key.
@@ -29,7 +30,7 @@ impl CameraName {
         let is_safe = |character| character != '/' && !plays_tricks(character);
         let is_name =
             name.len() <= MAX_CAMERA_BYTES && name.bytes().any(|byte| byte != b'.') && name.chars().all(is_safe);
-        is_name.then(|| Self(name.to_owned()))
+        (is_name && name != HEARTBEATS).then(|| Self(name.to_owned()))
     }
 }
 
@@ -95,7 +96,9 @@ mod tests {
 
     #[test]
     fn no_name_leads_out_of_a_folder_or_plays_tricks() {
-        for name in ["", ".", "..", "...", "a/b", "/", "a\nb", "a\0b", "\u{1b}[2J", "a\u{9b}31m", "a\u{202e}b"] {
+        for name in
+            ["", ".", "..", "...", "a/b", "/", "a\nb", "a\0b", "\u{1b}[2J", "a\u{9b}31m", "a\u{202e}b", HEARTBEATS]
+        {
             assert_eq!(CameraName::read(name), None, "{name:?}");
             assert!(serde_json::from_value::<CameraName>(name.into()).is_err(), "{name:?}");
         }

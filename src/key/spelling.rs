@@ -4,12 +4,18 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::heartbeat::HEARTBEATS;
+
 /// The longest camera segment in bytes; it leaves room for a name beside it.
 pub(super) const MAX_CAMERA_BYTES: usize = 255;
 
-/// Returns the camera's segment of a key for the name of a folder or device.
+/// Returns the camera's segment of a key for the name of a folder or device. One that would be the folder of the heartbeats
+/// has its first letter escaped.
 pub fn camera_segment(raw: &[u8]) -> String {
     let text = escape(raw);
+    if text == HEARTBEATS {
+        return format!("%{:02X}{}", text.as_bytes()[0], &text[1..]);
+    }
     if text.len() <= MAX_CAMERA_BYTES { text } else { bounded(&text, MAX_CAMERA_BYTES) }
 }
 

@@ -1,7 +1,10 @@
 //! Bodies that are changed on their way to a store that checks no checksum: only the bytes that were sent count as stored.
 
-use crate::support::s3::{Fault, MemoryS3, State};
-use crate::support::site::{DATE, Settings, Site, bytes, key, picture, sha256};
+use std::fs::OpenOptions;
+use std::io::Write;
+
+use crate::support::s3::{Conditions, Fault, MemoryS3, State};
+use crate::support::site::{DATE, DEADLINE, Settings, Site, bytes, key, picture, sha256};
 
 /// The SHA-256 is not sent.
 const WITHOUT: Settings = Settings { drop: "", s3: "checksum: when_required", rest: "keep: {days: 0}" };
@@ -62,4 +65,27 @@ async fn i8_what_another_program_stored_without_a_checksum_is_known_by_its_etag(
     site.write(format!("CAM/{}", picture(1)), &content);
     site.wait_until_empty().await;
     site.wait_for_keys(&[&format!("CAM/{DATE}/{}", picture(1))]).await;
+}
+
+#[tokio::test]
+async fn i2_bytes_that_come_between_hash_and_put_are_not_stored_with_the_hash_of_the_others() {
+    for (name, size) in [(picture(1), 1000), (CLIP.to_owned(), CLIP_BYTES)] {
+        let mut site = Site::with(MemoryS3::start("evidence").await, UNCHECKED);
+        site.s3.ignore_checksums();
+        // A look precedes each put, and is slow.
+        site.s3.take_conditions(Conditions::Ignored);
+        site.start().await;
+        site.s3.fault(Fault::hang("HeadObject").times(1));
+        let path = site.write(format!("CAM/{name}"), &bytes(1, size));
+        site.s3.wait_for(|state| state.count("HeadObject") == 1, DEADLINE).await;
+        OpenOptions::new().write(true).open(path).unwrap().write_all(&bytes(2, size)).unwrap();
+        site.s3.clear_faults();
+        site.wait_until_empty().await;
+        site.s3.look(|state| {
+            assert!(holds(state, &bytes(2, size)), "{:?}", state.objects().keys());
+            for (key, object) in state.objects() {
+                assert_eq!(object.metadata["sha256"], object.sha256, "{key}");
+            }
+        });
+    }
 }

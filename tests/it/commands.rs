@@ -133,7 +133,7 @@ fn archive(class: &str, format: ArchiveFormat) -> ArchiveSettings {
 }
 
 /// The program, knowing of this machine nothing but its credentials.
-fn hk_aws<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
+pub(crate) fn hk_aws<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hk-aws"));
     command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
     command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);

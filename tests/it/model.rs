@@ -6,7 +6,9 @@
 //! and at the end stands in [`check`]. What becomes of the bucket over the months is for the model in [`bucket`]. Real threads and a real kernel make a case no more deterministic than they are;
 //! so a failure is kept as it was found where it does not come again when it is made smaller.
 //!
-//! `HK_AWS_MODEL_CASES` sets the number of cases.
+//! Each case has two or three circumstances of the table in [`circumstance`]. `HK_AWS_MODEL_CASES` sets the number of cases;
+//! `HK_AWS_MODEL_PAIRS` plays until each pair of the table was met so many times. `HK_AWS_MODEL_COARSE` names a folder on a
+//! disk that counts time by the second, for the cases with such times; without it, files are only dated so.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -15,23 +17,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proptest::test_runner::{FileFailurePersistence, TestCaseError, TestRunner};
+use proptest::test_runner::{FileFailurePersistence, TestCaseError, TestError, TestRunner};
 
 pub(crate) mod bucket;
 mod check;
+mod circumstance;
 mod operation;
+mod strike;
 mod world;
 
+use circumstance::Circumstances;
 use operation::{End, Operation};
 use world::World;
 
 use crate::support::site::{DEADLINE, Settings, Site, key, picture, sha256};
 
-/// What is tried where nobody asks for more: some 15 seconds' worth.
+/// What is tried where nobody asks for more: some seconds' worth.
 const CASES: u32 = 40;
 
 /// Cases that run side by side: they wait most of the time.
-const RUNNERS: u32 = 4;
+const RUNNERS: u32 = 8;
+
+/// How many cases are played before it is looked which pairs are still to be met.
+const ROUND: u32 = 200;
+
+/// For each time that every pair is to be met, at most so many cases are played.
+const MOST_CASES: u64 = 200;
 
 /// How many files are resumed as they are taken away.
 const RESUMES: u32 = 300;
@@ -45,13 +56,36 @@ static FAULTS: AtomicU64 = AtomicU64::new(0);
 
 #[test]
 fn whatever_happens_in_whatever_order_nothing_is_lost() {
-    let cases = std::env::var("HK_AWS_MODEL_CASES").ok().map_or(CASES, |cases| cases.parse().unwrap());
-    let operations = || (proptest::collection::vec(operation::any(), 1..40), 1_usize..6, operation::any_end());
-    let failures = run((cases, RUNNERS), KEPT, operations, |(operations, burst, end)| play(operations, *burst, *end));
-    let [run, operations, faults] = [&CASES_RUN, &OPERATIONS, &FAULTS].map(|count| count.load(Ordering::Relaxed));
-    assert!(failures.is_empty(), "{run} cases, {operations} operations, {faults} faults; {}", failures.join("\n\n"));
-    assert!(operations > u64::from(cases), "{operations} operations in {run} cases");
-    eprintln!("{run} cases, {operations} operations, {faults} faults");
+    let asked = |name: &str| std::env::var(name).ok().map(|number| number.parse::<u32>().unwrap());
+    let wanted = asked("HK_AWS_MODEL_PAIRS").unwrap_or(0);
+    let cases = asked("HK_AWS_MODEL_CASES").unwrap_or(if wanted > 0 { ROUND } else { CASES });
+    loop {
+        let any = move || {
+            circumstance::any_set(wanted).prop_flat_map(|set| {
+                let operations = circumstance::operations(&set);
+                (Just(set), operations, 1_usize..6, operation::any_end())
+            })
+        };
+        let failures =
+            run((cases, RUNNERS), KEPT, any, |(set, operations, burst, end)| play(set, operations, *burst, *end));
+        let [run, operations, faults] = [&CASES_RUN, &OPERATIONS, &FAULTS].map(|count| count.load(Ordering::Relaxed));
+        let met = circumstance::times_met();
+        let (pair, least) = met.iter().min_by_key(|(_, times)| **times).unwrap();
+        let figures = format!(
+            "{run} cases, {operations} operations, {faults} faults; {} of {} pairs met, {} times in all; {pair:?} {least} \
+             times",
+            met.values().filter(|times| **times > 0).count(),
+            met.len(),
+            met.values().sum::<u32>(),
+        );
+        assert!(failures.is_empty(), "{figures}; {}", failures.join("\n\n"));
+        assert!(operations > u64::from(cases), "{operations} operations in {run} cases");
+        eprintln!("{figures}");
+        if *least >= wanted {
+            return;
+        }
+        assert!(run < u64::from(wanted) * MOST_CASES, "pairs are not met: {met:?}");
+    }
 }
 
 /// Found once: an empty file was judged, and the whole one that had come under its name since was set aside for it.
@@ -63,7 +97,7 @@ fn i1_a_file_that_was_not_judged_is_not_set_aside() {
     for round in 0..70 {
         operations.extend([Drop(round % 7, Empty), Drop(round % 7, Whole)]);
     }
-    play(&operations, 1, End::Reload).unwrap();
+    play(&Circumstances::new(), &operations, 1, End::Reload).unwrap();
 }
 
 /// The microseconds in which a file is taken away are aimed at by themselves: chance hardly meets them.
@@ -93,7 +127,7 @@ async fn i1_a_file_resumed_in_the_moment_it_is_taken_away_is_stored_whole() {
 fn run<S>(
     (cases, runners): (u32, u32),
     kept: &'static str,
-    strategy: fn() -> S,
+    strategy: impl Fn() -> S + Clone + Send + 'static,
     play: fn(&S::Value) -> Result<(), String>,
 ) -> Vec<String>
 where
@@ -106,7 +140,7 @@ where
         ..ProptestConfig::default()
     };
     let runner = |_| {
-        let config = config.clone();
+        let (config, strategy) = (config.clone(), strategy.clone());
         std::thread::spawn(move || {
             let played = TestRunner::new(config).run(&strategy(), |case| {
                 let played = std::panic::catch_unwind(AssertUnwindSafe(|| play(&case)));
@@ -117,7 +151,10 @@ where
                     })
                     .map_err(TestCaseError::fail)
             });
-            played.map_err(|failure| failure.to_string())
+            played.map_err(|failure| match failure {
+                TestError::Fail(why, case) => format!("{why}\nin the case {case:?}"),
+                TestError::Abort(why) => why.to_string(),
+            })
         })
     };
     let runners: Vec<_> = (0..runners).map(runner).collect();
@@ -126,11 +163,11 @@ where
 
 /// Carries out `operations` and looks after each `burst` of them, then lets the dust settle and looks whether all is
 /// there.
-fn play(operations: &[Operation], burst: usize, end: End) -> Result<(), String> {
+fn play(set: &Circumstances, operations: &[Operation], burst: usize, end: End) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         CASES_RUN.fetch_add(1, Ordering::Relaxed);
-        let mut world = World::new().await;
+        let mut world = World::new(set).await;
         for (number, operation) in operations.iter().enumerate() {
             OPERATIONS.fetch_add(1, Ordering::Relaxed);
             FAULTS.fetch_add(u64::from(operation.is_fault()), Ordering::Relaxed);
@@ -143,6 +180,8 @@ fn play(operations: &[Operation], burst: usize, end: End) -> Result<(), String> 
             world.i3_status_accounts_for_each_file().await?;
         }
         world.end(end).await;
-        world.check_end().await
+        world.check_end().await?;
+        circumstance::count(&world.all_that_struck());
+        Ok(())
     })
 }

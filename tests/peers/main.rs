@@ -12,6 +12,7 @@ mod daemon;
 mod disk;
 mod folder;
 mod ftp_server;
+mod habits;
 mod hostile;
 mod household;
 mod installation;

@@ -154,10 +154,10 @@ const ANYWHERE: &[(&str, &str)] = &[
     ),
     (
         "alerts: {webhook: 'https://u:***@example.org'}\n",
-        r#"3: alerts.webhook: the password was masked when these settings were shown ("https://u:***@example.org"); write it again"#,
+        r#"3: alerts.webhook: a part of it was masked when these settings were shown ("https://u:***@example.org"); write it again"#,
     ),
     ("heartbeat: 5m\n", r#"3: heartbeat: one value stands where a map is wanted ("5m"); write {every: 5m}, or null"#),
-    ("heartbeat: {every: 0s}\n", r#"3: heartbeat.every: too short ("0s"); write 1s to 30d"#),
+    ("heartbeat: {every: 0s}\n", r#"3: heartbeat.every: too short ("0s"); write 1s to 1d"#),
     (
         "metrics: {listen: ':9187'}\n",
         r#"3: metrics.listen: no address and port (":9187"); write an IP address and a port, such as 127.0.0.1:9187"#,

@@ -40,6 +40,7 @@ impl Document {
         let mut installed: Vec<String> = fs::read_dir(root().join("packaging/doc"))
             .unwrap()
             .map(|entry| format!("packaging/doc/{}", entry.unwrap().file_name().into_string().unwrap()))
+            .filter(|path| path.ends_with(".md"))
             .collect();
         installed.sort();
         let others = ["README.md", "packaging/CHANGELOG.md", ".github/CONTRIBUTING.md"];

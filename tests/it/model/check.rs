@@ -58,8 +58,8 @@ impl World {
         let stored = self.hashes();
         let owed = |standing: &[Vec<u8>]| {
             let owed = self.left.iter().filter(|(_, content)| !content.is_empty());
-            let mut owed =
-                owed.filter(|(_, content)| !standing.contains(content) && !stored.contains(&sha256(content)));
+            let is_safe = |hash: &String| stored.contains(hash) || self.struck.lost.contains(hash);
+            let mut owed = owed.filter(|(_, content)| !standing.contains(content) && !is_safe(&sha256(content)));
             owed.next().map(|(place, content)| (*place, content.len()))
         };
         // A name that changes while a folder is read may not be seen under either.
@@ -79,7 +79,8 @@ impl World {
     /// that follows a part of the same capture.
     fn may_be_partial(&self, key: &str) -> bool {
         let part = format!("{}~partial-", key.split('~').next().unwrap());
-        self.has_begun || self.site.s3.keys().iter().any(|other| other != key && other.starts_with(&part))
+        let lost = self.struck.written_down.keys().any(|other| other.starts_with(&part));
+        self.has_begun || lost || self.site.s3.keys().iter().any(|other| other != key && other.starts_with(&part))
     }
 
     fn i2_objects_stay_and_are_what_they_say(&mut self) -> Result<(), Wrong> {
@@ -103,6 +104,9 @@ impl World {
             let partial = object.metadata.contains_key("partial");
             if partial != key.contains("~partial-") || partial && !is_cut(&bytes) && !self.may_be_partial(&key) {
                 return Err(format!("{key} is marked wrongly as cut off or whole"));
+            }
+            if self.struck.written_down.get(&key).is_some_and(|told| !told.contains(&object.sha256)) {
+                return Err(format!("i2: {key} has other bytes than the ledger says"));
             }
             self.bucket.insert(key, object.sha256);
         }
@@ -134,6 +138,27 @@ impl World {
     }
 
     pub(super) async fn check_end(&mut self) -> Result<(), Wrong> {
+        self.end_upload().await?;
+        self.check_folder().await?;
+        if self.struck.other.is_some() {
+            self.another_folder();
+            self.check_folder().await?;
+        }
+        self.point_10_one_capture_is_one_object()?;
+        self.wait_until_no_parts_are_left().await?;
+        self.send_again().await
+    }
+
+    /// What was written and re-dated or renamed while nothing failed is one object.
+    fn point_10_one_capture_is_one_object(&self) -> Result<(), Wrong> {
+        let mut whole = self.bucket.iter().filter(|(key, _)| self.is_calm && !key.contains('~'));
+        let mut seen = BTreeMap::new();
+        let twice = whole.find_map(|(key, hash)| seen.insert(hash, key).map(|before| (before, key)));
+        twice.map_or(Ok(()), |twice| Err(format!("{twice:?} are one capture")))
+    }
+
+    /// Waits until the folder that is in its place now is empty, and looks for what was left there.
+    async fn check_folder(&mut self) -> Result<(), Wrong> {
         self.wait_until_drained().await?;
         self.check().await?;
         if PATHS.iter().enumerate().any(|(place, _)| is_ignored(place) && self.left.contains_key(&place)) {
@@ -143,13 +168,26 @@ impl World {
         let kept: BTreeSet<String> =
             files(&self.site.path("state/kept")).iter().map(|copy| sha256(&fs::read(copy).unwrap())).collect();
         let stored = self.hashes();
-        if let Some(copy) = kept.difference(&stored).next() {
+        if let Some(copy) = kept.difference(&stored).find(|copy| !self.struck.lost.contains(*copy)) {
             return Err(format!("a copy is kept of what is not in the bucket: {copy}"));
         }
         for (place, content) in &self.left {
             self.i5_is_settled(*place, content, &ledger, &kept)?;
         }
-        self.wait_until_no_parts_are_left().await
+        self.i5_what_was_resumed_is_joined()
+    }
+
+    /// The rest of a file is joined with its first part if nobody has touched either, and the part can be had.
+    fn i5_what_was_resumed_is_joined(&self) -> Result<(), Wrong> {
+        let stored = self.hashes();
+        for resumed in &self.struck.resumed {
+            let is_there = self.left.get(&resumed.place) == Some(&resumed.rest);
+            let can_be = self.always_kept && self.struck.lost.is_empty() && !self.touched.contains_key(&resumed.place);
+            if is_there && can_be && !stored.contains(&sha256(&resumed.whole)) {
+                return Err(format!("{} was not joined with its first part: {:?}", PATHS[resumed.place], self.bucket));
+            }
+        }
+        Ok(())
     }
 
     async fn wait_until_no_parts_are_left(&self) -> Result<(), Wrong> {
@@ -191,6 +229,9 @@ impl World {
             return if aside.exists() { Ok(()) } else { Err(format!("{path} was empty and is not set aside")) };
         }
         let hash = sha256(content);
+        if self.struck.lost.contains(&hash) && !self.hashes().contains(&hash) {
+            return Ok(());
+        }
         let camera = path.split('/').next().unwrap();
         let at_home = |key: &str| {
             let [found, date, _] = key.split('/').collect::<Vec<_>>()[..] else { return false };
@@ -248,23 +289,33 @@ impl World {
         // Other lines say that a file came again under another name.
         for line in told.into_iter().filter(|line| !line.starts_with("{\"seen_again_at\"")) {
             let entry: LedgerEntry = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
-            if self.bucket.get(&entry.key) != Some(&entry.sha256) {
+            let is_lost = self.struck.lost.contains(&entry.sha256);
+            if self.bucket.get(&entry.key) != Some(&entry.sha256) && !is_lost {
                 return Err(format!("the ledger tells of {}, which is not in the bucket", entry.key));
             }
-            if !lines.insert((entry.key, entry.sha256)) {
+            if !lines.insert((entry.key, entry.sha256)) && !is_lost {
                 return Err(format!("the ledger tells twice: {line}"));
             }
         }
         Ok(lines)
     }
 
-    /// The content of every file that stands in the drop folder.
+    /// Key and hash of every line that can be read now.
+    pub(super) fn ledger_lines(&self) -> BTreeSet<(String, String)> {
+        let texts = files(&self.site.path("state/ledger"));
+        let texts = texts.iter().map(|file| ledger_text(file)).collect::<Vec<_>>();
+        let entries = texts.iter().flat_map(|text| text.lines()).filter_map(|line| serde_json::from_str(line).ok());
+        entries.map(|entry: LedgerEntry| (entry.key, entry.sha256)).collect()
+    }
+
+    /// The content of every file that stands in a drop folder.
     fn standing(&self) -> Vec<Vec<u8>> {
-        files(&self.site.drop_path("")).iter().filter_map(|path| fs::read(path).ok()).collect()
+        let other = self.struck.other.iter().flat_map(|other| files(&other.path));
+        files(&self.site.drop_path("")).into_iter().chain(other).filter_map(|path| fs::read(path).ok()).collect()
     }
 
     /// The hashes of all objects.
-    fn hashes(&self) -> BTreeSet<String> {
+    pub(super) fn hashes(&self) -> BTreeSet<String> {
         self.site.s3.look(|state| state.objects().values().map(|object| object.sha256.clone()).collect())
     }
 
@@ -300,5 +351,6 @@ fn is_aside(path: &Path) -> bool {
 
 /// Whether it is a picture without its end.
 fn is_cut(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\xFF\xD8\xFF") && !bytes.windows(2).any(|pair| pair == b"\xFF\xD9")
+    bytes.starts_with(&[0; 12])
+        || bytes.starts_with(b"\xFF\xD8\xFF") && !bytes.windows(2).any(|pair| pair == b"\xFF\xD9")
 }

@@ -51,7 +51,46 @@ pub(super) enum Operation {
     Look,
     Kill,
     Restart,
+    /// The next requests, so many, are answered by something else, which answers each as the entry of [`PAGES`] says.
+    Page(usize, usize),
+    /// The bucket is as it was when this was last done, or at the start.
+    RollBack,
+    Snapshot,
+    /// Another drop folder is in the place of this one: an empty one, or the one that was there before.
+    AnotherFolder,
+    /// For so many milliseconds there is nothing under the drop folder's mount point.
+    Unmount(u64),
+    /// A file is written, and so many milliseconds later others bytes of the same length and date in its place.
+    Rewrite(Place, u64),
+    /// A file is written, and so many milliseconds later it gets a date.
+    Redate(Place, u64, Stamp),
+    /// A file is written, and so many milliseconds later it gets another name.
+    Move(Place, u64, Place),
+    /// The beginning of a file is written; once it is taken the rest comes, behind a hole or alone.
+    Resume(Place, Rest),
+    /// `hk-aws upload` begins while files come and the store is slow.
+    Upload,
 }
+
+/// How a server goes on with a file that it does not have any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// It was told where: by FTP's REST.
+    BehindAHole,
+    /// It was told to append: by APPE.
+    Alone,
+}
+
+/// What something other than the store may answer: status, headers, body.
+pub(super) const PAGES: [(u16, &[(&str, &str)], &str); 7] = [
+    (200, &[("content-type", "text/html")], "<html>log in</html>"),
+    (200, &[("content-type", "text/html"), ("etag", "\"page\"")], "<html>log in</html>"),
+    (200, &[("etag", "\"d41d8cd98f00b204e9800998ecf8427e\"")], ""),
+    (200, &[], ""),
+    (204, &[], ""),
+    (404, &[("content-type", "text/html")], "<html>not found</html>"),
+    (412, &[("content-type", "text/html")], "<html>not now</html>"),
+];
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Content {
@@ -101,8 +140,24 @@ pub(super) enum End {
 }
 
 impl Operation {
+    /// Whether something fails, ends or is set otherwise by it.
+    pub(super) fn disturbs(&self) -> bool {
+        self.is_fault() || matches!(self, Self::Restart | Self::Reload(_) | Self::Upload)
+    }
+
     pub(super) fn is_fault(&self) -> bool {
-        matches!(self, Self::Fault(..) | Self::Refuse | Self::Kill | Self::Step(_) | Self::Boot1970)
+        matches!(
+            self,
+            Self::Fault(..)
+                | Self::Refuse
+                | Self::Kill
+                | Self::Step(_)
+                | Self::Boot1970
+                | Self::Page(..)
+                | Self::RollBack
+                | Self::AnotherFolder
+                | Self::Unmount(_)
+        )
     }
 }
 
@@ -120,14 +175,53 @@ fn content() -> impl Strategy<Value = Content> {
     ]
 }
 
+fn stamp() -> impl Strategy<Value = Stamp> {
+    proptest::sample::select(vec![Stamp::Present, Stamp::Boot1970, Stamp::Year2015, Stamp::March2026, Stamp::Year2100])
+}
+
+/// So many milliseconds after a file was written it is seen, sent, or gone.
+fn just_after() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), 1_u64..10, 10_u64..100]
+}
+
+pub(super) fn page() -> impl Strategy<Value = Operation> {
+    (0..PAGES.len(), 1_usize..8).prop_map(|(page, times)| Operation::Page(page, times))
+}
+
+pub(super) fn rewrite() -> impl Strategy<Value = Operation> {
+    (place(), just_after()).prop_map(|(place, after)| Operation::Rewrite(place, after))
+}
+
+pub(super) fn redate() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        (place(), just_after(), stamp()).prop_map(|(place, after, stamp)| Operation::Redate(place, after, stamp)),
+        (place(), just_after(), place()).prop_map(|(place, after, to)| Operation::Move(place, after, to)),
+    ]
+}
+
+pub(super) fn resume() -> impl Strategy<Value = Operation> {
+    (place(), prop_oneof![Just(Rest::BehindAHole), Just(Rest::Alone)])
+        .prop_map(|(place, rest)| Operation::Resume(place, rest))
+}
+
+/// What writers do.
+pub(super) fn writing() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        8 => (place(), content()).prop_map(|(place, content)| Operation::Drop(place, content)),
+        3 => (place(), content()).prop_map(|(place, content)| Operation::Begin(place, content)),
+        2 => place().prop_map(Operation::Finish),
+        1 => place().prop_map(Operation::CutOff),
+        2 => place().prop_map(Operation::Grow),
+        1 => place().prop_map(Operation::Truncate),
+        3 => (place(), place()).prop_map(|(from, to)| Operation::Rename(from, to)),
+        2 => (place(), stamp()).prop_map(|(place, stamp)| Operation::Touch(place, stamp)),
+        1 => place().prop_map(Operation::Delete),
+        1 => place().prop_map(Operation::MakeFolder),
+        1 => place().prop_map(Operation::RemoveFolder),
+    ]
+}
+
 pub(super) fn any() -> impl Strategy<Value = Operation> {
-    let stamp = proptest::sample::select(vec![
-        Stamp::Present,
-        Stamp::Boot1970,
-        Stamp::Year2015,
-        Stamp::March2026,
-        Stamp::Year2100,
-    ]);
     let effect = proptest::sample::select(vec![
         Effect::Unavailable,
         Effect::SlowDown,
@@ -154,19 +248,6 @@ pub(super) fn any() -> impl Strategy<Value = Operation> {
     ]);
     let (hour, day) = (3600, 86_400);
     let step = proptest::sample::select(vec![60, -60, 6 * hour, -6 * hour, 2 * day, -2 * day, 30 * 365 * day]);
-    let writing = prop_oneof![
-        8 => (place(), content()).prop_map(|(place, content)| Operation::Drop(place, content)),
-        3 => (place(), content()).prop_map(|(place, content)| Operation::Begin(place, content)),
-        2 => place().prop_map(Operation::Finish),
-        1 => place().prop_map(Operation::CutOff),
-        2 => place().prop_map(Operation::Grow),
-        1 => place().prop_map(Operation::Truncate),
-        3 => (place(), place()).prop_map(|(from, to)| Operation::Rename(from, to)),
-        2 => (place(), stamp).prop_map(|(place, stamp)| Operation::Touch(place, stamp)),
-        1 => place().prop_map(Operation::Delete),
-        1 => place().prop_map(Operation::MakeFolder),
-        1 => place().prop_map(Operation::RemoveFolder),
-    ];
     let trouble = prop_oneof![
         6 => (effect, asked, 1_usize..4).prop_map(|(effect, asked, times)| Operation::Fault(effect, asked, times)),
         4 => Just(Operation::ClearFaults),
@@ -180,7 +261,7 @@ pub(super) fn any() -> impl Strategy<Value = Operation> {
         1 => Just(Operation::Boot1970),
     ];
     let passing = prop_oneof![(0_u64..10).prop_map(Operation::Tick), (10_u64..150).prop_map(Operation::Tick)];
-    prop_oneof![6 => writing, 3 => trouble, 2 => passing]
+    prop_oneof![6 => writing(), 3 => trouble, 2 => passing]
 }
 
 pub(super) fn any_end() -> impl Strategy<Value = End> {

@@ -6,9 +6,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::circumstance::Circumstances;
 use super::operation::{Content, Effect, End, Operation, PATHS, Place, Stamp};
+use super::strike::{self, Struck};
 use crate::support::clock::{Clock, Clocked};
-use crate::support::s3::{Fault, MemoryS3};
+use crate::support::s3::Fault;
 use crate::support::site::{Settings, Site, bytes};
 
 /// The model's clock goes far; that no copy gives way before its time is for other tests.
@@ -30,11 +32,13 @@ pub(super) struct World {
     pub(super) site: Site,
     pub(super) clock: Clock,
     pub(super) daemon: Option<Clocked>,
-    settings: usize,
+    pub(super) circumstances: Circumstances,
+    pub(super) struck: Struck,
+    pub(super) settings: usize,
     /// What stands, or stood when the daemon took it, under each path: closed, and not undone by its owner.
     pub(super) left: BTreeMap<Place, Vec<u8>>,
     /// Writers at work: what they have written, and what is still to come.
-    writing: BTreeMap<Place, (File, Vec<u8>, Vec<u8>)>,
+    pub(super) writing: BTreeMap<Place, (File, Vec<u8>, Vec<u8>)>,
     /// All that anybody ever wrote; what was there at any moment is the beginning of one of these.
     pub(super) written: Vec<Vec<u8>>,
     /// Times that a path was touched with.
@@ -47,18 +51,29 @@ pub(super) struct World {
     pub(super) has_begun: bool,
     /// Whether a file was renamed at any time: stored just before, it is not stored again under its new name.
     pub(super) has_renamed: bool,
+    /// Whether nothing failed, ended or was set otherwise at any time.
+    pub(super) is_calm: bool,
     next: u64,
 }
 
+/// What stands in a drop folder that is not in its place.
+#[derive(Default)]
+pub(super) struct Standing {
+    pub(super) left: BTreeMap<Place, Vec<u8>>,
+    pub(super) writing: BTreeMap<Place, (File, Vec<u8>, Vec<u8>)>,
+}
+
 impl World {
-    pub(super) async fn new() -> Self {
-        let site = Site::with(MemoryS3::start("evidence").await, SETTINGS[0]);
+    pub(super) async fn new(circumstances: &Circumstances) -> Self {
+        let site = strike::site(circumstances, SETTINGS[0]).await;
         let clock = Clock::default();
-        let daemon = Some(Clocked::start(site.config(), &clock).await);
+        let daemon = Some(strike::start(circumstances, &site, SETTINGS[0], &clock).await);
         Self {
             site,
             clock,
             daemon,
+            circumstances: circumstances.clone(),
+            struck: Struck::default(),
             settings: 0,
             left: BTreeMap::new(),
             writing: BTreeMap::new(),
@@ -68,6 +83,7 @@ impl World {
             always_kept: true,
             has_begun: false,
             has_renamed: false,
+            is_calm: true,
             next: 0,
         }
     }
@@ -77,6 +93,7 @@ impl World {
     }
 
     pub(super) async fn carry_out(&mut self, operation: &Operation) {
+        self.is_calm &= !operation.disturbs();
         match *operation {
             Operation::Drop(place, content) => self.drop_file(place, content),
             Operation::Begin(place, content) => self.begin(place, content),
@@ -84,8 +101,12 @@ impl World {
             Operation::CutOff(place) => self.cut_off(place),
             Operation::Grow(place) => self.grow(place),
             Operation::Truncate(place) => self.truncate(place),
-            Operation::Rename(from, to) => self.rename(from, to),
-            Operation::Touch(place, stamp) => self.touch(place, stamp),
+            Operation::Rename(from, to) => {
+                let _moved = self.rename(from, to);
+            }
+            Operation::Touch(place, stamp) => {
+                let _dated = self.touch(place, stamp);
+            }
             Operation::Delete(place) => self.delete(place),
             Operation::MakeFolder(place) => fs::create_dir_all(self.path(place).parent().unwrap()).unwrap(),
             Operation::RemoveFolder(place) => self.remove_folder(place),
@@ -100,14 +121,23 @@ impl World {
             Operation::Look => self.daemon.as_ref().unwrap().look().await,
             Operation::Kill => self.restart(false).await,
             Operation::Restart => self.restart(true).await,
+            Operation::Page(page, times) => self.site.s3.fault(strike::page(page, times)),
+            Operation::Snapshot => self.take_snapshot(),
+            Operation::RollBack => self.roll_back(),
+            Operation::AnotherFolder => self.another_folder(),
+            Operation::Unmount(milliseconds) => self.unmount(milliseconds).await,
+            Operation::Rewrite(place, after) => self.rewrite(place, after).await,
+            Operation::Redate(place, after, stamp) => self.redate(place, after, stamp).await,
+            Operation::Move(place, after, to) => self.move_after(place, after, to).await,
+            Operation::Resume(place, rest) => self.resume(place, rest).await,
+            Operation::Upload => self.upload(),
         }
     }
 
     /// Lets everybody end what they do, and takes every trouble away.
     pub(super) async fn end(&mut self, end: End) {
-        for place in 0..PATHS.len() {
-            self.finish(place);
-        }
+        self.finish_all();
+        self.finish_in_other_folder();
         self.site.s3.clear_faults();
         self.site.s3.accept().await;
         match end {
@@ -115,6 +145,12 @@ impl World {
             End::Reload => self.reload(self.settings).await,
             End::Restart => self.restart(true).await,
             End::Kill => self.restart(false).await,
+        }
+    }
+
+    pub(super) fn finish_all(&mut self) {
+        for place in 0..PATHS.len() {
+            self.finish(place);
         }
     }
 
@@ -131,11 +167,12 @@ impl World {
         } else {
             drop(daemon);
         }
-        self.daemon = Some(Clocked::start(self.site.config_of(SETTINGS[self.settings]), &self.clock).await);
+        let settings = SETTINGS[self.settings];
+        self.daemon = Some(strike::start(&self.circumstances, &self.site, settings, &self.clock).await);
     }
 
     /// Bytes that nobody has written before.
-    fn content(&mut self, content: Content) -> Vec<u8> {
+    pub(super) fn content(&mut self, content: Content) -> Vec<u8> {
         self.next += 1;
         // Without 0xFF, which begins the marks of a picture.
         let mut body = bytes(self.next, 200 + usize::try_from(self.next * 7919 % 5000).unwrap());
@@ -154,8 +191,15 @@ impl World {
         }
     }
 
+    /// A whole picture of this length that nobody has written before.
+    pub(super) fn content_like(&mut self, length: usize) -> Vec<u8> {
+        self.next += 1;
+        let body: Vec<u8> = bytes(self.next, length - 8).into_iter().map(|byte| byte & 0x7F).collect();
+        [b"\xFF\xD8\xFF\xDA\x00\x02", body.as_slice(), b"\xFF\xD9"].concat()
+    }
+
     /// Opens a file as FTP servers do: what stood there is no more.
-    fn create(&mut self, place: Place) -> File {
+    pub(super) fn create(&mut self, place: Place) -> File {
         self.writing.remove(&place);
         self.left.remove(&place);
         let path = self.path(place);
@@ -169,10 +213,12 @@ impl World {
         }
     }
 
-    fn drop_file(&mut self, place: Place, content: Content) {
+    pub(super) fn drop_file(&mut self, place: Place, content: Content) {
         let content = self.content(content);
         self.written.push(content.clone());
-        self.create(place).write_all(&content).unwrap();
+        let mut file = self.create(place);
+        file.write_all(&content).unwrap();
+        self.dress(&file);
         self.left.insert(place, content);
     }
 
@@ -189,6 +235,7 @@ impl World {
     fn finish(&mut self, place: Place) {
         let Some((mut file, mut content, rest)) = self.writing.remove(&place) else { return };
         file.write_all(&rest).unwrap();
+        self.dress(&file);
         content.extend(rest);
         self.left.insert(place, content);
     }
@@ -207,6 +254,7 @@ impl World {
         let mut more = self.content(Content::Plain);
         more.extend(b"\xFF\xD9");
         file.write_all(&more).unwrap();
+        self.dress(&file);
         drop(file);
         let mut content = self.left.remove(&place).unwrap();
         content.extend(more);
@@ -224,11 +272,12 @@ impl World {
         file.set_len(content.len() as u64).unwrap();
     }
 
-    fn rename(&mut self, from: Place, to: Place) {
+    /// Renames a file if it is still there; returns whether it was.
+    pub(super) fn rename(&mut self, from: Place, to: Place) -> bool {
         self.has_renamed = true;
         fs::create_dir_all(self.path(to).parent().unwrap()).unwrap();
         if from == to || fs::rename(self.path(from), self.path(to)).is_err() {
-            return;
+            return false;
         }
         self.writing.remove(&to);
         self.left.remove(&to);
@@ -240,12 +289,15 @@ impl World {
         }
         let touched = self.touched.get(&from).cloned().unwrap_or_default();
         self.touched.entry(to).or_default().extend(touched);
+        true
     }
 
-    fn touch(&mut self, place: Place, stamp: Stamp) {
-        let Ok(file) = File::open(self.path(place)) else { return };
+    /// Dates a file if it is still there; returns whether it was.
+    pub(super) fn touch(&mut self, place: Place, stamp: Stamp) -> bool {
+        let Ok(file) = File::open(self.path(place)) else { return false };
         file.set_modified(stamp.time()).unwrap();
         self.touched.entry(place).or_default().push(stamp);
+        true
     }
 
     fn delete(&mut self, place: Place) {

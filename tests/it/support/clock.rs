@@ -73,16 +73,37 @@ pub(crate) struct Clocked {
 
 impl Clocked {
     pub(crate) async fn start(config: Config, clock: &Clock) -> Self {
-        Self::start_with_capacity(config, clock, queue::CAPACITY).await
+        Self::start_as(config, clock, queue::CAPACITY, || {}).await
     }
 
     /// Starts a loop whose queue holds fewer files than the daemon's.
     pub(crate) async fn start_with_capacity(config: Config, clock: &Clock, capacity: usize) -> Self {
+        Self::start_as(config, clock, capacity, || {}).await
+    }
+
+    /// Starts a loop that does this first in each of its threads.
+    pub(crate) async fn start_in(
+        config: Config,
+        clock: &Clock,
+        each_thread: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_as(config, clock, queue::CAPACITY, each_thread).await
+    }
+
+    async fn start_as(
+        config: Config,
+        clock: &Clock,
+        capacity: usize,
+        each_thread: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         std::fs::create_dir_all(&config.state_dir).unwrap();
         let clock = clock.clone();
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
-            .on_thread_start(move || CLOCK.set(clock.clone()))
+            .on_thread_start(move || {
+                CLOCK.set(clock.clone());
+                each_thread();
+            })
             .enable_all()
             .build()
             .unwrap();

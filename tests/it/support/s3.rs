@@ -63,6 +63,14 @@ pub(crate) enum Conditions {
     IgnoredInParts,
     /// Answers 501 to whatever carries it.
     Refused,
+    /// Answers 400 to whatever carries it.
+    CalledInvalid,
+}
+
+impl Conditions {
+    fn are_refused(self) -> bool {
+        matches!(self, Self::Refused | Self::CalledInvalid)
+    }
 }
 
 /// What the bucket says of versions.
@@ -211,6 +219,8 @@ pub(crate) struct State {
     uploads: BTreeMap<String, store::Upload>,
     requests: Vec<Request>,
     faults: Vec<Fault>,
+    /// How often something else has answered in the server's place.
+    strangers_answers: u64,
     /// How often faults were cleared: what hangs waits for the next time.
     cleared: u64,
     /// The number in the next upload id.
@@ -253,6 +263,11 @@ impl State {
     /// Returns every request received so far, the probe's too, oldest first.
     pub(crate) fn requests(&self) -> &[Request] {
         &self.requests
+    }
+
+    /// Returns how often something else has answered in the server's place.
+    pub(crate) fn strangers_answers(&self) -> u64 {
+        self.strangers_answers
     }
 
     /// Puts other bytes in the place of an object.
@@ -396,6 +411,15 @@ impl MemoryS3 {
     /// Deletes the object under `key` behind the clients' backs.
     pub(crate) fn remove(&self, key: &str) {
         self.wire.shared.change(|state| state.objects.remove(key).expect("the object to delete exists"));
+    }
+
+    /// Restores the bucket from a snapshot of its objects, and returns what was there: what came since is gone, and so is
+    /// every upload in parts.
+    pub(crate) fn roll_back(&self, objects: BTreeMap<String, Object>) -> BTreeMap<String, Object> {
+        self.wire.shared.change(|state| {
+            state.uploads.clear();
+            std::mem::replace(&mut state.objects, objects)
+        })
     }
 
     /// Deletes the object under `key` behind the clients' backs, by a marker where the bucket keeps versions.

@@ -46,7 +46,11 @@ impl Site {
 
     /// A site with an S3 of its own kind.
     pub(crate) fn with(s3: MemoryS3, settings: Settings) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap(), s3, settings)
+    }
+
+    /// A site whose folders lie in this one.
+    pub(crate) fn in_folder(folder: TempDir, s3: MemoryS3, settings: Settings) -> Self {
         std::fs::create_dir(folder.path().join("drop")).unwrap();
         Self { s3, endpoint: None, folder, settings, running: None }
     }
@@ -84,7 +88,13 @@ impl Site {
     }
 
     /// The site's configuration with other settings.
-    pub(crate) fn config_of(&self, Settings { drop, s3, rest }: Settings) -> Config {
+    pub(crate) fn config_of(&self, settings: Settings) -> Config {
+        let text = self.text_of(settings);
+        Config::parse(Path::new("site.yaml"), &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+    }
+
+    /// The configuration with other settings, as it stands in a file.
+    pub(crate) fn text_of(&self, Settings { drop, s3, rest }: Settings) -> String {
         let mut all = settings::parse(&format!(
             "drop_folder: {{path: '{folder}', settle: 300ms, rescan: 1h}}\n\
              s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true}}\n\
@@ -99,8 +109,7 @@ impl Site {
         for more in [&format!("drop_folder: {{{drop}}}"), &format!("s3: {{{s3}}}"), rest] {
             settings::merge(&mut all, settings::parse(more));
         }
-        let text = settings::write(&all);
-        Config::parse(Path::new("site.yaml"), &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+        settings::write(&all)
     }
 
     /// Starts the daemon, and waits until the folder is watched and was scanned and the bucket was tried.

@@ -335,7 +335,7 @@ impl S3 for Store {
         }
         self.within(&req.input.bucket, |state| {
             let is_conditional = delete.objects.iter().any(|object| object.e_tag.is_some());
-            if is_conditional && state.conditions == Conditions::Refused {
+            if is_conditional && state.conditions.are_refused() {
                 return Err(s3_error!(NotImplemented, "conditional deletes"));
             }
             if let [only] = &*delete.objects
@@ -686,11 +686,14 @@ fn upload<'a>(state: &'a mut State, id: &str, key: &str) -> S3Result<&'a mut Upl
 }
 
 fn refuse_existing(state: &State, key: &str, if_none_match: Option<&ETagCondition>) -> S3Result<()> {
-    if if_none_match.is_some() && state.conditions == Conditions::Refused {
-        return Err(s3_error!(NotImplemented, "A header you provided implies functionality that is not implemented"));
-    }
     match if_none_match {
         None => Ok(()),
+        Some(_) if state.conditions == Conditions::Refused => {
+            Err(s3_error!(NotImplemented, "A header you provided implies functionality that is not implemented"))
+        }
+        Some(_) if state.conditions == Conditions::CalledInvalid => {
+            Err(s3_error!(InvalidArgument, "If-None-Match is not valid here"))
+        }
         Some(ETagCondition::Any) if state.conditions == Conditions::Ignored => Ok(()),
         Some(ETagCondition::ETag(_)) => Err(s3_error!(NotImplemented, "If-None-Match takes * only")),
         Some(ETagCondition::Any) if !state.objects.contains_key(key) => Ok(()),

@@ -216,6 +216,7 @@ impl Wire {
         let (operation, key) = name(&request);
         let (index, effect) = self.shared.change(|state| {
             let effect = state.strike(operation, &key);
+            state.strangers_answers += u64::from(matches!(effect, Some(Effect::Answer { .. })));
             let received = Instant::now();
             state.requests.push(Request {
                 operation,
