@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::alerts::Alerts;
 use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
 use crate::config::{Config, LogSettings};
@@ -39,9 +40,12 @@ use crate::lock::{FolderLock, LockError};
 use crate::message;
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
-use crate::{disk, lock, metrics, owner, rotate, schedule};
+use crate::{credentials, disk, lock, metrics, owner, rotate, schedule, service};
 
+mod cameras;
 mod contact;
+
+use cameras::Cameras;
 
 /// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -49,6 +53,12 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// How often and how soon the lock of the drop folder is tried again at the start.
 const LOCK_ATTEMPTS: u32 = 4;
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often to look whether the file with the key has changed.
+const KEY_LOOK: Duration = Duration::from_secs(1);
+
+/// The file whose variables systemd gives to the service, as the shipped unit has it.
+const ENVIRONMENT: &str = "/etc/hk-aws/environment";
 
 /// How long to wait for systemd if it does not read what it is told.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -87,6 +97,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
     // One for all configurations, so that a reload changes the limit of the uploads under way, too.
     let pace = Pace::new(now);
+    let _watching_key = AbortOnDropHandle::new(tokio::spawn(watch_key(instructions.clone())));
     let ready = Arc::new(AtomicBool::new(false));
     let listener = Listener {
         config: Arc::clone(&config),
@@ -125,11 +136,13 @@ async fn run_with(
     // Whole snapshots, as `status.json` has them.
     let (told, _) = watch::channel(snapshot.borrow().clone());
     // Each task ends together with this function, however that ends.
+    let alerts = Alerts { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: stop.clone() };
+    let _alerting = AbortOnDropHandle::new(tokio::spawn(alerts.run()));
+    let (told_whole, on_board) = (told.subscribe(), board.clone());
     let _answering = config.metrics.listen.map(|listen| {
         let scrapes = metrics::serve(listen, told.subscribe(), sites.clone(), board.clone());
         AbortOnDropHandle::new(tokio::spawn(scrapes))
     });
-    let (told_whole, on_board) = (told.subscribe(), board.clone());
     let teller = Teller { folder: config.runtime_dir.clone(), crashed_after, sites: sites.clone(), board, told, ready };
     let telling = AbortOnDropHandle::new(tokio::spawn(teller.run(snapshots, told_jobs)));
     let heart = Heart { sites: sites.clone(), told: told_whole, board: on_board, stop: stop.clone() };
@@ -140,11 +153,6 @@ async fn run_with(
     // to stop has ended.
     let last_sender = snapshot.clone();
     let report = Report { snapshot, beat: watchdog(), site: told_site };
-    let stopped = stop.clone();
-    let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
-        stopped.cancelled().await;
-        notify(&[NotifyState::Stopping]);
-    }));
     let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(instructions, report, stop, DRAIN)));
     ingesting.await.context("the ingest loop panicked")?;
     scheduling.await.context("the scheduler panicked")?;
@@ -180,25 +188,23 @@ fn settle_state(config: Config, board: &Board) -> (Config, bool) {
 
 /// Creates the folders, takes the lock of the daemon and returns it, and checks that the drop folder can be read.
 fn prepare(config: &Config) -> anyhow::Result<File> {
+    let shut_out = service::shut_out(config);
     for folder in [&config.state_dir, &config.runtime_dir] {
-        owner::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        let mend = || shut_out.as_ref().map(|mend| format!("; {mend}")).unwrap_or_default();
+        owner::create_dir_all(folder).with_context(|| format!("failed to create {}{}", folder.display(), mend()))?;
     }
     let lock = lock::daemon(&config.runtime_dir)?;
     let path = &config.drop_folder.path;
-    std::fs::read_dir(path).with_context(|| {
-        format!(
-            "failed to read drop folder {} ({}: drop_folder.path); create it, or let the daemon's user read it",
-            path.display(),
-            config.source.display(),
-        )
+    std::fs::read_dir(path).map_err(|error| {
+        let mend = match (&shut_out, error.kind()) {
+            (Some(mend), _) => mend,
+            (None, io::ErrorKind::NotFound) => "create it, or correct the path",
+            (None, io::ErrorKind::PermissionDenied) => "let the daemon's user read it, and enter the folders above it",
+            (None, _) => "correct the path",
+        };
+        let (path, file) = (path.display(), config.source.display());
+        anyhow::anyhow!("failed to read drop folder {path} ({file}: drop_folder.path): {error}; {mend}")
     })?;
-    for key in config.not_in_effect() {
-        tracing::warn!(
-            message_id = message::NOT_IN_EFFECT,
-            "{}: {key} has no effect in this version",
-            config.source.display()
-        );
-    }
     Ok(lock)
 }
 
@@ -249,13 +255,15 @@ impl Teller {
     async fn run(self, mut snapshots: watch::Receiver<Snapshot>, mut jobs: watch::Receiver<Jobs>) {
         let (mut line, mut complained, mut before) = (String::new(), false, Vec::new());
         let mut raised = self.board.changes();
+        let mut cameras = Cameras::open(&self.sites.borrow().site.config.state_dir, now().wall.into());
         loop {
             raised.mark_unchanged();
             let mut snapshot = snapshots.borrow_and_update().clone();
             snapshot.jobs = jobs.borrow_and_update().clone();
             snapshot.crashed_after = self.crashed_after;
             snapshot.raised.extend(self.board.raised());
-            let limits = Limits::of(&self.sites.borrow().site.config);
+            cameras.see(&snapshot);
+            let limits = Limits::of(&self.sites.borrow().site.config).learning(&cameras.rhythms);
             health::judge(&mut snapshot, &before, &limits);
             before.clone_from(&snapshot.conditions);
             // The file is written first, so that whoever waits for READY finds it.
@@ -290,7 +298,24 @@ impl Teller {
                 biased;
                 Ok(()) = jobs.changed() => {}
                 Ok(()) = raised.changed() => {}
-                alive = snapshots.changed() => if alive.is_err() { return },
+                alive = snapshots.changed() => if alive.is_err() { return cameras.write() },
+            }
+        }
+    }
+}
+
+/// Lets everything be looked at again when the file with the key has changed: what was refused may be allowed now.
+async fn watch_key(instructions: mpsc::Sender<Instruction>) {
+    let file = credentials::path();
+    let mut known = credentials::state(&file);
+    loop {
+        tokio::time::sleep(KEY_LOOK).await;
+        let state = credentials::state(&file);
+        if state != known {
+            known = state;
+            tracing::info!("{} has changed: what failed is tried again", file.display());
+            if instructions.send(Instruction::Look).await.is_err() {
+                return;
             }
         }
     }
@@ -326,6 +351,8 @@ impl Listener {
                 }
                 _ => {
                     tracing::info!("stopping: uploads under way are finished first");
+                    // First: with nothing under way, the process may end as soon as it may stop.
+                    notify(&[NotifyState::Stopping]);
                     self.stop.cancel();
                     None
                 }
@@ -368,7 +395,11 @@ impl Listener {
                 "log.target, log.level and metrics.listen change with a restart only"
             );
         }
-        tracing::info!("configuration read again: {}", config.source.display());
+        tracing::info!(
+            "configuration read again: {}; the variables for ${{NAME}} are those of the start: after a change of \
+             {ENVIRONMENT}, restart the service",
+            config.source.display()
+        );
         Some(Site::new(Arc::new(config), None, self.pace.clone(), now).await)
     }
 }

@@ -14,8 +14,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 
 use crate::bucket::{Refusal, Verdict};
-use crate::config::Config;
+use crate::config::{CameraSettings, Config};
+use crate::key;
 use crate::status::{Condition, ConditionKind, DaemonState, Snapshot, Trouble, Weight};
+
+pub mod rhythm;
+
+pub use rhythm::Rhythms;
 
 /// How far the clock of this box may be off; S3 refuses requests at 15 minutes (S3 API Reference, "Error responses",
 /// `RequestTimeTooSkewed`).
@@ -37,14 +42,26 @@ pub struct Limits {
     pub exposure: Duration,
     /// How long each camera may send nothing; a camera that is not here may be silent.
     pub silent_after: BTreeMap<String, Duration>,
+    /// When each camera sent something last, as far as that is known from before the start.
+    pub last_seen: BTreeMap<String, DateTime<Utc>>,
 }
 
 impl Limits {
     /// Returns the limits that the configuration sets.
     pub fn of(config: &Config) -> Self {
-        let silent_after =
-            config.cameras.iter().filter_map(|camera| Some((camera.name.clone(), camera.silent_after?))).collect();
-        Self { exposure: config.alerts.exposure, silent_after }
+        let set = |camera: &CameraSettings| Some((key::camera_segment(camera.name.as_bytes()), camera.silent_after?));
+        let silent_after = config.cameras.iter().filter_map(set).collect();
+        Self { exposure: config.alerts.exposure, silent_after, last_seen: BTreeMap::new() }
+    }
+
+    /// Returns these limits with what was learnt of the cameras; what is set counts for more.
+    #[must_use]
+    pub fn learning(mut self, rhythms: &Rhythms) -> Self {
+        for (name, limit) in rhythms.limits() {
+            self.silent_after.entry(name.clone()).or_insert(limit);
+        }
+        self.last_seen = rhythms.last().map(|(name, last)| (name.clone(), last)).collect();
+        self
     }
 }
 
@@ -258,14 +275,16 @@ fn clocks(facts: &Snapshot) -> Vec<Condition> {
 fn silence(facts: &Snapshot, limits: &Limits) -> Vec<Condition> {
     let silent = limits.silent_after.iter().filter_map(|(name, limit)| {
         // A camera that has not sent anything yet is counted from the start.
-        let last = facts.cameras.get(name).map(|camera| camera.last_stored_at);
+        let before = limits.last_seen.get(name).copied();
+        let last = facts.cameras.get(name).map(|camera| camera.last_stored_at).max(before);
         let since = last.unwrap_or(facts.started_at).checked_add_signed(delta(*limit))?;
         // While the bucket stores nothing, nothing is known of the cameras.
         let is_silent = since <= facts.at && !facts.link_down && facts.scanned;
         is_silent.then(|| {
             let quiet = in_words(facts.at - last.unwrap_or(facts.started_at));
             let sentence = format!("camera {name} has sent nothing for {quiet}");
-            let advice = "check its power, its network, and its FTP settings";
+            let advice =
+                "check its power, its network, and its FTP settings; if it is gone for good, name it in alerts.mute";
             Condition::new(ConditionKind::CameraSilent, since, sentence, advice).of_camera(name)
         })
     });

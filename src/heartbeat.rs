@@ -95,7 +95,7 @@ impl Heartbeat {
             (name.clone(), last)
         };
         Self {
-            host: host(settings),
+            host: host(Some(settings)),
             sequence: None,
             at,
             every_seconds: settings.every.as_secs(),
@@ -103,7 +103,7 @@ impl Heartbeat {
             started_at: snapshot.map(|snapshot| snapshot.started_at),
             state: snapshot.map(|snapshot| snapshot.state),
             clock_behind_seconds: snapshot.and_then(|snapshot| snapshot.clock_behind_seconds),
-            waiting: snapshot.map(|snapshot| snapshot.waiting.count()),
+            waiting: snapshot.map(|snapshot| snapshot.waiting.files()),
             waiting_bytes: snapshot.map(|snapshot| snapshot.waiting.bytes),
             exposure_seconds: snapshot.map(exposure),
             cameras: snapshot.map(|snapshot| snapshot.cameras.iter().map(last).collect()).unwrap_or_default(),
@@ -173,9 +173,9 @@ impl Heartbeat {
 }
 
 /// Returns the name of this box: the one of the configuration, otherwise that of the host.
-pub fn host(settings: &HeartbeatSettings) -> String {
+pub fn host(settings: Option<&HeartbeatSettings>) -> String {
     let system = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    settings.name.clone().unwrap_or_else(system)
+    settings.and_then(|settings| settings.name.clone()).unwrap_or_else(system)
 }
 
 /// What the file holds.

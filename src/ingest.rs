@@ -22,6 +22,7 @@ use crate::lock::{self, FolderLock, LockError};
 use crate::message;
 use crate::place;
 use crate::queue::{self, Due, Queue};
+use crate::service;
 use crate::site::{Site, SiteInForce};
 use crate::status::{self, Condition, ConditionKind, Snapshot};
 use crate::stored::Stored;
@@ -361,8 +362,9 @@ impl Ingest {
             return;
         }
         let sentence = format!("hk-aws may not write in drop folder {}, so what is stored stays there", path.display());
-        let advice = "mount its disk for writing, or let the service write there: `sudo systemctl edit hk-aws`, with the lines \
-                      [Service] and ReadWritePaths= and this folder";
+        let mend = service::shut_out(&self.site.config);
+        let advice =
+            mend.unwrap_or_else(|| "mount its disk for writing, or let the service's user write there".to_owned());
         let message = format!("{sentence} ({error}); {advice}");
         tracing::error!(message_id = message::DROP_FOLDER_READ_ONLY, "{message}");
         let since = self.now().wall.into();
@@ -375,7 +377,8 @@ impl Ingest {
     /// Reports that the drop folder cannot be read, unless it has been reported.
     fn folder_fails(&mut self, error: &std::io::Error) {
         let reason = format!("failed to read drop folder {}: {error}", self.site.folder.path().display());
-        self.folder_has_trouble(reason, "create it again or correct drop_folder.path");
+        let mend = service::shut_out(&self.site.config);
+        self.folder_has_trouble(reason, mend.as_deref().unwrap_or("create it again or correct drop_folder.path"));
     }
 
     fn folder_has_trouble(&mut self, reason: String, advice: &str) {

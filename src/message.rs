@@ -67,8 +67,6 @@ pub const CERTIFICATES: &str = "a2accf655c9f704bf9d97ce1d4e9701b";
 pub const RELOAD_REFUSED: &str = "4f51dab2483130dcb0a4895bb1b8921b";
 /// A setting changes with a restart only.
 pub const RESTART_NEEDED: &str = "1750e47557dfba26c3b8d7ed25a459cf";
-/// A setting has no effect in this version.
-pub const NOT_IN_EFFECT: &str = "cd33d729224d9db7ceccf7c85a0d9255";
 /// The metrics cannot be read.
 pub const METRICS_PORT: &str = "3ca8fd76209429782e534e192da1e983";
 /// The status cannot be written.
@@ -85,3 +83,9 @@ pub const STATE_UNWRITABLE: &str = "3601b66aef2e65c82d31ba908c18dd83";
 pub const LOOP_HANGS: &str = "019ed9b79aec7b94486b17abde5a7c53";
 /// Heartbeats do not arrive.
 pub const HEARTBEAT_FAILS: &str = "5a95532adea9c1bf67726238bc27987d";
+/// Others on this box can read the AWS key.
+pub const KEY_FILE: &str = "e99b0c8e023bc746ca424bb2cda585e5";
+/// An alert was not taken.
+pub const ALERTS_FAIL: &str = "643fac4828cac24a46fcc8c34c4457ad";
+/// What was told before cannot be read.
+pub const ALERTS_MEMORY: &str = "85e970d2bfb039714fdcdac3fc72697b";

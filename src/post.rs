@@ -311,7 +311,7 @@ mod tests {
             assert_eq!(address.uri.to_string(), uri);
         }
         assert!(
-            Address::new(&SecretUrl::literal("https://a:b%0A@example.org/")).is_err_and(|why| !why.contains("b%0A"))
+            Address::new(&SecretUrl::literal("https://:b%0A@example.org/")).is_err_and(|why| !why.contains("b%0A"))
         );
     }
 

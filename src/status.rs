@@ -217,7 +217,7 @@ pub struct ClockOffset {
 
 impl WaitingCounts {
     /// Returns the number of files that wait.
-    pub fn count(&self) -> u64 {
+    pub fn files(&self) -> u64 {
         self.settling + self.queued + self.uploading + self.backing_off + self.on_disk
     }
 }
@@ -293,7 +293,7 @@ impl Snapshot {
 
     /// Returns the line that `systemctl status` shows.
     pub fn line(&self) -> String {
-        let stored = format!("{} stored, {} waiting", self.stored.captures, self.waiting.count());
+        let stored = format!("{} stored, {} waiting", self.stored.captures, self.waiting.files());
         match self.state {
             DaemonState::Starting if !self.scanned => "looking at the drop folder".to_owned(),
             DaemonState::Starting => format!("waiting for the first answer of the bucket; {stored}"),

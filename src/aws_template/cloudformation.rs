@@ -22,6 +22,7 @@ pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
         r#"{INTRO}#   aws cloudformation deploy --stack-name hk-aws --template-file FILE --capabilities CAPABILITY_NAMED_IAM{region}
 # Then create an access key for the box. It is in no template and in no output, where others could read it:
 #   aws iam create-access-key --user-name {user}
+# Write it into /etc/hk-aws/credentials on the box: [default], aws_access_key_id = ... and aws_secret_access_key = ...
 {name}AWSTemplateFormatVersion: "2010-09-09"
 Description: A bucket for captures of IP cameras, and the user that stores them
 Resources:

@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::advice::{UNSUPPORTED, shown};
 use super::answer::NotTheStores;
+use crate::credentials::{self, BadKeyFile};
 use crate::key::ObjectKey;
 
 /// What to do about a failure.
@@ -320,25 +321,41 @@ impl Refusal {
         }
     }
 
-    fn without_answer<E: Error + 'static>(what: &str, error: &SdkError<E, HttpResponse>) -> Self {
-        let mut chain: Vec<&(dyn Error + 'static)> = Vec::new();
-        let mut next: Option<&(dyn Error + 'static)> = Some(error);
-        while let Some(error) = next {
-            chain.push(error);
-            next = error.source();
+    /// Returns the refusal of a request that cannot be signed, because no key was found; `error` has the
+    /// [`CredentialsError`] among its causes.
+    pub(super) fn without_key(what: &str, error: &(dyn Error + 'static)) -> Self {
+        let chain = causes(error);
+        let bad_file = chain.iter().find_map(|error| error.downcast_ref::<BadKeyFile>());
+        let of_key = chain.iter().skip_while(|error| !error.is::<CredentialsError>()).skip(1);
+        let texts: Vec<String> = of_key.map(ToString::to_string).collect();
+        let mend = bad_file.map_or_else(
+            || {
+                let file = credentials::path();
+                format!("write the key into {}, or name a profile of the AWS files in s3.profile", file.display())
+            },
+            |bad| bad.mend.clone(),
+        );
+        let reason = bad_file.map_or_else(|| texts.join(": "), BadKeyFile::fault);
+        Self {
+            verdict: Verdict::NeedsOperator,
+            code: None,
+            reason: format!("failed to {what}: {reason}"),
+            advice: format!("give the daemon credentials: {mend}"),
         }
+    }
+
+    fn without_answer<E: Error + 'static>(what: &str, error: &SdkError<E, HttpResponse>) -> Self {
+        let chain = causes(error);
         if let Some(stranger) = chain.iter().find_map(|error| error.downcast_ref::<NotTheStores>()) {
             return Self::not_the_stores(what, stranger.0);
         }
         // The outermost text says little ("dispatch failure"); the others say what happened.
         let texts: Vec<String> = chain.iter().skip(1).map(ToString::to_string).collect();
         let mut reason = if texts.is_empty() { error.to_string() } else { texts.join(": ") };
-        let credentials = chain.iter().any(|error| error.is::<CredentialsError>());
+        if chain.iter().any(|error| error.is::<CredentialsError>()) {
+            return Self::without_key(what, error);
+        }
         let (verdict, advice) = match error {
-            _ if credentials => (
-                Verdict::NeedsOperator,
-                "give the daemon credentials: in s3.profile, in its environment, or in ~/.aws of its user",
-            ),
             _ if reason.contains("region must be set") => (Verdict::NeedsOperator, "set s3.region"),
             SdkError::ConstructionFailure(_) => (Verdict::NeedsOperator, "check the s3 section of the configuration"),
             _ => (Verdict::TryLater, by_certificate(&reason)),
@@ -348,6 +365,11 @@ impl Refusal {
         }
         Self { verdict, code: None, reason: format!("failed to {what}: {reason}"), advice: advice.to_owned() }
     }
+}
+
+/// Returns an error and its causes, the outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source()).collect()
 }
 
 /// Returns the advice with the region or the access key that the answer names.

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::{ExitWith, Told};
 use crate::config::Problems;
 use crate::key;
 
@@ -132,6 +133,9 @@ pub fn tell(line: impl Display) {
 
 /// Says why a command failed, on stderr: on one line, except for the problems of a configuration.
 pub fn tell_failure(error: &anyhow::Error) {
+    if error.is::<Told>() || error.is::<ExitWith>() {
+        return;
+    }
     let text = format!("hk-aws: {error:#}");
     let text = if error.is::<Problems>() { plain_lines(&text) } else { plain(&text) };
     let _unheard = writeln!(io::stderr(), "{text}");

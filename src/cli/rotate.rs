@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::out::{Out, plain, print_line, size, tell};
 use super::{Dates, Partly, Waiting};
-use crate::config;
 use crate::key::CameraName;
 use crate::lock;
 use crate::retention::{Action, BundleClass, Cost, RetentionPolicy, Row};
 use crate::rotate::{self, DayStep, NotDue, Plan, Rotated, Scope};
 use crate::site::Site;
+use crate::{config, holdings};
 
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {
@@ -61,6 +61,9 @@ impl ArchiveArgs {
             archive.after = age;
             let policy = RetentionPolicy { archive: Some(archive), ..RetentionPolicy::default() };
             let plan = rotate::plan(site, &policy, Scope { camera: self.camera.as_deref(), dates: &[] }).await?;
+            if let Some(camera) = self.camera.as_ref().filter(|_| plan.steps.is_empty()) {
+                holdings::must_exist(site, camera).await?;
+            }
             return finish(out, site, &policy, &plan, self.dry_run).await;
         }
         let Some(camera) = self.camera.filter(|_| !self.dates.is_empty()) else {
@@ -71,6 +74,9 @@ impl ArchiveArgs {
         archive.after = std::time::Duration::ZERO;
         let policy = RetentionPolicy { archive: Some(archive), ..RetentionPolicy::default() };
         let plan = rotate::plan(site, &policy, Scope { camera: Some(&camera), dates: &dates }).await?;
+        if plan.steps.is_empty() {
+            holdings::must_exist(site, &camera).await?;
+        }
         if let Some(date) = dates.iter().find(|date| **date >= plan.time.today) {
             bail!("{date} is not over yet: a day is bundled once no more captures of it can come");
         }

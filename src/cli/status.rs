@@ -181,7 +181,7 @@ fn captures(snapshot: &Snapshot) -> Vec<String> {
         ),
         format!(
             "waiting    {} files: {} still arriving, {} in line, {} uploading, {} to retry; {}",
-            waiting.count(),
+            waiting.files(),
             waiting.settling,
             waiting.queued + waiting.on_disk,
             waiting.uploading,

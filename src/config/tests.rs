@@ -266,21 +266,6 @@ fn all_problems_are_said_at_once_by_line() {
 }
 
 #[test]
-fn what_has_no_effect_yet_is_named_where_it_is_asked_for() {
-    assert_eq!(parse(MINIMAL).unwrap().not_in_effect(), [""; 0]);
-    let same = "keep: {days: 35, max_size: 50GiB, min_free: 2048MiB}\nmax_clock_skew: 9600h\nrotate: {expire: {after: 365d}}\n";
-    assert_eq!(parsed(same).not_in_effect(), [""; 0]);
-    // What is turned off needs no machinery.
-    let off =
-        "keep: {days: 0, max_size: null, min_free: 0}\nmax_clock_skew: null\nrotate: {archive: null, expire: null}\n";
-    assert_eq!(parsed(off).not_in_effect(), [""; 0]);
-    let rotates = "rotate: {schedule: '0 4 * * *', archive: null, transition: {}, expire: {after: 30d}}\n";
-    assert_eq!(parsed(rotates).not_in_effect(), [""; 0]);
-    let config = parsed("keep: {days: 3}\ncameras: [{name: a, silent_after: 1h}]\nheartbeat: {}\n");
-    assert_eq!(config.not_in_effect(), ["cameras[].silent_after"]);
-}
-
-#[test]
 fn each_host_has_a_minute_of_the_night_of_its_own() {
     let minutes = |hosts: u32| -> std::collections::BTreeSet<String> {
         (0..hosts).map(|host| Schedule::nightly(&format!("box-{host}")).as_str().to_owned()).collect()

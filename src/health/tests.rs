@@ -18,7 +18,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 /// A daemon that is well, this many seconds after its start.
-fn well(seconds: i64) -> Snapshot {
+pub(super) fn well(seconds: i64) -> Snapshot {
     serde_json::from_value(serde_json::json!({
         "version": "1", "pid": 1, "at": at(seconds), "started_at": at(0), "state": "starting", "bucket": "s3://b",
         "trouble": null, "waiting": WaitingCounts::default(), "oldest_only_here": null, "files": [], "not_uploaded": [],
@@ -29,7 +29,8 @@ fn well(seconds: i64) -> Snapshot {
 }
 
 fn limits() -> Limits {
-    Limits { exposure: Duration::from_mins(15), silent_after: [("CAM".to_owned(), Duration::from_hours(1))].into() }
+    let silent_after = [("CAM".to_owned(), Duration::from_hours(1))].into();
+    Limits { exposure: Duration::from_mins(15), silent_after, ..Limits::default() }
 }
 
 fn camera(last_stored: i64) -> CameraStatus {

@@ -108,7 +108,7 @@ impl Ingest {
             }
             (Some(reason), _) => {
                 self.hold_stored(path, stored, &format!("stored; {reason}"), now.steady + DISPOSE_AGAIN);
-                self.upkeep.stays(path, reason, now.wall.into())
+                self.upkeep.stays(&self.site.config, path, reason, now.wall.into())
             }
         };
         if let Some(message) = said {

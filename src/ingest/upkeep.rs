@@ -14,11 +14,12 @@ use tokio::task::JoinHandle;
 
 use super::{Site, Stored};
 use crate::clock::Now;
-use crate::config::KeepSettings;
+use crate::config::{Config, KeepSettings};
 use crate::kept::GivenUp;
 use crate::key::escape_path;
 use crate::message;
 use crate::queue::Queue;
+use crate::service;
 use crate::status::{Condition, ConditionKind};
 
 /// How often local copies are compared with the limits of the configuration.
@@ -176,12 +177,11 @@ impl Upkeep {
     }
 
     /// Records that a stored file stays in the drop folder; returns an error that was logged.
-    pub(super) fn stays(&mut self, path: &Path, reason: &str, at: DateTime<Utc>) -> Option<String> {
+    pub(super) fn stays(&mut self, config: &Config, path: &Path, reason: &str, at: DateTime<Utc>) -> Option<String> {
         if self.left_reasons.len() >= MOST_REASONS || !self.left_reasons.insert(reason.to_owned()) {
             return None;
         }
-        let mend = "let the service write there: `sudo systemctl edit hk-aws`, with the lines [Service] and ReadWritePaths= and \
-                    the folder";
+        let mend = service::shut_out(config).unwrap_or_else(|| "let the service's user write there".to_owned());
         let advice = format!("{mend}; the files are then removed, and nothing is sent again");
         let path = escape_path(path);
         let message = format!(

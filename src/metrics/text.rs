@@ -62,7 +62,7 @@ fn last_captures(cameras: &BTreeMap<String, CameraStatus>) -> BTreeMap<&str, Dat
 
 fn waiting(text: &mut Text, snapshot: &Snapshot) {
     let gauges: [(&str, &str, u64); 2] = [
-        ("hk_aws_waiting_captures", "Files in the drop folder that have yet to be stored.", snapshot.waiting.count()),
+        ("hk_aws_waiting_captures", "Files in the drop folder that have yet to be stored.", snapshot.waiting.files()),
         ("hk_aws_waiting_bytes", "Bytes of these files.", snapshot.waiting.bytes),
     ];
     for (name, help, value) in gauges {

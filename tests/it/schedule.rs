@@ -43,7 +43,7 @@ fn step(minutes: u64) {
 }
 
 /// Writes what is remembered of the last run: so many days ago, and well.
-fn remember(state: &Path, days: i64) {
+pub(crate) fn remember(state: &Path, days: i64) {
     std::fs::create_dir_all(state).unwrap();
     let time = Some(Utc::now() - TimeDelta::days(days));
     let record =

@@ -74,7 +74,9 @@ fn every_folder_that_the_daemon_needs_is_made_by_the_package() {
     let (user, folders) = (values("User")[0], ["/var/lib/hk-aws", "/var/lib/cctv", "/var/lib/cctv/storage"]);
     assert_eq!(made, folders.map(|folder| (folder, user)));
     let users = include_str!("../../packaging/usr/lib/sysusers.d/hk-aws.conf");
-    assert!(users.lines().any(|line| line.starts_with(&format!("u {user} "))), "{users}");
+    let line = users.lines().find(|line| line.starts_with(&format!("u {user} "))).unwrap();
+    // An .rpm needs the group before it is unpacked.
+    assert!(include_str!("../../packaging/rpm/pre").lines().any(|said| said == line), "{line}");
 }
 
 #[test]

@@ -1,23 +1,38 @@
 # The cases, in their order. Each has a machine of its own and may leave it as it is. To be sourced.
 
-# As a new user: the package, the settings and the key, the lines for FTP.
+# As a new user: the commands of the documents, with the settings and the key typed into an editor.
 case_install() {
   box_up clean
-  cp "$work/hk-aws.deb" "$root/root/hk-aws_1.deb"
-  box sh -c 'cd /root && apt install ./hk-aws_*.deb'
-  # A recommended package that starts an FTP server, since none was there.
+  as_new_user
+  # A recommended package: no FTP server was there.
   box systemctl is-active pure-ftpd
-  settings
-  credentials
-  box systemctl enable --now hk-aws
   follow packaging/doc/ftp.md pure-ftpd
   camera push front-door
   if curl -sS --max-time 10 --user "root:$PASSWORD" ftp://127.0.0.1/; then die "root may log in by FTP"; fi
+  mkdir "$work/box/front-door"
+  camera picture "$work/box/front-door" >"$work/list"
+  cp "$work"/box/front-door/*.jpg "$root/root/PICTURE.jpg"
+  follow README.md 'The first picture'
+  wait_for 30 "the second picture in the status" status_has 'front-door: 2 captures'
   box_keep installed
 }
 
-credentials() {
-  (umask 077; printf '%s\n' "AWS_ACCESS_KEY_ID=$access_key" "AWS_SECRET_ACCESS_KEY=$secret_key" >"$root/etc/hk-aws/environment")
+as_new_user() {
+  cp "$work"/hk-aws_*_"$architecture".deb "$root/root/"
+  follow README.md Install '^sudo apt '
+  if is active; then die "it runs before it knows a bucket"; fi
+  settings
+  editor
+  # What is done in AWS cannot be done here, and `doctor` is a case of its own.
+  follow README.md Install '^(sudo )?(install|nano|hk-aws (check|aws-template)|systemctl)'
+  is active
+}
+
+# An editor that types the key.
+editor() {
+  printf '%s\n' '[default]' "aws_access_key_id = $access_key" "aws_secret_access_key = $secret_key" >"$root/root/credentials"
+  printf '%s\n' '#!/bin/sh' 'cat "/root/$(basename "$1")" >"$1"' >"$root/usr/local/bin/nano"
+  chmod 755 "$root/usr/local/bin/nano"
 }
 
 # A picture is in the bucket within a second; what the owner looks at then says so.
@@ -211,7 +226,8 @@ case_full_disk() {
   is active
   box rm /var/lib/filler
   flood_goes_on
-  flood_end
+  # A picture that the full disk cut off waits for its camera.
+  flood_ends
   camera push front-door
 }
 
@@ -243,21 +259,20 @@ case_read_only_var() {
 
 # Folders that the sandbox does not know, beside and below the homes that it hides.
 case_folder_in_srv() {
-  elsewhere /srv/cams no
+  elsewhere /srv/cams
 }
 
 case_folder_in_home() {
-  elsewhere /home/owner/cams no
+  elsewhere /home/owner/cams
 }
 
-# elsewhere FOLDER PROTECT-HOME
+# elsewhere FOLDER: with local copies beside it.
 elsewhere() {
   : >"$work/list"
   box_up installed
   box install -d -o hk-aws -g hk-aws "$1" "$1-kept"
   kept=$1-kept settings "$1"
-  drop_in "ReadWritePaths=$1 $1-kept" "ProtectHome=$2"
-  box systemctl daemon-reload
+  box hk-aws unit-paths
   box systemctl restart hk-aws
   drop "$1/front-door"
   stored
@@ -293,19 +308,15 @@ case_commands_of_root() {
 
 as_root() {
   echo "# hk-aws $1"
-  box sh -c "set -a; . /etc/hk-aws/environment; hk-aws $1"
+  box sh -c "hk-aws $1"
 }
 
 # Where vsftpd is installed already, no second server comes with the package.
 case_vsftpd() {
   box_up clean
   box apt install vsftpd
-  cp "$work/hk-aws.deb" "$root/root/hk-aws_1.deb"
-  box sh -c 'cd /root && apt install ./hk-aws_*.deb'
+  as_new_user
   if box dpkg --status pure-ftpd; then die "a second FTP server was installed"; fi
-  settings
-  credentials
-  box systemctl enable --now hk-aws
   follow packaging/doc/ftp.md vsftpd
   camera push front-door
   [[ -z $(box find /var/lib/cctv ! -user hk-aws) ]] || die "files of others"
@@ -332,4 +343,31 @@ case_files_of_other_users() {
   owner=camera drop /var/lib/cctv/storage/garage
   stored
   wait_for 10 "an empty drop folder" nothing_waits
+}
+
+# No root of Fedora is at hand: the .rpm with its scripts in a Debian, under systemd.
+case_rpm() {
+  local rpm
+  rpm=$(find "$made" -name '*.x86_64.rpm' | head -n 1)
+  [[ -n $rpm ]] || die "$made has no .rpm"
+  box_up clean
+  box apt-get install -y rpm ca-certificates
+  cp "$rpm" "$root/root/hk-aws.rpm"
+  box rpm --install --force-debian --nodeps /root/hk-aws.rpm
+  [[ $(box stat -c '%U:%G %a' /etc/hk-aws/config.yaml) == 'root:hk-aws 640' ]]
+  settings
+  editor
+  box install -m 640 -o root -g hk-aws /root/credentials /etc/hk-aws/credentials
+  box systemctl enable --now hk-aws
+  : >"$work/list"
+  drop /var/lib/cctv/storage/front-door
+  stored
+  local before
+  before=$(property MainPID)
+  box rpm --upgrade --replacepkgs --force-debian --nodeps /root/hk-aws.rpm
+  is_another_process_than "$before"
+  grep -q "bucket: $BUCKET, " "$root/etc/hk-aws/config.yaml" || die "the settings were overwritten"
+  box rpm --erase --force-debian hk-aws
+  if is active; then die "it runs although it was removed"; fi
+  [[ ! -e $root/usr/bin/hk-aws && -n $(box find /var/lib/hk-aws -name '*.jpg') ]] || die "local copies are gone"
 }

@@ -1,4 +1,4 @@
-# The cases of one distribution, in namespaces of their own: inside.sh RELEASE DEB [CASE...]. Called by `run`.
+# The cases of one distribution, in namespaces of their own: inside.sh RELEASE PACKAGES [CASE...]. Called by `run`.
 set -Eeuo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 project=$(cd "$here/../.." && pwd)
@@ -6,7 +6,7 @@ cache=$project/target/ci/system
 work=$cache/work
 cgroup=hk-aws-system-$HK_AWS_SYSTEM_RUN
 release=$1
-deb=$2
+made=$2
 shift 2
 only=("$@")
 distribution=$cache/$release/root
@@ -43,8 +43,11 @@ finish() {
 }
 
 mount -t tmpfs -o size=4G tmpfs "$work"
+# systemd-nspawn leaves folders in it.
+mount -t tmpfs tmpfs /run
 mkdir "$work"/{layers,box}
-cp "$deb" "$work/hk-aws.deb"
+architecture=$(dpkg --print-architecture)
+cp "$made"/hk-aws_*_"$architecture".deb "$work/"
 ip link set lo up
 ip address add "$store/32" dev lo
 exec 3>&1
@@ -53,7 +56,8 @@ exec >"$work/output" 2>&1
 make_debs
 store_up
 for current in $(sed -n 's/^case_\([a-z0-9_]*\)() {.*/\1/p' "$here/cases.sh"); do
-  [[ ${#only[@]} == 0 || $current == install || $current == vsftpd || " ${only[*]} " == *" $current "* ]] || continue
+  # The first one makes the layer that the others begin with.
+  [[ ${#only[@]} == 0 || $current == install || " ${only[*]} " == *" $current "* ]] || continue
   begin=${EPOCHREALTIME/./}
   : >"$work/output"
   exec >>"$work/output" 2>&1

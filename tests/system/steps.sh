@@ -7,7 +7,7 @@ camera() {
 # Packages that differ in nothing but their version, and one more that has other settings by default.
 make_debs() {
   local version unpacked=$work/unpacked
-  dpkg-deb -R "$work/hk-aws.deb" "$unpacked"
+  dpkg-deb -R "$work"/hk-aws_*_"$architecture".deb "$unpacked"
   for version in 0.0.1 999.1 999.2; do
     [[ $version != 999.2 ]] || echo '# A default that changed.' >>"$unpacked/etc/hk-aws/config.yaml"
     sed -i "s/^Version: .*/Version: $version/" "$unpacked/DEBIAN/control"
@@ -32,14 +32,14 @@ recipe() {
 	END
 }
 
-# follow FILE HEADING: types the commands of the document, and answers each question for a password.
+# follow FILE HEADING [PATTERN]: types the commands of the document that match, in root's home, and answers each question
+# for a password.
 follow() {
   local command
-  recipe "$1" "$2" >"$work/recipe"
-  [[ -s $work/recipe ]] || die "$1 has no commands under $2"
+  recipe "$1" "$2" | grep -E "${3:-.}" >"$work/recipe" || die "$1 has no such commands under $2"
   while read -r command <&4; do
     echo "\$ $command"
-    printf '%s\n' "$PASSWORD" "$PASSWORD" | box sh -euc "$command"
+    printf '%s\n' "$PASSWORD" "$PASSWORD" | box sh -euc "cd; $command"
   done 4<"$work/recipe"
 }
 
@@ -79,6 +79,10 @@ journal_has() {
   box journalctl -b -u hk-aws --no-pager -o cat | grep -q -- "$1"
 }
 
+status_has() {
+  box hk-aws status | grep -q -- "$1"
+}
+
 # drop FOLDER: puts a picture there as an FTP server would, as the user $owner, and lists it in $work/list.
 drop() {
   local folder=$1 camera
@@ -114,10 +118,14 @@ flood_goes_on() {
 }
 
 flood_end() {
+  flood_ends
+  wait_for 30 "an empty drop folder" nothing_waits
+}
+
+flood_ends() {
   touch "$work/flood.end"
   wait "$flood"
   camera stored "$work/flood" 60
-  wait_for 30 "an empty drop folder" nothing_waits
 }
 
 nothing_waits() {

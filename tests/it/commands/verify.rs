@@ -192,7 +192,7 @@ async fn what_the_ledger_does_not_know_is_a_remark_and_a_lost_ledger_none() {
     let said = site.run(&["verify"]).await;
     assert_eq!((said.code, said.out.as_str()), (0, ""), "{said:?}");
     let said = site.run(&["verify", "NOBODY"]).await;
-    assert!(said.code == 1 && said.err.contains("neither the ledger nor the bucket knows NOBODY"), "{said:?}");
+    assert!(said.code == 1 && said.err.contains("no camera NOBODY"), "{said:?}");
 
     // A bundle is held against its index without any ledger.
     let site = Site::bundled(ArchiveFormat::Tar, "GLACIER").await;

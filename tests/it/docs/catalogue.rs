@@ -38,7 +38,7 @@ fn every_warning_and_error_has_an_id_that_never_changes_and_an_entry_in_the_cata
         assert_eq!(text.trim().split("\n\n").count(), 2, "what it means, and what to do: {entry}");
         assert!(text.lines().all(|line| line.len() <= 100), "{entry}");
     }
-    let call = Regex::new(r"(?s)tracing::(?:warn|error)!\(\s*(message_id = message::([A-Z_]+),)?").unwrap();
+    let call = Regex::new(r"(?s)tracing::(?:warn|error)!\(\s*(message_id = (?:crate::)?message::([A-Z_]+),)?").unwrap();
     let mut used = BTreeSet::new();
     for path in sources(&root().join("src")) {
         let text = std::fs::read_to_string(&path).unwrap();
