@@ -157,3 +157,12 @@ fn the_workflow_runs_what_ci_runs_and_may_only_read() {
         assert!(pinned.is_match(action), "{action} is not pinned to a major version");
     }
 }
+
+#[test]
+fn a_heartbeat_costs_what_its_page_says() {
+    let beats = 30.0 * 24.0 * 12.0;
+    let month = prices::ALARM_MONTH + beats * prices::request(prices::RequestKind::Put, "STANDARD");
+    let page = Document::read("packaging/doc/watching.md");
+    assert!(page.text.contains(&format!("about ${month:.2} a month for each box")), "{month}");
+    assert!(page.text.contains(&format!("${:.2} for the alarm, the rest for 8,640 heartbeats", prices::ALARM_MONTH)));
+}

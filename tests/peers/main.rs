@@ -28,6 +28,7 @@ mod proxy;
 mod seaweedfs;
 mod server;
 mod store;
+mod template;
 mod thief;
 mod uploads;
 mod volume;
