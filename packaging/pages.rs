@@ -1,7 +1,7 @@
 //! Writes the man pages and the shell completions that the packages install, into the tree of the folder that is named.
 //!
-//! They come from the command line's own definition and from the table of settings in the documents, so they cannot fall
-//! behind: [the build script](build) makes them anew each time.
+//! They come from the command line's own definition and from the table of settings in the documents, and are made anew for
+//! each package: kept in the repository, they would fall behind.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -16,6 +16,11 @@ const SETTINGS: &str = include_str!("doc/configuration.md");
 
 fn main() -> anyhow::Result<()> {
     let root: PathBuf = env::args_os().nth(1).context("name the folder to write into")?.into();
+    write(&root)
+}
+
+/// Writes all of them below `root`.
+pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
     let share = root.join("usr/share");
     write_commands(&folder(&share, "man/man1")?)?;
     fs::write(folder(&share, "man/man5")?.join("hk-aws.yaml.5"), settings()?)
@@ -67,15 +72,20 @@ fn settings() -> anyhow::Result<String> {
         let [key, meaning, default] = row;
         page.control("TP", []).text(spans(&key));
         let mut text = spans(&meaning);
-        text.push(roman(". Default: "));
-        text.extend(spans(&default));
-        text.push(roman("."));
+        if default == "required" {
+            text.push(roman(". Required."));
+        } else {
+            text.push(roman(". Default: "));
+            text.extend(spans(&default));
+            text.push(roman("."));
+        }
         page.text(text);
     }
     page.control("SH", ["FILES"]);
     for (file, what) in [
         ("/etc/hk-aws/config.yaml", "the settings; the file that is installed there lists each with its default"),
-        ("/etc/hk-aws/environment", "variables for ${NAME} in the settings, and the AWS keys"),
+        ("/etc/hk-aws/credentials", "the keys for AWS"),
+        ("/etc/hk-aws/environment", "variables for ${NAME} in the settings"),
         ("/var/lib/hk-aws", "the ledger, the local copies and the files that were set aside"),
         ("/run/hk-aws/status.json", "what the daemon does now"),
     ] {

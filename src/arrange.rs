@@ -315,8 +315,8 @@ async fn copy_to(site: &Site, object: &Object, target: &ObjectKey) -> Result<(),
 
 /// Returns whether the object at `target` (whose HEAD is `head`) holds the bytes of `object`.
 ///
-/// A copy gets another `ETag` if the object went up in parts or if a KMS key is used. If no SHA-256 tells either, the bytes
-/// are read: nothing is deleted on a mere likelihood.
+/// A copy gets another `ETag` if the object went up in parts or if a KMS key is used. If no SHA-256 of the store tells
+/// either, the bytes are read: nothing is deleted on a mere likelihood.
 async fn is_copy(site: &Site, object: &Object, target: &ObjectKey, head: &Head) -> Result<bool, Refusal> {
     if let Some(known) = compare(object, head) {
         return Ok(known);
@@ -329,8 +329,9 @@ async fn is_copy(site: &Site, object: &Object, target: &ObjectKey, head: &Head) 
     if let (Some(ours), Some(theirs)) = (&source.md5, &head.md5) {
         return Ok(ours == theirs);
     }
-    let (ours, theirs) = (sha256(site, &object.key, &source).await?, sha256(site, target.as_str(), head).await?);
-    Ok(ours == theirs)
+    // A copy has the metadata of its source, whatever bytes it has.
+    let ours = site.bucket.proven_sha256(&object.key, None, &source).await?;
+    Ok(ours == site.bucket.proven_sha256(target.as_str(), None, head).await?)
 }
 
 /// Returns whether the two are the same by size and `ETag`; `None` if these do not tell.
@@ -339,12 +340,4 @@ fn compare(object: &Object, head: &Head) -> Option<bool> {
         return Some(false);
     }
     (object.etag == head.etag).then_some(true)
-}
-
-/// Returns the SHA-256 of an object: the store's, otherwise that of its metadata, otherwise that of its bytes.
-async fn sha256(site: &Site, key: &str, head: &Head) -> Result<String, Refusal> {
-    match head.checksum.as_ref().or(head.sha256.as_ref()) {
-        Some(told) => Ok(told.clone()),
-        None => Ok(site.bucket.get(key, None, &mut tokio::io::sink()).await?.sha256),
-    }
 }

@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     Builder, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
@@ -36,6 +38,7 @@ mod body;
 mod condition;
 mod connection;
 mod download;
+mod keys;
 mod limit;
 mod listing;
 mod objects;
@@ -44,6 +47,7 @@ mod parts;
 mod probe;
 mod put;
 mod reach;
+mod requests;
 mod sample;
 mod stall;
 mod thief;
@@ -52,6 +56,7 @@ mod turn;
 mod uploads;
 mod verdict;
 mod wire;
+mod words;
 
 pub use aws_credential_types::Credentials;
 pub use body::{Content, Reader, Source, read_through};
@@ -62,6 +67,7 @@ pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, RestoreAsked, RestoreS
 pub use pace::{Pace, Precedence};
 pub use parts::part_bytes;
 pub use probe::PROBE;
+pub use requests::RequestCounts;
 pub use sample::{TriedClass, TriedPut};
 pub use stall::Patience;
 pub use thief::{Deleted, Erasing, May, OldVersions, SettingTrial, Touched};
@@ -71,7 +77,9 @@ pub use verdict::{Refusal, RefusalKind, Verdict};
 use account::ExpectedOwner;
 use answer::{Marks, OwnAnswers};
 use condition::KnownConditions;
+use keys::Keys;
 use limit::RequestLimit;
+use requests::{CountRequests, Requests};
 use uploads::OwnUploads;
 
 /// The size in bytes from which a file goes up in parts.
@@ -126,35 +134,54 @@ pub struct Bucket {
     /// Whether the endpoint that the client resolves is AWS's own.
     is_aws: Arc<OnceCell<bool>>,
     marks: Arc<Marks>,
+    requests: Arc<Requests>,
     /// The uploads in parts that this box has begun.
     uploads: OwnUploads,
-    /// The credentials to sign with; `None` means those of the AWS files or the environment.
+    /// The credentials to sign with; `None` means those that `keys` find.
     credentials: Option<Credentials>,
+    /// Where the credentials are looked for.
+    keys: Arc<Keys>,
 }
 
 impl Bucket {
-    /// Returns a bucket whose requests are signed with `credentials`, or with those of the configured profile or of the
-    /// SDK's standard chain. It sends no request. Uploads go at `pace`.
+    /// Returns a bucket whose requests are signed with `credentials`, or with those that are found in the places where AWS
+    /// programs look, or in the box's own file. It sends no request. Uploads go at `pace`.
     pub async fn connect(config: &config::S3Settings, credentials: Option<Credentials>, pace: Pace) -> Self {
+        Self::connected(config, credentials, pace, Arc::default()).await
+    }
+
+    /// Returns a bucket as [`Bucket::connect`] does, whose requests are counted together with those of another one.
+    async fn connected(
+        config: &config::S3Settings,
+        credentials: Option<Credentials>,
+        pace: Pace,
+        requests: Arc<Requests>,
+    ) -> Self {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
+        let (retries, timeouts) =
+            (RetryConfig::disabled(), TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build());
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build());
+            .http_client(http.clone())
+            .retry_config(retries.clone())
+            .timeout_config(timeouts.clone())
+            .no_credentials();
         if let Some(region) = &config.region {
             loader = loader.region(Region::new(region.clone()));
         }
         if let Some(profile) = &config.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some(credentials) = credentials.clone() {
-            loader = loader.credentials_provider(credentials);
-        }
         if let Some(endpoint) = &config.endpoint_url {
             loader = loader.endpoint_url(endpoint);
         }
         let shared = loader.load().await;
+        let provided = ProviderConfig::without_region()
+            .with_http_client(http)
+            .with_retry_config(retries)
+            .with_timeout_config(timeouts)
+            .with_region(shared.region().cloned());
+        let keys = Arc::new(Keys::new(config.profile.as_deref(), &provided, pace.clock()));
         let plain = config.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         let besides = config.ca_bundle.clone().or_else(|| std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from));
         let mut settings = Builder::from(&shared)
@@ -165,10 +192,17 @@ impl Bucket {
             // Every upload brings its own SHA-256. The SDK's CRC on top of it would break stores that know neither.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        settings = match credentials.clone() {
+            Some(credentials) => settings.credentials_provider(credentials),
+            None => settings.credentials_provider(SharedCredentialsProvider::from(
+                Arc::clone(&keys) as Arc<dyn ProvideCredentials>
+            )),
+        };
         if let Some(account) = &config.account {
             settings = settings.interceptor(ExpectedOwner(account.clone()));
         }
         let marks = Arc::<Marks>::default();
+        let settings = settings.interceptor(CountRequests { requests: Arc::clone(&requests), clock: pace.clock() });
         let settings = settings.interceptor(OwnAnswers::new(Arc::clone(&marks), pace.clock()));
         Self {
             client: Client::from_conf(settings.build()),
@@ -178,8 +212,10 @@ impl Bucket {
             limit: Arc::default(),
             is_aws: Arc::default(),
             marks,
+            requests,
             uploads: OwnUploads::default(),
             credentials,
+            keys,
         }
     }
 
@@ -194,8 +230,18 @@ impl Bucket {
     pub async fn renewed(&self) -> Self {
         let (known, limit, uploads) = (Arc::clone(&self.known), Arc::clone(&self.limit), self.uploads.clone());
         known.forget();
-        let again = Self::connect(&self.config, self.credentials.clone(), self.pace.clone()).await;
+        let (credentials, requests) = (self.credentials.clone(), Arc::clone(&self.requests));
+        let again = Self::connected(&self.config, credentials, self.pace.clone(), requests).await;
         Self { known, limit, uploads, ..again }
+    }
+
+    /// Returns the name of the place where the credentials are found, such as a path.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what is missing or wrong.
+    pub async fn find_key(&self) -> Result<String, Refusal> {
+        let found = self.keys.find().await;
+        found.map(|(place, _)| place.to_owned()).map_err(|error| Refusal::without_key("find the key", &error))
     }
 
     /// Asks the store again, before the next put, what it does: after an outage another one may answer.

@@ -19,6 +19,7 @@ use crate::{daemon, journal};
 
 mod alerts;
 mod arrange;
+mod as_service;
 mod aws_template;
 mod check;
 mod classify;
@@ -35,13 +36,15 @@ mod recover;
 mod restore;
 mod rotate;
 mod status;
+mod times;
+mod unit_paths;
 mod upload;
 mod verify;
 
 use dates::Dates;
 use out::{Out, print_json};
 
-pub use exit::{Partly, Waiting, exit_code, is_silent};
+pub use exit::{ExitWith, Partly, Told, Waiting, WrongUsage, exit_code, is_silent};
 pub use out::{tell, tell_failure};
 
 /// Sends what IP cameras push into a drop folder to Amazon S3 within a second, and keeps it there.
@@ -73,8 +76,17 @@ pub struct Cli {
 enum Command {
     /// Run the daemon in the foreground
     Run,
-    /// Read the configuration, report all its problems together, print the effective settings
-    Check,
+    /// Read the configuration, report all its problems together, and say in one line whether the service can start
+    #[command(
+        after_help = "Exit codes: 0 ready, even with warnings; 1 something is missing: the drop folder, the key, the bucket's \
+                            name, or a line of the systemd unit; 2 the configuration is wrong. With --json: `ready`, the \
+                            `verdict`, what is `missing`, and the `warnings`."
+    )]
+    Check {
+        /// Print the settings in force, with every default; the verdict then goes to stderr
+        #[arg(long)]
+        show: bool,
+    },
     /// Show what paths below the drop folder would become, without touching them
     Classify {
         /// Paths below the drop folder; they need not exist
@@ -84,8 +96,12 @@ enum Command {
         #[arg(long)]
         explain: bool,
     },
-    /// Try everything for real, with the credentials of whoever runs it, and say what to do
-    Doctor,
+    /// Try everything for real and say what to do; called by root, it runs as the service does: its user, rights and sandbox
+    Doctor {
+        /// Run as whoever calls it, also as root
+        #[arg(long)]
+        as_caller: bool,
+    },
     /// Make one pass over the drop folder, or over some of its files, and exit
     Upload(upload::UploadArgs),
     /// List the cameras that the bucket holds captures of
@@ -131,12 +147,22 @@ enum Command {
                             the key `to` which it came, and its `outcome`, one of recovered, planned, cold, too_large, failed."
     )]
     Recover(recover::RecoverArgs),
-    /// Show what the daemon does now
-    Status,
+    /// Show whether all is well: what is wrong and what to do, the cameras, and what waits
+    Status {
+        /// Show it again every two seconds, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
     /// Try whether alerts arrive
     Alerts(alerts::AlertsArgs),
     /// Send a heartbeat now, and show the answers
     Heartbeat(heartbeat::HeartbeatArgs),
+    /// Let the systemd service use the folders of the configuration: write the lines that its unit lacks into a drop-in
+    #[command(
+        after_help = "The service may write only in the folders that its unit names. Run this with sudo after the folders in \
+                            the configuration have changed, then restart the service."
+    )]
+    UnitPaths(unit_paths::UnitPathsArgs),
     /// Print a template for AWS: bucket, least-privilege user, lifecycle and lock
     AwsTemplate {
         /// What reads it
@@ -174,8 +200,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Ok(config) => config,
         Err(problems) => {
             // They are the answer to `check`; without --json people read them on stderr.
-            if out.json && matches!(cli.command, Command::Check) {
+            if out.json && matches!(cli.command, Command::Check { .. }) {
                 print_json(&problems)?;
+            }
+            // The daemon runs by the configuration that it has read, whatever is in the file now.
+            if let Command::Status { watch } = cli.command {
+                out.remark(format_args!("{} is wrong: `hk-aws check` says why", cli.config.display()));
+                return status::status(&out, &Config::runtime_dir_of(&cli.config), watch);
             }
             return Err(problems.into());
         }
@@ -193,9 +224,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .build()
         .context("failed to start the runtime")?;
     let done = match cli.command {
+        Command::Doctor { as_caller: false } if as_service::again(&out, &config)? => Ok(()),
         Command::Run => runtime.block_on(daemon::serve(config)),
-        Command::Check => check::check(&out, &config),
-        Command::Status => status::status(&out, &config),
+        Command::Check { show } => runtime.block_on(check::check(&out, &config, show)),
+        Command::UnitPaths(paths) => paths.run(&out, &config),
+        Command::Status { watch } => status::status(&out, &config.runtime_dir, watch),
         Command::Alerts(alerts) => runtime.block_on(alerts.run(&out, &config)),
         Command::AwsTemplate { format } => aws_template::aws_template(&out, &config, format),
         Command::Classify { paths, explain } => classify::classify(&out, &config, &paths, explain),
@@ -212,7 +245,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 /// Runs the commands that need the bucket.
 async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Result<()> {
     match command {
-        Command::Doctor => doctor::doctor(out, site).await,
+        Command::Doctor { .. } => doctor::doctor(out, site).await,
         Command::Upload(upload) => upload.run(out, Arc::clone(site)).await,
         Command::Cameras => list::cameras(out, site).await,
         Command::Days { camera } => list::days(out, site, &camera).await,
@@ -227,10 +260,11 @@ async fn on_bucket(command: Command, out: &Out, site: &Arc<Site>) -> anyhow::Res
         Command::Heartbeat(heartbeat) => heartbeat.run(out, site).await,
         Command::Alerts(_)
         | Command::Run
-        | Command::Check
+        | Command::Check { .. }
         | Command::Classify { .. }
-        | Command::Status
-        | Command::AwsTemplate { .. } => Ok(()),
+        | Command::Status { .. }
+        | Command::AwsTemplate { .. }
+        | Command::UnitPaths(_) => Ok(()),
     }
 }
 

@@ -18,18 +18,19 @@ mod settings;
 mod taken_format;
 #[cfg(test)]
 mod tests;
+mod told;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use alerts::{AlertFormat, AlertsSettings, BodyTemplate, HeartbeatSettings, Quiet, SecretUrl};
 pub use bandwidth::{Bandwidth, BandwidthChange};
 pub use pattern::{CapturePattern, FolderGlob, Ignore};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use sections::{
-    Access, ArchiveSettings, CameraSettings, Checksum, Config, DropFolderSettings, ExpireSettings, KeepSettings,
-    LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras, S3Settings,
-    STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS,
+    Access, ArchiveSettings, CameraSettings, CaptureLines, Checksum, Config, DropFolderSettings, ExpireSettings,
+    KeepSettings, LockMode, LogSettings, LogTarget, MetricsSettings, ObjectLock, RotateSettings, RotatedCameras,
+    S3Settings, STORAGE_CLASSES, Schedule, Sse, TransitionSettings, UploadSettings, VENDORS,
 };
 pub use taken_format::TakenFormat;
 
@@ -64,9 +65,30 @@ impl Config {
         file::read(&text).ok()??.line_of(key)
     }
 
-    /// Returns the keys whose values ask for something that this version does not do yet.
-    pub fn not_in_effect(&self) -> Vec<&'static str> {
-        NOT_IN_EFFECT.iter().filter(|(_, asks)| asks(self)).map(|(key, _)| *key).collect()
+    /// Returns the same settings with the state in the run-time folder, for a state folder that cannot be written.
+    ///
+    /// That folder is in memory, and empty after the next boot. So no local copies and no bundles under way go there, and
+    /// nothing is moved or deleted in the bucket.
+    #[must_use]
+    pub fn without_state_folder(mut self) -> Self {
+        let state_dir = self.runtime_dir.join("state");
+        if self.keep.path.starts_with(&self.state_dir) {
+            self.keep.path = state_dir.join("kept");
+            self.keep.days = 0;
+        }
+        (self.rotate.archive, self.rotate.transition, self.rotate.expire) = (None, None, None);
+        self.state_dir = state_dir;
+        self
+    }
+
+    /// Returns the run-time folder of a file that may be wrong in every other way: the one that it names, otherwise the
+    /// default.
+    pub fn runtime_dir_of(source: &Path) -> PathBuf {
+        let text = file::open(source).unwrap_or_default();
+        let named = file::read(&text).ok().flatten().and_then(|root| root.text_of("runtime_dir").map(PathBuf::from));
+        let default = || std::env::var_os(settings::RUNTIME_DIR.variable).map(PathBuf::from);
+        let known = named.filter(|path| path.is_absolute()).or_else(default).filter(|path| path.is_absolute());
+        known.unwrap_or_else(|| PathBuf::from(settings::RUNTIME_DIR.default))
     }
 }
 
@@ -78,8 +100,5 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     notation::duration(text).map_err(|fault| format!("{}; {}", fault.wrong, fault.mend))
 }
 
-/// Tells whether a configuration asks for something that the defaults do not.
-type Asks = fn(&Config) -> bool;
-
-/// The keys that nothing obeys yet.
-const NOT_IN_EFFECT: [(&str, Asks); 1] = [("metrics.listen", |config| config.metrics.listen.is_some())];
+/// The bucket of the shipped configuration, which is nobody's yet.
+pub const EXAMPLE_BUCKET: &str = "my-video-surveillance";

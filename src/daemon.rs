@@ -1,6 +1,6 @@
 //! The daemon: it connects the parts and owns signals, readiness, watchdog, reload and drain.
 //!
-//! * Start: it creates its folders, takes the lock, checks that the drop folder can be read, and starts the loop. It is
+//! * Start: if the state folder cannot be written, the run-time folder takes its place. It creates its folders, takes the lock, checks that the drop folder can be read, and starts the loop. It is
 //!   ready once the folder is watched and has been scanned. A bucket out of reach is a matter for the status, not a
 //!   failed start.
 //! * Stop: after the first signal nothing new starts and the uploads under way are finished; the second signal ends the
@@ -32,14 +32,15 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::alerts::Alerts;
 use crate::bucket::{Credentials, Pace};
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, LogSettings};
 use crate::health::{self, Board, Limits};
 use crate::heartbeat::Heart;
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
+use crate::message;
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
-use crate::{lock, owner, rotate, schedule};
+use crate::{credentials, disk, lock, metrics, owner, rotate, schedule, service};
 
 mod cameras;
 mod contact;
@@ -52,6 +53,12 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// How often and how soon the lock of the drop folder is tried again at the start.
 const LOCK_ATTEMPTS: u32 = 4;
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often to look whether the file with the key has changed.
+const KEY_LOOK: Duration = Duration::from_secs(1);
+
+/// The file whose variables systemd gives to the service, as the shipped unit has it.
+const ENVIRONMENT: &str = "/etc/hk-aws/environment";
 
 /// How long to wait for systemd if it does not read what it is told.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -69,9 +76,11 @@ pub fn now() -> Now {
 /// # Errors
 /// An error for the owner if the daemon cannot start, or if one of its tasks panicked.
 pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
+    let board = Board::default();
+    let (config, _) = settle_state(config, &board);
     // Nobody sends instructions, but the sender must live: without it, the loop would see the end of the channel.
     let (_instructions, received) = mpsc::channel(1);
-    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default(), Board::default()).await
+    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default(), board).await
 }
 
 /// Runs the daemon as a service, which the signals of the process control.
@@ -81,14 +90,18 @@ pub async fn run(config: Config, credentials: Option<Credentials>, stop: Cancell
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (instructions, received) = mpsc::channel(4);
+    let board = Board::default();
+    let (config, lacks_state) = settle_state(config, &board);
     let config = Arc::new(config);
     let signals =
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
     // One for all configurations, so that a reload changes the limit of the uploads under way, too.
     let pace = Pace::new(now);
-    let (ready, board) = (Arc::new(AtomicBool::new(false)), Board::default());
+    let _watching_key = AbortOnDropHandle::new(tokio::spawn(watch_key(instructions.clone())));
+    let ready = Arc::new(AtomicBool::new(false));
     let listener = Listener {
         config: Arc::clone(&config),
+        lacks_state,
         pace: pace.clone(),
         stop: stop.clone(),
         instructions,
@@ -126,6 +139,10 @@ async fn run_with(
     let alerts = Alerts { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: stop.clone() };
     let _alerting = AbortOnDropHandle::new(tokio::spawn(alerts.run()));
     let (told_whole, on_board) = (told.subscribe(), board.clone());
+    let _answering = config.metrics.listen.map(|listen| {
+        let scrapes = metrics::serve(listen, told.subscribe(), sites.clone(), board.clone());
+        AbortOnDropHandle::new(tokio::spawn(scrapes))
+    });
     let teller = Teller { folder: config.runtime_dir.clone(), crashed_after, sites: sites.clone(), board, told, ready };
     let telling = AbortOnDropHandle::new(tokio::spawn(teller.run(snapshots, told_jobs)));
     let heart = Heart { sites: sites.clone(), told: told_whole, board: on_board, stop: stop.clone() };
@@ -136,11 +153,6 @@ async fn run_with(
     // to stop has ended.
     let last_sender = snapshot.clone();
     let report = Report { snapshot, beat: watchdog(), site: told_site };
-    let stopped = stop.clone();
-    let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
-        stopped.cancelled().await;
-        notify(&[NotifyState::Stopping]);
-    }));
     let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(instructions, report, stop, DRAIN)));
     ingesting.await.context("the ingest loop panicked")?;
     scheduling.await.context("the scheduler panicked")?;
@@ -150,23 +162,49 @@ async fn run_with(
     Ok(())
 }
 
+/// Returns the settings if their state folder can be written; otherwise those that do without it, and `true`. The board
+/// then says what the owner has to mend.
+fn settle_state(config: Config, board: &Board) -> (Config, bool) {
+    let folder = config.state_dir.clone();
+    let tried = owner::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder));
+    let error = match tried {
+        // What is written there copes with a full disk.
+        Err(error) if !disk::is_full(&error) => error,
+        _ => return (config, false),
+    };
+    let config = config.without_state_folder();
+    let sentence = format!(
+        "the state folder {} cannot be written; until it can, captures are stored, the list of them is in {} until the next \
+         boot, there are no local copies in the state folder, and the rotation rests",
+        folder.display(),
+        config.state_dir.display(),
+    );
+    let advice = "mount it writable, or give it to the daemon's user, then run `systemctl restart hk-aws`";
+    tracing::error!("{sentence}; {advice} ({error})");
+    let condition = Condition::new(ConditionKind::StateUnwritable, now().wall.into(), sentence, advice);
+    board.raise(condition.with_detail(error.to_string()));
+    (config, true)
+}
+
 /// Creates the folders, takes the lock of the daemon and returns it, and checks that the drop folder can be read.
 fn prepare(config: &Config) -> anyhow::Result<File> {
+    let shut_out = service::shut_out(config);
     for folder in [&config.state_dir, &config.runtime_dir] {
-        owner::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        let mend = || shut_out.as_ref().map(|mend| format!("; {mend}")).unwrap_or_default();
+        owner::create_dir_all(folder).with_context(|| format!("failed to create {}{}", folder.display(), mend()))?;
     }
     let lock = lock::daemon(&config.runtime_dir)?;
     let path = &config.drop_folder.path;
-    std::fs::read_dir(path).with_context(|| {
-        format!(
-            "failed to read drop folder {} ({}: drop_folder.path); create it, or let the daemon's user read it",
-            path.display(),
-            config.source.display(),
-        )
+    std::fs::read_dir(path).map_err(|error| {
+        let mend = match (&shut_out, error.kind()) {
+            (Some(mend), _) => mend,
+            (None, io::ErrorKind::NotFound) => "create it, or correct the path",
+            (None, io::ErrorKind::PermissionDenied) => "let the daemon's user read it, and enter the folders above it",
+            (None, _) => "correct the path",
+        };
+        let (path, file) = (path.display(), config.source.display());
+        anyhow::anyhow!("failed to read drop folder {path} ({file}: drop_folder.path): {error}; {mend}")
     })?;
-    for key in config.not_in_effect() {
-        tracing::warn!("{}: {key} has no effect in this version", config.source.display());
-    }
     Ok(lock)
 }
 
@@ -235,7 +273,10 @@ impl Teller {
                 Ok(Err(error)) if !complained => {
                     complained = true;
                     let folder = self.folder.display();
-                    tracing::warn!("failed to write status in {folder}: {error}; everything else goes on");
+                    tracing::warn!(
+                        message_id = message::STATUS_UNWRITABLE,
+                        "failed to write status in {folder}: {error}; everything else goes on"
+                    );
                 }
                 Ok(Ok(())) if complained => {
                     complained = false;
@@ -263,9 +304,28 @@ impl Teller {
     }
 }
 
+/// Lets everything be looked at again when the file with the key has changed: what was refused may be allowed now.
+async fn watch_key(instructions: mpsc::Sender<Instruction>) {
+    let file = credentials::path();
+    let mut known = credentials::state(&file);
+    loop {
+        tokio::time::sleep(KEY_LOOK).await;
+        let state = credentials::state(&file);
+        if state != known {
+            known = state;
+            tracing::info!("{} has changed: what failed is tried again", file.display());
+            if instructions.send(Instruction::Look).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// Turns the signals of the process into instructions for the loop.
 struct Listener {
     config: Arc<Config>,
+    /// Whether the configuration does without its state folder.
+    lacks_state: bool,
     pace: Pace,
     stop: CancellationToken,
     instructions: mpsc::Sender<Instruction>,
@@ -284,12 +344,15 @@ impl Listener {
                 SIGUSR1 => Some(Instruction::Look),
                 _ if self.stop.is_cancelled() => {
                     tracing::warn!(
+                        message_id = message::STOPPED_EARLY,
                         "stopped immediately by a second signal; files that were not stored yet are still in the drop folder"
                     );
                     std::process::exit(1);
                 }
                 _ => {
                     tracing::info!("stopping: uploads under way are finished first");
+                    // First: with nothing under way, the process may end as soon as it may stop.
+                    notify(&[NotifyState::Stopping]);
                     self.stop.cancel();
                     None
                 }
@@ -310,10 +373,13 @@ impl Listener {
     async fn reload(&self) -> Option<Site> {
         let reloading = NotifyState::monotonic_usec_now().ok();
         notify(&[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>());
-        let config = match read_again(&self.config) {
+        let config = match read_again(&self.config, self.lacks_state) {
             Ok(config) => config,
             Err(why) => {
-                tracing::error!("configuration refused, the old one stays in force:\n{why}");
+                tracing::error!(
+                    message_id = message::RELOAD_REFUSED,
+                    "configuration refused, the old one stays in force:\n{why}"
+                );
                 let sentence = "the configuration was refused by the last reload: the old one stays in force";
                 let advice = "run `hk-aws check`, mend what it says, then `systemctl reload hk-aws`";
                 let condition = Condition::new(ConditionKind::ReloadRefused, now().wall.into(), sentence, advice);
@@ -322,10 +388,18 @@ impl Listener {
             }
         };
         self.board.clear(ConditionKind::ReloadRefused, None);
-        if self.config.log != config.log {
-            tracing::warn!("log.target and log.level change with a restart only");
+        let restart_only = |log: &LogSettings| (log.target, log.level);
+        if restart_only(&self.config.log) != restart_only(&config.log) || self.config.metrics != config.metrics {
+            tracing::warn!(
+                message_id = message::RESTART_NEEDED,
+                "log.target, log.level and metrics.listen change with a restart only"
+            );
         }
-        tracing::info!("configuration read again: {}", config.source.display());
+        tracing::info!(
+            "configuration read again: {}; the variables for ${{NAME}} are those of the start: after a change of \
+             {ENVIRONMENT}, restart the service",
+            config.source.display()
+        );
         Some(Site::new(Arc::new(config), None, self.pace.clone(), now).await)
     }
 }
@@ -334,8 +408,11 @@ impl Listener {
 ///
 /// # Errors
 /// Why it is refused, so that the old one stays in force.
-fn read_again(running: &Config) -> Result<Config, String> {
-    let config = Config::load(&running.source).map_err(|problems| problems.to_string())?;
+fn read_again(running: &Config, lacks_state: bool) -> Result<Config, String> {
+    let mut config = Config::load(&running.source).map_err(|problems| problems.to_string())?;
+    if lacks_state {
+        config = config.without_state_folder();
+    }
     for (key, before, after) in [
         ("state_dir", &running.state_dir, &config.state_dir),
         ("runtime_dir", &running.runtime_dir, &config.runtime_dir),

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::key::escape_path;
+use crate::service;
 use crate::site::Site;
 
 mod bucket;
@@ -81,12 +82,13 @@ pub fn examine_box(site: &Site) -> Vec<Check> {
     let state = OwnFolder { name: "state", key: "state_dir", path: &config.state_dir };
     let kept = OwnFolder { name: "local copies", key: "keep.path", path: &config.keep.path };
     let keeps = config.keep.days > 0;
+    let shut_out = service::shut_out(config);
     let mut checks = vec![disk::user(&config.state_dir)];
-    checks.extend(folder::examine(site));
+    checks.extend(folder::examine(site, shut_out.as_deref()));
     checks.extend(folder::set_aside(site));
-    checks.push(disk::writable(&state));
+    checks.push(disk::writable(&state, shut_out.as_deref()));
     if keeps {
-        checks.push(disk::writable(&kept));
+        checks.push(disk::writable(&kept, shut_out.as_deref()));
     }
     checks.push(disk::room("disk of the drop folder", &config.drop_folder.path, config.keep.min_free));
     checks.push(disk::room("disk of the state", state.path, config.keep.min_free));

@@ -303,14 +303,15 @@ fn restarted(facts: &Snapshot) -> Option<Condition> {
 
 /// Returns what a refusal means for the box, since this time.
 pub fn of_refusal(refusal: &Refusal, since: DateTime<Utc>) -> Condition {
-    let (kind, sentence) = if refusal.verdict == Verdict::NeedsOperator {
-        (ConditionKind::BucketRefuses, "the bucket refuses captures")
-    } else if refusal.code.is_some() {
-        (ConditionKind::BucketUnreachable, "the bucket cannot store captures now")
-    } else {
-        (ConditionKind::BucketUnreachable, "no connection to the bucket")
+    let kind = match refusal.verdict {
+        Verdict::NeedsOperator => ConditionKind::BucketRefuses,
+        Verdict::TryLater | Verdict::GiveUpOnThisFile => ConditionKind::BucketUnreachable,
     };
-    Condition::new(kind, since, sentence, refusal.advice.clone()).with_detail(refusal.reason.clone())
+    let advice = match refusal.code {
+        None if refusal.advice.is_empty() => "Check the internet line",
+        _ => &refusal.advice,
+    };
+    Condition::new(kind, since, refusal.sentence(), advice).with_detail(refusal.reason.clone())
 }
 
 fn delta(duration: Duration) -> TimeDelta {

@@ -102,7 +102,7 @@ impl Heartbeat {
             started_at: snapshot.map(|snapshot| snapshot.started_at),
             state: snapshot.map(|snapshot| snapshot.state),
             clock_behind_seconds: snapshot.and_then(|snapshot| snapshot.clock_behind_seconds),
-            waiting: snapshot.map(|snapshot| snapshot.waiting.count()),
+            waiting: snapshot.map(|snapshot| snapshot.waiting.files()),
             waiting_bytes: snapshot.map(|snapshot| snapshot.waiting.bytes),
             exposure_seconds: snapshot.map(exposure),
             cameras: snapshot.map(|snapshot| snapshot.cameras.iter().map(last).collect()).unwrap_or_default(),

@@ -29,7 +29,7 @@ use crate::site::Site;
 pub use contents::{Contents, OpenedBundle, fetch_member, load_index, open_bundles};
 pub use day::{
     ArchivedPart, BundleObject, CameraListing, Day, DayArchive, LooseDays, archive, archives, cameras, days,
-    list_camera, loose, loose_days,
+    list_camera, loose, loose_days, must_exist,
 };
 pub use error::{HoldingsError, IndexError};
 pub use fetch::{ColdHoldings, FetchError, FetchEvent, FetchOrder, Fetched, FetchedCapture, NoRoom, check_room, fetch};

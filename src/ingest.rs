@@ -19,8 +19,10 @@ use crate::bucket::{Patience, Verdict};
 use crate::clock::Now;
 use crate::drop_folder::Sight;
 use crate::lock::{self, FolderLock, LockError};
+use crate::message;
 use crate::place;
 use crate::queue::{self, Due, Queue};
+use crate::service;
 use crate::site::{Site, SiteInForce};
 use crate::status::{self, Condition, ConditionKind, Snapshot};
 use crate::stored::Stored;
@@ -29,6 +31,7 @@ mod aside;
 mod claims;
 mod clock_offset;
 mod earlier;
+mod flood;
 mod home;
 mod join;
 mod judge;
@@ -47,6 +50,7 @@ pub use outcome::{Ingested, NotStored};
 pub use pass::{PassError, PassEvent, PassMode, pass};
 
 use aside::AsideCount;
+use flood::Floods;
 use home::{Home, Waited};
 use link::{Demand, Link, NextUpload};
 use slots::UploadSlots;
@@ -143,6 +147,7 @@ pub struct Ingest {
     upkeep: Upkeep,
     aside: AsideCount,
     tally: IngestTally,
+    floods: Floods,
 }
 
 impl Ingest {
@@ -171,7 +176,8 @@ impl Ingest {
             home: Home::default(),
             upkeep: Upkeep::new(now),
             aside: AsideCount::new(now),
-            tally: IngestTally::new(now.wall.into()),
+            tally: IngestTally::new(now.wall.into(), clock_offset::remembered(&site.config.state_dir)),
+            floods: Floods::default(),
             site,
         }
     }
@@ -235,7 +241,11 @@ impl Ingest {
             }
         });
         if drained.await.is_err() {
-            tracing::warn!("{} uploads are not finished and begin again at the next start", self.uploads.len());
+            tracing::warn!(
+                message_id = message::STOPPED_EARLY,
+                "{} uploads are not finished and begin again at the next start",
+                self.uploads.len()
+            );
         }
         self.uploads.shutdown().await;
         self.tell_snapshot(report);
@@ -336,6 +346,7 @@ impl Ingest {
             self.remember(message);
         }
         self.look_whether_writable();
+        self.tell_floods(now);
     }
 
     /// Reports that nothing can be written in the drop folder, or that it can again.
@@ -351,10 +362,11 @@ impl Ingest {
             return;
         }
         let sentence = format!("hk-aws may not write in drop folder {}, so what is stored stays there", path.display());
-        let advice = "mount its disk for writing, or let the service write there: `sudo systemctl edit hk-aws`, with the lines \
-                      [Service] and ReadWritePaths= and this folder";
+        let mend = service::shut_out(&self.site.config);
+        let advice =
+            mend.unwrap_or_else(|| "mount its disk for writing, or let the service's user write there".to_owned());
         let message = format!("{sentence} ({error}); {advice}");
-        tracing::error!("{message}");
+        tracing::error!(message_id = message::DROP_FOLDER_READ_ONLY, "{message}");
         let since = self.now().wall.into();
         let condition =
             Condition::new(ConditionKind::DropFolderReadOnly, since, sentence, advice).with_detail(error.to_string());
@@ -365,12 +377,16 @@ impl Ingest {
     /// Reports that the drop folder cannot be read, unless it has been reported.
     fn folder_fails(&mut self, error: &std::io::Error) {
         let reason = format!("failed to read drop folder {}: {error}", self.site.folder.path().display());
-        self.folder_has_trouble(reason, "create it again or correct drop_folder.path");
+        let mend = service::shut_out(&self.site.config);
+        self.folder_has_trouble(reason, mend.as_deref().unwrap_or("create it again or correct drop_folder.path"));
     }
 
     fn folder_has_trouble(&mut self, reason: String, advice: &str) {
         if self.folder_trouble.as_ref().is_none_or(|trouble| trouble.sentence != reason) {
-            tracing::error!("{reason}; {advice}; the daemon looks for it every second");
+            tracing::error!(
+                message_id = message::DROP_FOLDER_UNREADABLE,
+                "{reason}; {advice}; the daemon looks for it every second"
+            );
             self.remember(reason.clone());
             let since = self.now().wall.into();
             self.folder_trouble = Some(Condition::new(ConditionKind::DropFolderUnreadable, since, reason, advice));

@@ -38,8 +38,11 @@ pub fn init(target: LogTarget, level: &str) {
 /// Writes a field of a message, without anything that a terminal might obey: names out of the bucket may be in it. The
 /// second line of a message is indented, so that nothing looks like a message of its own.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
-    if field.name() != "message" {
-        write!(writer, "{}=", field.name())?;
+    match field.name() {
+        "message" => {}
+        // It is for the journal.
+        "message_id" => return Ok(()),
+        _ => write!(writer, "{}=", field.name())?,
     }
     for character in format!("{value:?}").chars() {
         match character {

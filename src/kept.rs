@@ -32,6 +32,7 @@ use crate::clock::Now;
 use crate::config::{Access, Config, KeepSettings};
 use crate::disk::Room;
 use crate::drop_folder::ASIDE;
+use crate::message;
 use crate::{key, ledger, place, retention};
 
 mod names;
@@ -248,6 +249,7 @@ impl Kept {
         let believed = plan::believed(today, &days, self.keep.days);
         if believed.is_none() && !days.is_empty() && !memory.reported_clock {
             tracing::warn!(
+                message_id = message::COPIES_CLOCK,
                 "by the clock of this box, {today}, every local copy is past keep.days: they stay until the next capture \
                  shows that the clock is right"
             );
@@ -391,13 +393,15 @@ impl Run {
         if let Some((from, to)) = self.dates {
             let GivenUp { copies, bytes } = self.given;
             tracing::info!(
-                "gave up {copies} local copies ({} MiB) from {from} to {to}; the bucket has them",
+                "deleted {copies} local copies of {} ({} MiB) to make room; the bucket has them",
+                if from == to { from.to_string() } else { format!("{from} to {to}") },
                 bytes >> 20
             );
         }
         if let (Some(example), false) = (&self.unknown_example, memory.reported_unknown) {
             memory.reported_unknown = true;
             tracing::warn!(
+                message_id = message::COPIES_STAY,
                 "{} files among the local copies are not in the ledger and stay, such as {}: remove them if the bucket has them",
                 self.unknown,
                 key::escape_path(example),
@@ -406,6 +410,7 @@ impl Run {
         if let (Some(example), None) = (&self.missing_example, &memory.reported_missing) {
             memory.reported_missing = Some(example.clone());
             tracing::error!(
+                message_id = message::COPIES_STAY,
                 "{} local copies stay whatever the limits say, such as {}: `hk-aws verify` found their captures missing in the \
                  bucket; `hk-aws verify --resend` sends them again",
                 self.missing,
@@ -413,7 +418,7 @@ impl Run {
             );
         }
         if let (Some(error), false) = (&self.error, memory.reported_error) {
-            tracing::warn!("{error}; they stay");
+            tracing::warn!(message_id = message::COPIES_STAY, "{error}; they stay");
         }
         memory.reported_error = self.error.is_some();
     }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::Capture;
 use crate::key::CameraName;
+use crate::message;
 use crate::owner;
 
 mod missing;
@@ -286,6 +287,7 @@ fn write<T: Serialize>(file: &mut File, path: &Path, items: &[T]) -> io::Result<
     }
     if torn {
         tracing::warn!(
+            message_id = message::LEDGER,
             "the last line of {} was torn by a crash or a full disk: it stays as it is, and the ledger goes on after it",
             path.display()
         );

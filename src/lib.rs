@@ -44,9 +44,11 @@
 //! * [`persist`]: state files, written whole or not at all
 //! * [`disk`]: how much room a file system has
 //! * [`place`]: where a folder really is, whatever links and mounts lead to it
+//! * [`service`]: what the installed unit of systemd opens, and the lines that it lacks
 //! * [`owner`]: what root makes in the folders of the service belongs to the service
 //! * [`trust`]: the certificates that a client trusts
 //! * [`post`]: one request to a service of the owner's, such as a webhook
+//! * [`credentials`]: the file with the box's AWS key
 //! * [`key`]: object keys: the bucket's layout, rendered and parsed in one place
 //! * [`capture`]: what a file is: its camera, its time, its event; how vendors name files; whether its content is whole
 //! * [`drop_folder`]: scan, open, look again, set aside: the only room that removes or renames files there
@@ -64,12 +66,15 @@
 //! * [`schedule`]: when jobs run, one at a time, what was missed, how each run ended
 //! * [`status`], [`health`], [`journal`]: what is told: one snapshot for many readers, what it says is wrong, and the log
 //! * [`heartbeat`], [`alerts`]: the sign of life that others watch; what is wrong, told to the owner
+//! * [`message`]: the id of each warning and error, by which the catalogue of the journal knows it
+//! * [`metrics`]: figures for Prometheus, and whether all is well, over HTTP
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
 //! * [`daemon`]: wires the tasks; owns signals, watchdog, reload and drain
 //! * [`cli`]: parses, calls, prints
 
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod disk;
 pub mod key;
 pub mod lock;
@@ -77,6 +82,7 @@ pub mod owner;
 pub mod persist;
 pub mod place;
 pub mod post;
+pub mod service;
 pub mod trust;
 
 pub mod capture;
@@ -107,6 +113,8 @@ pub mod daemon;
 pub mod health;
 pub mod heartbeat;
 pub mod journal;
+pub mod message;
+pub mod metrics;
 pub mod schedule;
 pub mod status;
 

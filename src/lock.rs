@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use sha2::{Digest, Sha256};
 
+use crate::message;
 use crate::owner;
 
 /// The name of the daemon's lock file.
@@ -90,7 +91,11 @@ pub fn command(folder: &Path) -> Result<File, LockError> {
     let path = folder.join(COMMAND);
     let file = open(&path)?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        tracing::warn!("waiting for another hk-aws command to end (it holds {})", path.display());
+        tracing::warn!(
+            message_id = message::LOCK,
+            "waiting for another hk-aws command to end (it holds {})",
+            path.display()
+        );
         rustix::fs::flock(&file, FlockOperation::LockExclusive)
             .map_err(|error| LockError::Wait { source: error.into() })?;
     }
@@ -150,6 +155,7 @@ pub fn drop_folder(path: &Path) -> Result<FolderLock, LockError> {
         Ok(Err(Holder::Daemon(holder))) => return Err(LockError::Watched { path: path.to_owned(), holder }),
         Ok(Err(Holder::Stranger(user))) => {
             tracing::warn!(
+                message_id = message::LOCK,
                 "user {user} holds the lock of drop folder {}: hk-aws cannot see whether another one watches it",
                 path.display()
             );

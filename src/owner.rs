@@ -8,11 +8,15 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+
+/// The user that the unit runs as.
+const SERVICE: &str = "hk-aws";
 
 /// Held while folders are made: until a folder is given away, what is made in it would go to root.
 static MAKING: Mutex<()> = Mutex::new(());
@@ -52,12 +56,16 @@ pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
             give(&file, path)?;
             Ok(file)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
+        // A link that the service put there would lead root to a file that the service could not open.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            options.clone().custom_flags(libc::O_NOFOLLOW).open(path)
+        }
         Err(error) => Err(error),
     }
 }
 
-/// Gives a folder that was just made at `path` to the owner of the folder around it.
+/// Gives a folder that was just made at `path` to the owner of the folder around it; where that is root, to the service's
+/// user, if there is one: it is a folder of the configuration, which the service could not use otherwise.
 ///
 /// # Errors
 /// The error of the file system if it cannot be given away.
@@ -66,7 +74,8 @@ pub fn give_folder(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     // By descriptor: whoever owns the folder around it may have put a link in its place.
-    give(rustix::fs::open(path, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?, path)
+    let made = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    give_to(&made, owner_around(path)?.or_else(service_user))
 }
 
 /// Gives a file that was just made at `path`, and is open, to the owner of its folder.
@@ -74,13 +83,32 @@ pub fn give_folder(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The error of the file system if it cannot be given away.
 pub fn give(made: impl AsFd, path: &Path) -> io::Result<()> {
-    let Some(around) = path.parent().filter(|_| is_root()) else { return Ok(()) };
+    if is_root() { give_to(made, owner_around(path)?) } else { Ok(()) }
+}
+
+/// Returns the owner of the folder around a path; `None` if that is root.
+fn owner_around(path: &Path) -> io::Result<Option<(Uid, Gid)>> {
+    let Some(around) = path.parent() else { return Ok(None) };
     let around = if around.as_os_str().is_empty() { Path::new(".") } else { around };
-    let (owner, own) = (rustix::fs::stat(around)?, rustix::fs::fstat(&made)?);
-    if (owner.st_uid, owner.st_gid) == (own.st_uid, own.st_gid) {
-        return Ok(());
-    }
-    let (user, group) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+    let owner = rustix::fs::stat(around)?;
+    Ok((owner.st_uid != 0).then(|| (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid))))
+}
+
+/// Returns the user and the group of the service, by the name that its unit has.
+fn service_user() -> Option<(Uid, Gid)> {
+    find_user(&std::fs::read_to_string("/etc/passwd").ok()?)
+}
+
+/// Finds [`SERVICE`] in a table of users (passwd(5)).
+fn find_user(table: &str) -> Option<(Uid, Gid)> {
+    let line = table.lines().find_map(|line| line.strip_prefix(SERVICE)?.strip_prefix(':'))?;
+    let mut numbers = line.split(':').skip(1).map(str::parse);
+    let (Some(Ok(user)), Some(Ok(group))) = (numbers.next(), numbers.next()) else { return None };
+    (user != 0).then(|| (Uid::from_raw(user), Gid::from_raw(group)))
+}
+
+fn give_to(made: impl AsFd, owner: Option<(Uid, Gid)>) -> io::Result<()> {
+    let Some((user, group)) = owner else { return Ok(()) };
     match rustix::fs::fchown(&made, Some(user), Some(group)) {
         // On FAT nobody owns anything, and root in a container may not give away.
         Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
@@ -90,4 +118,19 @@ pub fn give(made: impl AsFd, path: &Path) -> io::Result<()> {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_services_user_is_found_by_its_name() {
+        let found = |table: &str| find_user(table).map(|(user, group)| (user.as_raw(), group.as_raw()));
+        let table = "root:x:0:0::/root:/bin/sh\nhk-aws-2:x:7:7::/:/bin/false\nhk-aws:x:997:996::/:/bin/false\n";
+        assert_eq!(found(table), Some((997, 996)));
+        for table in ["", "hk-aws", "hk-aws:x:a:b::/:", "hk-aws:x:0:0::/:/bin/sh\n", "xhk-aws:x:5:5::/:\n"] {
+            assert_eq!(found(table), None, "{table}");
+        }
+    }
 }

@@ -37,6 +37,12 @@ pub struct Mount {
     pub place: Place,
     /// The path where it can be seen.
     pub point: PathBuf,
+    /// The type of the file system, such as `ext4`.
+    pub file_system: String,
+    /// Whether this mount can only be read.
+    pub is_read_only: bool,
+    /// Whether the file system as a whole can only be read, at whatever mount.
+    pub is_disk_read_only: bool,
 }
 
 impl Place {
@@ -58,6 +64,11 @@ impl Place {
         Ok(Self { device: mount.place.device.clone(), path: mount.place.path.join(below) })
     }
 
+    /// Returns the path from the root of the file system.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns whether `other` is this place or inside it.
     pub fn holds(&self, other: &Self) -> bool {
         self.device == other.device && other.path.starts_with(&self.path)
@@ -70,7 +81,12 @@ impl Place {
 /// The error of the file system if `/proc` cannot be read.
 pub fn mounts() -> io::Result<Vec<Mount>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
-    Ok(table.split(|byte| *byte == b'\n').filter_map(mount).collect())
+    Ok(read_mounts(&table))
+}
+
+/// Reads a table of mounts in the form of `/proc/self/mountinfo` (proc(5)).
+pub fn read_mounts(table: &[u8]) -> Vec<Mount> {
+    table.split(|byte| *byte == b'\n').filter_map(mount).collect()
 }
 
 /// Returns the mounts at or below `folder`.
@@ -135,12 +151,23 @@ pub fn accept_disk(memory: &Path, folder: &Path) -> io::Result<()> {
     persist::write(memory, &now, Purpose::NextStart)
 }
 
-/// Reads a line of `/proc/self/mountinfo` (proc(5)): id, parent, device, root, mount point.
+/// Reads a line of `/proc/self/mountinfo` (proc(5)): id, parent, device, root, mount point, options, optional fields up to a
+/// `-`, type, source, options of the file system.
 fn mount(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ').skip(2);
     let device = String::from_utf8_lossy(fields.next()?).into_owned();
     let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
-    Some(Mount { place: Place { device, path: root }, point })
+    let is_read_only = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
+    let options = fields.next()?;
+    let mut of_disk = fields.skip_while(|field| *field != b"-").skip(1);
+    let file_system = String::from_utf8_lossy(of_disk.next()?).into_owned();
+    Some(Mount {
+        place: Place { device, path: root },
+        point,
+        file_system,
+        is_read_only: is_read_only(options),
+        is_disk_read_only: of_disk.nth(1).is_some_and(is_read_only),
+    })
 }
 
 /// Turns `\040` and the like back into the characters that they stand for.

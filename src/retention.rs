@@ -137,10 +137,20 @@ impl RetentionPolicy {
 
     /// Returns whether captures of a day can be due by `today`.
     pub fn may_act_on(&self, date: NaiveDate, today: NaiveDate) -> bool {
+        self.ages().any(|after| is_due(date, after, today))
+    }
+
+    /// Returns the day from which captures of a day can be due; `None` if they never can.
+    pub fn acts_from(&self, date: NaiveDate) -> Option<NaiveDate> {
+        date.checked_add_days(Days::new(self.ages().map(days).min()?))
+    }
+
+    /// Returns the ages at which something is done with captures.
+    fn ages(&self) -> impl Iterator<Item = Duration> {
         let archive = self.archive.as_ref().map(|archive| archive.after);
         let transition = self.transition.as_ref().map(|transition| transition.after);
         let expire = self.expire.map(|expire| expire.after);
-        archive.into_iter().chain(transition).chain(expire).any(|after| is_due(date, after, today))
+        archive.into_iter().chain(transition).chain(expire)
     }
 
     /// Returns the days for which the bucket keeps what is deleted.

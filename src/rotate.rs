@@ -16,6 +16,7 @@ use crate::config::{Access, Config};
 use crate::holdings::{self, BundleObject, DayArchive, HoldingsError, MOST_HELD, Misfits, load_index};
 use crate::key::CameraName;
 use crate::lock;
+use crate::message;
 use crate::retention::prices::STANDARD;
 use crate::retention::{
     self, Action, BundleClass, Candidate, Copies, Doubt, Kind, Requests, RetentionPolicy, RotationStep, Summary,
@@ -66,6 +67,18 @@ pub struct Plan {
     pub misfits: Misfits,
     /// What the operator should know of the bucket and the settings.
     pub notes: BTreeSet<String>,
+    /// The first day that is not old enough yet.
+    #[serde(skip)]
+    pub not_due: Option<NotDue>,
+}
+
+/// A day that is not old enough yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotDue {
+    /// The day.
+    pub date: NaiveDate,
+    /// The day from which something is done with it.
+    pub from: NaiveDate,
 }
 
 /// One action on one camera-day.
@@ -170,6 +183,7 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
         dates: scope.dates,
         today,
         newest: None,
+        first: None,
         bundles,
         waiting: 0,
         plan: Plan { time, ..Plan::default() },
@@ -191,7 +205,8 @@ pub async fn plan(site: &Site, policy: &RetentionPolicy, scope: Scope<'_>) -> Re
     for camera in cameras {
         survey.camera(&camera).await?;
     }
-    let BucketSurvey { mut plan, newest, bundles, waiting, .. } = survey;
+    let BucketSurvey { mut plan, newest, first, bundles, waiting, .. } = survey;
+    plan.not_due = first.and_then(|date| Some(NotDue { date, from: policy.acts_from(date)? }));
     retention::believed(today, newest)?;
     plan.notes.extend(plan.time.differ.clone());
     let (bundles, later) = bundles.finish();
@@ -223,6 +238,8 @@ struct BucketSurvey<'a> {
     dates: &'a [NaiveDate],
     today: NaiveDate,
     newest: Option<NaiveDate>,
+    /// The first day that is not old enough yet.
+    first: Option<NaiveDate>,
     bundles: Urgent,
     /// Days that are not planned for want of memory.
     waiting: u64,
@@ -240,6 +257,8 @@ impl BucketSurvey<'_> {
                 for (date, captures) in at_hand.take(capture, stream) {
                     self.decide(date, &captures);
                 }
+            } else if is_named && self.first.is_none_or(|first| date < first) {
+                self.first = Some(date);
             }
         });
         let listed = listed.await?;
@@ -456,7 +475,7 @@ pub async fn tidy(site: &Site, rotated: &mut Rotated) {
         Ok(0) => {}
         Ok(days) => tracing::info!("the ledger of {days} camera-days went: their bundles and indexes hold the same"),
         // The next run goes on.
-        Err(error) => tracing::warn!("failed to tidy ledger: {error}"),
+        Err(error) => tracing::warn!(message_id = message::LEDGER, "failed to tidy ledger: {error}"),
     }
     // Last, because a day keeps its ledger while it has local copies, and the plan counted those that had none before.
     let (kept, now) = (Arc::clone(&site.kept), (site.clock)());
@@ -480,7 +499,7 @@ pub async fn job(site: Arc<Site>, stop: CancellationToken) -> Ended {
     let mut rotated = Rotated::default();
     let done = rotate(&site, &stop, &mut rotated).await;
     for failure in &rotated.failures {
-        tracing::warn!("rotation: {failure}");
+        tracing::warn!(message_id = message::ROTATION_FAILED, "rotation: {failure}");
     }
     if stop.is_cancelled() { Ended::interrupted() } else { ended(done, &rotated) }
 }
@@ -491,10 +510,10 @@ async fn rotate(site: &Site, stop: &CancellationToken, rotated: &mut Rotated) ->
     let plan = plan(site, &policy, Scope::default()).await?;
     let is_aws = site.bucket.is_aws().await.map_err(HoldingsError::from)?;
     for warning in plan.summary.warnings().filter(|warning| is_aws || !warning.is_price()) {
-        tracing::warn!("rotation: {warning}");
+        tracing::warn!(message_id = message::ROTATION_NOTE, "rotation: {warning}");
     }
     for note in &plan.notes {
-        tracing::warn!("rotation: {note}");
+        tracing::warn!(message_id = message::ROTATION_NOTE, "rotation: {note}");
     }
     apply(site, &policy, &plan, rotated, stop, |_| {}).await?;
     tidy(site, rotated).await;

@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Now;
 use crate::config::{Access, Config, Schedule};
+use crate::message;
 use crate::site::{Site, SiteInForce};
 use crate::status::{DaemonState, Jobs, Snapshot};
 
@@ -198,7 +199,11 @@ impl Course {
         let records = read.unwrap_or_else(|error| {
             // A new box has no file.
             if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!("{} is damaged: {error}; jobs are counted from now on", path.display());
+                tracing::warn!(
+                    message_id = message::SCHEDULE,
+                    "{} is damaged: {error}; jobs are counted from now on",
+                    path.display()
+                );
             }
             JobRecords::new()
         });
@@ -280,16 +285,19 @@ impl Course {
         let last_failure = self.last_failure.take();
         match end {
             RunEnd::Done | RunEnd::Interrupted => tracing::info!("{ROTATE}: {outcome}"),
-            RunEnd::Partly => tracing::warn!("{ROTATE}, in part: {outcome}"),
+            RunEnd::Partly => tracing::warn!(message_id = message::ROTATION_FAILED, "{ROTATE}, in part: {outcome}"),
             RunEnd::TryLater => {
                 let wait = self.retry.map_or(0, |retry| retry.due.saturating_duration_since(now.steady).as_secs() / 60);
-                tracing::warn!("{ROTATE} failed: {outcome}; it is tried again in {wait} min");
+                tracing::warn!(
+                    message_id = message::ROTATION_FAILED,
+                    "{ROTATE} failed: {outcome}; it is tried again in {wait} min"
+                );
             }
             RunEnd::NeedsOperator => {
                 if last_failure.as_deref() == Some(outcome) {
                     tracing::info!("{ROTATE} failed as before: {outcome}");
                 } else {
-                    tracing::error!("{ROTATE} failed: {outcome}");
+                    tracing::error!(message_id = message::ROTATION_FAILED, "{ROTATE} failed: {outcome}");
                 }
                 self.last_failure = Some(outcome.to_owned());
             }
@@ -329,6 +337,7 @@ impl Course {
             Err(error) => {
                 if !self.complained {
                     tracing::warn!(
+                        message_id = message::SCHEDULE,
                         "failed to write {}: {error}; jobs run anyway, but after a restart the daemon may not know of the last run",
                         self.path.display()
                     );

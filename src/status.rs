@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use chrono::{DateTime, FixedOffset, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Room;
 use crate::persist::{self, Purpose};
 
 mod condition;
+mod counters;
 
 pub use condition::{Condition, ConditionKind, Weight};
+pub use counters::{Counters, Delays, MOST_CAMERAS, OTHER};
 
 /// The name of the file in the run-time folder.
 pub const FILE: &str = "status.json";
@@ -87,6 +90,9 @@ pub struct Snapshot {
     /// The scheduled jobs.
     #[serde(default)]
     pub jobs: Jobs,
+    /// What has been counted since the start, for the metrics.
+    #[serde(skip)]
+    pub counters: Arc<Counters>,
 }
 
 /// The state of the daemon.
@@ -177,6 +183,9 @@ pub struct StoredTotals {
 pub struct CameraStatus {
     /// The number of captures stored.
     pub captures: u64,
+    /// The captures stored since the start that were taken on the newest day of this camera, by its own clock.
+    #[serde(default)]
+    pub newest_day: Option<DayCount>,
     /// When the newest one was taken.
     pub last_taken_at: DateTime<FixedOffset>,
     /// When the last one was stored.
@@ -186,6 +195,15 @@ pub struct CameraStatus {
     /// How far its clock is steadily off, if it is.
     #[serde(default)]
     pub clock_offset: Option<ClockOffset>,
+}
+
+/// A day and its captures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayCount {
+    /// The day, at the camera.
+    pub date: NaiveDate,
+    /// The number of its captures.
+    pub captures: u64,
 }
 
 /// A camera's clock that is steadily hours or quarters of an hour off.
@@ -198,8 +216,8 @@ pub struct ClockOffset {
 }
 
 impl WaitingCounts {
-    /// Returns the number of files that have yet to be stored.
-    pub fn count(&self) -> u64 {
+    /// Returns the number of files that wait.
+    pub fn files(&self) -> u64 {
         self.settling + self.queued + self.uploading + self.backing_off + self.on_disk
     }
 }
@@ -275,7 +293,7 @@ impl Snapshot {
 
     /// Returns the line that `systemctl status` shows.
     pub fn line(&self) -> String {
-        let stored = format!("{} stored, {} waiting", self.stored.captures, self.waiting.count());
+        let stored = format!("{} stored, {} waiting", self.stored.captures, self.waiting.files());
         match self.state {
             DaemonState::Starting if !self.scanned => "looking at the drop folder".to_owned(),
             DaemonState::Starting => format!("waiting for the first answer of the bucket; {stored}"),

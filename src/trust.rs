@@ -7,6 +7,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::message;
+
 /// The certificates that a client trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
@@ -29,12 +31,16 @@ pub fn tls(trust: &Trust) -> ClientConfig {
             && let Err(why) = add_bundle(&mut roots, path)
         {
             tracing::error!(
+                message_id = message::CERTIFICATES,
                 "the certificates of {} (s3.ca_bundle, or AWS_CA_BUNDLE) are not trusted: {why}",
                 path.display()
             );
         }
         if roots.is_empty() {
-            tracing::warn!("the system has no certificates to check an https endpoint with: install ca-certificates");
+            tracing::warn!(
+                message_id = message::CERTIFICATES,
+                "the system has no certificates to check an https endpoint with: install ca-certificates"
+            );
         }
     }
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

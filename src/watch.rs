@@ -303,7 +303,10 @@ fn pass_on(event: &Event, root: &Path, hints: &Hints) {
     let hint = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write))
         | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both | RenameMode::Any)) => Hint::Closed,
-        EventKind::Create(CreateKind::File | CreateKind::Folder | CreateKind::Any | CreateKind::Other) => Hint::Scan,
+        EventKind::Create(CreateKind::File | CreateKind::Folder | CreateKind::Any | CreateKind::Other)
+        // A folder that is made for a camera (install -d -o) belongs to nobody but its maker at first: there is nothing
+        // to be read or watched in it until its owner or mode has changed.
+        | EventKind::Modify(ModifyKind::Metadata(_)) => Hint::Scan,
         EventKind::Remove(_) => {
             if event.paths.iter().any(|path| path == root) {
                 hints.everywhere();
@@ -322,7 +325,7 @@ fn pass_on(event: &Event, root: &Path, hints: &Hints) {
 
 #[cfg(test)]
 mod tests {
-    use notify::event::Flag;
+    use notify::event::{Flag, MetadataKind};
 
     use super::*;
 
@@ -339,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_and_moving_in_say_that_a_file_is_whole_and_creating_does_not() {
+    fn closing_and_moving_in_say_that_a_file_is_whole_and_creating_or_a_new_owner_does_not() {
         let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
         let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
         let hinted = hints_of(&[
@@ -348,6 +351,7 @@ mod tests {
             event(EventKind::Create(CreateKind::File), &["/drop/a/2.jpg"]),
             event(renamed, &["/drop/a/3.tmp", "/drop/a/3.jpg"]),
             event(EventKind::Modify(ModifyKind::Any), &["/drop/a/4.jpg"]),
+            event(EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)), &["/drop/b"]),
             event(closed, &["/drop/a/.hk-aws-1f-5.jpg"]),
         ]);
         assert!(!hinted.everywhere);
@@ -355,7 +359,12 @@ mod tests {
         paths.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(
             paths,
-            [("a/1.jpg".into(), Hint::Closed), ("a/2.jpg".into(), Hint::Scan), ("a/3.jpg".into(), Hint::Closed)]
+            [
+                ("a/1.jpg".into(), Hint::Closed),
+                ("a/2.jpg".into(), Hint::Scan),
+                ("a/3.jpg".into(), Hint::Closed),
+                ("b".into(), Hint::Scan),
+            ]
         );
     }
 

@@ -171,9 +171,9 @@ impl<'a> LocalCopies<'a> {
             // Otherwise encrypted by a KMS key, or put by another program in other parts.
             let same = digests.etag == object.etag
                 || match self.site.bucket.head(&object.key).await {
-                    Ok(head) => {
-                        head.is_some_and(|head| head.etag == object.etag && head.is(&digests.sha256) == Some(true))
-                    }
+                    Ok(head) => head.is_some_and(|head| {
+                        head.etag == object.etag && head.has(&digests.sha256, &digests.etag) == Some(true)
+                    }),
                     Err(refusal) => {
                         found = Local::Unknown(refusal);
                         false

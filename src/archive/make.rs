@@ -16,6 +16,7 @@ use crate::holdings::{
 };
 use crate::key::{ArchiveFormat, ArchiveObject, BundleId, CameraName};
 use crate::ledger;
+use crate::message;
 use crate::retention::LARGEST_MEMBER_BYTES;
 use crate::site::Site;
 
@@ -171,6 +172,7 @@ impl DayWork<'_> {
 
     fn leave_to_another(&mut self) {
         tracing::warn!(
+            message_id = message::LOCK,
             "{} {}: another rotation is at this day, or was until lately: it is left",
             self.camera,
             self.date

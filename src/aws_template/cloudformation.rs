@@ -22,6 +22,7 @@ pub(super) fn render(config: &Config, rules: &[LifecycleRule]) -> String {
         r#"{INTRO}#   aws cloudformation deploy --stack-name hk-aws --template-file FILE --capabilities CAPABILITY_NAMED_IAM{region}
 # Then create an access key for the box. It is in no template and in no output, where others could read it:
 #   aws iam create-access-key --user-name {user}
+# Write it into /etc/hk-aws/credentials on the box: [default], aws_access_key_id = ... and aws_secret_access_key = ...
 {name}AWSTemplateFormatVersion: "2010-09-09"
 Description: A bucket for captures of IP cameras, and the user that stores them
 Resources:
@@ -111,8 +112,7 @@ fn notification(watches: &[Watch]) -> String {
     let topic = |Watch { name, prefix, .. }: &Watch| {
         let prefix = quote(prefix);
         format!(
-            "\
-        - Event: s3:ObjectCreated:*
+            "        - Event: s3:ObjectCreated:*
           Topic:
             Ref: {name}Topic
           Filter:
@@ -134,8 +134,7 @@ fn topic_policy(config: &Config, watches: &[Watch]) -> String {
     let topics: Vec<String> = watches.iter().map(|watch| format!("      - Ref: {}Topic", watch.name)).collect();
     let statement = |Watch { name, .. }: &Watch| {
         format!(
-            "\
-        - Sid: {name}
+            "        - Sid: {name}
           Effect: Allow
           Principal:
             Service: s3.amazonaws.com

@@ -61,6 +61,7 @@ fn intro(s3: &S3Settings) -> String {
         r#"{INTRO}#   terraform init && terraform apply
 # Then create an access key for the box. It is neither here nor in Terraform's state, where others could read it:
 #   aws iam create-access-key --user-name {user}
+# Write it into /etc/hk-aws/credentials on the box: [default], aws_access_key_id = ... and aws_secret_access_key = ...
 {name}
 terraform {{
   required_providers {{

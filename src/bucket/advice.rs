@@ -17,14 +17,20 @@ struct Wish {
     words: &'static [&'static str],
 }
 
-const CHECKSUM: Wish = Wish { instead: "s3.checksum: when_required", right: None, words: &["checksum", "trailer"] };
-const TAGS: Wish = Wish { instead: "s3.tags: false", right: Some("s3:PutObjectTagging"), words: &["tag"] };
+const CHECKSUM: Wish =
+    Wish { instead: "s3.checksum: when_required", right: None, words: &["checksum", "trailer", "aws-chunked"] };
+// Not "tag" alone, because "ETag" is another matter.
+const TAGS: Wish = Wish {
+    instead: "s3.tags: false",
+    right: Some("s3:PutObjectTagging"),
+    words: &["tagging", "tag-set", "tags", " tag"],
+};
 const LOCK: Wish = Wish {
     instead: "s3.object_lock: null",
     right: Some("s3:PutObjectRetention"),
     words: &["object lock", "object-lock", "objectlock", "retention", "retain"],
 };
-const SSE: Wish = Wish { instead: "s3.sse: null", right: None, words: &["encryption", "sse"] };
+const SSE: Wish = Wish { instead: "s3.sse: null", right: None, words: &["encryption", "sse-", "kms"] };
 const CLASS: Wish = Wish {
     instead: "s3.storage_class: STANDARD",
     right: None,

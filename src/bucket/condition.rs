@@ -20,6 +20,7 @@ use super::wire::status;
 use super::{Bucket, Refusal};
 use crate::config::Access;
 use crate::key::ObjectKey;
+use crate::message;
 
 /// How a store treats `If-None-Match: *`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,7 +263,7 @@ impl Bucket {
                 "as the box may not read, each such capture is stored under a name that carries its hash"
             }
         };
-        tracing::warn!("{} {shortcoming}: {instead}", self.describe());
+        tracing::warn!(message_id = message::STORE_OVERWRITES, "{} {shortcoming}: {instead}", self.describe());
     }
 
     /// Returns why a put may not be sent to `key`; `None` if it may.

@@ -159,13 +159,19 @@ impl Bucket {
         if let Some(intended) = intended {
             intended.end();
         }
+        let part = self.send_probe_part(BegunUpload { key: &key, id: &id }).await?;
+        Ok((id, part, in_work))
+    }
+
+    /// Sends the bytes of the probe as the one part of an upload, which is aborted if that fails.
+    pub(super) async fn send_probe_part(&self, upload: BegunUpload<'_>) -> Result<CompletedPart, Refusal> {
         let sha256 = self.wants_checksum().then(|| sha256_base64(PROBE_BYTES));
         let sent = self
             .client
             .upload_part()
             .bucket(&self.config.bucket)
-            .key(&key)
-            .upload_id(&id)
+            .key(upload.key)
+            .upload_id(upload.id)
             .part_number(1)
             .set_checksum_sha256(sha256.clone())
             .body(ByteStream::from_static(PROBE_BYTES))
@@ -174,10 +180,10 @@ impl Bucket {
         match sent {
             Ok(sent) => {
                 let part = CompletedPart::builder().part_number(1).set_e_tag(sent.e_tag).set_checksum_sha256(sha256);
-                Ok((id, part.build(), in_work))
+                Ok(part.build())
             }
             Err(error) => {
-                let _aborted = self.abort(BegunUpload { key: &key, id: &id }).await;
+                let _aborted = self.abort(upload).await;
                 Err(Refusal::of("upload part", &error))
             }
         }

@@ -181,7 +181,7 @@ impl Bucket {
     ///
     /// # Errors
     /// A [`Refusal`] to try later if the bytes of `source` cannot be read.
-    pub(super) async fn holds(&self, key: &ObjectKey, source: &Source) -> Result<Option<bool>, Refusal> {
+    pub async fn holds(&self, key: &ObjectKey, source: &Source) -> Result<Option<bool>, Refusal> {
         if self.config.access == Access::WriteOnly {
             return Ok(None);
         }

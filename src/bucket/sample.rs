@@ -1,4 +1,4 @@
-//! The sample: a small object that is put as captures are, for `hk-aws doctor`.
+//! The sample: a small object that is put as captures are, at once and in parts, for `hk-aws doctor`.
 //!
 //! It carries the class, tags, lock, encryption and checksum that the configuration sets. Its name is made of these
 //! settings, so that one that a write-only box left behind answers for the same settings only: S3 decides who may put
@@ -6,16 +6,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::StorageClass;
+use aws_sdk_s3::types::{ChecksumAlgorithm, StorageClass};
 use sha2::{Digest, Sha256};
 
 use super::condition::{Condition, IfNoneMatch};
 use super::objects::is_cold;
+use super::parts::BegunUpload;
 use super::probe::PROBE_BYTES;
 use super::uploads::OwnUploads;
-use super::wire::{Failed, NULL_VERSION, code, is_taken, sha256_base64};
+use super::wire::{NULL_VERSION, is_taken, sha256_base64};
 use super::{About, Bucket, Conditions, PROBE, Refusal, RestoreAsked, Tier, Verdict};
 
 /// The length of the sample's lock: longer than a clock may be off before S3 refuses its requests (15 minutes), and short,
@@ -27,6 +27,9 @@ const TAGS_ADVICE: &str =
 
 const LOCK_ADVICE: &str = "the store does not lock objects: use a bucket that was made with object lock (`hk-aws aws-template` \
                            shows one) and allow s3:PutObjectRetention to these credentials, or remove s3.object_lock";
+
+const PARTS_ADVICE: &str = "the store takes no uploads in parts, in which clips of 16 MiB and more go up: allow s3:PutObject to these \
+                            credentials for them too, or use another store";
 
 /// What a put of the sample shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +55,29 @@ pub enum TriedClass {
     NoRestore(Refusal),
 }
 
-/// What the sample carries.
+/// What the sample carries, and how it goes up.
 #[derive(Debug, Clone, Copy)]
 struct Sample<'a> {
+    way: Way,
     class: &'a str,
     tags: bool,
     lock_until: Option<SystemTime>,
+}
+
+/// The `ETag` of the sample, empty if the answer had none, and its version; no `ETag` if the key was taken.
+type PutAnswer = (Option<String>, Option<String>);
+
+/// How the sample goes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    AtOnce,
+    InParts,
+}
+
+/// The answer to a put of the sample.
+enum SamplePut {
+    Stored { version: Option<String> },
+    KeyTaken,
 }
 
 impl Bucket {
@@ -72,26 +92,45 @@ impl Bucket {
         let conditions = Self { uploads: OwnUploads::default(), ..self.clone() }.try_conditions().await?;
         let sample = self.sample(&self.config.storage_class, now);
         let key = self.sample_key(sample);
-        match self.put_sample(sample, conditions.put.if_none_match()).await {
-            Err(error) if !is_taken(&error) => return Err(self.blame(sample, Refusal::of("put object", &error)).await),
-            Ok(answer) if answer.e_tag().is_none_or(str::is_empty) => return Err(Refusal::without_etag("put object")),
-            _ => {}
-        }
-        if sample.lock_until.is_some() && self.is_unlocked(&key).await {
-            let reason = "failed to put object: the store took an object with a lock, and did not lock it".to_owned();
-            let advice = LOCK_ADVICE.to_owned();
-            return Err(Refusal { verdict: Verdict::NeedsOperator, code: None, reason, advice });
-        }
-        let version = |told: Option<String>| told.filter(|version| version != NULL_VERSION);
+        self.put_all_of(sample, conditions.put).await?;
         match self.put_sample(sample, IfNoneMatch::Omitted).await {
-            Ok(answer) => Ok(TriedPut { conditions, overwrote: true, version: version(answer.version_id), key }),
+            Ok(SamplePut::Stored { version }) => Ok(TriedPut { conditions, overwrote: true, version, key }),
+            Ok(SamplePut::KeyTaken) => Err(Refusal::later("the store refuses to overwrite without being asked to")),
             // The bucket's policy demands the header. The sample is there: the store refused to overwrite it.
-            Err(error) if conditions.put == Condition::Honoured && code(&error) == Some("AccessDenied") => {
+            Err(refusal)
+                if conditions.put == Condition::Honoured && refusal.code.as_deref() == Some("AccessDenied") =>
+            {
                 let version = self.head(&key).await.ok().flatten().and_then(|head| head.version);
                 Ok(TriedPut { conditions, overwrote: false, version, key })
             }
-            Err(error) => Err(Refusal::of("put object", &error)),
+            Err(refusal) => Err(refusal),
         }
+    }
+
+    /// Tries whether the store takes an upload in parts that carries what each clip carries. Returns the key of the sample,
+    /// which is left in the bucket, and a [`Refusal`] if clips cannot be stored. Its advice names the setting that the store
+    /// refuses.
+    pub async fn try_put_in_parts(&self, put: &TriedPut, now: SystemTime) -> (String, Result<(), Refusal>) {
+        let sample = Sample { way: Way::InParts, ..self.sample(&self.config.storage_class, now) };
+        let tried = self.put_all_of(sample, put.conditions.parts).await;
+        (self.sample_key(sample), tried)
+    }
+
+    /// Puts the sample, and looks whether it is locked if it was to be.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with advice about the setting because of which the store refuses.
+    async fn put_all_of(&self, sample: Sample<'_>, condition: Condition) -> Result<(), Refusal> {
+        if let Err(refusal) = self.put_sample(sample, condition.if_none_match()).await {
+            return Err(self.blame(sample, refusal).await);
+        }
+        if sample.lock_until.is_some() && self.is_unlocked(&self.sample_key(sample)).await {
+            let reason =
+                format!("failed to {}: the store took an object with a lock, and did not lock it", sample.way.verb());
+            let advice = LOCK_ADVICE.to_owned();
+            return Err(Refusal { verdict: Verdict::NeedsOperator, code: None, reason, advice });
+        }
+        Ok(())
     }
 
     /// Tries whether the store knows a class, and gives back what it has in it, with a sample of that class. Returns the key
@@ -109,10 +148,7 @@ impl Bucket {
     }
 
     async fn put_and_restore(&self, sample: Sample<'_>, key: &str, put: Condition) -> Result<TriedClass, Refusal> {
-        match self.put_sample(sample, put.if_none_match()).await {
-            Err(error) if !is_taken(&error) => return Err(Refusal::of("put object", &error)),
-            _ => {}
-        }
+        self.put_sample(sample, put.if_none_match()).await?;
         let head = self.head(key).await?.ok_or_else(|| Refusal::later("the object vanished"))?;
         if head.storage_class != sample.class {
             return Ok(TriedClass::Other(head.storage_class));
@@ -142,41 +178,91 @@ impl Bucket {
     }
 
     fn sample<'a>(&self, class: &'a str, now: SystemTime) -> Sample<'a> {
-        Sample { class, tags: self.config.tags, lock_until: self.config.object_lock.map(|_| now + LOCKED_FOR) }
+        let lock_until = self.config.object_lock.map(|_| now + LOCKED_FOR);
+        Sample { way: Way::AtOnce, class, tags: self.config.tags, lock_until }
     }
 
-    fn sample_key(&self, Sample { class, tags, lock_until }: Sample<'_>) -> String {
+    fn sample_key(&self, Sample { way, class, tags, lock_until }: Sample<'_>) -> String {
         let lock = lock_until.and(self.config.object_lock).map(|lock| lock.mode);
         let settings = format!("{class} {tags} {lock:?} {:?} {}", self.config.sse, self.wants_checksum());
         let hash = hex::encode(&Sha256::digest(settings)[..4]);
-        format!("{}{hash}{PROBE}", self.config.prefix)
+        let way = if way == Way::InParts { "-parts" } else { "" };
+        format!("{}{hash}{way}{PROBE}", self.config.prefix)
     }
 
-    async fn put_sample(
-        &self,
-        sample: Sample<'_>,
-        header: IfNoneMatch,
-    ) -> Result<PutObjectOutput, Failed<PutObjectError>> {
+    async fn put_sample(&self, sample: Sample<'_>, header: IfNoneMatch) -> Result<SamplePut, Refusal> {
+        let (etag, version) = match sample.way {
+            Way::AtOnce => self.put_at_once(sample, header).await?,
+            Way::InParts => self.put_in_one_part(sample, header).await?,
+        };
+        match etag {
+            None => Ok(SamplePut::KeyTaken),
+            Some(etag) if etag.is_empty() => Err(Refusal::without_etag(sample.way.verb())),
+            Some(_) => Ok(SamplePut::Stored { version: version.filter(|version| version != NULL_VERSION) }),
+        }
+    }
+
+    async fn put_at_once(&self, sample: Sample<'_>, header: IfNoneMatch) -> Result<PutAnswer, Refusal> {
         let (sse, sse_key) = self.encryption();
-        let tags = vec![("camera", "hk-aws-doctor".to_owned())];
-        let tagging = self.tagging(&About { tags, ..About::default() }).filter(|_| sample.tags);
-        let mode = sample.lock_until.and_then(|until| self.lock(until).0);
-        self.client
+        let sent = self
+            .client
             .put_object()
             .bucket(&self.config.bucket)
             .key(self.sample_key(sample))
             .set_if_none_match(header.value())
             .content_type("text/plain")
             .storage_class(StorageClass::from(sample.class))
-            .set_tagging(tagging)
+            .set_tagging(self.tagging_of(sample))
             .set_checksum_sha256(self.wants_checksum().then(|| sha256_base64(PROBE_BYTES)))
-            .set_object_lock_mode(mode)
+            .set_object_lock_mode(sample.lock_until.and_then(|until| self.lock(until).0))
             .set_object_lock_retain_until_date(sample.lock_until.map(DateTime::from))
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(sse_key)
             .body(ByteStream::from_static(PROBE_BYTES))
             .send()
+            .await;
+        match sent {
+            Ok(answer) => Ok((Some(answer.e_tag.unwrap_or_default()), answer.version_id)),
+            Err(error) if is_taken(&error) => Ok((None, None)),
+            Err(error) => Err(Refusal::of("put object", &error)),
+        }
+    }
+
+    /// Puts the sample as an upload of one part, which may be as short as the last one of any.
+    async fn put_in_one_part(&self, sample: Sample<'_>, header: IfNoneMatch) -> Result<PutAnswer, Refusal> {
+        let (sse, sse_key) = self.encryption();
+        let key = self.sample_key(sample);
+        let created = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.config.bucket)
+            .key(&key)
+            .content_type("text/plain")
+            .storage_class(StorageClass::from(sample.class))
+            .set_tagging(self.tagging_of(sample))
+            .set_checksum_algorithm(self.wants_checksum().then_some(ChecksumAlgorithm::Sha256))
+            .set_object_lock_mode(sample.lock_until.and_then(|until| self.lock(until).0))
+            .set_object_lock_retain_until_date(sample.lock_until.map(DateTime::from))
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(sse_key)
+            .send()
             .await
+            .map_err(|error| Refusal::of("create multipart upload", &error))?;
+        let id = created.upload_id.ok_or_else(|| Refusal::later("the store named no upload"))?;
+        let upload = BegunUpload { key: &key, id: &id };
+        let part = self.send_probe_part(upload).await?;
+        let completed = match self.complete(upload, vec![part], header).await {
+            Ok(answer) => return Ok((Some(answer.e_tag.unwrap_or_default()), answer.version_id)),
+            Err(error) if is_taken(&error) => Ok((None, None)),
+            Err(error) => Err(Refusal::of("complete multipart upload", &error)),
+        };
+        let _aborted = self.abort(upload).await;
+        completed
+    }
+
+    fn tagging_of(&self, sample: Sample<'_>) -> Option<String> {
+        let tags = vec![("camera", "hk-aws-doctor".to_owned())];
+        self.tagging(&About { tags, ..About::default() }).filter(|_| sample.tags)
     }
 
     /// Finds the setting because of which the store refuses the sample: without it, the store takes it. Returns the refusal
@@ -194,21 +280,34 @@ impl Bucket {
                 return Refusal { advice: advice.to_owned(), ..refusal };
             }
         }
-        refusal
+        let bare = Sample { lock_until: None, ..untagged };
+        if sample.tags && sample.lock_until.is_some() && self.takes(bare).await {
+            return Refusal { advice: format!("{TAGS_ADVICE}; {LOCK_ADVICE}"), ..refusal };
+        }
+        // What goes up at once with the same settings was stored.
+        let advice = if sample.way == Way::InParts { PARTS_ADVICE.to_owned() } else { refusal.advice };
+        Refusal { advice, ..refusal }
     }
 
     async fn takes(&self, sample: Sample<'_>) -> bool {
         let taken = match self.put_sample(sample, IfNoneMatch::Omitted).await {
             Ok(_) => true,
             // A bucket's policy may demand the header.
-            Err(_) => match self.put_sample(sample, IfNoneMatch::Sent).await {
-                Ok(_) => true,
-                Err(error) => is_taken(&error),
-            },
+            Err(_) => self.put_sample(sample, IfNoneMatch::Sent).await.is_ok(),
         };
         if taken {
             let _left = self.try_delete(&self.sample_key(sample)).await;
         }
         taken
+    }
+}
+
+impl Way {
+    /// Returns what is done, as a verb and a noun.
+    fn verb(self) -> &'static str {
+        match self {
+            Self::AtOnce => "put object",
+            Self::InParts => "upload in parts",
+        }
     }
 }

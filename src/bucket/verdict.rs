@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::advice::{UNSUPPORTED, shown};
 use super::answer::NotTheStores;
+use crate::credentials::{self, BadKeyFile};
 use crate::key::ObjectKey;
 
 /// What to do about a failure.
@@ -23,6 +24,17 @@ pub enum Verdict {
     GiveUpOnThisFile,
     /// Wait for the operator: nothing can be stored until the cause is mended.
     NeedsOperator,
+}
+
+impl Verdict {
+    /// Returns the name for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TryLater => "try_later",
+            Self::GiveUpOnThisFile => "give_up",
+            Self::NeedsOperator => "needs_operator",
+        }
+    }
 }
 
 /// What a refusal says about the object, for callers that act on it.
@@ -64,12 +76,25 @@ impl Error for Refusal {}
 const NOT_S3: &str = "something between this box and the store answers in its place (a login page, a proxy, a router that \
                       is offline): find out what it is, or correct s3.endpoint_url";
 
-/// The advice if nobody whom this box trusts has signed the certificate of the endpoint.
-const UNKNOWN_ISSUER: &str = "this box does not trust whoever signed the certificate of the store: if the store has a \
-                              certificate authority of its own, set s3.ca_bundle to the file of its certificate (PEM); \
-                              otherwise something between this box and the store answers in its place";
+/// The advice for what is wrong with the certificate of the endpoint, by the word that rustls has for it.
+const BY_CERTIFICATE: &[(&str, &str)] = &[
+    (
+        "UnknownIssuer",
+        "this box does not trust whoever signed the certificate of the store: if the store has a certificate authority of \
+         its own, set s3.ca_bundle to the file of its certificate (PEM); otherwise something between this box and the store \
+         answers in its place",
+    ),
+    (
+        "CaUsedAsEndEntity",
+        "the store shows the certificate of its authority as its own, which proves nothing: give it a certificate that the \
+         authority has signed",
+    ),
+    ("not valid for name", "the store's certificate is for other names: set s3.endpoint_url to one of them"),
+    ("certificate expired", "renew the store's certificate, or set the clock of this box if that is wrong"),
+    ("certificate not valid yet", "the clock of this box is probably wrong: set it, and keep it right with NTP"),
+];
 
-/// The code, which is this program's own, of an answer with status 413.
+/// The code, which is this program's own, of an answer that says that the request was too large.
 const TOO_LARGE: &str = "RequestTooLarge";
 
 /// The verdict and the advice for each code that this program knows.
@@ -273,49 +298,78 @@ impl Refusal {
             }
             None => by_status(status),
         };
-        // nginx answers so with a page for a browser, and some stores with a code of S3.
-        let (code, verdict) = if status == 413 { (TOO_LARGE, Verdict::TryLater) } else { (code, verdict) };
+        // nginx answers 413 with a page for a browser, and some stores with a code of S3.
+        let is_too_large = status == 413 || code == "MaxMessageLengthExceeded";
+        let (code, verdict) = if is_too_large { (TOO_LARGE, Verdict::TryLater) } else { (code, verdict) };
         let advice = with_names(advice, answer);
         let message = service.err().message().map_or_else(|| innermost(service.err()), str::to_owned);
         let advice = by_message(&message).filter(|_| verdict == Verdict::NeedsOperator).unwrap_or(advice);
         let code_text = if code.is_empty() { "no code" } else { code };
+        // The message of `NotImplemented` and of `InvalidArgument` does not say which header it is about.
+        let body = answer.body().bytes().unwrap_or_default();
+        let header = element(body, "Header").or_else(|| element(body, "ArgumentName"));
+        let header = header.filter(|header| !message.contains(header)).map(|header| format!(" ({})", shown(header)));
         Self {
             verdict,
             code: Some(code.to_owned()).filter(|code| !code.is_empty()),
-            reason: format!("failed to {what}: HTTP {status} {code_text}: {}", shown(&message)),
+            reason: format!(
+                "failed to {what}: HTTP {status} {code_text}: {}{}",
+                shown(&message),
+                header.unwrap_or_default()
+            ),
             advice,
         }
     }
 
-    fn without_answer<E: Error + 'static>(what: &str, error: &SdkError<E, HttpResponse>) -> Self {
-        let mut chain: Vec<&(dyn Error + 'static)> = Vec::new();
-        let mut next: Option<&(dyn Error + 'static)> = Some(error);
-        while let Some(error) = next {
-            chain.push(error);
-            next = error.source();
+    /// Returns the refusal of a request that cannot be signed, because no key was found; `error` has the
+    /// [`CredentialsError`] among its causes.
+    pub(super) fn without_key(what: &str, error: &(dyn Error + 'static)) -> Self {
+        let chain = causes(error);
+        let bad_file = chain.iter().find_map(|error| error.downcast_ref::<BadKeyFile>());
+        let of_key = chain.iter().skip_while(|error| !error.is::<CredentialsError>()).skip(1);
+        let texts: Vec<String> = of_key.map(ToString::to_string).collect();
+        let mend = bad_file.map_or_else(
+            || {
+                let file = credentials::path();
+                format!("write the key into {}, or name a profile of the AWS files in s3.profile", file.display())
+            },
+            |bad| bad.mend.clone(),
+        );
+        let reason = bad_file.map_or_else(|| texts.join(": "), BadKeyFile::fault);
+        Self {
+            verdict: Verdict::NeedsOperator,
+            code: None,
+            reason: format!("failed to {what}: {reason}"),
+            advice: format!("give the daemon credentials: {mend}"),
         }
+    }
+
+    fn without_answer<E: Error + 'static>(what: &str, error: &SdkError<E, HttpResponse>) -> Self {
+        let chain = causes(error);
         if let Some(stranger) = chain.iter().find_map(|error| error.downcast_ref::<NotTheStores>()) {
             return Self::not_the_stores(what, stranger.0);
         }
         // The outermost text says little ("dispatch failure"); the others say what happened.
         let texts: Vec<String> = chain.iter().skip(1).map(ToString::to_string).collect();
         let mut reason = if texts.is_empty() { error.to_string() } else { texts.join(": ") };
-        let credentials = chain.iter().any(|error| error.is::<CredentialsError>());
+        if chain.iter().any(|error| error.is::<CredentialsError>()) {
+            return Self::without_key(what, error);
+        }
         let (verdict, advice) = match error {
-            _ if credentials => (
-                Verdict::NeedsOperator,
-                "give the daemon credentials: in s3.profile, in its environment, or in ~/.aws of its user",
-            ),
             _ if reason.contains("region must be set") => (Verdict::NeedsOperator, "set s3.region"),
-            _ if reason.contains("UnknownIssuer") => (Verdict::TryLater, UNKNOWN_ISSUER),
             SdkError::ConstructionFailure(_) => (Verdict::NeedsOperator, "check the s3 section of the configuration"),
-            _ => (Verdict::TryLater, ""),
+            _ => (Verdict::TryLater, by_certificate(&reason)),
         };
         if matches!(error, SdkError::TimeoutError(_)) && reason.is_empty() {
             "no answer in time".clone_into(&mut reason);
         }
         Self { verdict, code: None, reason: format!("failed to {what}: {reason}"), advice: advice.to_owned() }
     }
+}
+
+/// Returns an error and its causes, the outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source()).collect()
 }
 
 /// Returns the advice with the region or the access key that the answer names.
@@ -327,6 +381,12 @@ fn with_names(advice: String, answer: &HttpResponse) -> String {
         (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", shown(key)), 1),
         _ => advice,
     }
+}
+
+/// Returns the advice if a connection failed because of a certificate; empty for any other reason.
+fn by_certificate(reason: &str) -> &'static str {
+    let is_wrong = |(word, _): &&(&str, &str)| reason.contains("invalid peer certificate") && reason.contains(word);
+    BY_CERTIFICATE.iter().find(is_wrong).map_or("", |(_, advice)| advice)
 }
 
 /// Returns the text of the innermost cause, for an answer without a message, such as one that is not XML.

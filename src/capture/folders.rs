@@ -51,10 +51,10 @@ pub(super) fn read(folders: &[&[u8]]) -> Vec<Folder> {
     read
 }
 
-/// Returns the hour, minute or second that a folder below a date tells: two digits, or `HHhour` and `HHh`.
+/// Returns the hour, minute or second that a folder below a date tells: two digits, `HHhour`, `HHh`, `MMmin` or `MMm`.
 pub(super) fn clock_number(folder: &[u8]) -> Option<u32> {
     let (digits, word) = folder.split_at_checked(2)?;
-    number(digits).filter(|_| matches!(word, b"" | b"h" | b"H" | b"hour"))
+    number(digits).filter(|_| matches!(word, b"" | b"h" | b"H" | b"hour" | b"m" | b"M" | b"min"))
 }
 
 /// Returns the hour in the name of a folder that tells a date.
@@ -123,7 +123,7 @@ fn read_one(name: &[u8]) -> Folder {
         b"dav" | b"record" => Folder::Kind(Media::Video),
         b"images000" if digits == b"000" => Folder::Kind(Media::Picture),
         b"record000" if digits == b"000" => Folder::Kind(Media::Video),
-        b"images000" | b"record000" | b"alarm" | b"recording" | b"recordings" => Folder::Tree,
+        b"images000" | b"record000" | b"alarm" | b"recording" | b"recordings" | b"xiaomi_camera_videos" => Folder::Tree,
         _ => Folder::Given,
     }
 }
@@ -198,6 +198,7 @@ mod tests {
             ("2026110923", "d"),
             ("2026110924", "g"),
             ("alarm/recordings/record/snap", "ttkk"),
+            ("xiaomi_camera_videos/78DF72001122/2026110923", "tgd"),
             ("", "g"),
         ] {
             assert_eq!(kinds(path), expected, "{path}");

@@ -26,6 +26,7 @@ mod dated;
 mod stamp;
 mod table;
 
+use dated::Dated;
 pub(super) use stamp::offset;
 use table::Clock::{self, AnyStamp, Four, Two};
 use table::{NAMINGS, Naming, expand};
@@ -195,8 +196,9 @@ pub fn read(path: &Path, vendor: &str) -> PathReading {
 impl PathReading {
     /// Reads the time of a path whose folders tell the date; returns whether it tells one.
     fn read_folders(&mut self, path: &[u8]) -> bool {
-        let Some((wall, begins)) = dated::read(path) else { return false };
-        (self.stamp, self.time_at) = (Some(PathTime::of_wall(wall, TakenFrom::Folder)), begins);
+        let Some(Dated { wall, offset, begins }) = dated::read(path) else { return false };
+        self.stamp = Some(PathTime { offset, ..PathTime::of_wall(wall, TakenFrom::Folder) });
+        self.time_at = begins;
         true
     }
 
@@ -366,7 +368,7 @@ fn word_behind(text: &[u8]) -> Option<String> {
     is_word.then(|| key::escape(&word[..length]))
 }
 
-/// Returns the channel that a name or a folder calls one, such as `CH01`, `ch0` or `channel-2`.
+/// Returns the channel that a name or a folder calls one, such as `CH01`, `ch_0` or `Channel 2`.
 fn labelled_channel(path: &[u8]) -> Option<String> {
     // Every path comes here: of the two letters `ch` one stands at every second place.
     (0..path.len()).rev().step_by(2).find_map(|at| match path[at] | 0x20 {
@@ -385,8 +387,9 @@ fn channel_at(path: &[u8], at: usize) -> Option<String> {
     if let Some((word, behind)) = rest.split_at_checked(5)
         && word.eq_ignore_ascii_case(b"annel")
     {
-        rest = behind.strip_prefix(b"_").or(behind.strip_prefix(b"-")).unwrap_or(behind);
+        rest = behind;
     }
+    rest = rest.strip_prefix(b"_").or(rest.strip_prefix(b"-")).or(rest.strip_prefix(b" ")).unwrap_or(rest);
     let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let is_channel = (1..=3).contains(&length) && !rest.get(length).is_some_and(u8::is_ascii_alphanumeric);
     is_channel.then(|| key::escape(&rest[..length]))
@@ -403,8 +406,10 @@ fn reading(found: &NamingMatch, vendor: Option<&'static str>, path: &[u8], clock
     let exact = wall.zip(ends).map(|(wall, ends)| stamp::behind(path, ends, wall));
     let (wall, offset) = exact.map_or((wall, None), |(wall, offset)| (Some(wall), offset));
     // The word behind a stamp may be its zone.
-    let is_utc = event.is_some_and(|event| [&b"UTC"[..], b"GMT", b"Z"].contains(&event));
-    let (offset, event) = if is_utc { (Some(Utc.fix()), None) } else { (offset, event) };
+    let (offset, event) = match event.and_then(stamp::zone_of) {
+        Some(zone) => (Some(zone), None),
+        None => (offset, event),
+    };
     PathReading {
         vendor,
         // A stamp that is not a time could be taken for a device, and every picture for a new camera.

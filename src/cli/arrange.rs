@@ -51,6 +51,9 @@ impl ArrangeArgs {
         }
         bar.finish_and_clear();
         if total == 0 {
+            if let [camera] = &*cameras {
+                holdings::must_exist(site, camera).await?;
+            }
             out.remark("nothing lies unsorted");
         } else if total > failed {
             let (moved, word) = (total - failed, if self.dry_run { "would be moved" } else { "moved" });

@@ -1,28 +1,151 @@
-//! `check`: what is wrong with the configuration, and the settings in force.
+//! `check`: what is wrong with the configuration, what is missing, and the settings in force.
 
+use std::fmt::Display;
+use std::io;
 use std::path::Path;
 
-use super::out::Out;
-use crate::capture;
-use crate::config::{CameraSettings, Config};
-use crate::key::{Layout, escape_path};
-use crate::rotate;
+use serde::Serialize;
 
-/// Prints the settings in force, and remarks on those that have no effect or cost more than they need to. A wrong file never comes here.
-pub(super) fn check(out: &Out, config: &Config) -> anyhow::Result<()> {
-    for key in config.not_in_effect() {
-        out.remark(format_args!("{}: {key} has no effect in this version", config.source.display()));
+use super::Told;
+use super::out::{Out, tell};
+use crate::bucket::{Bucket, Pace, Refusal};
+use crate::capture;
+use crate::config::{CameraSettings, Config, EXAMPLE_BUCKET};
+use crate::key::{Layout, escape_path};
+use crate::service::{self, UnitProperties};
+use crate::{credentials, daemon, rotate};
+
+/// What the configuration leaves to do.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    ready: bool,
+    /// The same in one line.
+    verdict: String,
+    /// What is missing, in a few words each.
+    missing: Vec<String>,
+    /// Remarks on settings that have no effect, or cost more than they need to, and on files that others may read.
+    warnings: Vec<String>,
+}
+
+/// What is missing: in a few words, and on a line with its place and what to do.
+struct Missing {
+    what: String,
+    line: String,
+}
+
+impl Missing {
+    /// Returns what is missing by a key of the configuration.
+    fn at(config: &Config, key: &str, what: String, mend: impl Display) -> Self {
+        Self { line: format!("{}: {key}: {what}; {mend}", place(config, key)), what }
     }
-    for (key, warning) in rotate::forewarnings(config) {
-        let line = config.line_of(key).map(|line| format!(":{line}")).unwrap_or_default();
-        out.remark(format_args!("{}{line}: warning: {key}: {warning}", config.source.display()));
+}
+
+/// Says what is missing, remarks on settings that have no effect or cost more than they need to, and ends with the
+/// verdict. A wrong file never comes here.
+pub(super) async fn check(out: &Out, config: &Config, show: bool) -> anyhow::Result<()> {
+    let mut warnings = warnings(config);
+    let mut missing = Vec::new();
+    missing.extend(no_drop_folder(config, &mut warnings));
+    let key = find_key(config, &mut warnings).await;
+    missing.extend(
+        key.as_ref().err().map(|refusal| Missing {
+            what: "the key is missing or cannot be used".to_owned(),
+            line: refusal.to_string(),
+        }),
+    );
+    if config.s3.bucket == EXAMPLE_BUCKET {
+        let what = format!("the bucket is still the example's, {EXAMPLE_BUCKET}");
+        missing.push(Missing::at(config, "s3.bucket", what, "write the name of your own bucket"));
     }
-    for camera in &config.cameras {
-        for example in &camera.example {
-            out.remark(format_args!("{}: {}", config.source.display(), describe_example(camera, example, config)));
+    missing.extend(shut_folders(config));
+    for warning in &warnings {
+        out.remark(warning);
+    }
+    for missing in &missing {
+        tell(&missing.line);
+    }
+    let is_ready = missing.is_empty();
+    let verdict = if is_ready {
+        let (folder, bucket) = (config.drop_folder.path.display(), &config.s3.bucket);
+        let key = key.unwrap_or_default();
+        format!("ready: captures from {folder} go to s3://{bucket}, signed with the key from {key}")
+    } else {
+        let what: Vec<&str> = missing.iter().map(|missing| missing.what.as_str()).collect();
+        format!("not ready: {}", what.join("; "))
+    };
+    if show {
+        out.item(config, config.effective().trim_end())?;
+        if is_ready { out.remark(&verdict) } else { tell(&verdict) }
+    } else {
+        let missing = missing.iter().map(|missing| missing.what.clone()).collect();
+        let readiness = Readiness { ready: is_ready, verdict, missing, warnings };
+        out.item(&readiness, &readiness.verdict)?;
+    }
+    if is_ready { Ok(()) } else { Err(Told.into()) }
+}
+
+/// Returns the file, and the line of a key if it has one.
+fn place(config: &Config, key: &str) -> String {
+    let line = config.line_of(key).map(|line| format!(":{line}")).unwrap_or_default();
+    format!("{}{line}", config.source.display())
+}
+
+fn warnings(config: &Config) -> Vec<String> {
+    let file = &config.source.display();
+    let costly = rotate::forewarnings(config)
+        .into_iter()
+        .map(|(key, warning)| format!("{}: warning: {key}: {warning}", place(config, key)));
+    let examples = config.cameras.iter().flat_map(|camera| {
+        let describe = move |example: &String| format!("{file}: {}", describe_example(camera, example, config));
+        camera.example.iter().map(describe)
+    });
+    costly.chain(examples).collect()
+}
+
+fn no_drop_folder(config: &Config, warnings: &mut Vec<String>) -> Option<Missing> {
+    let path = &config.drop_folder.path;
+    let shown = path.display();
+    let key = "drop_folder.path";
+    let missing = |what: String, mend: &str| Some(Missing::at(config, key, what, mend));
+    match path.metadata() {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => {
+            missing(format!("the drop folder {shown} is a file"), "write the folder that the FTP server writes into")
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mend = format!("create it with `sudo install -d -o hk-aws -g hk-aws {shown}`, or correct the path");
+            missing(format!("the drop folder {shown} is missing"), &mend)
+        }
+        Err(error) => {
+            let place = place(config, key);
+            warnings.push(format!("{place}: warning: {key}: {shown}: {error}; run this with sudo to look at it"));
+            None
         }
     }
-    out.item(config, config.effective().trim_end())
+}
+
+/// Returns the name of the place where the key is.
+async fn find_key(config: &Config, warnings: &mut Vec<String>) -> Result<String, Refusal> {
+    let bucket = Bucket::connect(&config.s3, None, Pace::new(daemon::now)).await;
+    let found = bucket.find_key().await?;
+    let file = credentials::path();
+    if file == *found {
+        warnings.extend(credentials::exposure(&file).map(|exposure| format!("warning: {exposure}")));
+    }
+    Ok(found)
+}
+
+/// Returns the folders that the installed unit shuts the daemon out of.
+fn shut_folders(config: &Config) -> Vec<Missing> {
+    let Some(unit) = UnitProperties::installed() else { return Vec::new() };
+    let describe = |lacking: service::Lacking| {
+        let path = lacking.folder.path.display();
+        let what = format!("{} lacks the line {}", service::UNIT, lacking.line);
+        let mend =
+            format_args!("the service may not write in {path}, because its unit {}: {}", lacking.what, service::MEND);
+        Missing::at(config, lacking.folder.key, what, mend)
+    };
+    unit.lacking(&service::used_folders(config)).into_iter().map(describe).collect()
 }
 
 /// Says what an example path of a camera gives.

@@ -53,7 +53,8 @@ fn flag(word: &OsStr, command: &Command) -> Option<bool> {
     let takes_value = |arg: &Arg| arg.get_action().takes_values();
     if let Some(long) = word.strip_prefix("--") {
         let (name, has_value) = long.split_once('=').map_or((long, false), |(name, _)| (name, true));
-        let known = command.get_arguments().find(|arg| arg.get_long() == Some(name))?;
+        let is_called = |arg: &&Arg| arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&name));
+        let known = command.get_arguments().find(is_called)?;
         return Some(takes_value(known) && !has_value);
     }
     let letters = word.strip_prefix('-').filter(|letters| !letters.is_empty())?;

@@ -22,9 +22,26 @@ pub struct Waiting {
     pub days: u64,
 }
 
+/// The command failed, and has said why.
+#[derive(Debug, thiserror::Error)]
+#[error("failed, as was said")]
+pub struct Told;
+
+/// Another process did the command's work, has said all, and ended with this exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("ended with {0}")]
+pub struct ExitWith(pub u8);
+
+/// The words of the command line do not fit together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; --help says what the command takes")]
+pub struct WrongUsage(pub String);
+
 /// Returns the exit code of an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Problems>() {
+    if let Some(ExitWith(code)) = error.downcast_ref() {
+        *code
+    } else if error.is::<Problems>() || error.is::<WrongUsage>() {
         2
     } else if error.downcast_ref::<Partly>().is_some_and(|partly| partly.failed < partly.total) || error.is::<Waiting>()
     {
@@ -49,6 +66,8 @@ mod tests {
         assert_eq!(exit_code(&partly(1, 2)), 3);
         assert_eq!(exit_code(&partly(2, 2)), 1);
         assert_eq!(exit_code(&anyhow::Error::new(Waiting { days: 1 })), 3);
+        assert_eq!(exit_code(&anyhow::Error::new(WrongUsage("no".to_owned()))), 2);
+        assert_eq!(exit_code(&anyhow::Error::new(Told)), 1);
         assert_eq!(exit_code(&anyhow::anyhow!("no")), 1);
         assert_eq!(exit_code(&anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe))), 0);
     }

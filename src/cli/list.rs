@@ -1,11 +1,12 @@
 //! `cameras`, `days`, `list`: what the bucket holds.
 
 use anyhow::bail;
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::NaiveDate;
 use clap::Args;
 use serde::Serialize;
 
 use super::out::{Out, plain, size, tell};
+use super::times::{CameraTime, span};
 use super::{Partly, parse_date};
 use crate::holdings::{self, Holding, Listing, Misfits, Selection};
 use crate::key::CameraName;
@@ -21,12 +22,12 @@ pub(super) struct ListArgs {
     /// Only this event, as `list` spells it
     #[arg(long)]
     event: Option<String>,
-    /// Only captures taken at or after this: YYYY-MM-DD or YYYY-MM-DDThh:mm:ss, at the camera
-    #[arg(long, value_name = "T", value_parser = parse_time)]
-    from: Option<NaiveDateTime>,
+    /// Only captures taken at or after this, at the camera: hh:mm of DATE, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss
+    #[arg(long, value_name = "T")]
+    from: Option<CameraTime>,
     /// Only captures taken before this
-    #[arg(long, value_name = "T", value_parser = parse_time)]
-    to: Option<NaiveDateTime>,
+    #[arg(long, value_name = "T", visible_alias = "until")]
+    to: Option<CameraTime>,
 }
 
 pub(super) async fn cameras(out: &Out, site: &Site) -> anyhow::Result<()> {
@@ -50,7 +51,8 @@ pub(super) async fn days(out: &Out, site: &Site, camera: &str) -> anyhow::Result
     let dates = holdings::days(site, camera).await?;
     remark_on(out, &holdings::misfits::of_camera(site, camera).await?);
     if dates.is_empty() {
-        bail!("the bucket holds no captures of {camera}; `hk-aws cameras` lists those it has");
+        holdings::must_exist(site, camera).await?;
+        bail!("the bucket holds no captures of {}; `hk-aws cameras` lists the cameras", plain(camera));
     }
     for date in dates {
         #[derive(Serialize)]
@@ -67,6 +69,7 @@ impl ListArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let camera = plain(&self.camera);
         let ListArgs { camera: wanted, date, event, from, to } = self;
+        let (from, to) = span(date, from, to)?;
         let selection = Selection { camera: wanted.to_string(), date, event, from, to };
         let mut listing = Listing::begin(site, selection).await?;
         let (mut shown, mut unread, mut without_index) = (0, 0, Vec::new());
@@ -96,6 +99,7 @@ impl ListArgs {
             if listing.misfits().objects == 0 {
                 remark_on(out, &holdings::misfits::of_camera(site, &wanted).await?);
             }
+            holdings::must_exist(site, &wanted).await?;
             out.remark(format_args!("nothing found; `hk-aws cameras` and `hk-aws days {camera}` list what there is"));
         }
         Ok(())
@@ -127,14 +131,4 @@ fn print(out: &Out, holding: &Holding) -> anyhow::Result<()> {
         None => String::new(),
     };
     out.item(holding, format_args!("{taken:<29}  {bytes:>10}  {event:<24}  {}{mark}{place}", plain(&holding.key)))
-}
-
-fn parse_time(text: &str) -> Result<NaiveDateTime, String> {
-    if let Ok(date) = text.parse::<NaiveDate>() {
-        return Ok(date.and_time(NaiveTime::MIN));
-    }
-    ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .ok_or_else(|| "neither YYYY-MM-DD nor YYYY-MM-DDThh:mm:ss".to_owned())
 }

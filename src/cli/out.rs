@@ -4,13 +4,14 @@
 //! passes.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::{ExitWith, Told};
 use crate::config::Problems;
 use crate::key;
 
@@ -84,6 +85,41 @@ pub(super) fn print_line(line: impl Display) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{}", plain_lines(&line.to_string())).context("failed to write to stdout")
 }
 
+/// A colour for a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Colour {
+    Red,
+    Yellow,
+    Green,
+    Bold,
+}
+
+/// Returns whether stdout takes colours: it is a terminal that can show them, and nobody has said that he wants none
+/// (<https://no-color.org>).
+pub(super) fn has_colours() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Prints data: one line in a colour.
+pub(super) fn print_in(colour: Colour, line: &str) -> anyhow::Result<()> {
+    let code = match colour {
+        Colour::Red => "1;31",
+        Colour::Yellow => "33",
+        Colour::Green => "32",
+        Colour::Bold => "1",
+    };
+    writeln!(io::stdout(), "\u{1b}[{code}m{}\u{1b}[0m", plain_lines(line)).context("failed to write to stdout")
+}
+
+/// Clears the terminal that stdout is; nothing anywhere else.
+pub(super) fn clear_screen() -> anyhow::Result<()> {
+    if !io::stdout().is_terminal() {
+        return Ok(());
+    }
+    write!(io::stdout(), "\u{1b}[H\u{1b}[2J").context("failed to write to stdout")
+}
+
 /// Prints data as JSON on one line; what a terminal might obey is escaped in it.
 pub(super) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
     let escaped = escape_tricks(&serde_json::to_string(object)?, |trick| format!("\\u{:04x}", u32::from(trick)));
@@ -97,6 +133,9 @@ pub fn tell(line: impl Display) {
 
 /// Says why a command failed, on stderr: on one line, except for the problems of a configuration.
 pub fn tell_failure(error: &anyhow::Error) {
+    if error.is::<Told>() || error.is::<ExitWith>() {
+        return;
+    }
     let text = format!("hk-aws: {error:#}");
     let text = if error.is::<Problems>() { plain_lines(&text) } else { plain(&text) };
     let _unheard = writeln!(io::stderr(), "{text}");

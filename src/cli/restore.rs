@@ -16,7 +16,7 @@ use super::price::in_words;
 use super::{Dates, Partly, is_silent};
 use crate::bucket::Tier;
 use crate::holdings::restore::{Progress, Restorable, Restoration, RestoreEvent, RestoreTerms, Unanswered};
-use crate::holdings::{FetchOrder, Fetched, check_room};
+use crate::holdings::{self, FetchOrder, Fetched, check_room};
 use crate::key::CameraName;
 use crate::retention::{Amount, prices};
 use crate::site::Site;
@@ -59,6 +59,9 @@ impl RestoreArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
         let terms = RestoreTerms { tier: self.tier, days: self.days };
         let mut found = Restoration::find(site, &self.camera, &self.all_days()).await?;
+        if found.days.is_empty() {
+            holdings::must_exist(site, &self.camera).await?;
+        }
         let missing = self.name_what_is_not_archived(out, &found)?;
         let mut sum = RestoreSum { total: missing, failed: missing };
         found.look(site, |event| say(out, &ProgressBar::hidden(), event)).await?;

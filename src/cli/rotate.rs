@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::out::{Out, plain, print_line, size, tell};
 use super::{Dates, Partly, Waiting};
-use crate::config;
 use crate::key::CameraName;
 use crate::lock;
 use crate::retention::{Action, BundleClass, Cost, RetentionPolicy, Row};
-use crate::rotate::{self, DayStep, Plan, Rotated, Scope};
+use crate::rotate::{self, DayStep, NotDue, Plan, Rotated, Scope};
 use crate::site::Site;
+use crate::{config, holdings};
 
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {
@@ -61,6 +61,9 @@ impl ArchiveArgs {
             archive.after = age;
             let policy = RetentionPolicy { archive: Some(archive), ..RetentionPolicy::default() };
             let plan = rotate::plan(site, &policy, Scope { camera: self.camera.as_deref(), dates: &[] }).await?;
+            if let Some(camera) = self.camera.as_ref().filter(|_| plan.steps.is_empty()) {
+                holdings::must_exist(site, camera).await?;
+            }
             return finish(out, site, &policy, &plan, self.dry_run).await;
         }
         let Some(camera) = self.camera.filter(|_| !self.dates.is_empty()) else {
@@ -71,6 +74,9 @@ impl ArchiveArgs {
         archive.after = std::time::Duration::ZERO;
         let policy = RetentionPolicy { archive: Some(archive), ..RetentionPolicy::default() };
         let plan = rotate::plan(site, &policy, Scope { camera: Some(&camera), dates: &dates }).await?;
+        if plan.steps.is_empty() {
+            holdings::must_exist(site, &camera).await?;
+        }
         if let Some(date) = dates.iter().find(|date| **date >= plan.time.today) {
             bail!("{date} is not over yet: a day is bundled once no more captures of it can come");
         }
@@ -98,9 +104,18 @@ async fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
     }
     let rows: Vec<&Row> = plan.summary.rows().collect();
     if rows.is_empty() {
-        out.remark("nothing is due");
+        out.remark(match plan.not_due {
+            Some(NotDue { date, from }) => {
+                format!("nothing is old enough: the first day is {date}, and its turn is on {from}")
+            }
+            None => "nothing is due: there are no captures whose turn is still to come".to_owned(),
+        });
     } else {
-        print_line(table(&rows, &plan.summary.total(), site.bucket.is_aws().await?))?;
+        let (total, is_aws) = (plan.summary.total(), site.bucket.is_aws().await?);
+        print_line(table(&rows, &total, is_aws))?;
+        if is_aws && is_nothing(total.monthly) && total.monthly < 0.0 {
+            out.remark("that saves less than $0.01 a month");
+        }
     }
     let later = plan.summary.later;
     if later.days > 0 {
@@ -151,13 +166,18 @@ fn in_class(class: &BundleClass, is_configured: bool) -> String {
     format!("in {class} {cost} ${monthly:.digits$} a month and {read}, for ${read_gb:.2} a GB")
 }
 
+/// Returns whether an amount of dollars is nothing with the digits that are shown.
+fn is_nothing(dollars: f64) -> bool {
+    dollars.abs() < 0.000_05
+}
+
 /// The headings of the columns.
 const HEAD: [&str; 9] = ["", "camera", "days", "objects", "bytes", "class", "requests", "$ now", "$ a month"];
 
 /// Returns the rows under their headings, numbers aligned to the right, and their sum; money only if the prices are known.
 fn table(rows: &[&Row], total: &Cost, has_prices: bool) -> String {
-    let money =
-        |cost: &Cost| [cost.requests.count().to_string(), format!("{:.4}", cost.now), format!("{:+.4}", cost.monthly)];
+    let monthly = |cost: &Cost| if is_nothing(cost.monthly) { "0".to_owned() } else { format!("{:+.4}", cost.monthly) };
+    let money = |cost: &Cost| [cost.requests.count().to_string(), format!("{:.4}", cost.now), monthly(cost)];
     let cells = |row: &&Row| {
         let days = if row.first == row.last { row.first.to_string() } else { format!("{}..{}", row.first, row.last) };
         let [requests, now, monthly] = money(&row.cost);

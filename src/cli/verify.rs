@@ -65,11 +65,15 @@ impl VerifyArgs {
         match (&self.camera, self.date) {
             (Some(camera), Some(date)) => {
                 let verified = verify_day(site, camera, date, None, options).await?;
+                if verified.held == 0 && verified.findings.is_empty() {
+                    holdings::must_exist(site, camera).await?;
+                }
                 sum.add(out, &bar, (camera, date), Ok(verified))?;
             }
             (Some(camera), None) => {
                 if verify_camera(out, site, camera, options, &bar, &mut sum).await? == 0 {
-                    bail!("neither the ledger nor the bucket knows {camera}; `hk-aws cameras` lists those it has");
+                    holdings::must_exist(site, camera).await?;
+                    bail!("neither the ledger nor the bucket has captures of {camera}");
                 }
             }
             (None, _) => {
@@ -139,7 +143,8 @@ impl VerifySum {
 
     fn tell(&self, out: &Out) -> anyhow::Result<()> {
         let (captures, days) = (count(self.held, "capture"), count(self.days, "day"));
-        out.remark(format_args!("{captures} in {days} hold"));
+        let end = if self.failed == 0 { "all there" } else { "these are there" };
+        out.remark(format_args!("{captures} of {days} checked: {end}"));
         if self.downloaded > 0 {
             out.remark(format_args!("{} downloaded", size(self.downloaded)));
         }

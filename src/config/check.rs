@@ -59,10 +59,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     } else if text.starts_with('~') {
         Fault::new("~ means nothing here", "write the whole path from /, such as /var/lib/cctv/storage")
     } else if !path.is_absolute() {
-        Fault::new(
-            "a relative path",
-            format!("write the whole path from /, such as /var/lib/{}", text.trim_start_matches("./")),
-        )
+        Fault::new("a relative path", format!("write the whole path from /, such as {}", whole_path(text).display()))
     } else if path.components().any(|component| component == Component::ParentDir) {
         Fault::new("a path with ..", "write the path without ..")
     } else if text.chars().any(char::is_control) {
@@ -73,6 +70,23 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
         return Ok(path.components().collect());
     };
     Err(fault)
+}
+
+/// Returns the whole path that a relative one probably stands for: its first folder tells where it begins.
+fn whole_path(text: &str) -> PathBuf {
+    /// What lies in the root folder (Filesystem Hierarchy Standard 3.0), and is likely to hold captures.
+    const IN_ROOT: [&str; 10] = ["var", "srv", "home", "mnt", "media", "opt", "run", "data", "tmp", "root"];
+    let named: PathBuf = Path::new(text).components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let is_long = named.components().count() > 1;
+    let begins_with = |folders: &[&str]| is_long && folders.iter().any(|folder| named.starts_with(folder));
+    let above = if begins_with(&IN_ROOT) {
+        "/"
+    } else if begins_with(&["lib"]) {
+        "/var"
+    } else {
+        "/var/lib"
+    };
+    Path::new(above).join(named)
 }
 
 /// Accepts a name of the time zone database.
@@ -327,7 +341,7 @@ pub(super) fn kms_key(text: &str) -> Result<String, Fault> {
 pub(super) fn endpoint(text: &str) -> Result<String, Fault> {
     let url = Url::parse(text)?;
     if url.user.is_some() {
-        let mend = "leave them out: credentials come from the AWS files and the environment";
+        let mend = "leave them out: the key is in /etc/hk-aws/credentials, the AWS files or the environment";
         return Err(Fault::new("has credentials", mend));
     }
     if text.contains(['?', '#']) {

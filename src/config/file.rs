@@ -56,6 +56,16 @@ impl YamlNode {
         line
     }
 
+    /// Returns the text of a key of this map; `None` if it is missing, null, or no text.
+    pub(super) fn text_of(&self, key: &str) -> Option<&str> {
+        let YamlContent::Map(entries) = &self.content else { return None };
+        let value = &entries.iter().find(|entry| entry.key == key)?.value;
+        match &value.content {
+            YamlContent::Scalar { text, .. } if !value.is_null() => Some(text),
+            _ => None,
+        }
+    }
+
     /// Returns whether this is the null value, written as nothing, `~` or `null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.content, YamlContent::Scalar { text, plain: true } if is_null(text))

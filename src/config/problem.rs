@@ -131,7 +131,7 @@ pub(super) fn mask_user(text: &str) -> String {
 }
 
 /// Returns the candidate that `text` is probably a misspelling of, if one is similar enough.
-pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Two wrong letters of five are a slip; more are another word.
     const ALIKE: f64 = 0.6;
     let plain = |word: &str| word.to_lowercase().replace('-', "_");

@@ -361,6 +361,20 @@ pub struct LogSettings {
     /// The least important level that is written.
     #[serde(serialize_with = "serialize_level")]
     pub level: tracing::Level,
+    /// The level of the line for each stored capture.
+    pub captures: CaptureLines,
+}
+
+/// The level of the line for each stored capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptureLines {
+    /// As any other event.
+    Info,
+    /// Only where the log has details.
+    Debug,
+    /// There are none.
+    Off,
 }
 
 /// Where log lines go.

@@ -82,7 +82,7 @@ alerts: {webhook: "https://user:${PASSWORD}@hooks.example.org/${HOOK}", command:
   quiet: "22:00-07:00", digest: "08:05", mute: [camera_clock], body: '{"x": "{text}"}'}
 heartbeat: {every: 7m, url: "https://hc.example.org/${HOOK}", name: porch}
 metrics: {listen: "[::]:9187"}
-log: {target: stderr, level: trace}
+log: {target: stderr, level: trace, captures: off}
 state_dir: /srv/state
 runtime_dir: /srv/run
 "#;
@@ -130,7 +130,10 @@ fn everything_means_what_it_says() {
     assert_eq!(webhook.url(), "https://user:hunter2@hooks.example.org/a@b?c=d");
     assert_eq!(webhook.shown(), "https://user:${PASSWORD}@hooks.example.org/${HOOK}");
     assert_eq!(config.alerts.command.unwrap(), ["notify", "-x", "5"]);
-    assert_eq!(config.log, LogSettings { target: LogTarget::Stderr, level: tracing::Level::TRACE });
+    assert_eq!(
+        config.log,
+        LogSettings { target: LogTarget::Stderr, level: tracing::Level::TRACE, captures: CaptureLines::Off }
+    );
 }
 
 #[test]
@@ -260,21 +263,6 @@ fn all_problems_are_said_at_once_by_line() {
     assert_eq!(problems.to_string().lines().count(), expected.len());
     let json = serde_json::to_value(&problems).unwrap();
     assert_eq!(json["problems"][2]["value"], "\"60\"");
-}
-
-#[test]
-fn what_has_no_effect_yet_is_named_where_it_is_asked_for() {
-    assert_eq!(parse(MINIMAL).unwrap().not_in_effect(), [""; 0]);
-    let same = "keep: {days: 35, max_size: 50GiB, min_free: 2048MiB}\nmax_clock_skew: 9600h\nrotate: {expire: {after: 365d}}\n";
-    assert_eq!(parsed(same).not_in_effect(), [""; 0]);
-    // What is turned off needs no machinery.
-    let off =
-        "keep: {days: 0, max_size: null, min_free: 0}\nmax_clock_skew: null\nrotate: {archive: null, expire: null}\n";
-    assert_eq!(parsed(off).not_in_effect(), [""; 0]);
-    let rotates = "rotate: {schedule: '0 4 * * *', archive: null, transition: {}, expire: {after: 30d}}\n";
-    assert_eq!(parsed(rotates).not_in_effect(), [""; 0]);
-    let config = parsed("keep: {days: 3}\ncameras: [{name: a, silent_after: 1h}]\nheartbeat: {}\n");
-    assert_eq!(config.not_in_effect(), [""; 0]);
 }
 
 #[test]

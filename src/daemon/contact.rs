@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::bucket::Refusal;
 use crate::clock::backoff;
 use crate::health::{self, Board};
+use crate::message;
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, Snapshot};
 
@@ -41,7 +42,11 @@ pub(super) async fn reach(
         };
         let Err(refusal) = answer else { break };
         if asked == 0 {
-            tracing::warn!("{} cannot be tried yet: {refusal}", site.bucket.describe());
+            tracing::warn!(
+                message_id = message::BUCKET_UNTRIED,
+                "{} cannot be tried yet: {refusal}",
+                site.bucket.describe()
+            );
         }
         asked += 1;
         say(&board, health::of_refusal(&refusal, since));

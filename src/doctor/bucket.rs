@@ -1,12 +1,14 @@
 //! Checks of the bucket: whether captures can be stored, how safe they are there, and what else the credentials may do.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::thief::{self, Remains};
 use super::{BucketReport, Check};
 use crate::bucket::{Conditions, May, PROBE, Refusal, Right, TriedClass, Verdict, WrongChecksum};
 use crate::config::{Access, RotateSettings};
+use crate::credentials;
 use crate::site::Site;
 
 /// The largest difference to the store's clock that counts as right: an answer takes time, and its date is rounded.
@@ -41,6 +43,16 @@ const DELETE: NamedRight = NamedRight {
               is tried",
 };
 
+/// Says where the key is, and whether others may read it there.
+fn key(place: &str) -> Check {
+    let exposure =
+        (credentials::path() == Path::new(place)).then(|| credentials::exposure(&credentials::path())).flatten();
+    match exposure {
+        Some(exposure) => Check::warn("key", exposure.says).mend(exposure.mend),
+        None => Check::ok("key", format!("requests are signed with the key from {place}")),
+    }
+}
+
 pub(super) async fn examine(site: &Site) -> BucketReport {
     let bucket = &site.bucket;
     let before = (site.clock)().wall;
@@ -48,6 +60,7 @@ pub(super) async fn examine(site: &Site) -> BucketReport {
     let after = (site.clock)().wall;
     let mut report = BucketReport { checks: vec![clock(time, before..=after)], thief: Vec::new() };
     let checks = &mut report.checks;
+    checks.extend(bucket.find_key().await.ok().map(|place| key(&place)));
     // An object that an earlier trial left behind would make this one easier, so it is deleted first.
     let _stays = bucket.try_delete(&bucket.probe_key()).await;
     let put = match bucket.try_put(after).await {
@@ -65,6 +78,9 @@ pub(super) async fn examine(site: &Site) -> BucketReport {
     checks.push(checksums(bucket.try_wrong_checksum().await));
     let found = thief::try_all(site, &put).await;
     let mut remains = found.take_away(site, &put.key).await.max(found.take_away(site, &bucket.probe_key()).await);
+    let (in_parts, tried) = bucket.try_put_in_parts(&put, after).await;
+    checks.push(judge_parts(tried));
+    remains = remains.max(found.take_away(site, &in_parts).await);
     if s3.access == Access::ReadWrite {
         for (setting, class) in classes(&site.config.rotate) {
             let (key, tried) = bucket.try_class(class, &put, after).await;
@@ -86,6 +102,19 @@ pub(super) async fn examine(site: &Site) -> BucketReport {
 fn classes(rotate: &RotateSettings) -> impl Iterator<Item = (&'static str, &str)> {
     let archive = rotate.archive.iter().map(|archive| ("rotate.archive.class", archive.class.as_str()));
     archive.chain(rotate.transition.iter().map(|transition| ("rotate.transition.class", transition.class.as_str())))
+}
+
+fn judge_parts(tried: Result<(), Refusal>) -> Check {
+    match tried {
+        Ok(()) => Check::ok("clips", "an upload in parts is taken with all that a clip carries"),
+        Err(refusal) if refusal.verdict == Verdict::TryLater => {
+            Check::warn("clips", format!("an upload in parts could not be tried: {}", refusal.reason))
+                .mend("try again later")
+        }
+        Err(refusal) => {
+            Check::fail("clips", format!("clips cannot be stored: {}", refusal.reason)).mend(refusal.advice)
+        }
+    }
 }
 
 fn judge_class(setting: &'static str, class: &str, tried: Result<TriedClass, Refusal>) -> Check {
@@ -110,7 +139,7 @@ fn judge_class(setting: &'static str, class: &str, tried: Result<TriedClass, Ref
 }
 
 fn left_behind(site: &Site, remains: Remains) -> Option<Check> {
-    let lock = if site.config.s3.object_lock.is_some() { ", one of them locked for an hour" } else { "" };
+    let lock = if site.config.s3.object_lock.is_some() { ", some of them locked for an hour" } else { "" };
     let says = match remains {
         Remains::Nothing => return None,
         Remains::Versions => format!(

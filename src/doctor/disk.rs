@@ -46,19 +46,22 @@ pub(super) fn user(state_dir: &Path) -> Check {
                 show(state_dir)
             ),
         )
-        .mend("run it as the daemon's user, with its rights and its environment"),
+        .mend("run it with sudo: then it runs as the service does"),
         _ => Check::ok("user", format!("runs as user {us}")),
     }
 }
 
-/// Checks whether a file can be written, synced, renamed and removed in a folder, or where the folder would be created.
-pub(super) fn writable(folder: &OwnFolder<'_>) -> Check {
+/// Checks whether a file can be written, synced, renamed and removed in a folder, or where the folder would be created;
+/// `shut_out` is what to do if a sandbox is the cause.
+pub(super) fn writable(folder: &OwnFolder<'_>, shut_out: Option<&str>) -> Check {
     let there = existing(folder.path);
     match write_and_rename(there) {
         Ok(()) if there == folder.path => Check::ok(folder.name, format!("{} is writable", show(folder.path))),
         Ok(()) => Check::ok(folder.name, format!("{} can be created", show(folder.path))),
-        Err(error) => Check::fail(folder.name, format!("failed to write in {}: {error}", show(there)))
-            .mend(format!("let the daemon's user write there, or correct {}", folder.key)),
+        Err(error) => Check::fail(folder.name, format!("failed to write in {}: {error}", show(there))).mend(
+            shut_out
+                .map_or_else(|| format!("let the daemon's user write there, or correct {}", folder.key), str::to_owned),
+        ),
     }
 }
 

@@ -37,7 +37,7 @@ struct FolderSurvey {
     fixed: SomePaths,
 }
 
-pub(super) fn examine(site: &Site) -> Vec<Check> {
+pub(super) fn examine(site: &Site, shut_out: Option<&str>) -> Vec<Check> {
     let folder = &site.folder;
     let mut survey = FolderSurvey::default();
     // A scan prunes empty folders that are old enough; at the beginning of time, none is.
@@ -47,11 +47,16 @@ pub(super) fn examine(site: &Site) -> Vec<Check> {
     });
     if let Err(error) = looked {
         let check = Check::fail("drop folder", format!("failed to read {}: {error}", show(folder.path())));
-        return vec![check.mend("create it, let the daemon's user read it, or correct drop_folder.path")];
+        let mend = match (shut_out, error.kind()) {
+            (Some(mend), _) => mend,
+            (None, io::ErrorKind::NotFound) => "create it, or correct drop_folder.path",
+            (None, _) => "let the daemon's user read it, or correct drop_folder.path",
+        };
+        return vec![check.mend(mend)];
     }
-    let mut checks = vec![survey.rights(folder.path()), watching(site, survey.folders)];
+    let mut checks = vec![survey.rights(folder.path(), shut_out), watching(site, survey.folders)];
     if survey.unreadable.count == 0 && survey.fixed.count == 0 {
-        checks.push(renames(site));
+        checks.push(renames(site, shut_out));
     }
     checks.extend(survey.sample.and_then(|file| writers(site, &file)));
     checks
@@ -93,8 +98,9 @@ impl FolderSurvey {
         }
     }
 
-    fn rights(&self, root: &Path) -> Check {
-        let mend = "add the daemon's user to the FTP server's group, or give it CAP_DAC_OVERRIDE as its unit does";
+    fn rights(&self, root: &Path, shut_out: Option<&str>) -> Check {
+        let rights = "add the daemon's user to the FTP server's group, or give it CAP_DAC_OVERRIDE in its unit";
+        let mend = shut_out.unwrap_or(rights);
         if self.unreadable.count > 0 {
             Check::fail("drop folder", format!("may not read {}", self.unreadable.describe(root))).mend(mend)
         } else if self.fixed.count > 0 {
@@ -162,7 +168,7 @@ fn watch(folder: &Path) -> io::Result<()> {
 }
 
 /// Checks how a file is taken out of the folder: under another name first, which replaces no other file.
-fn renames(site: &Site) -> Check {
+fn renames(site: &Site, shut_out: Option<&str>) -> Check {
     let at = show(site.folder.path());
     let mend = "let the FTP server write to a disk of this box with a Linux file system, such as ext4";
     match site.folder.try_rename() {
@@ -178,7 +184,7 @@ fn renames(site: &Site) -> Check {
         Err(error) => {
             let says =
                 format!("failed to create and rename a file in {at}: {error}; captures cannot be removed from it");
-            Check::fail("renames", says).mend(mend)
+            Check::fail("renames", says).mend(shut_out.unwrap_or(mend))
         }
     }
 }

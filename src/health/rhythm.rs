@@ -130,6 +130,7 @@ mod tests {
         now.at = hour(at);
         let stored = CameraStatus {
             captures: 1,
+            newest_day: None,
             last_taken_at: hour(at).fixed_offset(),
             last_stored_at: hour(at),
             wrong_clock: None,

@@ -35,7 +35,14 @@ fn limits() -> Limits {
 
 fn camera(last_stored: i64) -> CameraStatus {
     let last_taken_at = at(last_stored).fixed_offset();
-    CameraStatus { captures: 1, last_taken_at, last_stored_at: at(last_stored), wrong_clock: None, clock_offset: None }
+    CameraStatus {
+        captures: 1,
+        last_taken_at,
+        last_stored_at: at(last_stored),
+        wrong_clock: None,
+        clock_offset: None,
+        newest_day: None,
+    }
 }
 
 fn judged(mut snapshot: Snapshot) -> Snapshot {

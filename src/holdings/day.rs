@@ -9,6 +9,7 @@ use super::loose::{Found, LooseStream, PartAt};
 use super::misfits::listing;
 use super::{AT_ONCE, HoldingsError, Misfits};
 use crate::bucket::Object;
+use crate::config;
 use crate::key::{ARCHIVE, ArchiveFormat, ArchiveObject, CameraName};
 use crate::site::Site;
 
@@ -141,6 +142,21 @@ pub async fn cameras(site: &Site) -> Result<Vec<CameraName>, HoldingsError> {
         cameras.extend(folders.filter_map(|folder| CameraName::read(folder[prefix.len()..].trim_end_matches('/'))));
     }
     Ok(cameras.into_iter().collect())
+}
+
+/// Makes sure that the bucket has a camera of which nothing was found, so that a mistyped name is no empty answer. A bucket
+/// without any camera is new.
+///
+/// # Errors
+/// [`HoldingsError::NoCamera`] if it has not, [`HoldingsError::Refused`] if the bucket cannot be listed.
+pub async fn must_exist(site: &Site, camera: &str) -> Result<(), HoldingsError> {
+    let cameras = cameras(site).await?;
+    if cameras.is_empty() || cameras.iter().any(|known| **known == *camera) {
+        return Ok(());
+    }
+    let nearest = config::nearest(camera, cameras.iter().map(|known| &**known));
+    let nearest = nearest.and_then(CameraName::read);
+    Err(HoldingsError::NoCamera { camera: camera.to_owned(), nearest })
 }
 
 /// Returns the days on which a camera has captures, loose or in bundles.

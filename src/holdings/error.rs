@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io;
 
 use crate::bucket::{Refusal, RefusalKind, Verdict};
+use crate::key::CameraName;
 
 /// Why a capture, a bundle or a day cannot be worked on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +23,18 @@ pub enum HoldingsError {
     /// The object is not as it should be: altered, damaged, gone, or in the wrong class. Other objects are not concerned.
     #[error("{0}")]
     Object(String),
+    /// The bucket has no such camera: the name is probably mistyped.
+    #[error("the bucket holds no camera {camera}{}; `hk-aws cameras` lists those it has", did_you_mean(nearest.as_ref()))]
+    NoCamera {
+        /// The name that was asked for.
+        camera: String,
+        /// The camera of the bucket whose name is most like it, if one is similar.
+        nearest: Option<CameraName>,
+    },
+}
+
+fn did_you_mean(nearest: Option<&CameraName>) -> String {
+    nearest.map(|nearest| format!(" (did you mean {nearest}?)")).unwrap_or_default()
 }
 
 impl From<Refusal> for HoldingsError {
@@ -43,6 +56,7 @@ impl HoldingsError {
             Self::Refused { says, refusal } => Self::Refused { says: format!("{what}: {says}"), refusal },
             Self::Local(says) => Self::Local(format!("{what}: {says}")),
             Self::Object(says) => Self::Object(format!("{what}: {says}")),
+            Self::NoCamera { .. } => self,
         }
     }
 
@@ -50,7 +64,7 @@ impl HoldingsError {
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal.verdict),
-            Self::Local(_) | Self::Object(_) => None,
+            Self::Local(_) | Self::Object(_) | Self::NoCamera { .. } => None,
         }
     }
 
@@ -59,7 +73,7 @@ impl HoldingsError {
     pub fn is_about_object(&self) -> bool {
         match self {
             Self::Refused { refusal, .. } => refusal.kind() == RefusalKind::NoSuchKey,
-            Self::Local(_) => false,
+            Self::Local(_) | Self::NoCamera { .. } => false,
             Self::Object(_) => true,
         }
     }

@@ -8,10 +8,12 @@ use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 use super::Ingest;
+use super::flood::Flood;
 use super::judge::LONGEST_WAIT;
 use crate::clock::Now;
 use crate::drop_folder::{OpenError, Taken};
 use crate::key::escape_path;
+use crate::message;
 use crate::set_aside::{self, SetAside};
 use crate::status::Snapshot;
 
@@ -60,8 +62,13 @@ impl Ingest {
     pub(super) fn set_aside(&mut self, path: &Path, reason: &str, now: Now) {
         let state_dir = &self.site.config.state_dir;
         let folder = set_aside::folder(state_dir);
-        let moved = set_aside::free_place(state_dir, path)
-            .ok_or_else(|| "100 files of this name are set aside already".to_owned());
+        // What lies in the run-time folder is lost at the next boot.
+        let moved = if state_dir.starts_with(&self.site.config.runtime_dir) {
+            Err("the state folder cannot be written".to_owned())
+        } else {
+            set_aside::free_place(state_dir, path)
+                .ok_or_else(|| "100 files of this name are set aside already".to_owned())
+        };
         let judged = self.queue.last_seen(path, now).map(|seen| seen.stamp);
         let moved = moved.and_then(|target| match self.site.folder.open(path) {
             // Another file has come under the same name, and nobody has judged that one.
@@ -75,27 +82,41 @@ impl Ingest {
         match moved {
             Ok((Taken::Away, target)) => {
                 if let Err(error) = set_aside::note(state_dir, &target, reason, now.wall.into()) {
-                    tracing::warn!("failed to write down why {} is set aside: {error}", escape_path(path));
+                    tracing::warn!(
+                        message_id = message::SET_ASIDE_NOTE,
+                        "failed to write down why {} is set aside: {error}",
+                        escape_path(path)
+                    );
                 }
                 let kept = escape_path(target.strip_prefix(&folder).unwrap_or(&target));
                 let message = format!(
-                    "set aside {} ({reason}); its bytes are kept in {} as {kept}; once the cause is mended, send it with \
-                     `hk-aws upload --set-aside`",
+                    "{} can never be stored as it is ({reason}): it was moved to {} as {kept}; once the cause is mended, send it \
+                     with `hk-aws upload --set-aside`",
                     escape_path(path),
                     folder.display()
                 );
-                tracing::error!("{message}");
-                self.remember(message);
+                self.complain(Flood::SetAside, message, now);
                 self.tally.remember_set_aside(&kept, reason);
+                self.tally.counters().set_aside(kind_of(reason));
                 self.aside.is_late = true;
                 self.done(path);
             }
             Ok((Taken::PutBack, _)) => self.settle_again(path, reason, now),
             Err(error) => {
                 if self.queue.hold(path, &format!("{reason}; {error}"), now.steady + LONGEST_WAIT) {
-                    tracing::error!("failed to set aside {} ({reason}): {error}", escape_path(path));
+                    let message = format!("failed to set aside {} ({reason}): {error}", escape_path(path));
+                    self.complain(Flood::NotSetAside, message, now);
                 }
             }
         }
+    }
+}
+
+/// Returns the kind of a reason for which a file is set aside.
+fn kind_of(reason: &str) -> &'static str {
+    match reason {
+        "empty" => "empty",
+        _ if reason.starts_with("the upload panicked") => "panic",
+        _ => "refused",
     }
 }

@@ -2,14 +2,26 @@
 //!
 //! Pictures arrive seconds after they were taken. Clips tell when they began, and arrive when they have ended, so they show
 //! nothing.
+//!
+//! What was said is kept in a state file, so that a restart does not say it again. One picture that arrives at its own time
+//! shows that the clock has been set.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::Path;
 
-use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, TimeDelta, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 
 use crate::capture::{Capture, Media, TakenFrom};
+use crate::persist::{self, Purpose};
 use crate::status::ClockOffset;
+
+/// The name of the state file that remembers what was said, by camera.
+const MEMORY: &str = "clock-offsets.json";
+
+/// A thousand cameras with long names need less.
+const LONGEST_MEMORY_BYTES: u64 = 1 << 20;
 
 /// How many pictures must agree.
 const ENOUGH: usize = 12;
@@ -30,20 +42,63 @@ const QUARTER_SECONDS: i64 = 15 * 60;
 /// How many seconds a picture may be under way, and a clock may be wrong beside its zone.
 const SLACK_SECONDS: i64 = 90;
 
-/// The last pictures of a camera: the day on which each arrived, and how many seconds after its own time.
+/// What the last pictures of a camera show of its clock.
 #[derive(Debug, Default)]
 pub(super) struct ClockWatch {
+    /// The day on which each arrived, and how many seconds after its own time.
     seen: VecDeque<(NaiveDate, i64)>,
+    /// What was said of the clock, while nothing shows that it is right.
+    said: Option<ClockOffset>,
+}
+
+/// Returns the clocks of which something was said before the last stop. If the file cannot be read, it is said once more.
+pub(super) fn remembered(state_dir: &Path) -> BTreeMap<String, ClockWatch> {
+    let said: BTreeMap<String, ClockOffset> =
+        persist::read(&state_dir.join(MEMORY), LONGEST_MEMORY_BYTES).unwrap_or_default();
+    said.into_iter()
+        .map(|(camera, offset)| (camera, ClockWatch { said: Some(offset), ..ClockWatch::default() }))
+        .collect()
+}
+
+/// Remembers what was said of these clocks.
+///
+/// # Errors
+/// The state file cannot be written.
+pub(super) fn remember(state_dir: &Path, clocks: &BTreeMap<String, ClockWatch>) -> io::Result<()> {
+    let said: BTreeMap<&String, &ClockOffset> =
+        clocks.iter().filter_map(|(camera, clock)| Some((camera, clock.said()?))).collect();
+    persist::write(&state_dir.join(MEMORY), &said, Purpose::NextStart)
 }
 
 impl ClockWatch {
-    /// Takes note of a capture that arrived; returns whether it says something about its camera's clock.
+    /// Returns how far the clock is off, if that was said and nothing has shown since that it is right.
+    pub(super) fn said(&self) -> Option<&ClockOffset> {
+        self.said.as_ref()
+    }
+
+    /// Takes note of a capture that arrived; returns whether what is to be said of the clock has changed.
     pub(super) fn see(&mut self, capture: &Capture, arrival: DateTime<Utc>) -> bool {
         let tells = matches!(capture.taken_from, TakenFrom::Name | TakenFrom::Folder) && !capture.is_day_only;
         if !tells || capture.media != Media::Picture {
             return false;
         }
-        let today = arrival.date_naive();
+        let late = (arrival - capture.taken.to_utc()).num_seconds();
+        if late.abs() <= SLACK_SECONDS {
+            self.seen.clear();
+            return self.said.take().is_some();
+        }
+        self.keep(arrival.date_naive(), late);
+        let Some(offset) = self.offset(capture.taken) else { return false };
+        // Summer time changes the offset of a camera without it, but not the zone that fits.
+        let is_new = self.said.as_ref().is_none_or(|said| said.timezone != offset.timezone);
+        if is_new {
+            self.said = Some(offset);
+        }
+        is_new
+    }
+
+    /// Keeps how late a picture of today was, and forgets what is too old or too much.
+    fn keep(&mut self, today: NaiveDate, late: i64) {
         let is_full = self.seen.iter().filter(|(day, _)| *day == today).count() >= MOST_A_DAY;
         let days: BTreeSet<NaiveDate> = self.seen.iter().map(|(day, _)| *day).chain([today]).collect();
         if days.len() > MOST_DAYS {
@@ -53,12 +108,11 @@ impl ClockWatch {
             let oldest = self.seen.iter().position(|(day, _)| *day == today);
             oldest.and_then(|place| self.seen.remove(place));
         }
-        self.seen.push_back((today, (arrival - capture.taken.to_utc()).num_seconds()));
-        true
+        self.seen.push_back((today, late));
     }
 
-    /// Returns how far the clock is off and the zone that would fit; `None` if it is right, or if its pictures do not agree.
-    pub(super) fn offset(&self, taken: DateTime<FixedOffset>) -> Option<ClockOffset> {
+    /// Returns how far the clock is off and the zone that would fit; `None` if its pictures do not agree.
+    fn offset(&self, taken: DateTime<FixedOffset>) -> Option<ClockOffset> {
         let mut late: Vec<(i64, NaiveDate)> = self.seen.iter().map(|(day, late)| (*late, *day)).collect();
         late.sort_unstable();
         let agree = (0..late.len()).map(|first| {
@@ -88,11 +142,13 @@ fn zone_of(ahead: i64, at: DateTime<Utc>) -> Option<String> {
         // The names count the hours behind UTC (IANA Time Zone Database, `etcetera`).
         (-12..=14, 0) => Some(format!("Etc/GMT{:+}", -hours)),
         _ => {
-            let is_fitting = |zone: &Tz| {
+            let is_fitting = |zone: &Tz, at: DateTime<Utc>| {
                 let offset = at.with_timezone(zone).fixed_offset();
                 i64::from(offset.offset().local_minus_utc()) == ahead && zone.name().contains('/')
             };
-            TZ_VARIANTS.into_iter().find(is_fitting).map(|zone| zone.name().to_owned())
+            let half_a_year_before = at - TimeDelta::days(182);
+            let fitting = TZ_VARIANTS.into_iter().filter(|zone| is_fitting(zone, at));
+            fitting.min_by_key(|zone| !is_fitting(zone, half_a_year_before)).map(|zone| zone.name().to_owned())
         }
     }
 }
@@ -114,17 +170,15 @@ mod tests {
         let text = format!("drop_folder: {{path: /drop}}\ns3: {{bucket: my-bucket}}\ntimezone: {zone}\n");
         let config = Config::parse(Path::new("test.yaml"), &text, &|_| None).unwrap();
         let mut watch = ClockWatch::default();
-        let mut last = None;
         for (time, ahead, late) in pictures {
             let shown = at(time) + chrono::TimeDelta::seconds(*ahead);
             let name = shown.format("cam/x_00_%Y%m%d%H%M%S.jpg").to_string();
             let arrival = at(time) + chrono::TimeDelta::seconds(*late);
             let capture = crate::capture::classify(Path::new(&name), arrival, &config);
-            if watch.see(&capture, arrival) {
-                last = watch.offset(capture.taken);
-            }
+            watch.see(&capture, arrival);
         }
-        last.map(|offset| (offset.behind_seconds, offset.timezone.unwrap_or_default()))
+        let said = watch.said()?;
+        Some((said.behind_seconds, said.timezone.clone().unwrap_or_default()))
     }
 
     fn pictures(days: &[u32], each: u32, ahead: i64, late: impl Fn(u32) -> i64) -> Vec<(&'static str, i64, i64)> {

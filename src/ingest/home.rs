@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::Site;
 use crate::clock::Now;
+use crate::message;
 use crate::place;
 use crate::queue::Queue;
 use crate::status::{Condition, ConditionKind};
@@ -92,7 +93,7 @@ impl Home {
         let reason = format!("drop folder {} is not the one that it was: {what}", site.folder.path().display());
         let advice = "mount its disk again, or say with `systemctl reload hk-aws` that it is to stay like this";
         let message = format!("{reason}; {advice}");
-        tracing::error!("{message}");
+        tracing::error!(message_id = message::DROP_FOLDER_REPLACED, "{message}");
         self.alarm = Some(Condition::new(ConditionKind::DropFolderReplaced, at.into(), reason, advice));
         Some(message)
     }

@@ -20,6 +20,7 @@ use crate::config::Access;
 use crate::kept::{self, CopyOf};
 use crate::key::ObjectKey;
 use crate::ledger::LedgerEntry;
+use crate::message;
 use crate::site::Site;
 
 /// The bytes that are read at a time.
@@ -32,14 +33,18 @@ pub(super) struct Joined {
     pub(super) stands_for_all: bool,
 }
 
-/// Returns the whole capture that a file with the rest of it makes together with one of the parts before; `None` if it
-/// fits none.
+/// Returns the whole capture that a file with the rest of it, which was sent as `source`, makes together with one of the
+/// parts before; `None` if it fits none.
+///
+/// A name can have parts of several captures. A rest says at most how long its first part was, so what the camera sent last
+/// under the same path comes first.
 ///
 /// # Errors
 /// [`NotStored::Refused`] if the store did not answer: a part may be there.
 pub(super) async fn join(
     site: &Arc<Site>,
     rest: &Source,
+    source: &str,
     capture: &Capture,
     first_key: &ObjectKey,
 ) -> Result<Option<Joined>, NotStored> {
@@ -47,7 +52,8 @@ pub(super) async fn join(
     let own = hex::encode(rest.sha256);
     let mut parts = earlier::partials(&site.ledger(), capture, first_key);
     parts.retain(|part| part.sha256 != own);
-    parts.sort_by_key(|part| std::cmp::Reverse(part.size));
+    parts.reverse();
+    parts.sort_by_key(|part| part.source != source);
     for part in &parts {
         let Some(first) = find(site, part, capture).await? else { continue };
         let (state_dir, file, size) = (site.config.state_dir.clone(), Arc::clone(file), rest.size);
@@ -56,7 +62,11 @@ pub(super) async fn join(
         let joined = blocking(move || {
             let made = make(&state_dir, first, part.size, &file, size);
             let Some((whole, size, sha256)) = made.unwrap_or_else(|error| {
-                tracing::warn!("failed to join {} with its rest: {error}; both parts are in the bucket", part.key);
+                tracing::warn!(
+                    message_id = message::JOIN_FAILED,
+                    "failed to join {} with its rest: {error}; both parts are in the bucket",
+                    part.key
+                );
                 None
             }) else {
                 return Ok(None);
@@ -114,8 +124,12 @@ fn make(
 ) -> io::Result<Option<(File, u64, [u8; 32])>> {
     let mut rest = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(rest)))?;
     // A server that was told where to resume leaves a hole before the rest; one that was told to append does not.
-    let from = if begins_with_zeros(&mut rest)? { first_size } else { 0 };
-    if from > rest_size || from > 0 && !fits_over(&mut first, first_size, &mut rest)? {
+    let from = if has_hole(&mut rest, 0)? { first_size } else { 0 };
+    // A hole that is longer was left for a longer part.
+    if from > rest_size
+        || from > 0 && has_hole(&mut rest, from)?
+        || from > 0 && !fits_over(&mut first, first_size, &mut rest)?
+    {
         return Ok(None);
     }
     let (mut whole, mut hash) = (tempfile::tempfile_in(folder)?, Sha256::new());
@@ -138,11 +152,15 @@ fn make(
     Ok(is_whole.then(|| (whole, size, hash.finalize().into())))
 }
 
-fn begins_with_zeros(file: &mut File) -> io::Result<bool> {
-    let mut head = [1; 12];
-    file.seek(SeekFrom::Start(0))?;
-    file.read_exact(&mut head)?;
-    Ok(head == [0; 12])
+/// Returns whether a file has nothing but zeros at a place, for longer than captures have; not if it ends before.
+fn has_hole(file: &mut File, at: u64) -> io::Result<bool> {
+    let mut bytes = [1; 12];
+    file.seek(SeekFrom::Start(at))?;
+    match file.read_exact(&mut bytes) {
+        Ok(()) => Ok(bytes == [0; 12]),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns whether the rest has a hole where the first part goes: nothing but zeros, or zeros and then the same bytes.

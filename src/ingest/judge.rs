@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use tokio::task::{Id, JoinError};
 
+use super::flood::Flood;
 use super::home::Waited;
 use super::outcome::{Ingested, NotStored};
 use super::{Finished, InWork, Ingest, Stored, Work, jitter};
 use crate::bucket::{Refusal, Verdict};
 use crate::clock::{Now, backoff};
 use crate::key::escape_path;
+use crate::message;
 use crate::queue::{FailedUpload, Hint, OWN_TROUBLE};
 
 /// The first and the longest wait of a file that fails by itself.
@@ -46,7 +48,13 @@ impl Ingest {
         let result = match done {
             Ok((_, finished)) => finished.result,
             Err(error) if is_same_folder => return self.set_aside(path, &format!("the upload panicked: {error}"), now),
-            Err(error) => return tracing::error!("the upload of {} panicked: {error}", escape_path(path)),
+            Err(error) => {
+                return tracing::error!(
+                    message_id = message::PANIC,
+                    "the upload of {} panicked: {error}",
+                    escape_path(path)
+                );
+            }
         };
         match result {
             Ok(ingested) if is_same_folder => match work.work {
@@ -100,7 +108,7 @@ impl Ingest {
             }
             (Some(reason), _) => {
                 self.hold_stored(path, stored, &format!("stored; {reason}"), now.steady + DISPOSE_AGAIN);
-                self.upkeep.stays(path, reason, now.wall.into())
+                self.upkeep.stays(&self.site.config, path, reason, now.wall.into())
             }
         };
         if let Some(message) = said {
@@ -166,6 +174,7 @@ impl Ingest {
 
     fn refused(&mut self, work: &InWork, refusal: &Refusal, now: Now) {
         let path = work.due.path.as_path();
+        self.tally.counters().failed(refusal.verdict.name());
         if refusal.verdict == Verdict::GiveUpOnThisFile {
             return self.set_aside(path, &refusal.to_string(), now);
         }
@@ -185,7 +194,8 @@ impl Ingest {
         // At the 2nd, 4th, 8th time and so on: it may go on for weeks.
         if own >= OWN_TROUBLE && own.is_power_of_two() {
             let path = escape_path(path);
-            tracing::warn!(key = path, "{path} cannot be stored while others are, and is tried again later: {refusal}");
+            let message = format!("{path} cannot be stored while others are, and is tried again later: {refusal}");
+            self.complain(Flood::OwnTrouble, message, now);
         }
         self.say(&news);
         self.queue.hold(path, &refusal.to_string(), until);
@@ -198,8 +208,7 @@ impl Ingest {
         let wait = wait_of_too_large(self.queue.failures(path), jitter(now));
         if self.queue.hold(path, &refusal.to_string(), now.steady + wait) {
             let message = format!("{} cannot be stored, and is tried again later: {refusal}", escape_path(path));
-            tracing::error!("{message}");
-            self.remember(message);
+            self.complain(Flood::TooLarge, message, now);
         }
     }
 
@@ -209,9 +218,9 @@ impl Ingest {
         let wait = backoff(self.queue.failures(path), FIRST_WAIT, LONGEST_WAIT, jitter(now));
         self.unreadable.insert(path.to_owned());
         if self.queue.hold(path, reason, now.steady + wait) {
-            let message = format!("failed to open {}: {reason}; let the daemon's user read it", escape_path(path));
-            tracing::error!("{message}");
-            self.remember(message);
+            let message =
+                format!("{} cannot be read: {reason}; let the user of the service read it", escape_path(path));
+            self.complain(Flood::Unreadable, message, now);
         }
     }
 

@@ -30,7 +30,10 @@ const FRESH_PROBE: Duration = Duration::from_secs(1);
 const PATIENT_PROBE: u32 = 4;
 
 /// How often the log repeats that an outage goes on.
-const REMINDER: Duration = Duration::from_mins(1);
+const REMINDER: Duration = Duration::from_hours(1);
+
+/// An outage that begins this soon after the last report is that of a link that comes and goes: it is not reported anew.
+const FLAPPING: Duration = Duration::from_mins(1);
 
 /// The way to the bucket.
 #[derive(Debug, Default)]
@@ -224,7 +227,8 @@ impl Link {
             let is_same = (last.verdict, &last.code) == (*verdict, code);
             *verdict == Verdict::NeedsOperator && !is_same
         });
-        let is_recent = |last: &LastReport| now.steady.duration_since(last.at) < REMINDER;
+        let silence = if down.is_reported { REMINDER } else { FLAPPING };
+        let is_recent = |last: &LastReport| now.steady.duration_since(last.at) < silence;
         if !is_new && self.last_report.as_ref().is_some_and(is_recent) {
             return News::None;
         }
@@ -292,12 +296,30 @@ mod tests {
         assert!((58..70).contains(&said.len()), "{} probes in five minutes", said.len());
         assert!((14..=17).contains(&patient), "{patient} of {} would find a very slow line", said.len());
         assert_eq!(said[..2], [News::None, News::Down], "said once a probe has confirmed it");
-        let reminders = said.iter().filter(|news| matches!(news, News::StillDown(_))).count();
-        assert!((3..=5).contains(&reminders), "{reminders}");
-        assert_eq!(said.iter().filter(|news| **news == News::Down).count(), 1);
+        assert_eq!(said.iter().filter(|news| **news != News::None).count(), 1, "{said:?}");
         assert_eq!(link.succeeded(now), News::Up(Duration::from_mins(5)));
         assert_eq!(link.next_upload(BUSY, now), NextUpload::Any);
         assert_eq!(link.outages(), 1);
+    }
+
+    #[test]
+    fn twelve_hours_of_an_outage_are_one_line_an_hour_between_the_first_and_the_last() {
+        let (mut link, refusal) = (Link::default(), refusal(Verdict::TryLater, "SlowDown"));
+        let mut now = start();
+        let mut said = Vec::new();
+        for _ in 0..12 * 720 {
+            said.push(link.failed(&refusal, 0, 0.0, now));
+            now = later(now, 5);
+        }
+        said.retain(|news| *news != News::None);
+        assert_eq!(said[0], News::Down);
+        assert!(said[1..].iter().all(|news| matches!(news, News::StillDown(_))), "{said:?}");
+        assert_eq!(said.len(), 12, "{said:?}");
+        assert_eq!(link.succeeded(now), News::Up(Duration::from_hours(12)));
+        // The next one is told, too.
+        let next = later(now, 600);
+        link.failed(&refusal, 0, 0.0, next);
+        assert_eq!(link.failed(&refusal, 0, 0.0, later(next, 2)), News::Down);
     }
 
     #[test]

@@ -33,7 +33,9 @@ use crate::drop_folder::{OpenError, Opened, Stamp, Taken, Writer};
 use crate::kept::{self, CopyOf, CopyPlace};
 use crate::key::{self, ObjectKey, Variant};
 use crate::ledger;
+use crate::message;
 use crate::queue::LastSeen;
+use crate::service;
 use crate::site::Site;
 use crate::stored::Stored;
 
@@ -100,7 +102,11 @@ pub async fn ingest_one(
         if let Some(joined) = &joined
             && let Err(error) = write_down(&site, &path, joined, now)
         {
-            tracing::warn!("failed to write ledger: {error}; `hk-aws verify --rebuild` finds {}", joined.key);
+            tracing::warn!(
+                message_id = message::LEDGER,
+                "failed to write ledger: {error}; `hk-aws verify --rebuild` finds {}",
+                joined.key
+            );
         }
         let finished = finish(&site, opened, &path, Ingested { stored: Box::new(stored), joined, wait }, now);
         if finished.as_ref().is_ok_and(Ingested::is_away) {
@@ -236,6 +242,10 @@ impl Ready {
         about: &About,
         when: When,
     ) -> Result<(ObjectKey, Put), Refusal> {
+        // A run that was killed before it wrote its line may have put it there: no part of the other was known then.
+        if variant == Variant::Other && site.bucket.holds(&self.first_key, source).await? == Some(true) {
+            return Ok((self.first_key.clone(), Put::AlreadyThere));
+        }
         let hash = hex::encode(source.sha256);
         let own = (variant == Variant::Whole).then(|| self.first_key.clone());
         // Another object can have the beginning of the hash, by chance or on purpose.
@@ -245,7 +255,7 @@ impl Ready {
         let is_believed = site.bucket.is_aws().await?;
         let mut written = if is_believed { None } else { Some(self.written_down(site).await) };
         for key in keys {
-            if written.as_ref().and_then(|written| written.get(key.as_str())).is_some_and(|there| *there != hash) {
+            if written.as_ref().is_some_and(|written| has_same(written, &key, &hash) == Some(false)) {
                 continue;
             }
             match site.bucket.put_new(&key, source, about, when).await? {
@@ -254,7 +264,7 @@ impl Ready {
                         Some(written) => written,
                         None => written.insert(self.written_down(site).await),
                     };
-                    if written.contains_key(key.as_str()) {
+                    if has_same(written, &key, &hash) == Some(true) {
                         return Ok((key, Put::AlreadyThere));
                     }
                 }
@@ -265,7 +275,9 @@ impl Ready {
         match site.bucket.put_hashed(&last, source, about, when).await? {
             // A store that checks the SHA-256 has these bytes: no other box means to put anything else there.
             Put::Unseen if site.bucket.checks_sha256() => Ok((last, Put::AlreadyThere)),
-            Put::Unseen if self.written_down(site).await.contains_key(last.as_str()) => Ok((last, Put::AlreadyThere)),
+            Put::Unseen if has_same(&self.written_down(site).await, &last, &hash) == Some(true) => {
+                Ok((last, Put::AlreadyThere))
+            }
             Put::Conflict | Put::Unseen => Err(Refusal::unproven(&last)),
             done => Ok((last, done)),
         }
@@ -302,17 +314,18 @@ impl Ready {
         if site.config.s3.access == Access::WriteOnly {
             return Some(key);
         }
-        let head = site.bucket.head(key.as_str()).await.ok()??;
-        (head.size == entry.size && head.is(&entry.sha256) == Some(true)).then_some(key)
+        (site.bucket.holds(&key, &self.source).await == Ok(Some(true))).then_some(key)
     }
 
     /// Puts the whole capture that the file makes together with its first part, if that can be had.
     async fn put_joined(&self, site: &Arc<Site>, path: &Path, when: When) -> Result<Option<Box<Stored>>, NotStored> {
-        let Some(joined) = join::join(site, &self.source, &self.capture, &self.first_key).await? else {
+        let stored_as = site.folder.stored_as(path).path;
+        let from = key::escape_path(&stored_as);
+        let Some(joined) = join::join(site, &self.source, &from, &self.capture, &self.first_key).await? else {
             return Ok(None);
         };
         let whole = joined.source;
-        let about = self.about_bytes(&site.folder.stored_as(path).path, &whole.sha256, false);
+        let about = self.about_bytes(&stored_as, &whole.sha256, false);
         let variant = if joined.stands_for_all { Variant::Whole } else { Variant::Other };
         let (key, put) = self.put_as(variant, site, &whole, &about, when).await.map_err(NotStored::Refused)?;
         let now = (site.clock)();
@@ -419,6 +432,11 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
     .await
 }
 
+/// Returns whether a key has bytes of this SHA-256 by what this box has written down; `None` if it has nothing of the key.
+fn has_same(written: &HashMap<String, String>, key: &ObjectKey, sha256: &str) -> Option<bool> {
+    written.get(key.as_str()).map(|told| told == sha256)
+}
+
 fn hash(file: &File, size: u64) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     read_through(file, 0, size, |chunk| hash.update(chunk))?;
@@ -498,7 +516,9 @@ fn dispose(site: &Site, opened: &mut Opened, stored: &mut Stored, now: Now) -> R
             if site.config.keep.days > 0
                 && (disk::is_full(&error) || disk::is_read_only(&error) || site.kept.missing_disk().is_some()) =>
         {
-            remove(opened, stored, format!("failed to keep local copy: {error}"))
+            let mend = if disk::is_read_only(&error) { service::shut_out(&site.config) } else { None };
+            let mend = mend.map(|mend| format!("; {mend}")).unwrap_or_default();
+            remove(opened, stored, format!("failed to keep local copy: {error}{mend}"))
         }
         Err(error) => remove_if_short(site, opened, stored, format!("failed to dispose of local file: {error}")),
     }

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Now;
 use crate::drop_folder::{DropFolder, EMPTY_FOLDER_AGE, Sight, Writer};
+use crate::message;
 use crate::queue::{CAPACITY, Hint};
 use crate::watch::{Hints, MountWatch, Watch};
 
@@ -162,7 +163,11 @@ impl Surveyor {
             Err("its file system does not tell of changes".to_owned())
         };
         if let (Err(reason), false) = (&started, self.polling) {
-            tracing::warn!("the drop folder is read every {} s instead of being watched: {reason}", POLL.as_secs());
+            tracing::warn!(
+                message_id = message::WATCH,
+                "the drop folder is read every {} s instead of being watched: {reason}",
+                POLL.as_secs()
+            );
         }
         self.polling = started.is_err();
         self.watch = Arc::new(Mutex::new(started.ok()));
@@ -368,6 +373,7 @@ impl<'a> SurveyRun<'a> {
         if let Sight::Folder(path) = &sight {
             if let Some(Err(reason)) = self.with_watch(|watch| watch.cover(path)) {
                 tracing::warn!(
+                    message_id = message::WATCH,
                     "files in the folders that were quiet for longest are found by the rescan only: {reason}"
                 );
             }

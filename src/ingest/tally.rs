@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, FixedOffset, Utc};
@@ -28,7 +29,8 @@ pub(super) struct IngestTally {
     pub(super) started_at: DateTime<Utc>,
     pub(super) stored: status::StoredTotals,
     pub(super) cameras: BTreeMap<String, status::CameraStatus>,
-    clocks: BTreeMap<String, ClockWatch>,
+    pub(super) counters: Arc<status::Counters>,
+    pub(super) clocks: BTreeMap<String, ClockWatch>,
     last_errors: VecDeque<status::LastError>,
     set_aside: SetAside,
     /// What the last full scan found, and what looks have found since.
@@ -60,12 +62,14 @@ pub(super) struct WaitReport {
 }
 
 impl IngestTally {
-    pub(super) fn new(started_at: DateTime<Utc>) -> Self {
+    /// Returns empty counts; of some clocks something was said before the start.
+    pub(super) fn new(started_at: DateTime<Utc>, clocks: BTreeMap<String, ClockWatch>) -> Self {
         Self {
             started_at,
             stored: status::StoredTotals::default(),
             cameras: BTreeMap::new(),
-            clocks: BTreeMap::new(),
+            counters: Arc::default(),
+            clocks,
             last_errors: VecDeque::new(),
             set_aside: SetAside::default(),
             counted: ScanCounts::default(),
@@ -80,10 +84,11 @@ impl IngestTally {
         let taken = stored.capture.taken;
         let new = status::CameraStatus {
             captures: 0,
+            newest_day: None,
             last_taken_at: taken,
             last_stored_at: at,
             wrong_clock: None,
-            clock_offset: None,
+            clock_offset: self.clocks.get(&stored.capture.camera).and_then(|clock| clock.said().cloned()),
         };
         if self.cameras.len() >= MOST_CAMERAS && !self.cameras.contains_key(&stored.capture.camera) {
             let quietest = self.cameras.iter().min_by_key(|(_, camera)| camera.last_stored_at);
@@ -96,6 +101,19 @@ impl IngestTally {
         camera.captures += 1;
         camera.last_taken_at = camera.last_taken_at.max(taken);
         camera.last_stored_at = at;
+        let date = taken.date_naive();
+        let day = camera.newest_day.get_or_insert(status::DayCount { date, captures: 0 });
+        if day.date < date {
+            *day = status::DayCount { date, captures: 0 };
+        }
+        day.captures += u64::from(day.date == date);
+        let delay = (at - capture::arrival(stored.stamp.modified)).to_std().unwrap_or_default();
+        self.counters().stored(&stored.capture.camera, stored.capture.event.as_deref(), stored.size, delay);
+    }
+
+    /// Returns the counters; whoever has a snapshot keeps the ones in it.
+    pub(super) fn counters(&mut self) -> &mut status::Counters {
+        Arc::make_mut(&mut self.counters)
     }
 
     /// Counts a time of a camera's clock that is not believed; returns whether it is the first of this camera.
@@ -113,18 +131,15 @@ impl IngestTally {
         }
     }
 
-    /// Holds a capture's time against its arrival; returns how far its camera's clock is off, if that is new.
-    pub(super) fn watch_clock(&mut self, stored: &Stored) -> Option<status::ClockOffset> {
+    /// Holds a capture's time against its arrival; returns whether what is to be said of its camera's clock has changed.
+    pub(super) fn watch_clock(&mut self, stored: &Stored) -> bool {
         let capture = &stored.capture;
-        let camera = self.cameras.get_mut(&capture.camera)?;
         let clock = self.clocks.entry(capture.camera.clone()).or_default();
-        if !clock.see(capture, capture::arrival(stored.stamp.modified)) {
-            return None;
+        let has_changed = clock.see(capture, capture::arrival(stored.stamp.modified));
+        if let Some(camera) = self.cameras.get_mut(&capture.camera) {
+            camera.clock_offset = clock.said().cloned();
         }
-        let offset = clock.offset(capture.taken);
-        let is_new = offset.is_some() && offset != camera.clock_offset;
-        camera.clock_offset.clone_from(&offset);
-        offset.filter(|_| is_new)
+        has_changed
     }
 
     /// Remembers an error, and forgets the oldest if there are too many.

@@ -1,13 +1,19 @@
 //! What the loop tells: lines of the log, and snapshots for the status.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
+use chrono::TimeDelta;
+
+use super::clock_offset::{self, ClockWatch};
+use super::flood::Flood;
 use super::link::News;
 use super::{Ingest, Report, Stored, status};
 use crate::bucket::Verdict;
 use crate::capture::TakenFrom;
 use crate::clock::Now;
+use crate::config::CaptureLines;
 use crate::health::{self, Limits};
+use crate::message;
 use crate::status::{DaemonState, Snapshot};
 
 impl Ingest {
@@ -18,18 +24,28 @@ impl Ingest {
         }
         self.watch_clock(stored);
         let capture = &stored.capture;
-        tracing::info!(
-            camera = capture.camera,
-            key = %stored.key,
-            event = capture.event,
-            taken_at = capture.taken.to_rfc3339(),
-            size_bytes = stored.size,
-            elapsed_ms = u64::try_from(stored.elapsed.as_millis()).unwrap_or(u64::MAX),
-            "{}{} {}",
-            if stored.again { "was stored before:" } else { "stored" },
-            if stored.partial { " as far as it came:" } else { "" },
-            stored.key,
-        );
+        // A level of its own: the line of each picture is worth a search for some, and noise for others.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    camera = capture.camera,
+                    key = %stored.key,
+                    event = capture.event,
+                    taken_at = capture.taken.to_rfc3339(),
+                    size_bytes = stored.size,
+                    elapsed_ms = u64::try_from(stored.elapsed.as_millis()).unwrap_or(u64::MAX),
+                    "{}{} {}",
+                    if stored.again { "was stored before:" } else { "stored" },
+                    if stored.partial { " as far as it came:" } else { "" },
+                    stored.key,
+                )
+            };
+        }
+        match self.site.config.log.captures {
+            CaptureLines::Info => line!(info),
+            CaptureLines::Debug => line!(debug),
+            CaptureLines::Off => {}
+        }
         if capture.camera_time.is_none() && capture.taken_from != TakenFrom::Arrival {
             self.tally.believe(&capture.camera);
         }
@@ -43,7 +59,7 @@ impl Ingest {
                 told.to_rfc3339(),
                 capture.taken.to_rfc3339(),
             );
-            tracing::warn!(camera = capture.camera, "{message}");
+            tracing::warn!(message_id = message::CAMERA_CLOCK, camera = capture.camera, "{message}");
             self.remember(message);
         }
     }
@@ -54,11 +70,18 @@ impl Ingest {
         if stored.again || stored.partial {
             return;
         }
-        let Some(offset) = self.tally.watch_clock(stored) else { return };
+        if !self.tally.watch_clock(stored) {
+            return;
+        }
+        let clocks = &self.tally.clocks;
+        if let Err(error) = clock_offset::remember(&self.site.config.state_dir, clocks) {
+            tracing::debug!("failed to remember which clocks are off: {error}");
+        }
         let camera = &stored.capture.camera;
+        let Some(offset) = clocks.get(camera).and_then(ClockWatch::said) else { return };
         let mend = offset.mend();
         let message = format!("the clock of camera {camera} is steadily {offset} when its pictures arrive: {mend}");
-        tracing::warn!(camera, "{message}");
+        tracing::warn!(message_id = message::CAMERA_CLOCK, camera, "{message}");
         self.remember(message);
     }
 
@@ -68,25 +91,49 @@ impl Ingest {
         let waiting = self.queue.count();
         match (news, down) {
             (News::Down, Some(down)) => {
-                let message = format!("nothing can be stored in {}: {}", self.site.bucket.describe(), down.refusal);
+                let condition = health::of_refusal(&down.refusal, down.since.into());
+                let message = format!(
+                    "nothing can be stored in {}: {}. Pictures wait here and are sent later. {}",
+                    self.site.bucket.describe(),
+                    condition.in_full(),
+                    condition.advice
+                );
                 if down.refusal.verdict == Verdict::NeedsOperator {
-                    tracing::error!("{message}; every file is kept and tried again");
+                    tracing::error!(message_id = message::BUCKET_REFUSES, "{message}");
                 } else {
-                    tracing::warn!("{message}; every file is kept and tried again");
+                    tracing::warn!(message_id = message::BUCKET_UNREACHABLE, "{message}");
                 }
                 self.remember(message);
             }
             (News::StillDown(since), Some(down)) => {
+                let condition = health::of_refusal(&down.refusal, down.since.into());
                 tracing::warn!(
-                    "still nothing can be stored after {} s, {waiting} files wait: {}",
-                    since.as_secs(),
-                    down.refusal
+                    message_id = message::STILL_DOWN,
+                    "still nothing can be stored after {}, {waiting} files wait: {}",
+                    health::in_words(TimeDelta::from_std(*since).unwrap_or_default()),
+                    condition.in_full()
                 );
             }
             (News::Up(outage), _) => {
-                tracing::info!("the bucket stores again after {} s, {waiting} files wait", outage.as_secs());
+                let outage = health::in_words(TimeDelta::from_std(*outage).unwrap_or_default());
+                tracing::info!("the bucket stores again after {outage}, {waiting} files wait");
             }
             _ => {}
+        }
+    }
+
+    /// Logs a failure of a kind that can come in floods, and remembers it; beyond one in a minute they are counted.
+    pub(super) fn complain(&mut self, flood: Flood, message: String, now: Now) {
+        if self.floods.is_first(flood, now) {
+            flood.log(&message);
+            self.remember(message);
+        }
+    }
+
+    /// Logs how many failures were counted and not logged.
+    pub(super) fn tell_floods(&mut self, now: Now) {
+        for (flood, more) in self.floods.over(now) {
+            flood.log(&format!("{more} more in the last minute: {}", flood.more()));
         }
     }
 
@@ -123,7 +170,7 @@ impl Ingest {
             scanned: self.has_scanned,
             stopping: self.is_stopping,
             crashed_after: None,
-            clock_behind_seconds: None,
+            clock_behind_seconds: self.site.bucket.clock_behind_seconds(),
             waiting: waits.waiting,
             oldest_only_here: waits.oldest,
             files: waits.files,
@@ -136,6 +183,7 @@ impl Ingest {
             kept_bytes: self.site.kept.bytes(),
             not_kept: self.upkeep.not_kept(),
             link_down: self.link.down().is_some(),
+            counters: Arc::clone(&self.tally.counters),
             // The scheduler reports them; the loop does not know them.
             jobs: status::Jobs::new(),
         };

@@ -14,10 +14,12 @@ use tokio::task::JoinHandle;
 
 use super::{Site, Stored};
 use crate::clock::Now;
-use crate::config::KeepSettings;
+use crate::config::{Config, KeepSettings};
 use crate::kept::GivenUp;
 use crate::key::escape_path;
+use crate::message;
 use crate::queue::Queue;
+use crate::service;
 use crate::status::{Condition, ConditionKind};
 
 /// How often local copies are compared with the limits of the configuration.
@@ -94,7 +96,7 @@ impl Upkeep {
             let site = Arc::clone(site);
             self.run = Some(tokio::task::spawn_blocking(move || {
                 if let Err(error) = site.compress_ledger(now) {
-                    tracing::warn!("failed to compress old ledger: {error}");
+                    tracing::warn!(message_id = message::LEDGER, "failed to compress old ledger: {error}");
                 }
                 site.kept.give_way(now)
             }));
@@ -119,7 +121,7 @@ impl Upkeep {
         let reason = format!("no local copies are kept in {path}: its disk is not mounted at {}", disk.display());
         let advice = "mount it again, or say with `systemctl reload hk-aws` that it is to stay like this".to_owned();
         let message = format!("{reason}; {advice}; captures are uploaded all the same");
-        tracing::error!("{message}");
+        tracing::error!(message_id = message::COPIES_MISSING, "{message}");
         self.no_copies = Some(Condition::new(ConditionKind::CopiesMissing, now.wall.into(), reason, advice));
         Some(message)
     }
@@ -134,7 +136,10 @@ impl Upkeep {
         let done = self.run.as_mut()?.now_or_never()?;
         self.run = None;
         Some(done.unwrap_or_else(|error| {
-            tracing::error!("failed to give up local copies: {error}; it is tried again within the hour");
+            tracing::error!(
+                message_id = message::GIVE_WAY_FAILED,
+                "failed to delete old local copies: {error}; it is tried again within the hour"
+            );
             GivenUp::default()
         }))
     }
@@ -166,22 +171,24 @@ impl Upkeep {
             "make room on it, or use a larger disk: {waiting} files wait there, and there may be no room for new ones"
         );
         let message = format!("{reason}; {advice}");
-        tracing::error!("{message}");
+        tracing::error!(message_id = message::DROP_FOLDER_SHORT, "{message}");
         self.alarm = Some(Condition::new(ConditionKind::DropFolderShort, now.wall.into(), reason, advice));
         Some(message)
     }
 
     /// Records that a stored file stays in the drop folder; returns an error that was logged.
-    pub(super) fn stays(&mut self, path: &Path, reason: &str, at: DateTime<Utc>) -> Option<String> {
+    pub(super) fn stays(&mut self, config: &Config, path: &Path, reason: &str, at: DateTime<Utc>) -> Option<String> {
         if self.left_reasons.len() >= MOST_REASONS || !self.left_reasons.insert(reason.to_owned()) {
             return None;
         }
-        let advice = "mend that: the file is then removed, and it is not sent again".to_owned();
+        let mend = service::shut_out(config).unwrap_or_else(|| "let the service's user write there".to_owned());
+        let advice = format!("{mend}; the files are then removed, and nothing is sent again");
         let path = escape_path(path);
-        let message =
-            format!("{path} is stored, but stays in the drop folder, and others may, too: {reason}; {advice}");
-        tracing::error!("{message}");
-        let reason = format!("stored files stay in the drop folder: {reason}");
+        let message = format!(
+            "{path} is safe in the bucket, but hk-aws cannot delete it here, and maybe others: {reason}; {advice}"
+        );
+        tracing::error!(message_id = message::CANNOT_REMOVE, "{message}");
+        let reason = format!("pictures that are safe in the bucket cannot be deleted here: {reason}");
         let since = self.left.as_ref().map_or(at, |left| left.since);
         self.left = Some(Condition::new(ConditionKind::CannotRemove, since, reason, advice));
         Some(message)
@@ -203,7 +210,7 @@ impl Upkeep {
             return None;
         }
         let message = format!("{reason}; such captures are in the bucket, and their files are removed here anyway");
-        tracing::warn!("{message}");
+        tracing::warn!(message_id = message::COPIES_REFUSED, "{message}");
         let advice = "make room on the disk of the local copies; such captures are safe in the bucket";
         self.not_keeping = Some(Condition::new(ConditionKind::CopiesRefused, now.wall.into(), reason, advice));
         Some(message)

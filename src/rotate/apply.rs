@@ -10,6 +10,7 @@ use crate::archive::{Reads, archive_day, clear_spools};
 use crate::bucket::{Copied, CopyRequest, Object, Verdict};
 use crate::holdings::{self, HoldingsError};
 use crate::ledger;
+use crate::message;
 use crate::retention::{self, Action, Candidate, RetentionPolicy};
 use crate::site::Site;
 
@@ -141,6 +142,7 @@ impl StepWork<'_> {
         if made.downloads.objects > 0 {
             let cost = format!(" (about ${:.2})", retention::prices::egress(made.downloads.bytes));
             tracing::warn!(
+                message_id = message::DOWNLOADED,
                 camera,
                 "{camera} {date}: {} captures of {} MiB were downloaded to be bundled{}, as they have no local copy",
                 made.downloads.objects,
@@ -148,14 +150,19 @@ impl StepWork<'_> {
                 if self.site.bucket.is_aws().await? { &cost } else { "" },
             );
         }
-        tracing::info!(
-            camera,
-            "bundled {camera} {date}: {} captures in {} bundles of {} MiB, {} objects deleted",
-            made.members,
-            made.bundles.len(),
-            made.bytes >> 20,
-            made.deleted,
-        );
+        let (mib, bundles) = (made.bytes >> 20, made.bundles.len());
+        match (made.members, made.deleted) {
+            (0, 0) => tracing::info!(camera, "{camera} {date}: there was nothing to bundle"),
+            (0, deleted) => tracing::info!(
+                camera,
+                "{camera} {date}: finished an earlier bundle; deleted the {deleted} single files that it contains"
+            ),
+            (members, deleted) => tracing::info!(
+                camera,
+                "{camera} {date}: bundled {members} captures into {bundles} bundles of {mib} MiB, and deleted their \
+                 {deleted} single files"
+            ),
+        }
         self.rotated.bundled_days += u64::from(made.members + made.deleted > 0);
         self.rotated.bundled += made.members;
         self.rotated.bundle_bytes += made.bytes;

@@ -48,6 +48,8 @@ pub enum ConditionKind {
     SetAside,
     /// The disk of the state folder is short of room.
     StateShort,
+    /// The state folder cannot be written: the state is in the run-time folder.
+    StateUnwritable,
     /// There are no local copies, because their disk is not mounted.
     CopiesMissing,
     /// New local copies are not kept.
@@ -89,7 +91,7 @@ pub enum Weight {
 
 impl ConditionKind {
     /// Every kind, the worst first.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::DropFolderUnreadable,
         Self::DropFolderReplaced,
         Self::DropFolderReadOnly,
@@ -102,6 +104,7 @@ impl ConditionKind {
         Self::CannotRemove,
         Self::SetAside,
         Self::StateShort,
+        Self::StateUnwritable,
         Self::CopiesMissing,
         Self::CopiesRefused,
         Self::RotationFailed,
@@ -132,6 +135,7 @@ impl ConditionKind {
             Self::CannotRemove => "cannot_remove",
             Self::SetAside => "set_aside",
             Self::StateShort => "state_short",
+            Self::StateUnwritable => "state_unwritable",
             Self::CopiesMissing => "copies_missing",
             Self::CopiesRefused => "copies_refused",
             Self::RotationFailed => "rotation_failed",

@@ -112,7 +112,9 @@ async fn put(
 ) -> Result<Option<ObjectKey>, HoldingsError> {
     let first = ObjectKey::verbatim(entry.key.clone());
     let (when, about) = (When { now: (site.clock)().wall, patience: Patience::Ordinary }, about(seen, entry));
-    if site.bucket.put_new(&first, source, &about, when).await? != Put::Conflict {
+    // What holds its key, and may not be looked at, need not be the capture.
+    let is_there = |put| matches!(put, Put::Stored | Put::AlreadyThere);
+    if is_there(site.bucket.put_new(&first, source, &about, when).await?) {
         return Ok(Some(first));
     }
     if key::read_variant(&entry.key).is_some() {
@@ -120,7 +122,7 @@ async fn put(
     }
     let beside = first.variant(Variant::Whole, &entry.sha256[..entry.sha256.len().min(8)]);
     let put = site.bucket.put_new(&beside, source, &about, when).await?;
-    Ok((put != Put::Conflict).then_some(beside))
+    Ok(is_there(put).then_some(beside))
 }
 
 /// Returns what is stored with a capture, as far as its line tells.

@@ -8,14 +8,12 @@ use super::year::Year;
 const MOST_OFF: f64 = 5.0;
 
 /// Lives through it twice, without and with an end to keeping, and prints. `HK_AWS_BENCH_DAYS` sets how many days the
-/// first one has.
+/// first one has, `HK_AWS_BENCH_CAPTURES` how many captures a day of each camera.
 pub(crate) async fn measure() -> anyhow::Result<()> {
-    let days = match std::env::var("HK_AWS_BENCH_DAYS") {
-        Ok(days) => days.parse()?,
-        Err(_) => 365,
-    };
+    let read = |name, default| std::env::var(name).map_or(Ok(default), |value| value.parse::<u32>());
+    let (days, captures) = (read("HK_AWS_BENCH_DAYS", 365)?, read("HK_AWS_BENCH_CAPTURES", 300)?);
     for year in [
-        Year { cameras: 12, captures: 300, days, class: "GLACIER_IR", expire: 0, fetch_one_of: 30 },
+        Year { cameras: 12, captures, days, class: "GLACIER_IR", expire: 0, fetch_one_of: 30 },
         Year { cameras: 4, captures: 100, days: 260, class: "GLACIER", expire: 200, fetch_one_of: 30 },
     ] {
         let Year { cameras, captures, days, class, expire, .. } = year;

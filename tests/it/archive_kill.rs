@@ -14,6 +14,7 @@ use hk_aws::bucket::{MULTIPART_FROM, PROBE};
 use hk_aws::bundle::{self, Index, Member};
 use hk_aws::key::ArchiveFormat;
 use hk_aws::ledger;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::kill::{Chance, Moment, told_of_kills};
@@ -361,25 +362,29 @@ pub(crate) fn members_of(index: &Index, bundle: &[u8]) -> Vec<Capture> {
     index.members.iter().map(member).collect()
 }
 
-fn ago(days: u64) -> NaiveDate {
+pub(crate) fn ago(days: u64) -> NaiveDate {
     Utc::now().date_naive() - Days::new(days)
 }
 
 /// A command at work. Dropping it is SIGKILL.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
-    fn start(mut command: Command, log: &File) -> Self {
+    pub(crate) fn start(mut command: Command, log: &File) -> Self {
         let [out, err] = [log, log].map(|log| Stdio::from(log.try_clone().unwrap()));
         Self(command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap())
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
     /// The exit code at its end.
-    fn wait(&mut self) -> i32 {
+    pub(crate) fn wait(&mut self) -> i32 {
         wait_for("the end of a command", 3 * SOON, || self.0.try_wait().unwrap()).code().unwrap()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +28,10 @@ mod former_keys;
 mod holdings;
 mod holdings_archived;
 mod holdings_calls;
+mod key;
 mod ledger;
 mod messages;
+mod mistyped;
 mod recover;
 mod resend;
 mod restore;
@@ -53,6 +55,13 @@ struct Said {
     code: i32,
     out: String,
     err: String,
+}
+
+impl Said {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
 }
 
 impl Site {
@@ -142,9 +151,23 @@ pub(crate) fn hk_aws<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
 }
 
 async fn run(command: &mut Command) -> Said {
-    let output = command.output().await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    Said::of(command.output().await.unwrap())
+}
+
+/// Runs a command; returns what it left behind, and the most that was resident of its memory, in KiB.
+async fn run_measured(command: &mut Command) -> (Said, u64) {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id().unwrap());
+    let (mut output, mut peak) = (std::pin::pin!(child.wait_with_output()), 0);
+    loop {
+        if let Ok(output) = tokio::time::timeout(Duration::from_millis(10), &mut output).await {
+            return (Said::of(output.unwrap()), peak);
+        }
+        // Once it has ended it has no memory.
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak = peak.max(resident.map_or(0, |kib| kib.parse().unwrap()));
+    }
 }
 
 /// The names in a folder, sorted.

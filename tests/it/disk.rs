@@ -132,7 +132,7 @@ async fn i1_a_link_that_goes_down_between_storing_and_disposing_changes_nothing(
     site.wait_for_status("the reason", |status| status.trouble.is_some()).await;
     site.s3.fault(Fault::fail("*", 503, "SlowDown"));
     site.write(format!("CAM/{}", picture(2)), b"more evidence");
-    let both = |reason: &str| reason.contains("stored files stay") && reason.contains("SlowDown");
+    let both = |reason: &str| reason.contains("cannot be deleted here") && reason.contains("SlowDown");
     site.wait_for_status("both troubles", |status| {
         status.trouble.as_ref().is_some_and(|trouble| both(&trouble.reason))
     })
@@ -140,7 +140,7 @@ async fn i1_a_link_that_goes_down_between_storing_and_disposing_changes_nothing(
     fs::remove_file(site.path("state/ledger")).unwrap();
     site.wait("the first file gone", || (files(&site.drop_path("")).len() == 1).then_some(())).await;
     site.wait_for_status("the link alone", |status| {
-        status.trouble.as_ref().is_some_and(|trouble| !trouble.reason.contains("stay"))
+        status.trouble.as_ref().is_some_and(|trouble| !trouble.reason.contains("cannot be deleted here"))
     })
     .await;
     site.s3.clear_faults();

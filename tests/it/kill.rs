@@ -21,8 +21,8 @@ use crate::process::daemon::{BINARY, Daemon, SOON, wait_for};
 use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY, State};
 use crate::support::site::{files, ledger_text, picture};
 
-/// How often each of the two daemons is killed; some ten seconds of it.
-const KILLS: usize = 30;
+/// How often each of the two daemons is killed where nobody asks for more.
+const KILLS: usize = 20;
 
 /// A life that reaches no request is ended after so long.
 const LONGEST_LIFE: Duration = Duration::from_millis(1500);

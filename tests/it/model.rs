@@ -32,8 +32,8 @@ use world::World;
 
 use crate::support::site::{DEADLINE, Settings, Site, key, picture, sha256};
 
-/// What is tried where nobody asks for more: some seconds' worth.
-const CASES: u32 = 40;
+/// What is tried where nobody asks for more: some ten seconds' worth.
+const CASES: u32 = 30;
 
 /// Cases that run side by side: they wait most of the time.
 const RUNNERS: u32 = 8;

@@ -43,7 +43,7 @@ fn step(minutes: u64) {
 }
 
 /// Writes what is remembered of the last run: so many days ago, and well.
-fn remember(state: &Path, days: i64) {
+pub(crate) fn remember(state: &Path, days: i64) {
     std::fs::create_dir_all(state).unwrap();
     let time = Some(Utc::now() - TimeDelta::days(days));
     let record =
@@ -394,7 +394,8 @@ async fn the_daemon_runs_nothing_while_the_bucket_refuses_and_at_once_when_it_st
     site.write(format!("CAM/{}", picture(1)), b"\xFF\xD8evidence\xFF\xD9");
     site.s3.refuse().await;
     site.start_in_trouble().await;
-    let waits = |status: &Snapshot| status.trouble.is_some() && rotate(status).next_at < Some(status.at);
+    let waits =
+        |status: &Snapshot| status.link_down && status.trouble.is_some() && rotate(status).next_at < Some(status.at);
     let status = site.wait_for_status("the outage and what is due", waits).await;
     assert!(status.link_down, "{status:?}");
     assert_eq!(rotate(&status).last_ended_at, rotate(&status).last_begun_at);

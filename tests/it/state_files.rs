@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use hk_aws::status::Snapshot;
+use rustix::process::Signal;
 
 use crate::process::daemon::{BINARY, Daemon, SOON, wait_for};
-use crate::process::{BUCKET, Place};
+use crate::process::{BUCKET, Place, status_of};
 use crate::support::s3::MemoryS3;
+use crate::support::settings;
 
 /// The log of the daemons of a place.
 fn log(place: &Path) -> String {
@@ -44,6 +46,35 @@ async fn garbage_in_the_state_stops_no_start_and_keeps_no_capture_waiting() {
     assert_eq!(log(place.path()).matches("schedule.json is damaged").count(), 4, "{}", log(place.path()));
     // An empty file is not torn.
     assert_eq!(log(place.path()).matches("was torn by a crash or a full disk").count(), 3, "{}", log(place.path()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_without_a_state_folder_captures_are_stored_and_none_goes_into_memory() {
+    let store = MemoryS3::start(BUCKET).await;
+    let place = Place::new();
+    place.configure(&store.endpoint(), "  partial_after: 1s\n");
+    settings::change(&place.config_file(), "keep: {days: 35}");
+    fs::write(place.path().join("state"), "no folder").unwrap();
+    fs::write(place.path().join("drop/CAM-EXT-001/empty.jpg"), "").unwrap();
+    let daemon = place.start();
+    let status = status_of(&place, "trouble", |status| status.trouble.is_some());
+    let trouble = status.trouble.unwrap();
+    assert!(trouble.reason.contains(place.path().join("state").to_str().unwrap()), "{trouble:?}");
+    assert!(log(place.path()).contains(&trouble.reason), "{}", log(place.path()));
+    daemon.signal(Signal::HUP);
+    let key = place.lay_down(0, "MOTION_DETECTION");
+    stored(&store, &key);
+    let held = |status: &Snapshot| {
+        let empty = status.files.iter().find(|file| file.path.ends_with("empty.jpg"));
+        empty
+            .and_then(|file| file.reason.clone())
+            .is_some_and(|reason| reason.contains("state folder cannot be written"))
+    };
+    status_of(&place, "an empty file that is held where it is", held);
+    let state = place.path().join("run/state");
+    assert!(state.join("ledger").is_dir() && !state.join("kept").exists() && !state.join("set-aside").exists());
+    let said = log(place.path());
+    assert!(said.contains("configuration read again") && !said.contains("refused"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

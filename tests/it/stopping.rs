@@ -295,6 +295,33 @@ async fn credentials_that_are_renewed_on_disk_are_used_without_a_restart() {
     assert!(log.lines().filter(|line| line.contains("ERROR")).count() <= 4, "{log}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_mended_in_the_file_is_used_without_a_restart() {
+    let store = MemoryS3::start(BUCKET).await;
+    let place = Place::new();
+    place.configure(&store.endpoint(), "");
+    let mut command = place.run();
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    command.env("HK_AWS_CREDENTIALS", place.path().join("credentials"));
+    let daemon = Daemon::start(command, place.path());
+    let key = place.lay_down(1, "MOTION_DETECTION");
+    let advises = |what: &'static str| {
+        status_of(&place, what, |status| status.trouble.as_ref().is_some_and(|trouble| trouble.advice.contains(what)));
+    };
+    advises("write the key into");
+    fs::write(place.path().join("credentials"), "aws_access_key_id = AKIA\n").unwrap();
+    advises("write the line [default] above it");
+    write_credentials(&place, ACCESS_KEY, "the wrong secret");
+    advises("the secret key does not fit");
+    write_credentials(&place, ACCESS_KEY, SECRET_KEY);
+    store.wait_for(|state| state.object(&key).is_some(), SOON).await;
+    daemon.signal(Signal::HUP);
+    let log = || fs::read_to_string(place.path().join("log")).unwrap();
+    let says = "after a change of /etc/hk-aws/environment, restart the service";
+    wait_for("what a reload does not read", SOON, || log().contains(says).then_some(()));
+    assert!(log().contains("chmod 640"), "everybody may read it: {}", log());
+}
+
 /// A notification socket that nobody reads, full to the brim.
 fn full_socket(path: &Path) -> UnixDatagram {
     let socket = UnixDatagram::bind(path).unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hk_aws::bucket::PROBE;
 
 use crate::support::s3::{Conditions, Fault, MemoryS3};
@@ -50,60 +51,57 @@ async fn is_kept_until_it_is_stored(site: &Site, name: &str, content: &[u8], wha
 
 #[tokio::test]
 async fn i1_a_look_that_a_stranger_answers_proves_nothing_where_only_a_look_tells_what_is_there() {
-    for conditions in [Conditions::Refused, Conditions::Ignored] {
-        for (at, (status, headers, body)) in WELCOMES.into_iter().enumerate() {
-            let mut site = site(conditions, NONE).await;
-            site.start().await;
-            site.s3.fault(Fault::answer("HeadObject", status, headers, body));
-            let (name, size) = if at == 0 { (CLIP.to_owned(), CLIP_BYTES) } else { (picture(1), 1000) };
-            let content = bytes(1, size);
-            site.write(format!("CAM/{name}"), &content);
-            is_kept_until_it_is_stored(&site, &name, &content, &format!("{conditions:?} {status} {headers:?}")).await;
-        }
-    }
+    let welcomes = || WELCOMES.into_iter().enumerate();
+    let each = [Conditions::Refused, Conditions::Ignored].into_iter().flat_map(|of| welcomes().map(move |at| (of, at)));
+    join_all(each.map(async |(conditions, (at, (status, headers, body)))| {
+        let mut site = site(conditions, NONE).await;
+        site.start().await;
+        site.s3.fault(Fault::answer("HeadObject", status, headers, body));
+        let (name, size) = if at == 0 { (CLIP.to_owned(), CLIP_BYTES) } else { (picture(1), 1000) };
+        let content = bytes(1, size);
+        site.write(format!("CAM/{name}"), &content);
+        is_kept_until_it_is_stored(&site, &name, &content, &format!("{conditions:?} {status} {headers:?}")).await;
+    }))
+    .await;
 }
 
 #[tokio::test]
 async fn i2_a_stranger_who_answers_at_the_start_decides_nothing_about_the_store() {
-    for (status, headers, body) in WELCOMES {
-        for settings in [NONE, WITHOUT_CHECKSUM] {
-            let mut site = site(Conditions::Honoured, settings).await;
-            site.s3.fault(Fault::answer("PutObject", status, headers, body).on_key(|key| key.ends_with(PROBE)));
-            site.start_in_trouble().await;
-            let (one, two) = (bytes(1, 1000), bytes(2, 1000));
-            site.write(format!("CAM/a/{}", picture(1)), &one);
-            site.wait_for_status("the trouble", |status| status.trouble.is_some()).await;
-            assert!(site.s3.keys().is_empty());
-            site.s3.clear_faults();
-            site.wait_until_empty().await;
-            site.write(format!("CAM/b/{}", picture(1)), &two);
-            site.wait_until_empty().await;
-            assert!(holds(&site, &one) && holds(&site, &two), "{status} {headers:?}: {:?}", site.s3.keys());
-            let looked = site.s3.requests().iter().filter(|request| request.operation == "HeadObject").count();
-            assert_eq!(looked, 0, "the store honours conditions, and the ledger tells of the first one");
-        }
-    }
+    let each = WELCOMES.into_iter().flat_map(|of| [NONE, WITHOUT_CHECKSUM].map(|settings| (of, settings)));
+    join_all(each.map(async |((status, headers, body), settings)| {
+        let mut site = site(Conditions::Honoured, settings).await;
+        site.s3.fault(Fault::answer("PutObject", status, headers, body).on_key(|key| key.ends_with(PROBE)));
+        site.start_in_trouble().await;
+        let (one, two) = (bytes(1, 1000), bytes(2, 1000));
+        site.write(format!("CAM/a/{}", picture(1)), &one);
+        site.wait_for_status("the trouble", |status| status.trouble.is_some()).await;
+        assert!(site.s3.keys().is_empty());
+        site.s3.clear_faults();
+        site.wait_until_empty().await;
+        site.write(format!("CAM/b/{}", picture(1)), &two);
+        site.wait_until_empty().await;
+        assert!(holds(&site, &one) && holds(&site, &two), "{status} {headers:?}: {:?}", site.s3.keys());
+        let looked = site.s3.requests().iter().filter(|request| request.operation == "HeadObject").count();
+        assert_eq!(looked, 0, "the store honours conditions, and the ledger tells of the first one");
+    }))
+    .await;
 }
 
 #[tokio::test]
 async fn i1_a_success_of_a_stranger_stores_nothing_whatever_etag_it_has() {
-    for (status, headers) in [(200, HTML_WITH_ETAG), (200, ETAG), (200, &[("etag", "\"5f3e-61a\"")])] {
-        for settings in [NONE, WITHOUT_CHECKSUM, WRITE_ONLY] {
-            for (operation, name, size) in
-                [("PutObject", picture(1), 1000), ("UploadPart", CLIP.to_owned(), CLIP_BYTES)]
-            {
-                if operation == "UploadPart" && settings.s3 != NONE.s3 {
-                    continue;
-                }
-                let mut site = site(Conditions::Honoured, settings).await;
-                site.start().await;
-                site.s3.fault(Fault::answer(operation, status, headers, PAGE));
-                let content = bytes(1, size);
-                site.write(format!("CAM/{name}"), &content);
-                let what = format!("{operation} {headers:?} {settings:?}");
-                is_kept_until_it_is_stored(&site, &name, &content, &what).await;
-            }
-        }
+    for headers in [HTML_WITH_ETAG, ETAG, &[("etag", "\"5f3e-61a\"")]] {
+        let pictures = [NONE, WITHOUT_CHECKSUM, WRITE_ONLY].map(|of| (of, "PutObject", picture(1), 1000));
+        let each = pictures.into_iter().chain([(NONE, "UploadPart", CLIP.to_owned(), CLIP_BYTES)]);
+        join_all(each.map(async |(settings, operation, name, size)| {
+            let mut site = site(Conditions::Honoured, settings).await;
+            site.start().await;
+            site.s3.fault(Fault::answer(operation, 200, headers, PAGE));
+            let content = bytes(1, size);
+            site.write(format!("CAM/{name}"), &content);
+            let what = format!("{operation} {headers:?} {settings:?}");
+            is_kept_until_it_is_stored(&site, &name, &content, &what).await;
+        }))
+        .await;
     }
 }
 
@@ -129,14 +127,15 @@ async fn i1_a_strangers_412_is_no_object_that_is_there() {
     let whole = bytes(1, 1000);
     let cut = [b"\xFF\xD8\xFF\xDA\x00\x02".as_slice(), &[7; 1000]].concat();
     for settings in [NONE, WRITE_ONLY] {
-        for content in [&whole, &cut] {
+        join_all([&whole, &cut].map(async |content| {
             let mut site = site(Conditions::Honoured, Settings { drop: "partial_after: 0s", ..settings }).await;
             site.start().await;
             site.s3.fault(Fault::answer("PutObject", 412, HTML, PAGE));
             site.write(format!("CAM/{}", picture(1)), content);
             is_kept_until_it_is_stored(&site, &picture(1), content, "412").await;
             assert_eq!(site.s3.keys().iter().filter(|key| !key.ends_with(PROBE)).count(), 1, "{:?}", site.s3.keys());
-        }
+        }))
+        .await;
     }
 }
 
@@ -177,9 +176,8 @@ async fn i3_a_look_that_finds_nothing_after_each_refusal_to_overwrite_is_not_wai
 #[tokio::test]
 async fn i2_a_store_is_asked_again_after_an_outage() {
     for settings in [NONE, WRITE_ONLY] {
-        for (before, after) in
-            [(Conditions::Honoured, Conditions::Ignored), (Conditions::Ignored, Conditions::Honoured)]
-        {
+        let each = [(Conditions::Honoured, Conditions::Ignored), (Conditions::Ignored, Conditions::Honoured)];
+        join_all(each.map(async |(before, after)| {
             let mut site = site(before, settings).await;
             site.start().await;
             let (one, two, probe) = (bytes(1, 1000), bytes(2, 1000), bytes(3, 10));
@@ -199,7 +197,8 @@ async fn i2_a_store_is_asked_again_after_an_outage() {
             site.wait_until_empty().await;
             let what = format!("{before:?} {after:?} {settings:?}: {:?}", site.s3.keys());
             assert!(holds(&site, &one) && holds(&site, &two) && holds(&site, &probe), "{what}");
-        }
+        }))
+        .await;
     }
 }
 
@@ -222,11 +221,12 @@ async fn i2_a_key_that_the_ledger_has_for_other_bytes_is_taken_whatever_the_stor
 #[tokio::test]
 async fn i3_a_clip_whose_completion_is_not_answered_is_not_sent_again() {
     for conditions in [Conditions::Honoured, Conditions::Ignored, Conditions::Refused] {
-        for fault in [
+        let faults = [
             Fault::lose_reply("CompleteMultipartUpload").times(1),
             Fault::fail("CompleteMultipartUpload", 503, "SlowDown").times(1),
             Fault::fail("CompleteMultipartUpload", 200, "InternalError").times(1),
-        ] {
+        ];
+        join_all(faults.map(async |fault| {
             let mut site = site(conditions, NONE).await;
             site.start().await;
             site.s3.fault(fault);
@@ -237,7 +237,8 @@ async fn i3_a_clip_whose_completion_is_not_answered_is_not_sent_again() {
             let keys: Vec<String> = site.s3.keys().into_iter().filter(|key| !key.ends_with(PROBE)).collect();
             assert_eq!(keys, [format!("CAM/{DATE}/{CLIP}")]);
             assert!(holds(&site, &content) && site.s3.uploads().is_empty());
-        }
+        }))
+        .await;
     }
 }
 

@@ -7,15 +7,20 @@ const NONE: Settings = Settings { drop: "", s3: "", rest: "" };
 const CLIP: &str = "192.168.1.64_01_20260224120000000_1.mp4";
 const HTML: &[(&str, &str)] = &[("content-type", "text/html")];
 const PAGE: &str = "<html><head><title>413 Request Entity Too Large</title></head></html>";
+const TOO_LONG: &str = "<Error><Code>MaxMessageLengthExceeded</Code><Message>too big</Message></Error>";
 const XML: &str = "<Error><Code>EntityTooLarge</Code><Message>too large</Message></Error>";
 
 #[tokio::test]
 async fn a_clip_that_is_too_large_for_one_request_goes_up_in_smaller_ones() {
-    for (size, operation, body, refused, parts) in
-        [(12 << 20, "PutObject", PAGE, 1, 2), (12 << 20, "PutObject", XML, 1, 2), (17 << 20, "UploadPart", PAGE, 1, 4)]
-    {
+    for (size, operation, (status, body), refused, parts) in [
+        (12 << 20, "PutObject", (413, PAGE), 1, 2),
+        (12 << 20, "PutObject", (413, XML), 1, 2),
+        (12 << 20, "PutObject", (413, ""), 1, 2),
+        (12 << 20, "PutObject", (400, TOO_LONG), 1, 2),
+        (17 << 20, "UploadPart", (413, PAGE), 1, 4),
+    ] {
         let mut site = Site::new(NONE).await;
-        site.s3.fault(Fault::answer(operation, 413, HTML, body).on_key(|key| key.ends_with("mp4")).times(refused));
+        site.s3.fault(Fault::answer(operation, status, HTML, body).on_key(|key| key.ends_with("mp4")).times(refused));
         let clip = bytes(7, size);
         site.write(format!("CAM/{CLIP}"), &clip);
         site.write(format!("CAM/{}", picture(1)), b"picture");

@@ -1,6 +1,7 @@
 //! What writers do to a file while or just after it goes up: they write again within one stamp, stall, resume what is gone,
 //! rename and re-date.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -180,6 +181,28 @@ async fn a_rest_that_comes_after_its_first_part_was_disposed_of_is_joined_with_i
 }
 
 #[tokio::test]
+async fn of_several_parts_of_a_name_the_rest_is_joined_with_its_own() {
+    let (one, two) = (jpeg(7), jpeg(8));
+    // The longer part came first; the rest goes on with the one that came last, or with the one that fits its hole.
+    for (hole, expected) in
+        [(0, [&two[..2000], &one[4000..]].concat()), (4000, one.clone()), (2000, [&two[..2000], &one[4000..]].concat())]
+    {
+        let site = Site::started(Settings { drop: "partial_after: 200ms", rest: "keep: {days: 9}", ..NONE }).await;
+        for part in [&one[..4000], &two[..2000]] {
+            site.write(format!("CAM/{}", picture(1)), part);
+            site.wait_until_empty().await;
+        }
+        let rest = [&vec![0; hole], &one[4000..]].concat();
+        site.write(format!("CAM/{}", picture(1)), &rest);
+        site.wait_until_empty().await;
+        let hashes: BTreeSet<String> =
+            site.s3.look(|state| state.objects().values().map(|object| object.sha256.clone()).collect());
+        let expected = [expected.as_slice(), &one[..4000], &two[..2000], &rest].map(sha256);
+        assert_eq!(hashes, BTreeSet::from(expected), "{hole}");
+    }
+}
+
+#[tokio::test]
 async fn what_begins_with_a_hole_is_cut_and_what_does_not_begin_with_a_part_does_not_hide_it() {
     let site = Site::started(Settings { drop: "partial_after: 200ms", ..NONE }).await;
     let hole = [vec![0; 5000], jpeg(3)[5000..].to_vec()].concat();
@@ -198,6 +221,21 @@ async fn what_begins_with_a_hole_is_cut_and_what_does_not_begin_with_a_part_does
     // The whole of it comes after all.
     fs::write(&path, jpeg(4)).unwrap();
     site.wait_for_keys(&[&key("CAM", 2), &apart, &hole, &part]).await;
+}
+
+/// A kill between the store's answer and the ledger's line leaves it so, and a part of another picture came since.
+#[tokio::test]
+async fn i5_what_a_killed_run_stored_is_not_stored_again_beside_a_part_of_another() {
+    let site = Site::started(Settings { drop: "partial_after: 200ms", ..NONE }).await;
+    let (part, other) = (&jpeg(4)[..3000], jpeg(5));
+    let path = site.write(format!("CAM/{}", picture(1)), part);
+    site.wait_until_empty().await;
+    site.s3.insert(&key("CAM", 1), other.clone());
+    fs::write(&path, &other).unwrap();
+    site.wait_until_empty().await;
+    assert_eq!(site.s3.keys(), [key("CAM", 1), beside(&key("CAM", 1), "partial-", part)]);
+    let whole: Vec<_> = site.ledger("CAM").into_iter().filter(|entry| !entry.partial).collect();
+    assert_eq!((whole.len(), &*whole[0].key, &whole[0].sha256), (1, &*key("CAM", 1), &sha256(&other)));
 }
 
 #[tokio::test]

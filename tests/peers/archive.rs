@@ -294,3 +294,52 @@ fn i4_local_copies_on_a_disk_that_dies_are_fetched_and_a_dead_disk_of_state_lose
     site.succeeds(&["rotate"]);
     site.holds_all_in_bundles();
 }
+
+fn names_that_stores_and_command_lines_take_for_something_else_are_listed_and_brought_back(kind: Kind) {
+    let site = Box::new(kind, "rotate: {archive: {after: 30d}}");
+    let day = "2024-01-02";
+    let names = [r"pir\20240102-030405.jpg", r"\20240102-030406.jpg", "-x-20240102-030407.jpg"];
+    // As a folder is called, and as its camera is.
+    for (folder, camera) in [(r"back\yard", "back%5Cyard"), ("-front", "-front"), (r"--to\", "--to%5C")] {
+        let files: BTreeMap<&str, String> = names.map(|name| (name, format!("{folder} {name}"))).into();
+        for (name, bytes) in &files {
+            fs::create_dir_all(site.path("drop").join(folder)).unwrap();
+            fs::write(site.path("drop").join(folder).join(name), bytes).unwrap();
+        }
+        site.succeeds(&["-q", "upload"]);
+        assert!(site.succeeds(&["cameras"]).lines().any(|line| line == camera));
+        assert!(site.succeeds(&["days", camera]).contains(day));
+        for bundled in [false, true] {
+            if bundled {
+                site.succeeds(&["archive", camera, day]);
+            }
+            let listed = site.succeeds(&["list", camera, day]);
+            let one = site.path(&format!("one {camera} {bundled}"));
+            for (name, bytes) in &files {
+                let name = name.replace('\\', "%5C");
+                assert!(listed.contains(&name), "{listed}");
+                site.succeeds(&["get", camera, day, &name, "--to", one.to_str().unwrap()]);
+                assert_eq!(fs::read(one.join(&name)).unwrap(), bytes.as_bytes(), "{name}");
+            }
+            let all = site.path(&format!("all {camera} {bundled}"));
+            site.succeeds(&["get", camera, day, "--to", all.to_str().unwrap()]);
+            assert_eq!(files_of(&all), files_of(&one), "{camera}");
+            site.succeeds(&["verify", camera, "--deep"]);
+        }
+    }
+}
+
+/// The contents of the files below a folder, by their names.
+fn files_of(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    files(folder).iter().map(|path| (path.file_name().unwrap().into(), fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn names_with_backslashes_and_dashes_are_listed_and_brought_back_at_seaweedfs() {
+    names_that_stores_and_command_lines_take_for_something_else_are_listed_and_brought_back(Kind::SeaweedFs);
+}
+
+#[test]
+fn names_with_backslashes_and_dashes_are_listed_and_brought_back_at_moto() {
+    names_that_stores_and_command_lines_take_for_something_else_are_listed_and_brought_back(Kind::Moto);
+}

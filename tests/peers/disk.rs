@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use hk_aws::status::DaemonState;
+use hk_aws::status::{ConditionKind, DaemonState};
 
 use crate::camera::{Picture, Session};
 use crate::daemon::{SOON, wait_for};
@@ -131,7 +131,7 @@ fn local_copies_give_way_and_every_capture_is_stored_where_the_disk_of_state_is_
     all_are_stored_once(&house, &captures);
     let kept = files(&house.state.join("kept"));
     assert!(!kept.is_empty() && kept.len() <= 20, "{} copies", kept.len());
-    assert!(house.said("gave up") > 0, "{}", house.log());
+    assert!(house.said("local copies of") > 0, "{}", house.log());
     assert_eq!(house.said(" ERROR "), 0, "{}", house.log());
     house.wait_for_status("a count of copies", |status| status.kept_bytes.is_some_and(|bytes| bytes < 4 << 20));
 }
@@ -153,7 +153,7 @@ fn on_one_disk_local_copies_give_way_before_the_alarm() {
         let free = || hk_aws::disk::Room::at(&volume.path()).unwrap().free;
         wait_for("room", LONG, || (free() >= 3 << 20).then_some(()));
     }
-    assert!(house.said("gave up") > 0, "{}", house.log());
+    assert!(house.said("local copies of") > 0, "{}", house.log());
     assert_eq!(house.said("runs full"), 0, "{}", house.log());
 }
 
@@ -257,7 +257,10 @@ fn a_drop_folder_that_turns_read_only_sends_nothing_twice_and_goes_on_when_it_ca
     house.s3.clear_faults();
     house.wait_for_objects(captures.len());
     house.wait_for_status("the trouble", |status| {
-        status.trouble.as_ref().is_some_and(|trouble| trouble.reason.contains("Read-only file system"))
+        let kinds = [ConditionKind::DropFolderReadOnly, ConditionKind::CannotRemove];
+        let has = |kind| status.conditions.iter().any(|condition| condition.kind == kind);
+        kinds.into_iter().all(has)
+            && status.trouble.as_ref().is_some_and(|trouble| trouble.reason.contains("Read-only file system"))
     });
     thread::sleep(ANOTHER_TRY);
     assert!(house.s3.count("PutObject") <= tried + captures.len() + 8, "an endless upload");
@@ -266,8 +269,10 @@ fn a_drop_folder_that_turns_read_only_sends_nothing_twice_and_goes_on_when_it_ca
     house.wait_until_empty();
     house.wait_for_status("the end of the trouble", |status| status.state == DaemonState::Ok);
     assert_eq!(house.s3.count("HeadObject"), 0);
-    assert_eq!(house.said(" ERROR "), 1, "{}", house.log());
+    // That nothing can be written there, and that stored files stay because of it.
+    assert_eq!(house.said(" ERROR "), 2, "{}", house.log());
     assert_eq!(house.said("no stored file is left"), 1);
+    assert_eq!(house.said("the drop folder can be written again"), 1);
 }
 
 #[test]

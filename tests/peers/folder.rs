@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hk_aws::status::DaemonState;
 
+use crate::camera::{Picture, Session, sha256};
 use crate::daemon::wait_for;
+use crate::ftp_server::{FtpServer, Kind};
 use crate::household::{Household, LONG, Shot};
 use crate::installation::files;
 use crate::memory_s3::Fault;
@@ -54,11 +56,7 @@ fn i1_bytes_that_came_within_one_coarse_stamp_are_neither_removed_nor_kept_under
         assert!(equal > 0, "no two stamps were the same");
         for copy in files(&house.state.join("kept")) {
             let key = copy.strip_prefix(house.state.join("kept")).unwrap().to_str().unwrap().to_owned();
-            assert_eq!(
-                house.s3.object(&key).unwrap().sha256,
-                crate::camera::sha256(&fs::read(&copy).unwrap()),
-                "{key}"
-            );
+            assert_eq!(house.s3.object(&key).unwrap().sha256, sha256(&fs::read(&copy).unwrap()), "{key}");
         }
     }
 }
@@ -199,4 +197,78 @@ fn no_copy_goes_under_the_mount_point_of_a_disk_that_is_not_there() {
     house.wait_for_status("the end of it", |status| status.state == DaemonState::Ok);
     house.lay_down(&shots[3]).unwrap();
     wait_for("a copy", LONG, || kept.join(shots[3].key()).exists().then_some(()));
+}
+
+#[test]
+fn a_folder_that_fuse_serves_loses_nothing_and_is_emptied() {
+    for keep in ["days: 0, min_free: 0", "days: 9, min_free: 0"] {
+        let volume = Volume::fuse();
+        let mut house = Household::new();
+        house.drop_folder = volume.path().join("drop");
+        house.start(keep);
+        let stored = |house: &Household, sha256: &str| {
+            house.s3.look(|state| state.objects().values().any(|object| object.sha256 == sha256))
+        };
+        let shots: Vec<Shot> = (0..5).map(|number| Shot::new("CAM", number, 3000)).collect();
+        shots.iter().for_each(|shot| house.lay_down(shot).unwrap());
+        house.wait_until_empty();
+        assert!(shots.iter().all(|shot| house.holds(shot)), "{keep}: {}", house.log());
+        // Other bytes of the same length, within the second, while the first are sent.
+        let (first, second) = (Shot::new("CAM", 10, 3000), Shot::new("CAM", 110, 3000));
+        let before = house.s3.count("PutObject");
+        house.s3.fault(Fault::hang("PutObject").times(1));
+        begin_of_a_second();
+        house.lay_down(&first).unwrap();
+        wait_for("its upload", LONG, || (house.s3.count("PutObject") > before).then_some(()));
+        let path = house.drop_folder.join(first.path());
+        OpenOptions::new().write(true).open(path).unwrap().write_all(&second.bytes).unwrap();
+        house.s3.clear_faults();
+        house.wait_until_empty();
+        assert!(stored(&house, &second.sha256()), "{keep}: {:?}", house.s3.keys());
+        assert_eq!(house.said(" ERROR "), 0, "{}", house.log());
+        // Nothing is sent again at the next start.
+        house.kill();
+        let sent = house.s3.count("PutObject");
+        house.start(keep);
+        house.lay_down(&shots[0]).unwrap();
+        house.wait_until_empty();
+        assert!(house.s3.count("PutObject") <= sent + 1, "{keep}");
+    }
+}
+
+#[test]
+fn both_pictures_that_vsftpd_wrote_under_one_name_into_a_folder_that_fuse_serves_are_stored() {
+    let ftp = FtpServer::start(Kind::Vsftpd);
+    let (root, namespace) = (ftp.root(), format!("--mount=/proc/{}/ns/mnt", ftp.pid()));
+    let source = tempfile::tempdir().unwrap();
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&root).unwrap());
+    std::os::unix::fs::chown(source.path(), Some(owner), Some(owner)).unwrap();
+    // Inside the server's own namespace, which is all that it sees; it ends with the server.
+    let mounted = std::process::Command::new("nsenter")
+        .args([&namespace, "--", "bindfs", "-o", "allow_other"])
+        .args([source.path(), &root])
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    let mut house = Household::new();
+    house.drop_folder =
+        std::path::Path::new(&format!("/proc/{}/root", ftp.pid())).join(root.strip_prefix("/").unwrap());
+    house.start("days: 9, min_free: 0");
+    let first = Picture::take("CAM-EXT-001", 1);
+    let second =
+        Picture { bytes: first.bytes.iter().map(|byte| byte ^ u8::from(*byte == 0x55)).collect(), ..first.clone() };
+    assert!(first.bytes != second.bytes && first.bytes.len() == second.bytes.len());
+    let mut session = Session::open(&ftp);
+    session.make_folder("CAM-EXT-001");
+    begin_of_a_second();
+    let stored = |bytes: &[u8]| {
+        let sha256 = sha256(bytes);
+        house.s3.look(|state| state.objects().values().any(|object| object.sha256 == sha256))
+    };
+    session.push(&first);
+    wait_for("the first", LONG, || stored(&first.bytes).then_some(()));
+    session.push(&second);
+    house.wait_until_empty();
+    assert!(stored(&first.bytes) && stored(&second.bytes), "{:?}", house.s3.keys());
+    assert_eq!(house.said(" ERROR "), 0, "{}", house.log());
 }

@@ -6,10 +6,11 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -59,6 +60,10 @@ pub(crate) enum Kind {
     ProFtpd,
     /// `HiddenStores`: to `.in.NAME.`, which it renames at the end and removes when the camera broke off.
     ProFtpdHidden,
+    /// As the documents set it up: the camera is a login that is no user of the machine.
+    PureFtpdAsDocumented,
+    /// As the documents set it up: the camera is a guest.
+    VsftpdAsDocumented,
 }
 
 #[derive(Debug)]
@@ -73,8 +78,8 @@ impl FtpServer {
     /// Starts the server on ports of its own, with an empty root.
     pub(crate) fn start(kind: Kind) -> Self {
         let program = match kind {
-            Kind::Vsftpd => installed("vsftpd", "apt-get install vsftpd"),
-            Kind::PureFtpd | Kind::PureFtpdHidden => installed("pure-ftpd", UNPACK),
+            Kind::Vsftpd | Kind::VsftpdAsDocumented => installed("vsftpd", "apt-get install vsftpd"),
+            Kind::PureFtpd | Kind::PureFtpdHidden | Kind::PureFtpdAsDocumented => installed("pure-ftpd", UNPACK),
             Kind::ProFtpd | Kind::ProFtpdHidden => installed("proftpd", UNPACK),
         };
         let unshare = installed("unshare", "apt-get install util-linux");
@@ -88,6 +93,9 @@ impl FtpServer {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let port = free_ports(1).start;
         lay_accounts(folder.path());
+        if kind == Kind::PureFtpdAsDocumented {
+            add_login(&program, folder.path());
+        }
         let arguments = configure(kind, folder.path(), port);
 
         let mut server = Server::start(&unshare, folder.path().join("log"), |command| {
@@ -162,6 +170,19 @@ fn lay_accounts(folder: &Path) {
     fs::create_dir(folder.join("pam.d")).unwrap();
     let service = "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_permit.so\n";
     write("pam.d/vsftpd-camera", service);
+    // The documents' own service asks a module that this machine need not have.
+    write("pam.d/vsftpd-cameras", service);
+}
+
+/// Makes the camera a login of pure-ftpd's own, as the documents do.
+fn add_login(server: &Path, folder: &Path) {
+    let mut command = Command::new(server.ancestors().nth(2).unwrap().join("bin/pure-pw"));
+    command.env("LD_LIBRARY_PATH", libraries_beside(server));
+    command.args(["useradd", USER, "-u", &UID.to_string(), "-g", &UID.to_string(), "-m", "-d"]).arg(root(folder));
+    command.arg("-f").arg(folder.join("logins")).arg("-F").arg(folder.join("logins.pdb"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    write!(child.stdin.take().unwrap(), "{PASSWORD}\n{PASSWORD}\n").unwrap();
+    assert!(child.wait().unwrap().success(), "{command:?}");
 }
 
 /// Writes the server's configuration; answers its arguments.
@@ -191,6 +212,29 @@ fn configure(kind: Kind, folder: &Path, port: u16) -> Vec<String> {
                 if kind == Kind::PureFtpdHidden { " --notruncate" } else { "" }
             );
             options.split(' ').map(str::to_owned).collect()
+        }
+        Kind::PureFtpdAsDocumented => {
+            // What Debian's wrapper makes of the settings in the documents.
+            let options = format!(
+                "--login puredb:{below}/logins.pdb --tlsciphersuite HIGH --noanonymous --minuid 100 \
+                 --altlog clf:{below}/transfer.log --bind 127.0.0.1,{port} --forcepassiveip 127.0.0.1 \
+                 --passiveportrange {first}:{last} --pidfile {below}/pid"
+            );
+            options.split(' ').map(str::to_owned).collect()
+        }
+        Kind::VsftpdAsDocumented => {
+            fs::create_dir(folder.join("empty")).unwrap();
+            let documented = include_str!("../../packaging/doc/examples/vsftpd.conf");
+            // The later of two lines holds.
+            let text = format!(
+                "{documented}\nbackground=NO\nlisten_address=127.0.0.1\nlisten_port={port}\nguest_username={USER}\n\
+                 local_root={root}\nsecure_chroot_dir={below}/empty\n\
+                 pasv_address=127.0.0.1\npasv_min_port={first}\npasv_max_port={last}\n\
+                 xferlog_file={below}/xferlog\nvsftpd_log_file={below}/vsftpd.log\n",
+                root = root(folder).display(),
+            );
+            fs::write(&file, text).unwrap();
+            vec![file]
         }
         Kind::ProFtpd | Kind::ProFtpdHidden => {
             let hidden = if kind == Kind::ProFtpdHidden { "HiddenStores on\nDeleteAbortedStores on\n" } else { "" };

@@ -27,6 +27,12 @@ pub(crate) struct Household {
     pub(crate) run: PathBuf,
     /// How often everything is looked at.
     pub(crate) rescan: &'static str,
+    /// Where the daemon looks for the store, if not where it is.
+    pub(crate) endpoint: Option<String>,
+    /// More keys of the `s3` section, each behind a comma.
+    pub(crate) s3_keys: &'static str,
+    /// The daemon's binary.
+    pub(crate) program: PathBuf,
     folder: TempDir,
 }
 
@@ -37,7 +43,19 @@ impl Household {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let s3 = runtime.block_on(MemoryS3::start_without_bytes("evidence"));
         let [drop_folder, state, run] = ["drop", "state", "run"].map(|name| folder.path().join(name));
-        Self { daemon: None, s3, _runtime: runtime, drop_folder, state, run, rescan: "5s", folder }
+        Self {
+            daemon: None,
+            s3,
+            _runtime: runtime,
+            drop_folder,
+            state,
+            run,
+            rescan: "5s",
+            endpoint: None,
+            s3_keys: "",
+            program: BINARY.into(),
+            folder,
+        }
     }
 
     /// Starts the daemon with this `keep` section and waits until it is ready.
@@ -51,16 +69,17 @@ impl Household {
         let config = self.folder.path().join("config.yaml");
         let text = format!(
             "drop_folder: {{path: {drop}, settle: 300ms, partial_after: 2s, rescan: {rescan}}}\ntimezone: UTC\n\
-             s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true}}\n\
+             s3: {{bucket: evidence, region: {REGION}, endpoint_url: '{endpoint}', path_style: true{more}}}\n\
              state_dir: {state}\nruntime_dir: {run}\nkeep: {{{keep}}}\nmax_clock_skew: null\nlog: {{target: stderr}}\n",
             drop = self.drop_folder.display(),
             rescan = self.rescan,
-            endpoint = self.s3.endpoint(),
+            endpoint = self.endpoint.clone().unwrap_or_else(|| self.s3.endpoint()),
+            more = self.s3_keys,
             state = self.state.display(),
             run = self.run.display(),
         );
         fs::write(&config, text).unwrap();
-        let mut words = program.iter().copied().chain([BINARY]);
+        let mut words = program.iter().copied().chain([self.program.to_str().unwrap()]);
         let mut command: Command = Daemon::command(words.next().unwrap());
         command.args(words).arg("--config").arg(config).arg("run");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);

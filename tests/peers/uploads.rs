@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use crate::camera::{End, Picture, Session, sha256};
 use crate::daemon::{BINARY, Daemon, SOON, wait_for};
 use crate::ftp_server::{FtpServer, Kind};
+use crate::household::{Household, Shot};
 use crate::installation::{BURST, files};
 use crate::memory_s3::{ACCESS_KEY, Fault, MemoryS3, Object, REGION, SECRET_KEY};
 
@@ -458,4 +459,32 @@ fn i1_no_version_that_was_acknowledged_is_lost_in_a_race_for_its_name(kind: Kind
     let objects = site.finish(&expected);
     assert!(versions > 10, "only {versions} versions were taken away: this was no race");
     assert!(objects.iter().all(|(key, _)| !key.contains("partial")), "every version was whole when it was stored");
+}
+
+/// Leads the name of AWS's own endpoint to this machine, for one program alone.
+const AT_HOME: &str = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+
+#[test]
+fn i1_a_write_only_box_at_aws_stores_both_contents_of_a_name() {
+    let mut house = Household::new();
+    let hosts = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&hosts, "127.0.0.1 localhost s3.eu-central-1.amazonaws.com\n").unwrap();
+    let port = house.s3.endpoint().rsplit(':').next().unwrap().to_owned();
+    house.endpoint = Some(format!("http://s3.eu-central-1.amazonaws.com:{port}"));
+    house.s3_keys = ", access: write-only";
+    let hosts = hosts.path().to_str().unwrap();
+    let end = ["setpriv", "--pdeathsig", "KILL", "--"];
+    let through = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", AT_HOME, hosts];
+    house.start_through(&[&end[..], &through].concat(), "days: 0, min_free: 0");
+    let first = Shot::new("CAM", 1, 3000);
+    house.lay_down(&first).unwrap();
+    house.wait_until_empty();
+    assert!(house.holds(&first));
+    assert!(house.s3.look(|state| state.requests().iter().all(|request| !request.is_probe())), "it is taken for AWS");
+    let mut second = first.clone();
+    second.bytes = Shot::new("CAM", 2, 3000).bytes;
+    house.lay_down(&second).unwrap();
+    house.wait_until_empty();
+    let stored = |sha256: &str| house.s3.look(|state| state.objects().values().any(|object| object.sha256 == sha256));
+    assert!(stored(&first.sha256()) && stored(&second.sha256()), "{:?}", house.s3.keys());
 }

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use crate::daemon::{SOON, wait_for};
+use crate::server::installed;
 
 /// `EXT4_IOC_SHUTDOWN`, which XFS and others share (include/uapi/linux/ext4.h: `_IOR('X', 125, __u32)`).
 const SHUTDOWN: libc::Ioctl = 0x8004_587D;
@@ -31,6 +32,8 @@ pub(crate) struct Volume {
 enum Kind {
     Memory(String),
     Ext4,
+    /// A program serves it from a folder: FUSE.
+    Served(Option<Child>),
 }
 
 impl Volume {
@@ -57,6 +60,12 @@ impl Volume {
         Self::mounted_in(folder, Kind::Ext4)
     }
 
+    /// A folder that `bindfs` serves: a file system that knows no rename without replacing, and no leases.
+    pub(crate) fn fuse() -> Self {
+        installed("bindfs", "apt-get install bindfs");
+        Self::mounted(Kind::Served(None))
+    }
+
     fn mounted(kind: Kind) -> Self {
         Self::mounted_in(TempDir::with_prefix("hk-aws-volume-").unwrap(), kind)
     }
@@ -67,7 +76,7 @@ impl Volume {
         let mut keeper = Command::new("setpriv");
         keeper.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "--"]);
         let keeper = keeper.args(["sleep", "infinity"]).stdin(Stdio::null()).spawn().unwrap();
-        let volume = Self { keeper, folder, kind };
+        let mut volume = Self { keeper, folder, kind };
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
         wait_for("a mount namespace", SOON, || {
             (namespace(&volume.keeper.id().to_string())? != namespace("self")?).then_some(())
@@ -77,7 +86,11 @@ impl Volume {
             let name = fs::read_to_string(format!("/proc/{}/comm", volume.keeper.id())).unwrap();
             (name.trim() == "sleep").then_some(())
         });
-        volume.mount();
+        if matches!(volume.kind, Kind::Served(_)) {
+            volume.serve();
+        } else {
+            volume.mount();
+        }
         volume
     }
 
@@ -97,10 +110,25 @@ impl Volume {
         command
     }
 
+    fn serve(&mut self) {
+        let source = self.folder.path().join("served");
+        fs::create_dir(&source).unwrap();
+        let namespace = format!("--mount=/proc/{}/ns/mnt", self.keeper.id());
+        let mut server = Command::new("setpriv");
+        server.args(["--pdeathsig", "KILL", "--", "nsenter", &namespace, "--", "bindfs", "-f"]);
+        server.args([&source, &self.inside()]).stdin(Stdio::null());
+        self.kind = Kind::Served(Some(server.spawn().unwrap()));
+        // FUSE_SUPER_MAGIC (statfs(2)).
+        wait_for("a served folder", SOON, || {
+            rustix::fs::statfs(self.path()).is_ok_and(|served| served.f_type == 0x6573_5546).then_some(())
+        });
+    }
+
     pub(crate) fn mount(&self) {
         let mut command = self.command("mount");
         match &self.kind {
             Kind::Memory(options) => command.args(["-t", "tmpfs", "-o", options, "tmpfs"]),
+            Kind::Served(_) => unreachable!("it is served as long as it is there"),
             Kind::Ext4 => command.args(["-o", "loop"]).arg(self.folder.path().join("image")),
         };
         run(command.arg(self.inside()));
@@ -139,6 +167,10 @@ impl Volume {
 impl Drop for Volume {
     fn drop(&mut self) {
         // With the last process in it the namespace goes, and what is mounted there.
+        if let Kind::Served(Some(server)) = &mut self.kind {
+            server.kill().ok();
+            server.wait().ok();
+        }
         self.keeper.kill().ok();
         self.keeper.wait().ok();
     }

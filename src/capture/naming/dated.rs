@@ -1,12 +1,23 @@
 //! Reads the time of a path whose folders tell the date, and whose further folders and name tell the clock.
 
-use chrono::NaiveDateTime;
+use chrono::{FixedOffset, NaiveDateTime};
 
 use super::stamp::{self, Clock};
 use crate::capture::folders::{self, Folder};
 
-/// Returns the wall clock of such a path, and where its date begins; `None` if it tells no date or no clock.
-pub(super) fn read(path: &[u8]) -> Option<(NaiveDateTime, usize)> {
+/// The time of such a path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dated {
+    /// The wall clock.
+    pub(super) wall: NaiveDateTime,
+    /// Its offset from UTC, if the name tells it.
+    pub(super) offset: Option<FixedOffset>,
+    /// Where the date begins.
+    pub(super) begins: usize,
+}
+
+/// Returns the time of such a path; `None` if it tells no date or no clock.
+pub(super) fn read(path: &[u8]) -> Option<Dated> {
     let name_at = super::name_at(path);
     let (folders, name) = (path[..name_at].split(|byte| *byte == b'/'), &path[name_at..]);
     let folders: Vec<&[u8]> = folders.collect();
@@ -17,17 +28,17 @@ pub(super) fn read(path: &[u8]) -> Option<(NaiveDateTime, usize)> {
     let (place, date) = kinds.iter().enumerate().rev().find_map(|(place, folder)| Some((place, date_of(folder)?)))?;
     let below = folders[place + 1..].iter().filter_map(|folder| folders::clock_number(folder));
     let numbers: Vec<u32> = folders::hour_of_date(folders[place]).into_iter().chain(below).collect();
-    let clock = match (stamp::first_clock(name), &*numbers) {
-        (Some(clock), _) => clock,
+    let (clock, offset) = match (stamp::first_clock(name), &*numbers) {
+        (Some(told), _) => told,
         (None, [hour]) => {
             let (minute, second) = stamp::minute_and_second(name)?;
-            Clock::new(*hour, minute, second)?
+            (Clock::new(*hour, minute, second)?, None)
         }
-        (None, [hour, minute]) => Clock::new(*hour, *minute, stamp::second(name)?)?,
-        (None, [hour, minute, second, ..]) => Clock::new(*hour, *minute, *second)?,
+        (None, [hour, minute]) => (Clock::new(*hour, *minute, stamp::second(name)?)?, None),
+        (None, [hour, minute, second, ..]) => (Clock::new(*hour, *minute, *second)?, None),
         (None, []) => return None,
     };
     let first = kinds.iter().position(|folder| date_of(folder) == Some(date))?;
     let begins = folders[..first].iter().map(|folder| folder.len() + 1).sum();
-    Some((clock.on(date)?, begins))
+    Some(Dated { wall: clock.on(date)?, offset, begins })
 }

@@ -75,23 +75,23 @@ pub(super) fn first(text: &[u8]) -> Option<Stamp> {
     runs(text).find_map(|run| stamp(text, run))
 }
 
-/// Returns the first clock in a name whose folders tell the date.
+/// Returns the first clock in a name whose folders tell the date, and its offset from UTC if the name tells it.
 ///
 /// Counters look like clocks without separators: such a number is a clock only where a word begins, and behind another word
 /// only if it does not begin with `00`.
-pub(super) fn first_clock(name: &[u8]) -> Option<Clock> {
+pub(super) fn first_clock(name: &[u8]) -> Option<(Clock, Option<FixedOffset>)> {
     runs(name).find_map(|(from, to)| match to - from {
         6 | 9 => {
             let is_word = from == 0 || !name[from - 1].is_ascii_alphanumeric() && !name[from..].starts_with(b"00");
             let mut clock = Clock::compact(&name[from..to]).filter(|_| is_word)?;
-            tail(name, to, &mut clock, to - from > 6);
-            Some(clock)
+            let (offset, _) = tail(name, to, &mut clock, to - from > 6);
+            Some((clock, offset))
         }
         2 => {
             let from = last_clock_of_row(name, from);
             let (mut clock, ends) = separated_clock(name, (from, from + 2)).filter(|_| !is_address(name, from))?;
-            tail(name, ends, &mut clock, false);
-            Some(clock)
+            let (offset, _) = tail(name, ends, &mut clock, false);
+            Some((clock, offset))
         }
         _ => None,
     })
@@ -131,12 +131,13 @@ pub(super) fn second(name: &[u8]) -> Option<u32> {
     runs(name).next().filter(|run| *run == (0, 2)).map(|(from, to)| number(&name[from..to]))
 }
 
-/// Returns the first number that may count the seconds or milliseconds since 1970, as time in UTC, and where it begins.
+/// Returns the first number that may count the seconds since 1970, or their thousandths or less, as time in UTC, and where
+/// it begins.
 pub(super) fn epoch(text: &[u8]) -> Option<(NaiveDateTime, usize)> {
     runs(text).find_map(|(from, to)| {
         let fraction = match to - from {
             10 => fraction(text, to).unwrap_or_default(),
-            13 => &text[to - 3..to],
+            13 | 16 | 19 => &text[from + 10..to],
             _ => return None,
         };
         let seconds =
@@ -225,7 +226,7 @@ fn separated_date(text: &[u8], (from, to): (usize, usize)) -> Option<(NaiveDate,
 /// Reads the clock behind a date that ends at `at`; returns it and where it ends.
 fn clock_behind(text: &[u8], at: usize) -> Option<(Clock, usize)> {
     let gap = |at: usize| {
-        let separators = b"-_@ .,:~/";
+        let separators = b"-_@ .,:~/()[]";
         text.get(at..).into_iter().flatten().take(WIDEST_GAP).take_while(|byte| separators.contains(byte)).count()
     };
     let mut begins = at + gap(at);
@@ -309,8 +310,8 @@ fn fraction(text: &[u8], at: usize) -> Option<&[u8]> {
     let separator = text.get(at)?;
     let (from, to) = run_at(text, at + 1)?;
     let is_fraction = match (separator, to - from) {
-        // Not an extension, such as `.264`, or a number that an FTP server adds, such as `.1`.
-        (b'.' | b',', 1..=9) => to < text.len(),
+        // Not an extension, such as `.264`, a number that an FTP server adds, such as `.1`, or the next stamp.
+        (b'.' | b',', 1..=9) => to < text.len() && stamp(text, (from, to)).is_none(),
         // A letter behind it belongs to a counter, such as `_001F`, unless it begins what may follow.
         (b'-' | b'_' | b':', 3 | 6 | 9) => {
             is_word_end(text, to) || half_of_day(text, to).is_some() || zone(text, to).is_some()
@@ -320,46 +321,69 @@ fn fraction(text: &[u8], at: usize) -> Option<&[u8]> {
     is_fraction.then(|| &text[from..to])
 }
 
-/// Reads AM or PM, returns whether it is PM, and where it ends.
+/// Reads AM or PM, such as `_PM` or ` p.m.`; returns whether it is PM, and where it ends.
 fn half_of_day(text: &[u8], at: usize) -> Option<(bool, usize)> {
-    let at = at + usize::from(matches!(text.get(at)?, b' ' | b'_' | b'-' | b'.'));
-    let half = text.get(at..at + 2).filter(|half| half[1].eq_ignore_ascii_case(&b'm'))?;
-    let is_afternoon = match half[0] {
+    let at = at
+        + match text.get(at..)? {
+            [b' ' | b'_' | b'-' | b'.', ..] => 1,
+            // The narrow space before it that computers put there (Unicode CLDR).
+            [0xE2, 0x80, 0xAF, ..] => 3,
+            _ => 0,
+        };
+    let is_afternoon = match text.get(at)? {
         b'A' | b'a' => false,
         b'P' | b'p' => true,
         _ => return None,
     };
-    (is_word_end(text, at + 2) || zone(text, at + 2).is_some()).then_some((is_afternoon, at + 2))
+    let rest = &text[at + 1..];
+    let length = usize::from(rest.starts_with(b".")) + 1;
+    rest.get(length - 1).filter(|byte| byte.eq_ignore_ascii_case(&b'm'))?;
+    let end = at + 1 + length;
+    (is_word_end(text, end) || zone(text, end).is_some()).then_some((is_afternoon, end))
 }
 
-/// Reads an offset from UTC, such as `Z`, `_UTC`, `+02`, `-0500`, `+05_30` or `-03:30`; returns it and where it ends.
+/// Returns the offset from UTC that is all of a text.
+pub(super) fn zone_of(text: &[u8]) -> Option<FixedOffset> {
+    zone(text, 0).filter(|(_, end)| *end == text.len()).map(|(offset, _)| offset)
+}
+
+/// Reads an offset from UTC, such as `Z`, `_UTC`, `+02`, `-0500`, `+05_30`, `-3:30` or ` GMT-3`; returns it and where it
+/// ends.
 fn zone(text: &[u8], at: usize) -> Option<(FixedOffset, usize)> {
     let at = at + usize::from(matches!(text.get(at)?, b' ' | b'_'));
-    let rest = text.get(at..)?;
-    for name in ["Z", "UTC", "GMT"] {
-        let is_named = rest.get(..name.len()).is_some_and(|word| word == name.as_bytes());
-        if is_named && is_word_end(text, at + name.len()) {
-            return Some((FixedOffset::east_opt(0)?, at + name.len()));
-        }
-    }
-    let sign = match rest.first()? {
+    let is_named = |name: &&&[u8]| text.get(at..at + name.len()).is_some_and(|word| word.eq_ignore_ascii_case(name));
+    let name: &[u8] = match text.get(at)? {
+        b'+' | b'-' => b"",
+        b'Z' | b'z' | b'U' | b'u' | b'G' | b'g' => [&b"UTC"[..], b"GMT", b"Z"].iter().find(is_named)?,
+        _ => return None,
+    };
+    let end = at + name.len();
+    let utc = || FixedOffset::east_opt(0).filter(|_| !name.is_empty() && is_word_end(text, end)).map(|utc| (utc, end));
+    signed_offset(text, end, name.len() > 1).or_else(utc)
+}
+
+/// Reads an offset with its sign; behind the name of a zone it may be shorter.
+fn signed_offset(text: &[u8], at: usize, is_named: bool) -> Option<(FixedOffset, usize)> {
+    let sign = match text.get(at)? {
         b'+' => 1,
         b'-' => -1,
         _ => return None,
     };
+    // A number behind a dash is rather a fraction or a counter.
+    let is_clear = is_named || sign == 1;
     let (from, to) = run_at(text, at + 1)?;
-    let (hours, minutes, end) = match to - from {
-        4 => (number(&text[from..from + 2]), number(&text[from + 2..to]), to),
-        2 => match (text.get(to), run_at(text, to + 1)) {
-            (Some(b':' | b'_'), Some((minutes, end))) if end - minutes == 2 => {
-                (number(&text[from..to]), number(&text[minutes..end]), end)
-            }
-            // A number behind a dash is rather a counter.
-            _ if sign == 1 => (number(&text[from..to]), 0, to),
-            _ => return None,
-        },
+    let minutes = run_at(text, to + 1).filter(|(from, to)| to - from == 2);
+    let (hours, minutes, end) = match (to - from, text.get(to), minutes) {
+        (4, ..) => (&text[from..from + 2], &text[from + 2..to], to),
+        (3, ..) if is_clear && is_word_end(text, to) => (&text[from..=from], &text[from + 1..to], to),
+        (2, Some(b':' | b'_'), Some((minutes, end))) | (1, Some(b':'), Some((minutes, end))) => {
+            (&text[from..to], &text[minutes..end], end)
+        }
+        (2, ..) if is_clear => (&text[from..to], &b""[..], to),
+        (1, ..) if is_clear && is_word_end(text, to) => (&text[from..to], &b""[..], to),
         _ => return None,
     };
+    let (hours, minutes) = (number(hours), number(minutes));
     // `-0000` means that the offset is not known (RFC 3339, 4.3), and here it is rather a counter.
     let seconds = (sign == 1 || hours + minutes > 0).then(|| sign * i64::from(hours * 60 + minutes) * 60)?;
     offset(seconds).map(|offset| (offset, end))

@@ -312,7 +312,7 @@ const IN_S3: &[(&str, &str)] = &[
     ),
     (
         "bucket: abc\n  endpoint_url: http://k:hunter2@h",
-        r#"4: s3.endpoint_url: has credentials ("http://k:***@h"); leave them out: credentials come from the AWS files and the environment"#,
+        r#"4: s3.endpoint_url: has credentials ("http://k:***@h"); leave them out: the key is in /etc/hk-aws/credentials, the AWS files or the environment"#,
     ),
     (
         "bucket: abc\n  endpoint_url: http://h/?x=y",
@@ -380,6 +380,18 @@ const IN_DROP_FOLDER: &[(&str, &str)] = &[
     (
         "path: storage",
         r#"2: drop_folder.path: a relative path ("storage"); write the whole path from /, such as /var/lib/storage"#,
+    ),
+    (
+        "path: var/lib/cctv",
+        r#"2: drop_folder.path: a relative path ("var/lib/cctv"); write the whole path from /, such as /var/lib/cctv"#,
+    ),
+    (
+        "path: ./lib/cctv",
+        r#"2: drop_folder.path: a relative path ("./lib/cctv"); write the whole path from /, such as /var/lib/cctv"#,
+    ),
+    (
+        "path: cctv/storage",
+        r#"2: drop_folder.path: a relative path ("cctv/storage"); write the whole path from /, such as /var/lib/cctv/storage"#,
     ),
     ("path: ''", r#"2: drop_folder.path: is empty (""); write the whole path from /, such as /var/lib/cctv/storage"#),
     ("path: /", r#"2: drop_folder.path: the root of the file system ("/"); write a folder below it"#),

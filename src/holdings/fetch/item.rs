@@ -95,7 +95,7 @@ pub(super) async fn is_there(site: &Site, capture: &FetchItem, path: &Path) -> R
         FetchSource::Object(object) => {
             let head = site.bucket.head(&object.key).await?;
             // What other programs stored has no SHA-256. Its `ETag` is the MD5 if it went up in one request.
-            head.is_some_and(|head| head.is(&digests.sha256).unwrap_or(head.etag == digests.md5))
+            head.is_some_and(|head| head.has(&digests.sha256, &digests.md5) == Some(true))
         }
     };
     if same { Ok(true) } else { Err(target::in_the_way(path)) }

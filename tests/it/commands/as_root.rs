@@ -35,9 +35,37 @@ async fn what_root_makes_in_the_folders_of_the_service_belongs_to_the_service() 
     }
     // This one has no local copy, and is downloaded to be bundled.
     site.s3.insert("CAM/2022-02-25/20220225T000000_a.jpg", "a");
-    for line in [&["upload"][..], &["rotate"], &["verify", "--rebuild"], &["doctor"]] {
+    // This one is empty, and is set aside.
+    give(&site.drop_file("CAM/192.168.1.64_01_20220224050609000_TIMING.jpg", b""));
+    // This one lies unsorted.
+    site.s3.insert("CAM/192.168.1.64_01_20220226050609000_TIMING.jpg", "b");
+    let to = site.path("got").into_os_string().into_string().unwrap();
+    for line in [
+        &["upload"][..],
+        &["upload", "--set-aside"],
+        &["arrange"],
+        &["rotate"],
+        &["verify", "--rebuild"],
+        &["verify", "--deep"],
+        &["verify", "--resend"],
+        &["archive", "CAM", "--older-than", "1d"],
+        &["doctor", "--as-caller"],
+        &["cameras"],
+        &["days", "CAM"],
+        &["list", "CAM"],
+        &["get", "CAM", "2022-02-24", "--to", &to],
+        &["restore", "CAM", "2022-02-24", "--to", &to],
+        &["recover", "--dry-run"],
+        &["check"],
+        &["status"],
+    ] {
         let said = site.run(line).await;
-        assert!(said.code == 0 || line == ["doctor"], "{line:?}: {said:?}");
+        let is_clean = !said.err.contains("ermission denied") && !said.err.contains("panicked");
+        assert!(is_clean && said.code != 2, "{line:?}: {said:?}");
+        assert!(
+            said.code == 0 || ["upload", "doctor", "verify", "recover", "status"].contains(&line[0]),
+            "{line:?}: {said:?}"
+        );
     }
     let made: Vec<PathBuf> = ["state", "run"].iter().flat_map(|folder| all(&site.path(folder))).collect();
     for wanted in
@@ -54,8 +82,38 @@ async fn what_root_makes_in_the_folders_of_the_service_belongs_to_the_service() 
     std::fs::write(&secret, "root's own").unwrap();
     std::fs::remove_file(&lock).unwrap();
     std::os::unix::fs::symlink(&secret, &lock).unwrap();
-    site.run(&["rotate"]).await;
+    let said = site.run(&["rotate"]).await;
+    assert!(said.code == 1 && said.err.contains("remove what is in its place"), "{said:?}");
     assert_eq!(secret.metadata().unwrap().uid(), 0);
+    // Nor does one let root write where the service could not.
+    let temporary = site.path("state/schedule.json.new");
+    std::os::unix::fs::symlink(&secret, &temporary).unwrap();
+    let done = hk_aws::persist::write(&site.path("state/schedule.json"), &1, hk_aws::persist::Purpose::NextStart);
+    assert!(done.is_err() && std::fs::read_to_string(&secret).unwrap() == "root's own");
+}
+
+#[tokio::test]
+async fn a_doctor_that_root_calls_runs_as_the_service_does() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let site = Site::start().await;
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(site.path(""), open).unwrap();
+    for folder in ["state", "run"] {
+        std::fs::create_dir(site.path(folder)).unwrap();
+        give(&site.path(folder));
+    }
+    // Root can write here, and the service cannot.
+    let mut command = site.command(&["doctor"]);
+    let said = super::run(command.env("PATH", "/nowhere")).await;
+    assert!(said.out.contains(&format!("ok   user: runs as user {}\n", SERVICE.0)), "{said:?}");
+    assert!(said.code == 1 && said.out.contains("fail drop folder: captures cannot be removed from"), "{said:?}");
+    assert!(said.err.contains("its rights and its sandbox are not tried"), "{said:?}");
+    let said =
+        super::run(super::hk_aws(&["--config", "config.yaml", "doctor", "--as-caller"]).current_dir(site.path("")))
+            .await;
+    assert!(said.out.contains("runs as user 0, but"), "{said:?}");
 }
 
 #[test]

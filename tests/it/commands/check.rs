@@ -16,10 +16,11 @@ fn reread(text: &str) -> Config {
 async fn check_prints_settings_that_can_be_fed_back() {
     let site = Site::start_with(", prefix: site-1", "cameras: [{name: CAM-1, silent_after: 1d}]\n").await;
     let written = std::fs::read_to_string(site.path("config.yaml")).unwrap();
-    let text = site.run(&["check"]).await;
-    assert_eq!((text.code, text.err.as_str()), (0, ""), "{text:?}");
-    let json = site.run(&["check", "--json"]).await;
-    assert_eq!((json.code, json.err.as_str(), json.out.lines().count()), (0, "", 1), "{json:?}");
+    let text = site.run(&["check", "--show"]).await;
+    let verdict = text.err.lines().next().unwrap();
+    assert!(text.code == 0 && text.err.lines().count() == 1 && verdict.starts_with("ready: "), "{text:?}");
+    let json = site.run(&["check", "--show", "--json"]).await;
+    assert_eq!((json.code, json.out.lines().count()), (0, 1), "{json:?}");
     for printed in [&text.out, &json.out] {
         let config = Config { source: "again.yaml".into(), ..reread(&written) };
         assert_eq!(reread(printed), config);
@@ -30,12 +31,119 @@ async fn check_prints_settings_that_can_be_fed_back() {
 }
 
 #[tokio::test]
+async fn check_ends_with_one_line_that_says_whether_all_is_there() {
+    let site = Site::start().await;
+    let said = site.run(&["check"]).await;
+    let drop = site.path("drop");
+    let ready = format!(
+        "ready: captures from {} go to s3://captures, signed with the key from the environment\n",
+        drop.display()
+    );
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, ready.as_str(), ""), "{said:?}");
+    let json: Value = serde_json::from_str(&site.run(&["check", "--json"]).await.out).unwrap();
+    assert_eq!((&json["ready"], &json["missing"]), (&Value::from(true), &Value::Array(vec![])), "{json}");
+
+    std::fs::remove_dir(&drop).unwrap();
+    let file = site.path("config.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("bucket: captures", "bucket: my-video-surveillance")).unwrap();
+    let mut command = site.command(&["check"]);
+    command.env_remove("AWS_ACCESS_KEY_ID").env("HK_AWS_CREDENTIALS", site.path("no-key"));
+    let said = run(&mut command).await;
+    let verdict = format!(
+        "not ready: the drop folder {} is missing; the key is missing or cannot be used; the bucket is still the \
+         example's, my-video-surveillance\n",
+        drop.display()
+    );
+    assert_eq!((said.code, said.out.as_str(), said.err.lines().count()), (1, verdict.as_str(), 3), "{said:?}");
+    for part in [
+        format!(
+            "{}:1: drop_folder.path: the drop folder {} is missing; create it with",
+            file.display(),
+            drop.display()
+        ),
+        format!("write the key into {}", site.path("no-key").display()),
+        format!("{}:2: s3.bucket: the bucket is still the example's", file.display()),
+    ] {
+        assert!(said.err.contains(&part), "{part}: {said:?}");
+    }
+    assert_eq!(run(command.arg("--quiet")).await.err, said.err, "what is missing is an error");
+    let json: Value = serde_json::from_str(&run(command.arg("--json")).await.out).unwrap();
+    assert_eq!((&json["ready"], json["missing"].as_array().unwrap().len()), (&Value::from(false), 3), "{json}");
+}
+
+#[test]
+fn the_bucket_of_the_shipped_configuration_is_the_example() {
+    let shipped = include_str!("../../../config/config.yaml");
+    assert_eq!(reread(shipped).s3.bucket, hk_aws::config::EXAMPLE_BUCKET);
+}
+
+/// A `systemctl` that answers as the real one does for this unit.
+fn systemctl(site: &Site, answer: &str) -> std::ffi::OsString {
+    let (bin, answer_file) = (site.path("bin"), site.path("answer"));
+    std::fs::create_dir_all(&bin).unwrap();
+    std::fs::write(&answer_file, answer).unwrap();
+    std::fs::write(bin.join("systemctl"), format!("#!/bin/sh\nexec cat {}\n", answer_file.display())).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("systemctl"), executable).unwrap();
+    format!("{}:/usr/bin:/bin", bin.display()).into()
+}
+
+#[tokio::test]
+async fn a_folder_that_the_installed_unit_shuts_is_missing_its_line() {
+    let site = Site::start().await;
+    let unit = "LoadState=loaded\nProtectSystem=strict\nProtectHome=yes\nPrivateTmp=no\nStateDirectory=hk-aws\n";
+    let opened = |folder: &str| format!("{unit}ReadWritePaths={}\n", site.path(folder).display());
+    let lacks = format!("hk-aws.service lacks the line ReadWritePaths=-{}", site.path("drop").display());
+    for (answer, expected) in [
+        (opened("elsewhere"), Some(&lacks)),
+        (opened(""), None),
+        (unit.replace("loaded", "not-found"), None),
+        (String::new(), None),
+    ] {
+        let said = run(site.command(&["check"]).env("PATH", systemctl(&site, &answer))).await;
+        assert_eq!(said.code, i32::from(expected.is_some()), "{answer}: {said:?}");
+        match expected {
+            Some(lacks) => {
+                assert!(said.out.contains(lacks), "{said:?}");
+                assert!(
+                    said.err.contains(":1: drop_folder.path") && said.err.contains("sudo hk-aws unit-paths"),
+                    "{said:?}"
+                );
+            }
+            None => assert_eq!(said.err, ""),
+        }
+    }
+}
+
+#[tokio::test]
+async fn unit_paths_writes_the_lines_that_the_unit_lacks() {
+    let site = Site::start().await;
+    let file = site.path("units/hk-aws.service.d/paths.conf");
+    let line = format!("BindPaths=-{}\n", site.path("drop").display());
+    let said = site.run(&["unit-paths", "--dry-run", "--file", file.to_str().unwrap()]).await;
+    assert!(said.code == 0 && said.out.contains(&line) && !file.exists(), "{said:?}");
+    let said = site.run(&["unit-paths", "--file", file.to_str().unwrap()]).await;
+    assert!(said.code == 0 && said.err.contains("sudo systemctl restart hk-aws"), "{said:?}");
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(written.contains(&line) && said.out == written, "{said:?}");
+    // Folders that the unit opens by itself need nothing, and take the lines back.
+    let config = "drop_folder: {path: /var/lib/cctv/storage}\ns3: {bucket: other}\ntimezone: UTC\n";
+    std::fs::write(site.path("config.yaml"), config).unwrap();
+    let said = site.run(&["unit-paths", "--file", file.to_str().unwrap()]).await;
+    assert!(said.code == 0 && !std::fs::read_to_string(&file).unwrap().contains('='), "{said:?}");
+    let other = site.path("units/never.conf");
+    site.run(&["unit-paths", "--file", other.to_str().unwrap()]).await;
+    assert!(!other.exists(), "nothing to write");
+}
+
+#[tokio::test]
 async fn check_says_on_stderr_what_has_no_effect_yet() {
-    let site = Site::start_with("", "heartbeat: {every: 5m}\nmetrics: {listen: '127.0.0.1:9187'}\n").await;
+    let site = Site::start_with("", "heartbeat: {every: 5m}\n").await;
     let said = site.run(&["check"]).await;
     assert_eq!(said.code, 0, "{said:?}");
     let file = site.path("config.yaml");
-    for key in ["heartbeat", "metrics.listen"] {
+    for key in ["heartbeat"] {
         assert!(said.err.contains(&format!("{}: {key} has no effect", file.display())), "{said:?}");
     }
     assert_eq!(site.run(&["check", "--quiet"]).await.err, "");
@@ -171,10 +279,11 @@ async fn the_flag_goes_before_the_environment_wherever_it_stands() {
     std::fs::write(&other, "drop_folder: {path: /other}\ns3: {bucket: other}\ntimezone: UTC\n").unwrap();
     let other = other.to_str().unwrap();
     for line in [["--config", other, "check"], ["check", "--config", other]] {
-        let said = site.run(&line).await;
-        assert!(said.code == 0 && said.out.contains("bucket: other"), "{said:?}");
+        let said = site.run(&[&line[..], &["--show"]].concat()).await;
+        assert!(said.code == 1 && said.out.contains("bucket: other"), "{said:?}");
+        assert!(said.err.ends_with("\nnot ready: the drop folder /other is missing\n"), "{said:?}");
     }
-    let said = site.run(&["check"]).await;
+    let said = site.run(&["check", "--show"]).await;
     assert!(said.out.contains("bucket: captures"), "the environment's file: {said:?}");
 }
 

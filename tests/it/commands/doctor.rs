@@ -40,7 +40,7 @@ fn named(lines: &[Line], name: &str) -> Line {
 }
 
 /// What does not depend on the machine that the tests run on.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     "user",
     "drop folder",
     "state",
@@ -48,6 +48,7 @@ const OURS: [&str; 10] = [
     "zone",
     "clock",
     "put",
+    "clips",
     "conditional writes",
     "checksums",
     "rights",
@@ -220,7 +221,7 @@ async fn a_write_only_box_is_told_which_rights_are_too_many_and_what_stays() {
         }
         assert!(named(&lines, "left behind").says.contains(PROBE));
         let keys = site.s3.keys();
-        assert!(keys.len() == 2 && keys.iter().all(|key| key.ends_with(PROBE)), "{keys:?}");
+        assert!(keys.len() == 3 && keys.iter().all(|key| key.ends_with(PROBE)), "{keys:?}");
     }
 }
 
@@ -290,6 +291,40 @@ async fn what_each_capture_carries_is_tried_and_the_setting_is_named() {
     nothing_can_be_erased(&site);
     let (exit, lines) = doctor(&site).await;
     assert_eq!((exit, named(&lines, "put").outcome.as_str()), (0, "ok"), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn what_each_clip_carries_is_tried_in_parts_and_the_setting_is_named() {
+    for (keys, times, operation, status, code, mend) in [
+        (", tags: true", 1, "CreateMultipartUpload", 501, "NotImplemented", "set s3.tags to false"),
+        (", tags: true", 1, "CreateMultipartUpload", 403, "AccessDenied", "set s3.tags to false"),
+        (", object_lock: {days: 90}", 1, "CreateMultipartUpload", 400, "InvalidRequest", "remove s3.object_lock"),
+        (
+            ", tags: true, object_lock: {days: 90}",
+            5,
+            "CreateMultipartUpload",
+            403,
+            "AccessDenied",
+            "remove s3.object_lock",
+        ),
+        (", tags: true", usize::MAX, "CreateMultipartUpload", 501, "NotImplemented", "takes no uploads in parts"),
+        ("", usize::MAX, "UploadPart", 501, "NotImplemented", "takes no uploads in parts"),
+        ("", usize::MAX, "CompleteMultipartUpload", 501, "NotImplemented", "takes no uploads in parts"),
+    ] {
+        let site = Site::start_with(keys, "keep: {min_free: 1MiB}\n").await;
+        let fault = Fault::fail(operation, status, code).on_key(|key| key.ends_with(&format!("-parts{PROBE}")));
+        site.s3.fault(fault.times(times));
+        let (exit, lines) = doctor(&site).await;
+        let (put, clips) = (named(&lines, "put"), named(&lines, "clips"));
+        assert_eq!((exit, put.outcome.as_str(), clips.outcome.as_str()), (1, "ok", "fail"), "{keys}: {clips:?}");
+        assert!(clips.says.contains(code) && clips.mend.contains(mend), "{keys}: {clips:?}");
+        assert!(site.s3.keys().is_empty() && site.s3.uploads().is_empty(), "{keys}: {:?}", site.s3.keys());
+    }
+    // What passes is no fault of the configuration.
+    let site = small_disk().await;
+    site.s3.fault(Fault::fail("UploadPart", 503, "SlowDown").on_key(|key| key.ends_with(&format!("-parts{PROBE}"))));
+    let (exit, lines) = doctor(&site).await;
+    assert_eq!((exit, named(&lines, "clips").outcome.as_str()), (0, "warn"), "{lines:#?}");
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use hk_aws::ledger::{self, LedgerEntry};
 
 use super::rotate::{ago, name, stored};
 use super::{Site, names};
+use crate::process::daemon::{BINARY, Daemon};
+use crate::support::s3::{ACCESS_KEY, SECRET_KEY};
 
 fn file(site: &Site, day: u64, ending: &str) -> PathBuf {
     site.path(&format!("state/ledger/CAM-1/{}.jsonl{ending}", ago(day)))
@@ -105,9 +107,9 @@ async fn old_days_are_compressed_and_are_read_and_appended_to_as_before() {
     assert!(said.out.contains("local copies gave way"), "{said:?}");
 }
 
-/// How long commands take with a large ledger: `HK_AWS_LEDGER_LINES=1000000 cargo test --test it -- ledger_of_many_lines
+/// How long the daemon's start and commands take with a large ledger: `HK_AWS_LEDGER_LINES=1000000 cargo test --test it -- ledger_of_many_lines
 /// --nocapture` says it for a million lines; by default there are 1,200.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "it measures")]
 async fn a_ledger_of_many_lines_is_read_in_bounded_time() {
     let lines: u64 = std::env::var("HK_AWS_LEDGER_LINES").map_or(1200, |lines| lines.parse().unwrap());
@@ -150,6 +152,14 @@ async fn a_ledger_of_many_lines_is_read_in_bounded_time() {
             while compress(&site).await > 0 {}
             println!("compressed in {:?}: {} MiB", began.elapsed(), size() >> 20);
         }
+        let mut command = Daemon::command(BINARY);
+        command.arg("--config").arg(site.path("config.yaml")).arg("run");
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        let began = Instant::now();
+        let mut daemon = Daemon::start(command, site.folder.path());
+        daemon.wait_for_notice("READY=1", 0);
+        println!("start of the daemon until READY=1: {:?}", began.elapsed());
+        drop(daemon);
         for command in ["status", "check", "verify"] {
             let began = Instant::now();
             let said = site.run(&[command]).await;

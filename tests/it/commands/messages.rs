@@ -14,6 +14,17 @@ use crate::support::s3::Fault;
 const PICTURE: &str = "CAM/192.168.1.64_01_20220224050607000_TIMING.jpg";
 const CLIP: &str = "CAM/192.168.1.64_01_20220224050607000_1.mp4";
 
+const XML: &[(&str, &str)] = &[("content-type", "application/xml")];
+
+/// An answer that names what it refuses in an element of its own.
+fn not_implemented(element: &str) -> &'static str {
+    format!(
+        "<Error><Code>NotImplemented</Code><Message>A header you provided implies functionality that is not \
+         implemented</Message>{element}</Error>"
+    )
+    .leak()
+}
+
 #[tokio::test]
 async fn a_refusal_of_what_a_setting_asks_for_names_the_setting() {
     let quoted = "A header you provided implies functionality that is not implemented: \"x-amz-tagging\"";
@@ -60,6 +71,39 @@ async fn a_refusal_of_what_a_setting_asks_for_names_the_setting() {
             Fault::fail("PutObject", 403, "AccessDenied").message("Access Denied"),
             &["s3:PutObjectTagging as well, or set s3.tags: false", "s3:PutObjectRetention"],
             &["s3.checksum"],
+        ),
+        // As AWS names it, and as Cloudflare does.
+        (
+            ", tags: true",
+            Fault::answer("PutObject", 501, XML, not_implemented("<Header>x-amz-tagging</Header>")),
+            &["s3.tags: false", "(x-amz-tagging)"],
+            &["s3.checksum"],
+        ),
+        (
+            ", storage_class: ONEZONE_IA, tags: true",
+            Fault::answer("PutObject", 400, XML, not_implemented("<ArgumentName>x-amz-storage-class</ArgumentName>")),
+            &["s3.storage_class: STANDARD"],
+            &["s3.checksum", "s3.tags"],
+        ),
+        (
+            ", sse: AES256",
+            Fault::fail("PutObject", 501, "NotImplemented")
+                .message("Header 'x-amz-server-side-encryption' with value 'AES256' not implemented"),
+            &["s3.sse: null"],
+            &["s3.checksum"],
+        ),
+        (
+            ", object_lock: {days: 1}",
+            Fault::answer("PutObject", 501, XML, not_implemented("<Header>x-amz-object-lock-mode</Header>")),
+            &["s3.object_lock: null"],
+            &["s3.tags"],
+        ),
+        // What only sounds like a setting.
+        (
+            ", sse: AES256, tags: true",
+            Fault::fail("PutObject", 400, "InvalidRequest").message("the ETag could not be processed"),
+            &["s3.checksum: when_required or s3.tags: false or s3.sse: null"],
+            &["s3.object_lock"],
         ),
         (
             ", tags: true",
@@ -112,6 +156,17 @@ fn serve_listings() -> String {
         }
     });
     url
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_said_with_what_to_set() {
+    let url = serve_listings().replace("localhost", "127.0.0.1");
+    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/tls/authority.pem");
+    let site = Site::start_with(&format!(", ca_bundle: {authority}"), "").await;
+    let config = std::fs::read_to_string(site.path("config.yaml")).unwrap();
+    std::fs::write(site.path("config.yaml"), config.replace(&site.s3.endpoint(), &url)).unwrap();
+    let said = site.run(&["cameras"]).await;
+    assert!(said.code != 0 && said.err.contains("set s3.endpoint_url to one of them"), "{said:?}");
 }
 
 #[tokio::test]

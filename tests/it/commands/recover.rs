@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hk_aws::key::ArchiveFormat;
 use serde_json::Value;
 
-use super::{Said, Site, archive, run};
+use super::{Said, Site, archive, run, run_measured};
 use crate::support::s3::{Fault, OWNERS_ACCESS_KEY, Older, State, Versions};
 
 const DAY: &str = "2022-02-24";
@@ -403,12 +403,6 @@ async fn a_bucket_without_versions_and_credentials_without_rights_are_named_with
     });
 }
 
-/// How much memory a process has used at most, in KiB.
-fn peak(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
-}
-
 /// `HK_AWS_VERSIONS` sets the number of versions.
 #[tokio::test]
 async fn i6_however_many_versions_there_are_memory_is_bounded() {
@@ -426,16 +420,9 @@ async fn i6_however_many_versions_there_are_memory_is_bounded() {
     }
     let begin = std::time::Instant::now();
     let mut command = site.command(&["recover"]);
-    let mut child = command.env("AWS_ACCESS_KEY_ID", OWNERS_ACCESS_KEY).stdout(Stdio::null()).spawn().unwrap();
-    let (pid, mut highest) = (child.id().unwrap(), 0);
-    let status = loop {
-        highest = highest.max(peak(pid).unwrap_or(0));
-        if let Ok(status) = tokio::time::timeout(Duration::from_millis(20), child.wait()).await {
-            break status.unwrap();
-        }
-    };
-    eprintln!("{versions} versions: {:?}, {} MiB at most", begin.elapsed(), highest >> 10);
-    assert!(status.success() && highest >> 10 < 100, "{highest} KiB");
+    let (said, peak) = run_measured(command.env("AWS_ACCESS_KEY_ID", OWNERS_ACCESS_KEY)).await;
+    eprintln!("{versions} versions: {:?}, {} MiB at most", begin.elapsed(), peak >> 10);
+    assert!(said.code == 0 && peak >> 10 < 100, "{peak} KiB");
     assert_eq!(site.s3.keys().len(), versions / 2 + versions.div_ceil(200));
     assert!(
         site.s3.count("ListObjectVersions") <= 2 * (versions / 900 + 2) + 28,

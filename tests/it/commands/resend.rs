@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Said, Site, archive, names};
 use crate::support::s3::Fault;
+use crate::support::settings;
 
 const DAY: &str = "2022-02-24";
 
@@ -22,14 +23,15 @@ fn bytes(number: usize) -> Vec<u8> {
     format!("capture {number}").repeat(60_000).into_bytes()
 }
 
-/// A site that has stored five captures and keeps copies of them, within this limit.
+/// A site that has stored five captures and keeps copies of them, from now on within this limit.
 async fn stored(limit: &str) -> Site {
-    let site = Site::start_with("", &format!("keep: {{{limit}}}\n")).await;
+    let site = Site::start_with("", "keep: {min_free: 0}\n").await;
     for number in 1..=5 {
         site.drop_file(&key(number).replace(&format!("{DAY}/"), ""), &bytes(number));
     }
     let said = site.run(&["upload"]).await;
     assert_eq!(said.code, 0, "{said:?}");
+    settings::change(&site.path("config.yaml"), &format!("keep: {{{limit}}}"));
     site
 }
 
@@ -128,6 +130,21 @@ async fn what_was_altered_is_sent_again_beside_it() {
         assert_eq!(verify(&site, &[deep, &["--resend"]].concat()).await, (3, found("altered", 1)));
         assert_eq!(copies_that_stay(&site, u64::MAX).await, 0);
     }
+}
+
+#[tokio::test]
+async fn what_may_not_be_looked_at_does_not_count_as_sent_again() {
+    let site = stored("min_free: 0").await;
+    site.s3.insert(&key(4), vec![7]);
+    // Its keys may list, and not read.
+    site.s3.fault(Fault::fail("HeadObject", 403, "AccessDenied"));
+    site.s3.fault(Fault::fail("GetObject", 403, "AccessDenied"));
+    let (code, said) = verify(&site, &["--resend"]).await;
+    site.s3.clear_faults();
+    let hash = &hex::encode(Sha256::digest(bytes(4)))[..8];
+    let beside = site.s3.object(&key(4).replace(".jpg", &format!("~{hash}.jpg")));
+    assert!(code == 3 && said.contains(&("altered".to_owned(), 1)), "{said:?}");
+    assert!(copies_that_stay(&site, u64::MAX).await == 1 || *beside.unwrap().bytes.unwrap() == bytes(4), "{said:?}");
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn what_is_as_it_was_stored_holds_loose_and_in_every_format() {
     for more in [&[][..], &["CAM"], &["CAM", DAY], &["--deep"]] {
         let said = site.run(&[&["verify"], more].concat()).await;
         assert_eq!((said.code, said.out.as_str()), (0, ""), "{said:?}");
-        assert_eq!(said.err, "5 captures in 1 day hold\n", "{more:?}");
+        assert_eq!(said.err, "5 captures of 1 day checked: all there\n", "{more:?}");
     }
     assert_eq!(site.s3.count("GetObject"), 0);
     for format in ArchiveFormat::ALL {
@@ -122,7 +122,7 @@ async fn what_is_as_it_was_stored_holds_loose_and_in_every_format() {
         let said = site.run(&["verify"]).await;
         assert_eq!(
             (said.code, said.out.as_str(), said.err.as_str()),
-            (0, "", "6 captures in 1 day hold\n"),
+            (0, "", "6 captures of 1 day checked: all there\n"),
             "{said:?}"
         );
         assert_eq!(site.s3.count("HeadObject"), heads, "listings tell all");
@@ -142,7 +142,10 @@ async fn captures_that_were_deleted_or_changed_behind_our_back_are_named() {
     let missing = said.out.lines().next().unwrap();
     assert!(missing.starts_with(&format!("CAM {DAY} missing: {}: stored ", key(2))), "{missing}");
     assert!(missing.contains("state/kept/CAM") && missing.contains("--resend` sends it again"), "{missing}");
-    assert!(said.err.contains("3 captures in 1 day hold") && said.err.contains("2 of 5 failed"), "{said:?}");
+    assert!(
+        said.err.contains("3 captures of 1 day checked: these are there") && said.err.contains("2 of 5 failed"),
+        "{said:?}"
+    );
     let (code, found) = site.verify(&["CAM", DAY, "--deep"]).await;
     let expected = findings(&[("missing", &key(2)), ("altered", &key(4)), ("altered", &key(5))]);
     assert_eq!((code, found), (3, expected));
@@ -160,7 +163,11 @@ async fn what_was_deleted_on_purpose_is_not_missed() {
     ledger::append_removed(&site.path("state/ledger"), "CAM", date(), &[expired(1), expired(2)]).unwrap();
     site.delete(&key(1));
     let said = site.run(&["verify"]).await;
-    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "", "3 captures in 1 day hold\n"), "{said:?}");
+    assert_eq!(
+        (said.code, said.out.as_str(), said.err.as_str()),
+        (0, "", "3 captures of 1 day checked: all there\n"),
+        "{said:?}"
+    );
 
     let site = Site::bundled(ArchiveFormat::Tar, "GLACIER").await;
     let bundle = bundle(ArchiveFormat::Tar);
@@ -185,12 +192,12 @@ async fn what_the_ledger_does_not_know_is_a_remark_and_a_lost_ledger_none() {
     let said = site.run(&["verify"]).await;
     assert_eq!((said.code, said.out.as_str()), (0, ""), "{said:?}");
     let said = site.run(&["verify", "NOBODY"]).await;
-    assert!(said.code == 1 && said.err.contains("neither the ledger nor the bucket knows NOBODY"), "{said:?}");
+    assert!(said.code == 1 && said.err.contains("no camera NOBODY"), "{said:?}");
 
     // A bundle is held against its index without any ledger.
     let site = Site::bundled(ArchiveFormat::Tar, "GLACIER").await;
     std::fs::remove_dir_all(site.path("state")).unwrap();
-    assert_eq!(site.run(&["verify"]).await.err, "5 captures in 1 day hold\n");
+    assert_eq!(site.run(&["verify"]).await.err, "5 captures of 1 day checked: all there\n");
     site.delete(&bundle(ArchiveFormat::Tar));
     assert_eq!(site.verify(&[]).await, (1, findings(&[("missing", &bundle(ArchiveFormat::Tar))])));
 }

@@ -105,7 +105,7 @@ impl World {
         self.struck.circumstances.insert(circumstance);
     }
 
-    fn has(&self, circumstance: Circumstance) -> bool {
+    pub(super) fn has(&self, circumstance: Circumstance) -> bool {
         self.circumstances.contains(&circumstance)
     }
 

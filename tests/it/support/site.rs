@@ -127,8 +127,17 @@ impl Site {
 
     /// Starts the daemon with credentials that may be wrong.
     pub(crate) async fn start_with(&mut self, credentials: Credentials) {
-        let stop = CancellationToken::new();
         let _stale = std::fs::remove_file(self.path("run/status.json"));
+        self.start_as_it_is(credentials).await;
+    }
+
+    /// Starts the daemon, which finds the status that the one before has left.
+    pub(crate) async fn start_keeping_status(&mut self) {
+        self.start_as_it_is(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test")).await;
+    }
+
+    async fn start_as_it_is(&mut self, credentials: Credentials) {
+        let stop = CancellationToken::new();
         let daemon = tokio::spawn(hk_aws::daemon::run(self.config(), Some(credentials), stop.clone()));
         self.running = Some((stop, daemon));
         self.wait_for_status("the first scan", |status| status.state != hk_aws::status::DaemonState::Starting).await;
