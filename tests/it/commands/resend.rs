@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use hk_aws::archive::Reads;
 use hk_aws::clock::Now;
 use hk_aws::key::ArchiveFormat;
 use serde_json::Value;
@@ -158,7 +159,7 @@ async fn i4_an_object_that_only_says_that_it_has_the_bytes_of_its_local_copy_is_
     let settings = archive("GLACIER_IR", ArchiveFormat::Tar);
     let day = DAY.parse().unwrap();
     let context = site.context().await;
-    let _made = hk_aws::archive::archive_day(&context, &settings, "CAM", day, &mut Default::default()).await;
+    let _made = hk_aws::archive::archive_day(&context, &settings, "CAM", day, &mut Reads::default()).await;
     let to = site.path("got");
     site.run(&["get", "CAM", DAY, "--to", to.to_str().unwrap()]).await;
     let got = files(&to).iter().any(|file| std::fs::read(file).unwrap() == other);
