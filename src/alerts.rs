@@ -44,7 +44,7 @@ pub const FILE: &str = "alerts.json";
 const LONGEST_FILE_BYTES: u64 = 4 << 20;
 
 /// How often it is looked whether something is to be told.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a program may take.
 const PROGRAM: Duration = Duration::from_mins(1);
@@ -181,7 +181,11 @@ impl Alerts {
             Ok(memory) => memory,
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
-                    tracing::warn!("failed to read {}: {error}; what is wrong is told again", path.display());
+                    tracing::warn!(
+                        message_id = crate::message::ALERTS_MEMORY,
+                        "failed to read {}: {error}; what is wrong is told again",
+                        path.display()
+                    );
                 }
                 Memory::default()
             }
@@ -260,10 +264,14 @@ impl Alerts {
         };
         let is_new = !self.board.raised().iter().any(|raised| raised.kind == ConditionKind::AlertsFail);
         if is_new {
-            tracing::warn!("{}: an alert is not taken: {why}", service.key());
+            tracing::warn!(message_id = crate::message::ALERTS_FAIL, "{}: an alert is not taken: {why}", service.key());
         }
         if given_up > 0 {
-            tracing::warn!("{}: {given_up} alerts are given up: {why}", service.key());
+            tracing::warn!(
+                message_id = crate::message::ALERTS_FAIL,
+                "{}: {given_up} alerts are given up: {why}",
+                service.key()
+            );
         }
         let sentence = format!("alerts are not taken by {}", service.key());
         let condition = Condition::new(ConditionKind::AlertsFail, now, sentence, "try it with `hk-aws alerts test`");
