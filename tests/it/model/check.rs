@@ -190,7 +190,12 @@ impl World {
         let stored = self.hashes();
         for resumed in &self.struck.resumed {
             let is_there = self.left.get(&resumed.place) == Some(&resumed.rest);
-            let can_be = self.always_kept && self.struck.lost.is_empty() && !self.touched.contains_key(&resumed.place);
+            // The daemon does not learn of parts that another process stores on a day of which it knows some already.
+            let by_another = self.has(Circumstance::TwoProcesses);
+            let can_be = self.always_kept
+                && !by_another
+                && self.struck.lost.is_empty()
+                && !self.touched.contains_key(&resumed.place);
             if is_there && can_be && !stored.contains(&sha256(&resumed.whole)) {
                 return Err(format!("{} was not joined with its first part: {:?}", PATHS[resumed.place], self.bucket));
             }

@@ -337,7 +337,7 @@ impl Stamp {
             Self::Boot1970 => days(0),
             Self::Year2015 => days(16_437),
             Self::March2026 => days(20_513),
-            Self::Year2100 => days(47_500),
+            Self::Year2037 => days(24_600),
         }
     }
 }
