@@ -5,7 +5,8 @@ store_up() {
   # Who looks whether a picture is there needs no key.
   cat >"$work/store/s3.json" <<-END
 	{"identities": [
-	  {"name": "box", "credentials": [{"accessKey": "$access_key", "secretKey": "$secret_key"}], "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
+	  {"name": "box", "credentials": [{"accessKey": "$access_key", "secretKey": "$secret_key"}],
+	   "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
 	  {"name": "anonymous", "actions": ["Read", "List"]}]}
 	END
   (
@@ -15,10 +16,15 @@ store_up() {
       -s3.port.iceberg=0 -s3.port.lance=0 -master.telemetry=false -volume.max=300 -master.volumeSizeLimitMB=1024 \
       -filer.localSocket="$work/store/filer.sock" -s3.localSocket="$work/store/s3.sock" -dir=data -s3.config=s3.json
   ) >"$work/store/log" 2>&1 &
-  wait_for 60 "the S3 server" store_stores
+  wait_for 120 "the S3 server" store_stores
 }
 
+# It makes buckets a while before it finds room for an object.
 store_stores() {
-  curl -sS --fail --max-time 5 --aws-sigv4 aws:amz:eu-central-1:s3 --user "$access_key:$secret_key" -X PUT "$ENDPOINT/$BUCKET" ||
-    curl -sS --fail --max-time 5 --aws-sigv4 aws:amz:eu-central-1:s3 --user "$access_key:$secret_key" "$ENDPOINT/$BUCKET"
+  ask_store -X PUT "$ENDPOINT/$BUCKET" || ask_store "$ENDPOINT/$BUCKET" || return
+  ask_store -X PUT --data-binary ready "$ENDPOINT/$BUCKET/ready" && ask_store -X DELETE "$ENDPOINT/$BUCKET/ready"
+}
+
+ask_store() {
+  curl -sS --fail --max-time 10 --aws-sigv4 aws:amz:eu-central-1:s3 --user "$access_key:$secret_key" "$@"
 }
