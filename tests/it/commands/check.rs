@@ -250,7 +250,7 @@ async fn a_bad_file_is_answered_with_every_problem_and_its_line() {
     let file = site.path("bad.yaml");
     std::fs::write(&file, "drop_folder:\n  path: relative\n  resacn: 60s\nupload: {concurrency: 0}\n").unwrap();
     let file = file.to_str().unwrap();
-    for command in [&["check"][..], &["cameras"], &["upload"], &["status"], &["run"]] {
+    for command in [&["check"][..], &["cameras"], &["upload"], &["rotate"], &["run"]] {
         let said = site.run(&[&["--config", file], command].concat()).await;
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
         for part in [":2: drop_folder.path", ":3: drop_folder.resacn", "rescan", ":4: upload.concurrency", "s3"] {
