@@ -44,7 +44,7 @@ pub const FILE: &str = "alerts.json";
 const LONGEST_FILE_BYTES: u64 = 4 << 20;
 
 /// How often it is looked whether something is to be told.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a program may take.
 const PROGRAM: Duration = Duration::from_mins(1);

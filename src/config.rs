@@ -18,6 +18,7 @@ mod settings;
 mod taken_format;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -17,7 +17,7 @@ const PATIENCE: TimeDelta = TimeDelta::hours(1);
 pub(super) const MOST_WAITING: usize = 100;
 
 /// The first and the longest wait after a failure.
-const FIRST_WAIT: Duration = Duration::from_secs(10);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// The messages that one service has yet to get.

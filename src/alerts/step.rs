@@ -55,7 +55,7 @@ impl Rules {
     fn mutes(&self, kind: ConditionKind, camera: Option<&str>) -> bool {
         self.mute.iter().any(|word| {
             let is_both =
-                word.split_once(':').is_some_and(|(of, name)| Some(of.trim()) == camera && name.trim() == kind.name());
+                word.rsplit_once(':').is_some_and(|(of, name)| Some(of.trim()) == camera && name.trim() == kind.name());
             word == kind.name() || Some(word.as_str()) == camera || is_both
         })
     }
@@ -67,7 +67,7 @@ impl Rules {
 pub struct State {
     known: Vec<Known>,
     /// When something of a kind was told last.
-    pub(super) spoke: BTreeMap<ConditionKind, DateTime<Utc>>,
+    spoke: BTreeMap<ConditionKind, DateTime<Utc>>,
     digest: Digest,
 }
 

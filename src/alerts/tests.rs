@@ -82,7 +82,7 @@ fn a_condition_is_told_after_ten_minutes_again_after_an_hour_then_daily_and_once
         left.title.starts_with("porch: over: bucket_refuses") && left.text.contains("It lasted 3 days"),
         "{left:?}"
     );
-    assert_eq!(machine.state, State { spoke: machine.state.spoke.clone(), ..State::default() });
+    assert_eq!(serde_json::to_value(&machine.state).unwrap()["known"], serde_json::json!([]), "nothing is left of it");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn an_outbox_is_bounded_and_keeps_its_order() {
     assert_eq!(outbox.due(now).unwrap().title, "900");
     assert_eq!(outbox.failed(at(950 + 3600), now), 51, "an hour is enough");
     assert!(outbox.due(now).is_none(), "not so soon again");
-    let later = now + std::time::Duration::from_secs(11);
+    let later = now + std::time::Duration::from_secs(2);
     assert_eq!(outbox.due(later).unwrap().title, "951");
     outbox.done();
     assert_eq!(outbox.due(now).unwrap().title, "952");

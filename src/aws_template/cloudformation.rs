@@ -112,8 +112,7 @@ fn notification(watches: &[Watch]) -> String {
     let topic = |Watch { name, prefix, .. }: &Watch| {
         let prefix = quote(prefix);
         format!(
-            "\
-        - Event: s3:ObjectCreated:*
+            "        - Event: s3:ObjectCreated:*
           Topic:
             Ref: {name}Topic
           Filter:
@@ -135,8 +134,7 @@ fn topic_policy(config: &Config, watches: &[Watch]) -> String {
     let topics: Vec<String> = watches.iter().map(|watch| format!("      - Ref: {}Topic", watch.name)).collect();
     let statement = |Watch { name, .. }: &Watch| {
         format!(
-            "\
-        - Sid: {name}
+            "        - Sid: {name}
           Effect: Allow
           Principal:
             Service: s3.amazonaws.com

@@ -299,9 +299,9 @@ fn alarm(watch: &Watch, bucket: &str, source: &str) -> String {
 }}
 
 resource "aws_sns_topic_policy" "{name}" {{
-  arn = aws_sns_topic.{name}.arn
+  arn    = aws_sns_topic.{name}.arn
   policy = jsonencode({{
-    Version = "2012-10-17"
+    Version   = "2012-10-17"
     Statement = [{{
       Effect    = "Allow"
       Principal = {{ Service = "s3.amazonaws.com" }}

@@ -50,14 +50,14 @@ pub(super) fn watches(config: &Config) -> Vec<Watch> {
         prefix: key::heartbeat_prefix(prefix, heartbeat.name.as_deref()),
         period_seconds,
         periods: PERIODS,
-        description: format!(
+        description: short(&format!(
             "No sign of life from the box{of_the_box} that stores in {place} for {}. It has no power or no line, it hangs, or \
              somebody took it. Look at the newest pictures there now, and call whoever is near. If the box was taken, make \
              its key useless: aws iam list-access-keys --user-name {bucket}, then aws iam update-access-key --user-name \
              {bucket} --status Inactive --access-key-id ID. What it stored stays: with its key nothing can be erased, and \
              what is hidden comes back with hk-aws recover.",
             span(period_seconds * PERIODS),
-        ),
+        )),
     };
     let layout = Layout::new(prefix, config.s3.key.clone());
     let of_cameras = config.cameras.iter().enumerate().filter_map(|(at, camera)| of_camera(at, camera, &layout));
@@ -75,11 +75,11 @@ fn of_camera(at: usize, camera: &CameraSettings, layout: &Layout) -> Option<Watc
         prefix: capture_prefix(layout, &key::camera_segment(camera.name.as_bytes())),
         period_seconds,
         periods,
-        description: format!(
+        description: short(&format!(
             "No picture of camera {name} came for {}. Check its power, its network and its FTP settings; if the box is \
              silent too, look at that first.",
             span(period_seconds * periods),
-        ),
+        )),
     })
 }
 
@@ -90,6 +90,11 @@ fn capture_prefix(layout: &Layout, camera: &str) -> String {
     let (Some(first), Some(last)) = (day(2000), day(2999)) else { return layout.camera_prefix(camera) };
     let common = first.chars().zip(last.chars()).take_while(|(one, other)| one == other);
     common.map(|(one, _)| one).collect()
+}
+
+/// Returns a description that is not longer than AWS takes (Amazon CloudWatch API Reference, `PutMetricAlarm`).
+fn short(description: &str) -> String {
+    description.chars().take(1024).collect()
 }
 
 /// Returns a name as a description takes it: AWS refuses control characters.

@@ -7,9 +7,7 @@ use chrono::NaiveTime;
 use serde::{Serialize, Serializer};
 
 use super::notation;
-use super::problem::{Fault, MASK, mask_user, quote};
-use super::reader::{GivenValue, Leaf, Section};
-use super::{check, settings};
+use super::problem::{Fault, MASK, mask_user};
 
 /// Who is told when something breaks or works again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -108,7 +106,7 @@ impl BodyTemplate {
         body + rest
     }
 
-    fn new(text: &str) -> Result<Self, Fault> {
+    pub(super) fn new(text: &str) -> Result<Self, Fault> {
         let template = Self(text.to_owned());
         let names = Self::NAMES.map(|name| format!("{{{name}}}")).join(", ");
         let sample = template.render(|_| "\"\n\\".to_owned());
@@ -142,7 +140,7 @@ impl Quiet {
         if self.from <= self.to { self.from <= time && time < self.to } else { self.from <= time || time < self.to }
     }
 
-    fn new(text: &str) -> Result<Self, Fault> {
+    pub(super) fn new(text: &str) -> Result<Self, Fault> {
         let wrong =
             || Fault::new("no two times of day", "write when the quiet begins and ends, such as \"22:00-07:00\"");
         let (from, to) = text.split_once('-').ok_or_else(wrong)?;
@@ -168,7 +166,12 @@ pub struct SecretUrl {
 impl SecretUrl {
     /// Takes a URL that is written out.
     pub fn literal(url: &str) -> Self {
-        Self { url: url.to_owned(), shown: mask_url(url) }
+        Self::new(url, url)
+    }
+
+    /// Takes a URL, and how the file has it.
+    pub(super) fn new(url: &str, written: &str) -> Self {
+        Self { url: url.to_owned(), shown: mask_url(written) }
     }
 
     /// Returns the URL to send to: never for a log.
@@ -206,109 +209,10 @@ pub struct HeartbeatSettings {
     pub name: Option<String>,
 }
 
-const TIME_OF_DAY: &str = "%H:%M";
-
-pub(super) fn alerts(section: &Section<'_>) -> AlertsSettings {
-    let webhook = secret_url(section, "webhook");
-    let formats = AlertFormat::ALL.map(|(name, format)| (name, Some(format)));
-    let formats = [&[("auto", None)], &formats[..]].concat();
-    let alerts = AlertsSettings {
-        webhook,
-        format: section.value("format", None, check::choice(&formats)),
-        body: section.optional("body", None, BodyTemplate::new),
-        command: command(section),
-        email: section.optional("email", None, email),
-        exposure: section.value(
-            "exposure",
-            settings::EXPOSURE,
-            notation::duration_in(settings::SECOND..=settings::CENTURY),
-        ),
-        quiet: section.optional("quiet", None, Quiet::new),
-        digest: section.optional("digest", None, time_of_day),
-        mute: mute(section),
-    };
-    if alerts.body.is_some() && alerts.webhook.is_none() {
-        section.refuse(
-            "body",
-            None,
-            Fault::new("stands without alerts.webhook", "set the webhook, or remove the body"),
-        );
-    }
-    alerts
-}
-
-pub(super) fn heartbeat(section: &Section<'_>) -> HeartbeatSettings {
-    let every = notation::duration_in(settings::SECOND..=settings::DAY);
-    HeartbeatSettings {
-        every: section.value("every", settings::HEARTBEAT, every),
-        url: secret_url(section, "url"),
-        name: section.optional("name", None, check::camera_name),
-    }
-}
-
-fn command(section: &Section<'_>) -> Option<Vec<String>> {
-    let example = "a list such as [\"/usr/local/bin/notify\", \"--now\"], or null";
-    match section.texts("command", example, check::command_word) {
-        GivenValue::Here(words) if words.is_empty() => {
-            section.refuse("command", None, Fault::new("an empty list", "write a program and its arguments, or null"));
-            None
-        }
-        GivenValue::Here(words) => Some(words),
-        GivenValue::Absent | GivenValue::Null | GivenValue::Wrong => None,
-    }
-}
-
-fn mute(section: &Section<'_>) -> Vec<String> {
-    let example = "a list such as [camera_clock, CAM-EXT-001, \"CAM-EXT-002: camera_silent\"], or [] for none";
-    let word = |_: usize, text: &str| {
-        let mend = format!("write {example}");
-        if text.trim().is_empty() { Err(Fault::new("is empty", mend)) } else { Ok(text.trim().to_owned()) }
-    };
-    match section.texts("mute", example, word) {
-        GivenValue::Here(words) => words,
-        GivenValue::Absent | GivenValue::Null | GivenValue::Wrong => Vec::new(),
-    }
-}
-
-fn time_of_day(text: &str) -> Result<NaiveTime, Fault> {
-    let wrong = |_| Fault::new("no time of day", "write hours and minutes, such as \"08:00\"");
-    NaiveTime::parse_from_str(text, TIME_OF_DAY).map_err(wrong)
-}
-
-/// Accepts an address that a template can have in quotes.
-fn email(text: &str) -> Result<String, Fault> {
-    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '$' | '%' | '<' | '>' | ',');
-    match text.split_once('@') {
-        Some((name, host)) if !name.is_empty() && host.contains('.') && text.chars().all(is_plain) => {
-            Ok(text.to_owned())
-        }
-        _ => Err(Fault::new("no e-mail address", "write one address, such as owner@example.org")),
-    }
-}
-
-/// Reads a URL that no message may show.
-fn secret_url(section: &Section<'_>, key: &'static str) -> Option<SecretUrl> {
-    let node = section.node(key)?;
-    let place = section.place(key);
-    let leaf = section.reader().leaf(&place, node)?;
-    if leaf.is_null {
-        return None;
-    }
-    let refuse = |fault| section.reader().refuse(&place, Some(quote(&mask_url(&leaf.written))), fault);
-    read_secret_url(&leaf).map_err(refuse).ok()
-}
-
-fn read_secret_url(leaf: &Leaf) -> Result<SecretUrl, Fault> {
-    check::web_address(&leaf.text)?;
-    if leaf.text.contains(MASK) {
-        let mend = "write it again, or write ${NAME} and set that variable for the service";
-        return Err(Fault::new("a part of it was masked when these settings were shown", mend));
-    }
-    Ok(SecretUrl { url: leaf.text.clone(), shown: mask_url(&leaf.written) })
-}
+pub(super) const TIME_OF_DAY: &str = "%H:%M";
 
 /// Returns a URL for people: a literal password is masked, and so is a path that is not one variable.
-fn mask_url(written: &str) -> String {
+pub(super) fn mask_url(written: &str) -> String {
     let Some((scheme, rest)) = written.split_once("://") else { return mask_user(written) };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let is_variable = |path: &str| {

@@ -7,6 +7,12 @@ use serde::Serializer;
 
 use super::problem::Fault;
 
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
+/// Longer than anything is kept, and short enough for any calendar.
+pub(super) const CENTURY_DAYS: u32 = 36_500;
+pub(super) const CENTURY: Duration = Duration::from_hours(24 * CENTURY_DAYS as u64);
+
 /// The units of durations, in milliseconds, the longest first.
 const DURATION_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 

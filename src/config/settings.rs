@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::check::StoreKind;
 use super::file::{YamlContent, YamlNode};
+use super::notation::{CENTURY, CENTURY_DAYS, DAY, SECOND};
 use super::pattern::{CapturePattern, FolderGlob, Ignore};
 use super::problem::{Fault, Problem, Problems, quote};
 use super::reader::{Env, GivenValue, KeyPlace, Section, SettingsReader};
@@ -14,14 +15,9 @@ use super::sections::{
     S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS,
 };
 use super::taken_format::{self, TakenFormat};
-use super::{alerts, bandwidth, check, notation};
+use super::{bandwidth, check, notation, told};
 use crate::key::{self, ArchiveFormat};
 
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const DAY: Duration = Duration::from_hours(24);
-/// Longer than anything is kept, and short enough for any calendar.
-const CENTURY_DAYS: u32 = 36_500;
-pub(super) const CENTURY: Duration = Duration::from_hours(24 * CENTURY_DAYS as u64);
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// The size of the largest object (S3 User Guide, "Amazon S3 multipart upload limits").
@@ -52,8 +48,6 @@ pub(super) const KEEP_DAYS: u32 = 35;
 pub(super) const KEEP_MAX_SIZE: u64 = 50 * GIB;
 pub(super) const KEEP_MIN_FREE: u64 = 2 * GIB;
 pub(super) const EXPIRE: ExpireSettings = ExpireSettings { after: Duration::from_hours(24 * 365) };
-pub(super) const HEARTBEAT: Duration = Duration::from_mins(5);
-pub(super) const EXPOSURE: Duration = Duration::from_mins(15);
 const STATE_DIR: Directory = Directory { key: "state_dir", variable: "STATE_DIRECTORY", default: "/var/lib/hk-aws" };
 pub(super) const RUNTIME_DIR: Directory =
     Directory { key: "runtime_dir", variable: "RUNTIME_DIRECTORY", default: "/run/hk-aws" };
@@ -125,8 +119,8 @@ fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNo
             keep
         });
         let rotate = top.section("rotate", |section| rotate(section, store));
-        let alerts = top.section("alerts", alerts::alerts);
-        let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", alerts::heartbeat);
+        let alerts = top.section("alerts", told::alerts);
+        let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", told::heartbeat);
         let metrics = top
             .section("metrics", |section| MetricsSettings { listen: section.optional("listen", None, check::listen) });
         let log = top.section("log", log);

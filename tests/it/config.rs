@@ -63,8 +63,14 @@ rotate:
   transition: null           # {after: 30d, class: GLACIER_IR, min_size: 128KiB}: each object in place, instead of archive
   expire: null               # {after: 365d}: from the capture or from when it was stored, whichever is later; null = never
 alerts:
-  webhook: null              # URL: POST JSON on a change of state, never a storm
-  command: null              # argv, the same JSON on stdin
+  webhook: null              # URL: POST on a change of state, never a storm
+  format: auto               # auto (by the host) | json | ntfy | gotify | telegram | pushover | slack | mattermost | discord | matrix | apprise | home-assistant
+  body: null                 # a template of one's own; values are JSON-escaped
+  command: null              # argv, the JSON on stdin
+  email: null                # whom the alarm in AWS tells (used by aws-template)
+  quiet: null                # "22:00-07:00": only what cannot wait
+  digest: null               # "08:00": once a day, counts per camera
+  mute: []                   # what is never told
   exposure: 15m              # a capture that is only here for so long is an alert
 heartbeat: null              # {every: 5m}: an object that proves from outside that the box lives
 metrics:

@@ -163,3 +163,12 @@ fn the_workflows_run_what_the_repository_has_and_no_job_that_runs_it_may_write()
         }
     }
 }
+
+#[test]
+fn a_heartbeat_costs_what_its_page_says() {
+    let beats = 30.0 * 24.0 * 12.0;
+    let month = prices::ALARM_MONTH + beats * prices::request(prices::RequestKind::Put, "STANDARD");
+    let page = Document::read("packaging/doc/watching.md");
+    assert!(page.text.contains(&format!("about ${month:.2} a month for each box")), "{month}");
+    assert!(page.text.contains(&format!("${:.2} for the alarm, the rest for 8,640 heartbeats", prices::ALARM_MONTH)));
+}

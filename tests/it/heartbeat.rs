@@ -266,3 +266,21 @@ async fn i11_a_week_of_ordinary_life_with_a_restart_a_day_raises_no_alarm() {
     let times = times(&calm.keys());
     assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= TimeDelta::seconds(every)), "{times:?}");
 }
+
+#[tokio::test]
+async fn heartbeats_are_in_no_list() {
+    let mut site = Site::started(PORCH).await;
+    site.write(format!("CAM/{}", picture(1)), &bytes(1, 2000));
+    site.write(format!("heartbeat/{}", picture(2)), &bytes(2, 2000));
+    site.s3.wait_for(|state| state.objects().keys().filter(|key| key.ends_with(".jpg")).count() == 2, DEADLINE).await;
+    wait_for_heartbeats(&site, 1).await;
+    site.stop().await;
+    let context = site.context().await;
+    let cameras = hk_aws::holdings::cameras(&context).await.unwrap();
+    assert_eq!(cameras, ["%68eartbeat", "CAM"], "a camera of that name has another");
+    let misfits = hk_aws::holdings::misfits::beside_cameras(&context, &cameras).await.unwrap();
+    assert_eq!(misfits.objects, 0, "{misfits:?}");
+    site.s3.look(|state| assert!(state.objects().keys().any(|key| key.starts_with("heartbeat/porch/"))));
+    let all = hk_aws::holdings::misfits::beside_cameras(&context, &[]).await.unwrap();
+    assert_eq!(all.objects, 0, "{all:?}");
+}

@@ -32,6 +32,7 @@ mod seaweedfs;
 mod server;
 mod service;
 mod store;
+mod template;
 mod thief;
 mod uploads;
 mod volume;

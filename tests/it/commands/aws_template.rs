@@ -232,6 +232,74 @@ async fn a_name_that_no_stranger_can_take_is_proposed() {
 }
 
 #[tokio::test]
+async fn what_watches_the_heartbeat_is_made_with_it_and_needs_no_right_of_the_box() {
+    let sections = "heartbeat: {every: 5m, name: porch}\nalerts: {email: owner@example.org}\n\
+                    cameras: [{name: CAM-1, silent_after: 2h}, {name: CAM-2}]";
+    let s3 = ", prefix: site-1, region: eu-central-1";
+    let resources_of = resources(s3, sections).await;
+    let bucket = &resources_of["Bucket"];
+    assert_eq!(bucket["DependsOn"], "TopicPolicy", "S3 tries the topics when the bucket is made");
+    let topics = bucket["Properties"]["NotificationConfiguration"]["TopicConfigurations"].as_array().unwrap();
+    let told: Vec<_> = topics
+        .iter()
+        .map(|topic| {
+            assert_eq!(topic["Event"], "s3:ObjectCreated:*");
+            let rule = &topic["Filter"]["S3Key"]["Rules"][0];
+            assert_eq!(rule["Name"], "prefix");
+            (topic["Topic"]["Ref"].as_str().unwrap(), rule["Value"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(told, [("HeartbeatTopic", "site-1/heartbeat/porch/"), ("Camera1Topic", "site-1/CAM-1/2")]);
+    for (name, statement) in ["Heartbeat", "Camera1"].iter().zip(0..) {
+        let may = &resources_of["TopicPolicy"]["Properties"]["PolicyDocument"]["Statement"][statement];
+        assert_eq!(may["Principal"], json!({"Service": "s3.amazonaws.com"}));
+        assert_eq!((&may["Action"], &may["Resource"]["Ref"]), (&"sns:Publish".into(), &format!("{name}Topic").into()));
+        assert_eq!(may["Condition"]["ArnLike"]["aws:SourceArn"], "arn:aws:s3:::captures");
+        assert_eq!(may["Condition"]["StringEquals"]["aws:SourceAccount"]["Ref"], "AWS::AccountId");
+        let alarm = &resources_of[format!("{name}Alarm")]["Properties"];
+        let figures = (&alarm["Period"], &alarm["EvaluationPeriods"], &alarm["Threshold"]);
+        let periods = if *name == "Heartbeat" { json!(3) } else { json!(24) };
+        assert_eq!(figures, (&json!(300), &periods, &json!(1)));
+        assert_eq!(alarm["TreatMissingData"], "breaching");
+        assert_eq!(alarm["ComparisonOperator"], "LessThanThreshold");
+        assert_eq!(
+            (&alarm["Namespace"], &alarm["MetricName"]),
+            (&"AWS/SNS".into(), &"NumberOfMessagesPublished".into())
+        );
+        for actions in ["AlarmActions", "OKActions"] {
+            assert_eq!(alarm[actions], json!([{"Ref": "AlarmTopic"}]));
+        }
+    }
+    let owner = &resources_of["AlarmTopic"]["Properties"]["Subscription"][0];
+    assert_eq!(*owner, json!({"Protocol": "email", "Endpoint": "owner@example.org"}));
+    let rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"].as_array().unwrap();
+    let heartbeats =
+        json!({"Id": "heartbeats", "Status": "Enabled", "Prefix": "site-1/heartbeat/", "ExpirationInDays": 30});
+    assert_eq!(*rules.last().unwrap(), heartbeats);
+    assert_eq!(policy(s3, sections).await, policy(s3, "").await, "the box needs no other right");
+    let text = of_format("terraform", s3, sections).await;
+    for part in [
+        "filter_prefix = \"site-1/heartbeat/porch/\"\n",
+        "  endpoint  = \"owner@example.org\"\n",
+        "resource \"aws_cloudwatch_metric_alarm\" \"heartbeat\" {",
+        "  period              = 300\n  evaluation_periods  = 3\n",
+        "  treat_missing_data = \"breaching\"\n",
+        "\"aws:SourceArn\" = \"arn:aws:s3:::captures\"",
+        "  depends_on = [aws_sns_topic_policy.heartbeat, aws_sns_topic_policy.camera1]\n",
+        "hk-aws heartbeat --test",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let without = of_format("cloudformation", s3, "").await;
+    assert!(!without.contains("SNS") && !without.contains("DependsOn"), "{without}");
+    let nobody = of_format("cloudformation", s3, "heartbeat: {}").await;
+    assert!(
+        nobody.contains("# Nobody is told yet: set alerts.email") && nobody.contains("set heartbeat.name"),
+        "{nobody}"
+    );
+}
+
+#[tokio::test]
 async fn no_rule_of_the_bucket_deletes_by_age_what_the_box_rotates() {
     for sections in ["", TRANSITION, "rotate: {archive: null, expire: {after: 1d}}"] {
         let moves = sections == TRANSITION;
