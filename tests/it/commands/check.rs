@@ -138,18 +138,6 @@ async fn unit_paths_writes_the_lines_that_the_unit_lacks() {
 }
 
 #[tokio::test]
-async fn check_says_on_stderr_what_has_no_effect_yet() {
-    let site = Site::start_with("", "heartbeat: {every: 5m}\n").await;
-    let said = site.run(&["check"]).await;
-    assert_eq!(said.code, 0, "{said:?}");
-    let file = site.path("config.yaml");
-    for key in ["heartbeat"] {
-        assert!(said.err.contains(&format!("{}: {key} has no effect", file.display())), "{said:?}");
-    }
-    assert_eq!(site.run(&["check", "--quiet"]).await.err, "");
-}
-
-#[tokio::test]
 async fn check_shows_what_each_example_of_a_camera_gives_and_refuses_a_pattern_that_gives_no_time() {
     let camera = |pattern: &str, more: &str| {
         format!("cameras:\n  - name: CAM-1\n    timezone: UTC\n    pattern: '{pattern}'\n    {more}\n")
