@@ -24,7 +24,7 @@ async fn the_bucket_is_asked_at_the_start_and_until_it_has_answered_nothing_is_o
     assert_eq!((kinds(&status), status.stored.captures), (vec![], 0), "no capture had to show it");
     // A bucket that refuses is told before a picture has to wait for it.
     site.stop().await;
-    site.s3.fault(Fault::fail("PutObject", 404, "NoSuchBucket"));
+    site.s3.fault(Fault::fail("PutObject", 404, "NoSuchBucket").on_key(|_| true));
     site.start_in_trouble().await;
     let status = site.wait_for_status("the trouble", |status| !status.conditions.is_empty()).await;
     assert_eq!(status.conditions[0].sentence, "the bucket does not exist");

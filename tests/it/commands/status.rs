@@ -89,7 +89,7 @@ async fn a_running_daemon_is_shown_in_full() {
         "state      NOT STORING since 2022-02-24 05:06\n",
         "           no connection to S3 (since 2022-02-24 05:06)\n             -> look at the line\n",
         "             detail: connection reset\\u{1b}\n",
-        "camera  last capture         today  clock                           silent since\n",
+        "camera  last capture         today  clock                            silent since\n",
         "CAM     2022-02-24 05:06:07      7  WRONG, said 1970-01-01 00:00:00  -\n",
         "QUIET   -                        0  -                               2022-02-24 05:06\n",
         "s3://captures",
