@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod format;
-mod message;
 mod outbox;
 mod step;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use outbox::Outbox;
 
@@ -29,13 +29,14 @@ use crate::config::{AlertsSettings, Config};
 use crate::health::Board;
 use crate::heartbeat;
 use crate::key::printable;
+use crate::message;
 use crate::persist::{self, Purpose};
 use crate::post::{Address, Sender};
 use crate::site::SiteInForce;
 use crate::status::{Condition, ConditionKind, Snapshot};
 
-pub use message::{Message, Phase, Urgency};
 pub use step::{HOLD, Rules, State, step};
+pub use words::{Message, Phase, Urgency};
 
 /// The name of the file in the state folder.
 pub const FILE: &str = "alerts.json";
@@ -181,7 +182,11 @@ impl Alerts {
             Ok(memory) => memory,
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
-                    tracing::warn!("failed to read {}: {error}; what is wrong is told again", path.display());
+                    tracing::warn!(
+                        message_id = message::ALERTS_FORGOTTEN,
+                        "failed to read {}: {error}; what is wrong is told again",
+                        path.display()
+                    );
                 }
                 Memory::default()
             }
@@ -260,10 +265,14 @@ impl Alerts {
         };
         let is_new = !self.board.raised().iter().any(|raised| raised.kind == ConditionKind::AlertsFail);
         if is_new {
-            tracing::warn!("{}: an alert is not taken: {why}", service.key());
+            tracing::warn!(message_id = message::ALERTS_FAIL, "{}: an alert is not taken: {why}", service.key());
         }
         if given_up > 0 {
-            tracing::warn!("{}: {given_up} alerts are given up: {why}", service.key());
+            tracing::warn!(
+                message_id = message::ALERTS_LOST,
+                "{}: {given_up} alerts are given up: {why}",
+                service.key()
+            );
         }
         let sentence = format!("alerts are not taken by {}", service.key());
         let condition = Condition::new(ConditionKind::AlertsFail, now, sentence, "try it with `hk-aws alerts test`");

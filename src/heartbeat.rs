@@ -24,6 +24,7 @@ use crate::bucket::{About, Content, Patience, Precedence, Put, Reader, Source, W
 use crate::config::{HeartbeatSettings, SecretUrl};
 use crate::health::Board;
 use crate::key::{self, ObjectKey};
+use crate::message;
 use crate::persist::{self, Purpose};
 use crate::post::{Address, Letter, Reply, Sender, Undelivered};
 use crate::site::{Site, SiteInForce};
@@ -233,7 +234,10 @@ impl Heart {
             let Some((settings, _)) = due else { continue };
             last = Some(Instant::now());
             let Some(snapshot) = self.living().await else {
-                tracing::error!("no heartbeat is sent: the loop of the daemon hangs; restart hk-aws");
+                tracing::error!(
+                    message_id = message::HEARTBEAT_HANGS,
+                    "no heartbeat is sent: the loop of the daemon hangs; restart hk-aws"
+                );
                 continue;
             };
             let mut beat = Heartbeat::new(&settings, Some(&snapshot), (site.clock)().wall.into());
@@ -264,7 +268,7 @@ impl Heart {
         };
         let is_new = !self.board.raised().iter().any(|raised| raised.kind == ConditionKind::HeartbeatFails);
         if is_new {
-            tracing::warn!("{what}: {why}");
+            tracing::warn!(message_id = message::HEARTBEAT_FAILS, "{what}: {why}");
         } else {
             tracing::debug!("{what}: {why}");
         }
