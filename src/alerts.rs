@@ -183,7 +183,7 @@ impl Alerts {
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
                     tracing::warn!(
-                        message_id = message::ALERTS_FORGOTTEN,
+                        message_id = message::ALERTS_MEMORY,
                         "failed to read {}: {error}; what is wrong is told again",
                         path.display()
                     );
@@ -269,7 +269,7 @@ impl Alerts {
         }
         if given_up > 0 {
             tracing::warn!(
-                message_id = message::ALERTS_LOST,
+                message_id = message::ALERTS_FAIL,
                 "{}: {given_up} alerts are given up: {why}",
                 service.key()
             );

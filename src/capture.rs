@@ -252,8 +252,8 @@ impl Sighting<'_> {
     fn told(&self, content: Option<ContentTime>, arrival: Option<DateTime<Utc>>) -> Option<Told> {
         if let Some(stamp) = self.reading.stamp {
             let taken = resolve_stamp(stamp, self.zone, arrival);
-            let is_confirmed = arrival.is_some_and(|arrival| (taken.to_utc() - arrival).abs() < MAX_AHEAD);
-            if !stamp.is_epoch || is_confirmed {
+            let is_confirmed = || arrival.is_some_and(|arrival| (taken.to_utc() - arrival).abs() < MAX_AHEAD);
+            if !stamp.is_epoch || is_confirmed() {
                 return Some(Told::of(taken, stamp.from));
             }
         }

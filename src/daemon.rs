@@ -180,7 +180,7 @@ fn settle_state(config: Config, board: &Board) -> (Config, bool) {
         config.state_dir.display(),
     );
     let advice = "mount it writable, or give it to the daemon's user, then run `systemctl restart hk-aws`";
-    tracing::error!("{sentence}; {advice} ({error})");
+    tracing::error!(message_id = message::STATE_UNWRITABLE, "{sentence}; {advice} ({error})");
     let condition = Condition::new(ConditionKind::StateUnwritable, now().wall.into(), sentence, advice);
     board.raise(condition.with_detail(error.to_string()));
     (config, true)

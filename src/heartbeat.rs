@@ -235,7 +235,7 @@ impl Heart {
             last = Some(Instant::now());
             let Some(snapshot) = self.living().await else {
                 tracing::error!(
-                    message_id = message::HEARTBEAT_HANGS,
+                    message_id = message::LOOP_HANGS,
                     "no heartbeat is sent: the loop of the daemon hangs; restart hk-aws"
                 );
                 continue;

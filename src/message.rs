@@ -77,13 +77,15 @@ pub const LOCK: &str = "c71f72b09944594732da1caa5b1f0613";
 pub const STOPPED_EARLY: &str = "a1cce8f1a9d753625b659073d7465d4c";
 /// Pictures had to be downloaded to be bundled.
 pub const DOWNLOADED: &str = "b222a396b206e8566d4a00cb5e33434f";
+/// The state folder cannot be written.
+pub const STATE_UNWRITABLE: &str = "3601b66aef2e65c82d31ba908c18dd83";
+/// The loop of the daemon hangs.
+pub const LOOP_HANGS: &str = "019ed9b79aec7b94486b17abde5a7c53";
 /// Heartbeats do not arrive.
 pub const HEARTBEAT_FAILS: &str = "5a95532adea9c1bf67726238bc27987d";
-/// The daemon hangs, and sends no heartbeat.
-pub const HEARTBEAT_HANGS: &str = "5bb4cbe158f6577daeed5d61800ce40e";
-/// Alerts are not taken.
+/// Others on this box can read the AWS key.
+pub const KEY_FILE: &str = "e99b0c8e023bc746ca424bb2cda585e5";
+/// An alert was not taken.
 pub const ALERTS_FAIL: &str = "643fac4828cac24a46fcc8c34c4457ad";
-/// Alerts are given up.
-pub const ALERTS_LOST: &str = "72ff9352b4a5f32b392420ebd9e67215";
-/// What was told is forgotten.
-pub const ALERTS_FORGOTTEN: &str = "8d8c40b57f0f93c3c71c9861c7864711";
+/// What was told before cannot be read.
+pub const ALERTS_MEMORY: &str = "85e970d2bfb039714fdcdac3fc72697b";

@@ -22,6 +22,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 
 use crate::clock::Now;
 use crate::credentials::{self, Exposure};
+use crate::message;
 
 /// How long a key of the file is used before the file is read again. The SDK asks for a new one ten seconds before.
 const READ_AGAIN: Duration = Duration::from_secs(15);
@@ -114,7 +115,7 @@ impl KeyFile {
         let exposure = credentials::exposure(&self.path);
         let Ok(mut warned) = self.warned.lock() else { return };
         if let Some(told) = exposure.as_ref().filter(|told| warned.as_ref() != Some(told)) {
-            tracing::warn!("{told}");
+            tracing::warn!(message_id = message::KEY_FILE, "{told}");
         }
         *warned = exposure;
     }

@@ -38,8 +38,8 @@ pub(super) fn of(path: &[&[u8]], reading: &PathReading) -> Media {
     let stem = name.rsplitn(2, |byte| *byte == b'.').nth(1);
     let numbered = |last: &[u8]| matches!(last.len(), 1 | 2) && last.iter().all(u8::is_ascii_digit);
     let last = extension(name);
-    let extension = if numbered(last) { stem.map_or(&b""[..], extension) } else { last }.to_ascii_lowercase();
-    match extension.as_slice() {
+    let extension = if numbered(last) { stem.map_or(&b""[..], extension) } else { last };
+    match &*lowercase(extension, &mut [0; LONGEST]) {
         b"idx" => Media::Index,
         b"tmp" | b"part" | b"filepart" => Media::Partial,
         b"txt" if reading.vendor == Some("reolink") => Media::Test,
@@ -57,6 +57,17 @@ pub(super) fn of(path: &[&[u8]], reading: &PathReading) -> Media {
             }
         }
     }
+}
+
+/// The length of the longest extension that tells a kind.
+const LONGEST: usize = 16;
+
+/// Returns an extension in lower case, in `room`; one that does not fit tells nothing, and becomes empty.
+fn lowercase<'a>(extension: &[u8], room: &'a mut [u8; LONGEST]) -> &'a [u8] {
+    let Some(room) = room.get_mut(..extension.len()) else { return b"" };
+    room.copy_from_slice(extension);
+    room.make_ascii_lowercase();
+    room
 }
 
 /// Returns the text after the last dot, unless that dot is the first character.

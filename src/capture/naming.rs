@@ -12,105 +12,23 @@
 //! pattern is built around its stamp. A trait for each vendor was rejected: vendors differ in spelling, not in behaviour.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use chrono::{FixedOffset, NaiveDate, NaiveDateTime, Offset, TimeDelta, Timelike, Utc};
-use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, PatternID, meta};
 
 use super::TakenFrom;
 use crate::config::CameraSettings;
 use crate::key;
 
 mod dated;
+mod search;
 mod stamp;
 mod table;
 
 use dated::Dated;
+use search::{GROUPS, NamingMatch, RowMatcher, STAMP, TABLE, name_at};
 pub(super) use stamp::offset;
 use table::Clock::{self, AnyStamp, Four, Two};
-use table::{NAMINGS, Naming, expand};
-
-/// The groups that a pattern may have.
-const GROUPS: [&str; 6] = ["device", "channel", "stamp", "date", "time", "event"];
-
-/// The place of `stamp` in [`GROUPS`].
-const STAMP: usize = 2;
-
-/// Where a pattern matches in a path.
-#[derive(Debug, Default)]
-struct NamingMatch {
-    /// The start of the whole match.
-    begins: usize,
-    /// The start and end of each of [`GROUPS`] that matches.
-    groups: [Option<(usize, usize)>; GROUPS.len()],
-}
-
-/// A row's pattern, ready to search.
-struct RowMatcher {
-    /// The pattern without [`BEGIN`].
-    pattern: meta::Regex,
-    /// Whether it matches the file's name alone.
-    of_name: bool,
-    /// The pattern's group for each of [`GROUPS`].
-    places: [Option<usize>; GROUPS.len()],
-}
-
-/// The start of every row's pattern: the start of a folder's or the file's name.
-const BEGIN: &str = "(?:^|/)";
-
-/// The most slots that a search fills: a start and an end, for the whole match and each group.
-const MOST_SLOTS: usize = 2 * (GROUPS.len() + 1);
-
-impl RowMatcher {
-    /// Compiles the pattern of a row.
-    fn new(row: &Naming) -> Option<Self> {
-        // A DFA finds whether a pattern matches, but not its groups, which are always wanted here.
-        let config = meta::Config::new().hybrid(false).dfa(false);
-        let pattern = build(config, &[expand(row.pattern).strip_prefix(BEGIN)?])?;
-        let info = pattern.group_info();
-        let places = GROUPS.map(|group| info.to_index(PatternID::ZERO, group));
-        (info.slot_len() <= MOST_SLOTS).then(|| Self { places, of_name: row.pattern.starts_with("{name}"), pattern })
-    }
-
-    /// Finds the match that begins first; `name_at` is the start of the file's name.
-    fn find(&self, path: &[u8], name_at: usize) -> Option<NamingMatch> {
-        if self.of_name {
-            return self.find_at(path, name_at);
-        }
-        let begins = |at: &usize| *at == 0 || path[at - 1] == b'/';
-        (0..=name_at).filter(begins).find_map(|at| self.find_at(path, at))
-    }
-
-    /// Finds the match that begins at `begins`.
-    fn find_at(&self, path: &[u8], begins: usize) -> Option<NamingMatch> {
-        let input = Input::new(path).range(begins..).anchored(Anchored::Yes);
-        let mut slots = [None; MOST_SLOTS];
-        self.pattern.search_slots(&input, &mut slots)?;
-        let place = |group: usize| Some((slots[2 * group]?.get(), slots[2 * group + 1]?.get()));
-        Some(NamingMatch { begins, groups: self.places.map(|group| place(group?)) })
-    }
-}
-
-/// All rows, compiled.
-struct Table {
-    matchers: Vec<RowMatcher>,
-    /// All rows as alternatives from the start of the path; its DFA quickly finds the first row that matches.
-    first: meta::Regex,
-}
-
-static TABLE: LazyLock<Option<Table>> = LazyLock::new(|| {
-    // The test `every_row_compiles` makes sure that this is never `None`.
-    let patterns: Vec<String> = NAMINGS.iter().map(|row| format!("^(?s:.)*?{}", expand(row.pattern))).collect();
-    let first = build(meta::Config::new(), &patterns)?;
-    Some(Table { matchers: NAMINGS.iter().map(RowMatcher::new).collect::<Option<_>>()?, first })
-});
-
-/// Compiles patterns that match bytes.
-fn build(config: meta::Config, patterns: &[impl AsRef<str>]) -> Option<meta::Regex> {
-    let syntax = syntax::Config::new().unicode(false).utf8(false);
-    meta::Builder::new().configure(config.utf8_empty(false)).syntax(syntax).build_many(patterns).ok()
-}
+use table::{NAMINGS, Naming};
 
 /// What a path tells about its capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,7 +96,7 @@ pub enum Trial {
 pub fn read(path: &Path, vendor: &str) -> PathReading {
     let bytes = path.as_os_str().as_encoded_bytes();
     let Some(table) = &*TABLE else { return PathReading::nothing(bytes) };
-    let first = table.first.search_half(&Input::new(bytes)).map_or(NAMINGS.len(), |found| found.pattern().as_usize());
+    let first = table.first(bytes);
     let mut reading = (NAMINGS[first..].iter().zip(&table.matchers[first..]))
         .filter(|(row, _)| is_asked(row, vendor))
         .find_map(|(row, matcher)| match try_row(row, matcher, bytes) {
@@ -268,12 +186,13 @@ fn try_row(row: &Naming, matcher: &RowMatcher, path: &[u8]) -> Trial {
     if row.clock == AnyStamp {
         return any_stamp(path).map_or(Trial::OtherShape, Trial::Reads);
     }
-    let Some(found) = matcher.find(path, name_at(path)) else { return Trial::OtherShape };
+    let name_at = name_at(path);
+    let Some(found) = matcher.find(path, name_at) else { return Trial::OtherShape };
     let clock = found.clock();
-    if found.is_end(path) {
+    if found.is_end(path, name_at) {
         return Trial::OtherShape;
     }
-    let reading = reading(&found, row.vendor, path, row.clock);
+    let reading = reading(&found, row.vendor, (path, name_at), row.clock);
     if reading.stamp.is_none() && clock.clone().next().is_some() {
         let digits: Vec<_> = clock.map(|(from, to)| String::from_utf8_lossy(&path[from..to])).collect();
         return Trial::NoTime(digits.join(" "));
@@ -288,14 +207,16 @@ pub fn read_own(path: &Path, settings: &CameraSettings) -> Option<(PathReading, 
     let captures = settings.pattern.as_ref()?.regex().captures(path)?;
     let camera = captures.name("camera").map(|found| key::camera_segment(found.as_bytes()));
     let groups = GROUPS.map(|group| captures.name(group).map(|found| (found.start(), found.end())));
-    let mut reading = reading(&NamingMatch { begins: name_at(path), groups }, None, path, Four);
+    let name_at = name_at(path);
+    let found = NamingMatch { begins: name_at, ends: path.len(), groups };
+    let mut reading = reading(&found, None, (path, name_at), Four);
     if let Some(taken) = captures.name("taken") {
         let told = match &settings.taken_format {
             Some(format) => str::from_utf8(taken.as_bytes()).ok().and_then(|text| format.read(text)),
             None => time_in(taken.as_bytes())
                 .or_else(|| read_stamp(std::iter::once(taken.as_bytes()), Four).map(|wall| (wall, None))),
         };
-        let from = if taken.start() >= name_at(path) { TakenFrom::Name } else { TakenFrom::Folder };
+        let from = if taken.start() >= name_at { TakenFrom::Name } else { TakenFrom::Folder };
         reading.stamp = told.map(|(wall, offset)| PathTime { offset, ..PathTime::of_wall(wall, from) });
     }
     Some((reading, camera))
@@ -304,27 +225,6 @@ pub fn read_own(path: &Path, settings: &CameraSettings) -> Option<(PathReading, 
 /// Returns the first whole stamp in any text, and its offset from UTC if the text tells it.
 pub(super) fn time_in(text: &[u8]) -> Option<(NaiveDateTime, Option<FixedOffset>)> {
     stamp::first(text).map(|stamp| (stamp.wall, stamp.offset))
-}
-
-/// Returns where the file's name begins in a path.
-fn name_at(path: &[u8]) -> usize {
-    path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1)
-}
-
-impl NamingMatch {
-    /// Returns the start and end of each part of the stamp.
-    fn clock(&self) -> impl Iterator<Item = (usize, usize)> + Clone {
-        let [_, _, stamp, date, time, _] = self.groups;
-        [stamp, date, time].into_iter().flatten()
-    }
-
-    /// Returns whether the name has a whole stamp before the row's: that one is the begin, and the row's is the end.
-    fn is_end(&self, path: &[u8]) -> bool {
-        let Some(before) = self.groups[STAMP].and_then(|(from, _)| path.get(name_at(path)..from)) else { return false };
-        before.len() >= stamp::FEWEST_DIGITS
-            && before.iter().filter(|byte| byte.is_ascii_digit()).count() >= stamp::FEWEST_DIGITS
-            && stamp::first(before).is_some()
-    }
 }
 
 /// Reads a name by the grammar of stamps.
@@ -368,36 +268,41 @@ fn word_behind(text: &[u8]) -> Option<String> {
     is_word.then(|| key::escape(&word[..length]))
 }
 
-/// Returns the channel that a name or a folder calls one, such as `CH01`, `ch_0` or `Channel 2`.
+/// Returns the channel that a name or a folder calls one, such as `CH01`, `ch_0`, `chan3` or `Channel 2`.
 fn labelled_channel(path: &[u8]) -> Option<String> {
-    // Every path comes here: of the two letters `ch` one stands at every second place.
-    (0..path.len()).rev().step_by(2).find_map(|at| match path[at] | 0x20 {
-        b'c' => channel_at(path, at),
-        b'h' => channel_at(path, at.checked_sub(1)?),
-        _ => None,
-    })
+    let mut rest = path;
+    while let Some(at) = rest.iter().rposition(|byte| matches!(byte, b'h' | b'H')) {
+        rest = &path[..at];
+        let channel = at.checked_sub(1).and_then(|at| channel_at(path, at));
+        if channel.is_some() {
+            return channel;
+        }
+    }
+    None
 }
 
-/// Returns the channel whose label begins at `at`.
+/// Returns the channel whose label begins at `at`, with an `h` behind it.
 fn channel_at(path: &[u8], at: usize) -> Option<String> {
-    let mut rest = path.get(at + 2..).filter(|_| path[at..at + 2].eq_ignore_ascii_case(b"ch"))?;
-    if at > 0 && path[at - 1].is_ascii_alphanumeric() {
+    if !path[at].eq_ignore_ascii_case(&b'c') || at > 0 && path[at - 1].is_ascii_alphanumeric() {
         return None;
     }
-    if let Some((word, behind)) = rest.split_at_checked(5)
-        && word.eq_ignore_ascii_case(b"annel")
-    {
-        rest = behind;
-    }
-    rest = rest.strip_prefix(b"_").or(rest.strip_prefix(b"-")).or(rest.strip_prefix(b" ")).unwrap_or(rest);
+    let rest = &path[at + 2..];
+    let words = [&b"annel"[..], b"an"];
+    let is_next = |word: &&&[u8]| rest.get(..word.len()).is_some_and(|next| next.eq_ignore_ascii_case(word));
+    let rest = words.iter().find(is_next).map_or(rest, |word| &rest[word.len()..]);
+    let rest = if let [b'_' | b'-' | b' ', rest @ ..] = rest { rest } else { rest };
     let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let is_channel = (1..=3).contains(&length) && !rest.get(length).is_some_and(u8::is_ascii_alphanumeric);
     is_channel.then(|| key::escape(&rest[..length]))
 }
 
-/// Returns what the groups of a match tell.
-fn reading(found: &NamingMatch, vendor: Option<&'static str>, path: &[u8], clock: Clock) -> PathReading {
-    let name_at = name_at(path);
+/// Returns what the groups of a match in a path tell; the file's name begins at `name_at`.
+fn reading(
+    found: &NamingMatch,
+    vendor: Option<&'static str>,
+    (path, name_at): (&[u8], usize),
+    clock: Clock,
+) -> PathReading {
     let [device, channel, .., event] = found.groups.map(|group| group.map(|(from, to)| &path[from..to]));
     let from = if found.clock().all(|(from, _)| from >= name_at) { TakenFrom::Name } else { TakenFrom::Folder };
     let wall = read_stamp(found.clock().map(|(from, to)| &path[from..to]), clock);
@@ -479,7 +384,8 @@ mod tests {
     fn every_row_compiles() {
         assert_eq!(TABLE.as_ref().unwrap().matchers.len(), NAMINGS.len());
         for row in NAMINGS {
-            assert!(expand(row.pattern).starts_with(BEGIN) && !expand(row.pattern).contains("{name}"));
+            let expanded = table::expand(row.pattern);
+            assert!(expanded.starts_with(search::BEGIN) && !expanded.contains("{name}"));
             assert!(!row.shape.is_empty());
         }
     }
@@ -618,9 +524,8 @@ mod tests {
             path in r"([a-z]{1,3}/)?(2024-05-06/)?(001/)?(jpg/)?[A-Za-z0-9_.]{0,6}_?0?[0-9]?_?(20240506|2024-05-06)?[_-]?(070809(123)?|07\.08\.09)?(\[M\]\[@0\])?(_TIMING)?(\.jpg)?",
         ) {
             let (table, path) = (TABLE.as_ref().unwrap(), path.as_bytes());
-            let first = table.first.search_half(&Input::new(path)).map(|found| found.pattern().as_usize());
             let matches = |matcher: &RowMatcher| matcher.find(path, name_at(path)).is_some();
-            prop_assert_eq!(first, table.matchers.iter().position(matches));
+            prop_assert_eq!(table.first(path), table.matchers.iter().position(matches).unwrap_or(NAMINGS.len()));
         }
     }
 }

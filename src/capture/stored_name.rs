@@ -84,8 +84,8 @@ impl Sighting<'_> {
 /// path. Somebody has put it back into the drop folder, and a second stamp before it would make another capture of it.
 pub(super) fn is_ours(below: &[&[u8]]) -> bool {
     let [date, file] = below else { return false };
-    let digits: Vec<u8> = date.iter().copied().filter(|byte| *byte != b'-').collect();
-    date.len() == 10 && digits.len() == 8 && has_our_stamp(file) && file.starts_with(&digits)
+    let digits = date.iter().filter(|byte| **byte != b'-');
+    date.len() == 10 && has_our_stamp(file) && digits.eq(&file[..8])
 }
 
 /// Stands before the hash of a path.
@@ -94,11 +94,11 @@ const MARK: &str = "~in-";
 /// Joins the parts of a path with `_`, and marks the text with a hash of the path, because another path gives it too.
 fn join_marked(parts: &[&[u8]]) -> Vec<u8> {
     let joined = parts.join(&b'_');
-    let hash = hex::encode(Sha256::digest(parts.join(&b'/')));
+    let hash = hex::encode(&Sha256::digest(parts.join(&b'/'))[..4]);
     let own = parts.last().map_or(0, |own| own.len());
     let dot = joined.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > joined.len() - own);
     let (stem, extension) = joined.split_at(dot.unwrap_or(joined.len()));
-    [stem, MARK.as_bytes(), &hash.as_bytes()[..8], extension].concat()
+    [stem, MARK.as_bytes(), hash.as_bytes(), extension].concat()
 }
 
 /// Returns the path that a joined text stands for if it has no hash: the vendor's tree that tells the time, if it can be
@@ -128,10 +128,17 @@ fn is_tree(path: &[u8]) -> bool {
 
 /// Returns the start of a name that is made of time and path: `YYYYMMDDThhmmss_`.
 fn our_stamp(wall: NaiveDateTime) -> Vec<u8> {
-    let (date, time) = (wall.date(), wall.time());
-    let date = (i64::from(date.year()) * 100 + i64::from(date.month())) * 100 + i64::from(date.day());
-    let time = (time.hour() * 100 + time.minute()) * 100 + time.second();
-    format!("{date:08}T{time:06}_").into_bytes()
+    // Not `format!`, which would take a tenth of the time that a name takes.
+    let date = (wall.year().unsigned_abs() * 100 + wall.month()) * 100 + wall.day();
+    let time = (wall.hour() * 100 + wall.minute()) * 100 + wall.second();
+    let mut stamp = *b"00000000T000000_";
+    for (digits, mut number) in [(0..8, date), (9..15, time)] {
+        for digit in stamp[digits].iter_mut().rev() {
+            *digit += u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
+        }
+    }
+    stamp.to_vec()
 }
 
 /// Stands for a time of day that is not known; in the order of names it comes after every time of the day.

@@ -20,15 +20,15 @@ pub(super) struct GetArgs {
     /// Names or keys as `list` shows them; without any, the whole day
     #[arg(value_name = "FILE", conflicts_with_all = ["from", "until"])]
     files: Vec<String>,
+    /// The folder to download into
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
     /// Only captures taken at or after this, at the camera: hh:mm, or YYYY-MM-DDThh:mm:ss
     #[arg(long, value_name = "T")]
     from: Option<CameraTime>,
     /// Only captures taken before this
     #[arg(long, value_name = "T")]
     until: Option<CameraTime>,
-    /// The folder to download into
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
 }
 
 impl GetArgs {

@@ -31,10 +31,10 @@ pub fn camera_segment(raw: &[u8]) -> String {
 ///
 /// The empty name becomes `%`.
 pub fn escape(raw: &[u8]) -> String {
-    let plain = |byte: &u8| matches!(byte, b' '..=b'$' | b'&'..=b'-' | b'0'..=b'[' | b']'..=b'~');
+    // The usual name. `escape_any` returns the same, more slowly.
+    let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && !matches!(byte, b'%' | b'/' | b'\\');
     match str::from_utf8(raw) {
-        // The usual name. `escape_any` returns the same, more slowly.
-        Ok(text) if raw.iter().all(|byte| plain(byte) || *byte == b'.') && raw.iter().any(plain) => text.to_owned(),
+        Ok(text) if raw.iter().all(is_plain) && raw.iter().any(|byte| *byte != b'.') => text.to_owned(),
         _ => escape_any(raw),
     }
 }

@@ -89,3 +89,20 @@ async fn i2_bytes_that_come_between_hash_and_put_are_not_stored_with_the_hash_of
         });
     }
 }
+
+#[tokio::test]
+async fn i1_what_the_ledger_tells_of_is_sent_again_if_its_object_has_other_bytes_now() {
+    let (mut site, content) = (started(UNCHECKED).await, bytes(1, 1000));
+    let path = format!("CAM/{}", picture(1));
+    site.write(&path, &content);
+    site.wait_until_empty().await;
+    site.stop().await;
+    // Whoever put it there kept what the metadata says.
+    site.s3.insert_with(&key("CAM", 1), bytes(2, 1000), |object| {
+        object.metadata.insert("sha256".to_owned(), sha256(&content));
+    });
+    site.write(&path, &content);
+    site.start().await;
+    site.wait_until_empty().await;
+    assert!(site.s3.look(|state| holds(state, &content)), "{:?}", site.s3.keys());
+}

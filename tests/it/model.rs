@@ -35,8 +35,9 @@ use crate::support::site::{DEADLINE, Settings, Site, key, picture, sha256};
 /// What is tried where nobody asks for more: some ten seconds' worth.
 const CASES: u32 = 30;
 
-/// Cases that run side by side: they wait most of the time.
+/// Cases that run side by side, in the short form and in the long one: they wait most of the time.
 const RUNNERS: u32 = 8;
+const LONG_RUNNERS: u32 = 24;
 
 /// How many cases are played before it is looked which pairs are still to be met.
 const ROUND: u32 = 200;
@@ -58,6 +59,7 @@ static FAULTS: AtomicU64 = AtomicU64::new(0);
 fn whatever_happens_in_whatever_order_nothing_is_lost() {
     let asked = |name: &str| std::env::var(name).ok().map(|number| number.parse::<u32>().unwrap());
     let wanted = asked("HK_AWS_MODEL_PAIRS").unwrap_or(0);
+    let runners = if wanted > 0 { LONG_RUNNERS } else { RUNNERS };
     let cases = asked("HK_AWS_MODEL_CASES").unwrap_or(if wanted > 0 { ROUND } else { CASES });
     loop {
         let any = move || {
@@ -67,7 +69,7 @@ fn whatever_happens_in_whatever_order_nothing_is_lost() {
             })
         };
         let failures =
-            run((cases, RUNNERS), KEPT, any, |(set, operations, burst, end)| play(set, operations, *burst, *end));
+            run((cases, runners), KEPT, any, |(set, operations, burst, end)| play(set, operations, *burst, *end));
         let [run, operations, faults] = [&CASES_RUN, &OPERATIONS, &FAULTS].map(|count| count.load(Ordering::Relaxed));
         let met = circumstance::times_met();
         let (pair, least) = met.iter().min_by_key(|(_, times)| **times).unwrap();

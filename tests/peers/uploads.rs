@@ -106,10 +106,6 @@ impl Site {
         site
     }
 
-    fn start_daemon(&mut self) {
-        self.start_daemon_with("");
-    }
-
     fn start_daemon_with(&mut self, more: &str) {
         let (below, settle) = (self.folder.path().display(), SETTLE.as_millis());
         let config = format!(

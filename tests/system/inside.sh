@@ -11,7 +11,7 @@ shift 2
 only=("$@")
 distribution=$cache/$release/root
 
-export ENDPOINT=http://127.0.0.1:8333 BUCKET=my-video-surveillance PASSWORD=a-camera-s-password
+export ENDPOINT=http://127.0.0.1:8333 BUCKET=captures-of-our-house PASSWORD=a-camera-s-password
 # Where the machine finds the store: an address that can be taken away from it.
 store=192.0.2.1
 access_key=AKIAIOSFODNN7EXAMPLE

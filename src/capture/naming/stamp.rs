@@ -93,6 +93,13 @@ pub(super) fn first_clock(name: &[u8]) -> Option<(Clock, Option<FixedOffset>)> {
             let (offset, _) = tail(name, ends, &mut clock, false);
             Some((clock, offset))
         }
+        // An hour of one digit stands only on clocks of twelve hours.
+        1 => {
+            let (mut clock, ends) = separated_clock(name, (from, to)).filter(|(clock, _)| clock.hour > 0)?;
+            half_of_day(name, ends)?;
+            let (offset, _) = tail(name, ends, &mut clock, false);
+            Some((clock, offset))
+        }
         _ => None,
     })
 }
@@ -137,7 +144,9 @@ pub(super) fn epoch(text: &[u8]) -> Option<(NaiveDateTime, usize)> {
     runs(text).find_map(|(from, to)| {
         let fraction = match to - from {
             10 => fraction(text, to).unwrap_or_default(),
-            13 | 16 | 19 => &text[from + 10..to],
+            13 => &text[from + 10..to],
+            // Not a date and clock with a digit too many or too few.
+            16 | 19 if !text[from..].starts_with(b"20") => &text[from + 10..to],
             _ => return None,
         };
         let seconds =

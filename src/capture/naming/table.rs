@@ -30,6 +30,7 @@ use Clock::{AnyStamp, Four, Two};
 const FRAGMENTS: &[(&str, &str)] = &[
     ("{name}", r"{folder}"),
     ("{folder}", r"(?:^|/)"),
+    ("{folders}", r"(?:[^/]+/)*?"),
     ("{device}", r"(?P<device>[^/]+?)"),
     // An event is any word that does not begin with a digit. The first alternative is the usual case and never backtracks.
     ("{event}", r"(?P<event>[A-Za-z]+(?:_[A-Za-z]+)*|[^/0-9_][^/]*?)"),
@@ -62,11 +63,11 @@ pub(super) const NAMINGS: &[Naming] = &[
         pattern: r"{name}{device}_(?P<channel>[0-9]{2,3})_{stamp17}_(?:[^/_]*[0-9][^/_]*|(?i:unknown))_(?P<event>VEHICLE_DETECTION){n}{ext}",
         clock: Four,
     },
-    // By far the most frequent shape. It is clear where each part ends, so the engine reads it in one pass.
+    // By far the most frequent shape. Behind the device it is clear where each part ends, so the engine reads it in one pass.
     Naming {
         vendor: Some("hikvision"),
         shape: "IP_CH_YYYYMMDDhhmmssmmm[_EVENT].jpg",
-        pattern: r"{name}(?P<device>[^/_]+)_(?P<channel>[0-9]{2,3})_{stamp17}(?:_(?P<event>[A-Za-z]+(?:_[A-Za-z]+)*))?{ext}",
+        pattern: r"{name}{device}_(?P<channel>[0-9]{2,3})_{stamp17}(?:_(?P<event>[A-Za-z]+(?:_[A-Za-z]+)*))?{ext}",
         clock: Four,
     },
     Naming {
@@ -79,14 +80,14 @@ pub(super) const NAMINGS: &[Naming] = &[
     Naming {
         vendor: Some("hikvision"),
         shape: "PREFIX_SERIAL_YYYYMMDDhhmmssmmm[_EVENT][_n].jpg",
-        pattern: r"{name}(?P<device>[^/]+_(?:[A-Za-z]{2}[0-9]{7}|[A-Za-z][0-9]{8}|[0-9]{9}))_{stamp17}(?:_{event})?{n}{ext}",
+        pattern: r"{name}(?P<device>[^/]+?_(?:[A-Za-z]{2}[0-9]{7}|[A-Za-z][0-9]{8}|[0-9]{9}))_{stamp17}(?:_{event})?{n}{ext}",
         clock: Four,
     },
     // The camera's owner chooses the order of the fields; words such as PLATE show which is which.
     Naming {
         vendor: Some("hikvision"),
         shape: "[IP_][DIRECTION_]YYYYMMDDhhmmssmmm_PLATE_(VEHICLE_DETECTION|PLATE|BACKGROUND).jpg",
-        pattern: r"{name}(?:{ip}_)?(?:[^/]*_)?{stamp17}(?:_[^/]*)?_{anpr}(?:_[^/]*?)?{ext}",
+        pattern: r"{name}(?:{ip}_)?(?:[^/]*?_)??{stamp17}(?:_[^/]*)?_{anpr}(?:_[^/]*?)?{ext}",
         clock: Four,
     },
     Naming {
@@ -98,7 +99,7 @@ pub(super) const NAMINGS: &[Naming] = &[
     Naming {
         vendor: Some("xiongmai"),
         shape: ".../YYYY-MM-DD/CCC/hh.mm.ss-hh.mm.ss[E][@hex][n].h264",
-        pattern: r"{day}(?:(?P<channel>[0-9]{1,3})/)?(?:[^/]+/)*{h.m.s}{-h.m.s}\[(?P<event>[A-Za-z]+)\]\[@[0-9A-Za-z]*\][^/]*$",
+        pattern: r"{day}(?:(?P<channel>[0-9]{1,3})/)?{folders}{h.m.s}{-h.m.s}\[(?P<event>[A-Za-z]+)\]\[@[0-9A-Za-z]*\][^/]*$",
         clock: Four,
     },
     Naming {
@@ -116,7 +117,7 @@ pub(super) const NAMINGS: &[Naming] = &[
     Naming {
         vendor: Some("dahua"),
         shape: ".../YYYY-MM-DD/[pic_]CCC/(dav|jpg)/hh/hh.mm.ss[-hh.mm.ss][E][0@0][n].mp4",
-        pattern: r"{day}(?:(?:pic_)?(?P<channel>[0-9]{1,3})/)?(?:[^/]+/)*?{h.m.s}{-h.m.s}{[E]?}",
+        pattern: r"{day}(?:(?:pic_)?(?P<channel>[0-9]{1,3})/)?{folders}{h.m.s}{-h.m.s}{[E]?}",
         clock: Four,
     },
     Naming {
@@ -212,7 +213,7 @@ pub(super) const NAMINGS: &[Naming] = &[
     Naming {
         vendor: Some("acti"),
         shape: "Img_YYYY-MM-DD/Snap_hhmmss_mmm_n.jpg",
-        pattern: r"{folder}Img_(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})/(?:[^/]+/)*Snap_(?P<time>[0-9]{6}_[0-9]{3}){n}{ext}",
+        pattern: r"{folder}Img_(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})/{folders}Snap_(?P<time>[0-9]{6}_[0-9]{3}){n}{ext}",
         clock: Four,
     },
     Naming {

@@ -160,7 +160,7 @@ fn serve_listings() -> String {
 
 #[tokio::test]
 async fn a_certificate_for_another_name_is_said_with_what_to_set() {
-    let url = serve_listings().replace("localhost", "127.0.0.1");
+    let url = serve_listings().replace("localhost", "0.0.0.0");
     let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/tls/authority.pem");
     let site = Site::start_with(&format!(", ca_bundle: {authority}"), "").await;
     let config = std::fs::read_to_string(site.path("config.yaml")).unwrap();

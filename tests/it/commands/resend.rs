@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use hk_aws::archive::Reads;
 use hk_aws::clock::Now;
 use hk_aws::key::ArchiveFormat;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{Said, Site, archive, names};
 use crate::support::s3::Fault;
 use crate::support::settings;
+use crate::support::site::files;
 
 const DAY: &str = "2022-02-24";
 
@@ -145,6 +147,24 @@ async fn what_may_not_be_looked_at_does_not_count_as_sent_again() {
     let beside = site.s3.object(&key(4).replace(".jpg", &format!("~{hash}.jpg")));
     assert!(code == 3 && said.contains(&("altered".to_owned(), 1)), "{said:?}");
     assert!(copies_that_stay(&site, u64::MAX).await == 1 || *beside.unwrap().bytes.unwrap() == bytes(4), "{said:?}");
+}
+
+#[tokio::test]
+async fn i4_an_object_that_only_says_that_it_has_the_bytes_of_its_local_copy_is_not_bundled_from_that() {
+    let site = stored("min_free: 0").await;
+    let other = vec![7; bytes(4).len()];
+    site.s3.insert_with(&key(4), other.clone(), |object| {
+        object.metadata.insert("sha256".to_owned(), hex::encode(Sha256::digest(bytes(4))));
+    });
+    let settings = archive("GLACIER_IR", ArchiveFormat::Tar);
+    let day = DAY.parse().unwrap();
+    let context = site.context().await;
+    let _made = hk_aws::archive::archive_day(&context, &settings, "CAM", day, &mut Reads::default()).await;
+    let to = site.path("got");
+    site.run(&["get", "CAM", DAY, "--to", to.to_str().unwrap()]).await;
+    let got = files(&to).iter().any(|file| std::fs::read(file).unwrap() == other);
+    let stays = site.s3.object(&key(4)).is_some_and(|object| object.bytes.unwrap() == other);
+    assert!(got || stays, "{:?}", site.s3.keys());
 }
 
 #[tokio::test]

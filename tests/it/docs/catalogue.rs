@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use hk_aws::status::ConditionKind;
 use regex::Regex;
 
 use super::document::root;
@@ -37,7 +38,7 @@ fn every_warning_and_error_has_an_id_that_never_changes_and_an_entry_in_the_cata
         assert_eq!(text.trim().split("\n\n").count(), 2, "what it means, and what to do: {entry}");
         assert!(text.lines().all(|line| line.len() <= 100), "{entry}");
     }
-    let call = Regex::new(r"(?s)tracing::(?:warn|error)!\(\s*(message_id = message::([A-Z_]+),)?").unwrap();
+    let call = Regex::new(r"(?s)tracing::(?:warn|error)!\(\s*(message_id = (?:crate::)?message::([A-Z_]+),)?").unwrap();
     let mut used = BTreeSet::new();
     for path in sources(&root().join("src")) {
         let text = std::fs::read_to_string(&path).unwrap();
@@ -48,4 +49,22 @@ fn every_warning_and_error_has_an_id_that_never_changes_and_an_entry_in_the_cata
     }
     let unused: Vec<_> = ids.keys().filter(|name| !used.contains(**name)).collect();
     assert!(unused.is_empty(), "nothing says {unused:?}");
+}
+
+#[test]
+fn every_kind_of_condition_and_every_metric_is_on_the_page() {
+    let page = std::fs::read_to_string(root().join("packaging/doc/watching.md")).unwrap();
+    let row = Regex::new("(?m)^\\| `([a-z_]+)` \\| ").unwrap();
+    let rows: BTreeSet<&str> = row.captures_iter(&page).map(|found| found.extract::<1>().1[0]).collect();
+    for kind in ConditionKind::ALL {
+        assert!(rows.contains(kind.name()), "{kind:?}");
+    }
+    let code = std::fs::read_to_string(root().join("src/metrics/text.rs")).unwrap();
+    let code = code.split("#[cfg(test)]").next().unwrap();
+    let metric = Regex::new("\"(hk_aws_[a-z0-9_]+)\"").unwrap();
+    let metrics: BTreeSet<&str> = metric.captures_iter(code).map(|found| found.extract::<1>().1[0]).collect();
+    assert!(metrics.len() > 15, "{metrics:?}");
+    for metric in metrics {
+        assert!(page.contains(&format!("`{metric}`")) || page.contains(&format!("`{metric}{{")), "{metric}");
+    }
 }

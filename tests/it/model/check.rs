@@ -79,9 +79,10 @@ impl World {
     /// Whether bytes that look whole may be marked as cut off: a file that is open and does not grow, and one without a header
     /// that follows a part of the same capture.
     fn may_be_partial(&self, key: &str) -> bool {
-        let part = format!("{}~partial-", key.split('~').next().unwrap());
-        let lost = self.struck.written_down.keys().any(|other| other.starts_with(&part));
-        self.has_begun || lost || self.site.s3.keys().iter().any(|other| other != key && other.starts_with(&part))
+        let root = key.split('~').next().unwrap();
+        let is_part = |other: &String| other.starts_with(root) && other.contains("~partial-");
+        let lost = self.struck.written_down.keys().any(is_part);
+        self.has_begun || lost || self.site.s3.keys().iter().any(|other| other != key && is_part(other))
     }
 
     fn i2_objects_stay_and_are_what_they_say(&mut self) -> Result<(), Wrong> {
@@ -97,7 +98,13 @@ impl World {
             }
             let bytes = object.bytes.unwrap();
             if object.metadata.get("sha256") != Some(&object.sha256) {
-                return Err(format!("{key} holds other bytes than it says"));
+                let is = self.written.iter().position(|written| written.starts_with(&bytes));
+                let says = object.metadata.get("sha256");
+                let meant = self.written.iter().position(|written| Some(&sha256(written)) == says);
+                return Err(format!(
+                    "{key} holds {} bytes of content {is:?}, and says that it holds {says:?}, which is content {meant:?}",
+                    bytes.len()
+                ));
             }
             if bytes.len() <= PAGE && !self.written.iter().any(|written| written.starts_with(&bytes)) {
                 return Err(format!("nobody wrote the {} bytes of {key}", bytes.len()));

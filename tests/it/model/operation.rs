@@ -81,8 +81,11 @@ pub(super) enum Rest {
     Alone,
 }
 
-/// What something other than the store may answer: status, headers, body.
-pub(super) const PAGES: [(u16, &[(&str, &str)], &str); 7] = [
+/// An answer: status, headers, body.
+pub(super) type Page = (u16, &'static [(&'static str, &'static str)], &'static str);
+
+/// What something other than the store may answer.
+pub(super) const PAGES: [Page; 7] = [
     (200, &[("content-type", "text/html")], "<html>log in</html>"),
     (200, &[("content-type", "text/html"), ("etag", "\"page\"")], "<html>log in</html>"),
     (200, &[("etag", "\"d41d8cd98f00b204e9800998ecf8427e\"")], ""),

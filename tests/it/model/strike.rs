@@ -235,15 +235,12 @@ impl World {
         let aside = self.site.path(format!("folder-{}", self.struck.folders));
         self.struck.folders += 1;
         fs::rename(&here, &aside).unwrap();
-        let other = match self.struck.other.take() {
-            Some(other) => {
-                fs::rename(other.path, &here).unwrap();
-                other.standing
-            }
-            None => {
-                fs::create_dir(&here).unwrap();
-                Standing::default()
-            }
+        let other = if let Some(other) = self.struck.other.take() {
+            fs::rename(other.path, &here).unwrap();
+            other.standing
+        } else {
+            fs::create_dir(&here).unwrap();
+            Standing::default()
         };
         let standing = Standing {
             left: std::mem::replace(&mut self.left, other.left),
@@ -305,7 +302,8 @@ impl World {
     /// Waits until the other process has ended.
     pub(super) async fn end_upload(&mut self) -> Result<(), String> {
         let Some(mut upload) = self.struck.upload.take() else { return Ok(()) };
-        let ended = tokio::time::timeout(DEADLINE, upload.wait()).await;
+        // A clip takes long on a busy machine.
+        let ended = tokio::time::timeout(3 * DEADLINE, upload.wait()).await;
         let said = self.said_of_upload();
         match ended {
             Ok(_) if !said.contains("panicked") => Ok(()),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::circumstance::Circumstances;
@@ -27,7 +28,10 @@ pub(super) const SETTINGS: [Settings; 4] = [
     Settings { drop: DROP, s3: "access: write-only", rest: "keep: {days: 0}" },
 ];
 
+static CASE: AtomicU64 = AtomicU64::new(1);
+
 /// A real box, and beside it what its writers did.
+#[expect(clippy::struct_excessive_bools, reason = "each loosens a demand of its own")]
 pub(super) struct World {
     pub(super) site: Site,
     pub(super) clock: Clock,
@@ -53,6 +57,8 @@ pub(super) struct World {
     pub(super) has_renamed: bool,
     /// Whether nothing failed, ended or was set otherwise at any time.
     pub(super) is_calm: bool,
+    /// What no other case's bytes have: the program remembers what it stored for the whole process, by inodes and bytes.
+    salt: u64,
     next: u64,
 }
 
@@ -84,6 +90,7 @@ impl World {
             has_begun: false,
             has_renamed: false,
             is_calm: true,
+            salt: CASE.fetch_add(1, Ordering::Relaxed) << 32,
             next: 0,
         }
     }
@@ -175,7 +182,7 @@ impl World {
     pub(super) fn content(&mut self, content: Content) -> Vec<u8> {
         self.next += 1;
         // Without 0xFF, which begins the marks of a picture.
-        let mut body = bytes(self.next, 200 + usize::try_from(self.next * 7919 % 5000).unwrap());
+        let mut body = bytes(self.salt + self.next, 200 + usize::try_from(self.next * 7919 % 5000).unwrap());
         for byte in &mut body {
             *byte &= 0x7F;
         }
@@ -194,7 +201,7 @@ impl World {
     /// A whole picture of this length that nobody has written before.
     pub(super) fn content_like(&mut self, length: usize) -> Vec<u8> {
         self.next += 1;
-        let body: Vec<u8> = bytes(self.next, length - 8).into_iter().map(|byte| byte & 0x7F).collect();
+        let body: Vec<u8> = bytes(self.salt + self.next, length - 8).into_iter().map(|byte| byte & 0x7F).collect();
         [b"\xFF\xD8\xFF\xDA\x00\x02", body.as_slice(), b"\xFF\xD9"].concat()
     }
 

@@ -418,6 +418,10 @@ impl Body for Counted {
     type Error = StdError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        // Asked once more after the cut, the body would end well, and a part of it would count as the whole.
+        if self.reset.is_cancelled() {
+            return Poll::Pending;
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
             let read = self.shared.change(|state| {
