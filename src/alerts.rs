@@ -222,7 +222,7 @@ impl Alerts {
             // Before they are sent: what the file does not have is told again after a crash.
             remember(&path, &memory, &before);
             for service in Service::ALL {
-                while let Some(message) = memory.outbox(service).due(Instant::now()).cloned() {
+                while let Some(message) = memory.outbox(service).due(steady()).cloned() {
                     let before = memory.clone();
                     let taken = tokio::select! {
                         () = self.stop.cancelled() => return,
@@ -258,7 +258,7 @@ impl Alerts {
         };
         let now = self.now();
         let given_up = if may_pass {
-            outbox.failed(now, Instant::now())
+            outbox.failed(now, steady())
         } else {
             outbox.done();
             1
@@ -293,4 +293,10 @@ fn remember(path: &std::path::Path, memory: &Memory, before: &Memory) {
     if let Err(error) = persist::write(path, memory, Purpose::NextStart) {
         tracing::debug!("failed to write {}: {error}", path.display());
     }
+}
+
+/// Returns the time by which tokio waits.
+#[expect(clippy::disallowed_methods, reason = "waits go by tokio's clock, which tests hold")]
+fn steady() -> Instant {
+    Instant::now()
 }
