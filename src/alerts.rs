@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod format;
-mod message;
 mod outbox;
 mod step;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use outbox::Outbox;
 
@@ -29,13 +29,14 @@ use crate::config::{AlertsSettings, Config};
 use crate::health::Board;
 use crate::heartbeat;
 use crate::key::printable;
+use crate::message;
 use crate::persist::{self, Purpose};
 use crate::post::{Address, Sender};
 use crate::site::SiteInForce;
 use crate::status::{Condition, ConditionKind, Snapshot};
 
-pub use message::{Message, Phase, Urgency};
 pub use step::{HOLD, Rules, State, step};
+pub use words::{Message, Phase, Urgency};
 
 /// The name of the file in the state folder.
 pub const FILE: &str = "alerts.json";
@@ -182,7 +183,7 @@ impl Alerts {
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
                     tracing::warn!(
-                        message_id = crate::message::ALERTS_MEMORY,
+                        message_id = message::ALERTS_MEMORY,
                         "failed to read {}: {error}; what is wrong is told again",
                         path.display()
                     );
@@ -221,7 +222,7 @@ impl Alerts {
             // Before they are sent: what the file does not have is told again after a crash.
             remember(&path, &memory, &before);
             for service in Service::ALL {
-                while let Some(message) = memory.outbox(service).due(Instant::now()).cloned() {
+                while let Some(message) = memory.outbox(service).due(steady()).cloned() {
                     let before = memory.clone();
                     let taken = tokio::select! {
                         () = self.stop.cancelled() => return,
@@ -257,18 +258,18 @@ impl Alerts {
         };
         let now = self.now();
         let given_up = if may_pass {
-            outbox.failed(now, Instant::now())
+            outbox.failed(now, steady())
         } else {
             outbox.done();
             1
         };
         let is_new = !self.board.raised().iter().any(|raised| raised.kind == ConditionKind::AlertsFail);
         if is_new {
-            tracing::warn!(message_id = crate::message::ALERTS_FAIL, "{}: an alert is not taken: {why}", service.key());
+            tracing::warn!(message_id = message::ALERTS_FAIL, "{}: an alert is not taken: {why}", service.key());
         }
         if given_up > 0 {
             tracing::warn!(
-                message_id = crate::message::ALERTS_FAIL,
+                message_id = message::ALERTS_FAIL,
                 "{}: {given_up} alerts are given up: {why}",
                 service.key()
             );
@@ -292,4 +293,10 @@ fn remember(path: &std::path::Path, memory: &Memory, before: &Memory) {
     if let Err(error) = persist::write(path, memory, Purpose::NextStart) {
         tracing::debug!("failed to write {}: {error}", path.display());
     }
+}
+
+/// Returns the time by which tokio waits.
+#[expect(clippy::disallowed_methods, reason = "waits go by tokio's clock, which tests hold")]
+fn steady() -> Instant {
+    Instant::now()
 }

@@ -3,7 +3,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::message::{Message, Phase, Urgency};
+use super::words::{Message, Phase, Urgency};
 use crate::config::{AlertFormat, AlertsSettings};
 use crate::post::{Address, Letter};
 

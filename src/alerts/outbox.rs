@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::message::Message;
+use super::words::Message;
 use crate::clock::backoff;
 
 /// How long a message is worth telling.

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::message::{Message, Phase, Told};
+use super::words::{Message, Phase, Told};
 use crate::config::{Config, Quiet};
 use crate::retention::prices::{self, RequestKind};
 use crate::status::{Condition, ConditionKind, Snapshot, Weight};

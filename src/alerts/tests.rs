@@ -199,6 +199,7 @@ fn a_name_out_of_a_camera_breaks_no_message() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "any moment will do")]
 fn an_outbox_is_bounded_and_keeps_its_order() {
     let message = |number: i64| Message { title: number.to_string(), ..Message::test("porch", at(number)) };
     let mut outbox = Outbox::default();

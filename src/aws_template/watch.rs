@@ -1,6 +1,6 @@
 //! What watches the box from outside it: an event for each new object below a prefix, and an alarm if there are too few.
 //!
-//! The bucket tells a topic of Amazon SNS of each object, and Amazon CloudWatch counts those messages. Nothing runs in AWS,
+//! The bucket tells a topic of Amazon SNS of each object, and Amazon `CloudWatch` counts those messages. Nothing runs in AWS,
 //! and the box needs no right besides `s3:PutObject`. A function that looks for the last heartbeat was rejected: it
 //! would itself have to be watched. So were the request metrics of the bucket: they are best effort, and cost more.
 
@@ -11,7 +11,7 @@ use crate::key::{self, Layout};
 /// How many periods without a heartbeat raise the alarm.
 const PERIODS: u64 = 3;
 
-/// Alarms count by minutes, and look back a week if a period is an hour or longer, otherwise a day (Amazon CloudWatch User
+/// Alarms count by minutes, and look back a week if a period is an hour or longer, otherwise a day (Amazon `CloudWatch` User
 /// Guide, "Evaluating an alarm").
 const MINUTE_SECONDS: u64 = 60;
 const HOUR_SECONDS: u64 = 3600;
@@ -92,7 +92,7 @@ fn capture_prefix(layout: &Layout, camera: &str) -> String {
     common.map(|(one, _)| one).collect()
 }
 
-/// Returns a description that is not longer than AWS takes (Amazon CloudWatch API Reference, `PutMetricAlarm`).
+/// Returns a description that is not longer than AWS takes (Amazon `CloudWatch` API Reference, `PutMetricAlarm`).
 fn short(description: &str) -> String {
     description.chars().take(1024).collect()
 }
@@ -104,8 +104,8 @@ fn plain(name: &str) -> String {
 
 fn span(seconds: u64) -> String {
     match (seconds / DAY_SECONDS, seconds / HOUR_SECONDS, seconds / MINUTE_SECONDS) {
-        (days @ 2.., ..) if seconds % DAY_SECONDS == 0 => format!("{days} days"),
-        (_, hours @ 2.., _) if seconds % HOUR_SECONDS == 0 => format!("{hours} hours"),
+        (days @ 2.., ..) if seconds.is_multiple_of(DAY_SECONDS) => format!("{days} days"),
+        (_, hours @ 2.., _) if seconds.is_multiple_of(HOUR_SECONDS) => format!("{hours} hours"),
         (.., minutes) => format!("{minutes} minutes"),
     }
 }
@@ -158,7 +158,7 @@ mod tests {
             let cameras = [("Camera1", 300, 12), ("Camera3", 3600, 25), ("Camera4", 3600, 168)];
             assert_eq!(figures, [&[("Heartbeat", period, 3)][..], &cameras].concat());
             for watch in found {
-                // Amazon CloudWatch API Reference, PutMetricAlarm.
+                // Amazon `CloudWatch` API Reference, PutMetricAlarm.
                 let longest = if watch.period_seconds < HOUR_SECONDS { DAY_SECONDS } else { 7 * DAY_SECONDS };
                 assert!(watch.period_seconds * watch.periods <= longest, "{watch:?}");
                 assert!(watch.description.len() <= 1024 && watch.period_seconds % 60 == 0, "{watch:?}");

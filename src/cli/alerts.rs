@@ -1,7 +1,7 @@
 //! `alerts`: whether what is told arrives.
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::out::Out;
@@ -11,11 +11,12 @@ use crate::daemon;
 
 #[derive(Debug, Args)]
 pub(super) struct AlertsArgs {
-    #[command(subcommand)]
+    /// What to do
+    #[arg(value_enum)]
     what: AlertsCommand,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum AlertsCommand {
     /// Send a test to alerts.webhook and to alerts.command, and show the answers
     Test,

@@ -236,11 +236,7 @@ fn serialize_format<S: Serializer>(format: &Option<AlertFormat>, serializer: S) 
     }
 }
 
-#[expect(
-    clippy::ref_option,
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference to the field"
-)]
+#[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
 fn serialize_time<S: Serializer>(time: &Option<NaiveTime>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         None => serializer.serialize_none(),

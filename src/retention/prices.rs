@@ -19,7 +19,7 @@ const MONTH_DAYS: f64 = 30.0;
 /// Dollars for each GB that leaves S3 for the internet.
 const EGRESS_GB: f64 = 0.09;
 
-/// Dollars for an alarm of Amazon CloudWatch on one metric, for each month; the first ten of an account are free.
+/// Dollars for an alarm of Amazon `CloudWatch` on one metric, for each month; the first ten of an account are free.
 pub const ALARM_MONTH: f64 = 0.10;
 
 /// The class whose prices apply to listings and to the index that S3 keeps for an archived object.

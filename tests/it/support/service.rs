@@ -37,8 +37,6 @@ pub(crate) enum Answer {
     Say(u16, String),
     /// With the request's own path in the text.
     Echo(u16),
-    /// Never.
-    Nothing,
 }
 
 /// A running service. Dropping it closes its port.
@@ -117,10 +115,6 @@ async fn answer(
     let (status, text) = match answer {
         Answer::Say(status, text) => (status, text),
         Answer::Echo(status) => (status, format!("Cannot {} {}", posted.method, posted.path)),
-        Answer::Nothing => {
-            sender.send_modify(|all| all.push(posted));
-            return std::future::pending().await;
-        }
     };
     sender.send_modify(|all| all.push(posted));
     Ok(Response::builder().status(status).body(Full::from(text)).unwrap())
