@@ -5,6 +5,7 @@
 //! rejected: the snapshot has the figures already, and a registry beside it would be a second truth.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +146,8 @@ fn healthz(snapshot: &Snapshot) -> (StatusCode, String) {
     };
     let mut text = format!("{}\n", snapshot.headline());
     for condition in &snapshot.conditions {
-        text += &format!("{}: {}\n", condition.kind.name(), condition.sentence.replace('\n', " "));
+        let sentence = condition.sentence.replace('\n', " ");
+        let _infallible = writeln!(text, "{}: {sentence}", condition.kind.name());
     }
     (status, text)
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_sdk_s3::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
 use chrono::{DateTime, Utc};
 
 use super::Bucket;
@@ -62,7 +62,7 @@ impl Intercept for CountRequests {
         let mut counts = self.requests.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((operation, outcome)).or_default() += 1;
         drop(counts);
-        if let Some(headers) = answer.map(|answer| answer.headers()).filter(|headers| has_request_id(headers)) {
+        if let Some(headers) = answer.map(HttpResponse::headers).filter(|headers| has_request_id(headers)) {
             let date = headers.get("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
             if let Some(date) = date {
                 let behind = date.to_utc() - DateTime::<Utc>::from((self.clock)().wall);

@@ -39,7 +39,7 @@ pub(super) fn of(path: &[&[u8]], reading: &PathReading) -> Media {
     let numbered = |last: &[u8]| matches!(last.len(), 1 | 2) && last.iter().all(u8::is_ascii_digit);
     let last = extension(name);
     let extension = if numbered(last) { stem.map_or(&b""[..], extension) } else { last };
-    match &*lowercase(extension, &mut [0; LONGEST]) {
+    match lowercase(extension, &mut [0; LONGEST]) {
         b"idx" => Media::Index,
         b"tmp" | b"part" | b"filepart" => Media::Partial,
         b"txt" if reading.vendor == Some("reolink") => Media::Test,

@@ -1,5 +1,6 @@
 //! The first contact with the bucket: until it has answered, nobody says that all is well.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -35,7 +36,7 @@ pub(super) async fn reach(
     board.raise(Condition::new(ConditionKind::BucketUntried, since, sentence, ""));
     let mut asked = 0;
     loop {
-        let site = sites.borrow_and_update().site.clone();
+        let site = Arc::clone(&sites.borrow_and_update().site);
         let answer = tokio::select! {
             () = stored(&mut snapshots) => break,
             answer = ask(&site, &board, asked == 0) => answer,

@@ -57,8 +57,8 @@ fn kinds(snapshot: &Snapshot) -> Vec<ConditionKind> {
 /// What the owner has to hear of is never called `ok`.
 #[test]
 fn each_fault_is_a_condition_and_none_of_them_is_called_ok() {
-    let job = |job: Job| move |facts: &mut Snapshot| drop(facts.jobs.insert("rotate".to_owned(), job));
     type Break = Box<dyn FnOnce(&mut Snapshot)>;
+    let job = |job: Job| move |facts: &mut Snapshot| drop(facts.jobs.insert("rotate".to_owned(), job));
     let faults: Vec<(ConditionKind, Break)> = vec![
         (ConditionKind::RotationFailed, Box::new(job(Job { failed: true, ..Job::default() }))),
         (ConditionKind::RotationOverdue, Box::new(job(Job { next_at: Some(at(-3 * 3600)), ..Job::default() }))),
@@ -70,7 +70,7 @@ fn each_fault_is_a_condition_and_none_of_them_is_called_ok() {
         (
             ConditionKind::Exposure,
             Box::new(|facts| {
-                facts.oldest_only_here = Some(OnlyHere { path: "CAM/a.jpg".to_owned(), since: at(4 * 3600 - 900) })
+                facts.oldest_only_here = Some(OnlyHere { path: "CAM/a.jpg".to_owned(), since: at(4 * 3600 - 900) });
             }),
         ),
         (

@@ -62,16 +62,12 @@ struct Window {
 impl Floods {
     /// Returns whether a failure is to be logged; it is counted otherwise.
     pub(super) fn is_first(&mut self, flood: Flood, now: Now) -> bool {
-        match self.0.get_mut(&flood) {
-            Some(window) => {
-                window.counted += 1;
-                false
-            }
-            None => {
-                self.0.insert(flood, Window { until: now.steady + QUIET, counted: 0 });
-                true
-            }
+        if let Some(window) = self.0.get_mut(&flood) {
+            window.counted += 1;
+            return false;
         }
+        self.0.insert(flood, Window { until: now.steady + QUIET, counted: 0 });
+        true
     }
 
     /// Returns the kinds whose minute is over and that had more failures, with their number; another minute begins for

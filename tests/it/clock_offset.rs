@@ -12,9 +12,11 @@ use crate::process::daemon::{Daemon, SOON, wait_for};
 use crate::process::{BUCKET, Place};
 use crate::support::s3::MemoryS3;
 
-/// Six pictures of each of these cameras arrive on each of these days of February 2026: how many seconds after the time
-/// that their names tell, by their number.
-fn arrive(place: &Path, days: [u32; 2], cameras: &[(&str, fn(i64) -> i64)]) {
+/// How many seconds a picture arrives after the time that its name tells, by its number.
+type Late = fn(i64) -> i64;
+
+/// Six pictures of each of these cameras arrive on each of these days of February 2026.
+fn arrive(place: &Path, days: [u32; 2], cameras: &[(&str, Late)]) {
     for (camera, late) in cameras {
         fs::create_dir_all(place.join("drop").join(camera)).unwrap();
         for (day, number) in days.into_iter().flat_map(|day| (0..6).map(move |number| (day, number))) {

@@ -126,7 +126,7 @@ impl Piece {
         let pattern = build(meta::Config::new().hybrid(false).dfa(false), &[pattern])?;
         let info = pattern.group_info();
         let places = GROUPS.map(|group| info.to_index(PatternID::ZERO, group));
-        (info.slot_len() <= MOST_SLOTS).then(|| Self { places, pattern })
+        (info.slot_len() <= MOST_SLOTS).then(|| Self { pattern, places })
     }
 
     /// Finds the match that begins at `begins`.

@@ -1,4 +1,4 @@
-//! A stand-in for the alarm that `aws-template` makes in Amazon CloudWatch, by its documentation: it counts what is put
+//! A stand-in for the alarm that `aws-template` makes in Amazon `CloudWatch`, by its documentation: it counts what is put
 //! in each period, and looks at the last periods that are over. One without any figure counts as breaching.
 
 use chrono::{DateTime, NaiveDateTime, Utc};

@@ -92,7 +92,7 @@ impl Service {
         let waited = tokio::time::timeout(Duration::from_mins(1), posted.wait_for(|posted| wanted(posted))).await;
         match waited {
             Ok(posted) => posted.unwrap().clone(),
-            Err(_) => panic!("what came is not what is wanted: {:#?}", self.posted()),
+            Err(late) => panic!("{late}: what came is not what is wanted: {:#?}", self.posted()),
         }
     }
 }
