@@ -180,9 +180,10 @@ fn settle_state(config: Config, board: &Board) -> (Config, bool) {
         config.state_dir.display(),
     );
     let advice = "mount it writable, or give it to the daemon's user, then run `systemctl restart hk-aws`";
-    tracing::error!(message_id = message::STATE_UNWRITABLE, "{sentence}; {advice} ({error})");
     let condition = Condition::new(ConditionKind::StateUnwritable, now().wall.into(), sentence, advice);
-    board.raise(condition.with_detail(error.to_string()));
+    let condition = condition.with_detail(error.to_string());
+    tracing::error!(message_id = message::STATE_UNWRITABLE, "{}; {advice}", condition.in_full());
+    board.raise(condition);
     (config, true)
 }
 

@@ -91,7 +91,7 @@ async fn a_running_daemon_is_shown_in_full() {
         "             detail: connection reset\\u{1b}\n",
         "camera  last capture         today  clock                            silent since\n",
         "CAM     2022-02-24 05:06:07      7  WRONG, said 1970-01-01 00:00:00  -\n",
-        "QUIET   -                        0  -                               2022-02-24 05:06\n",
+        "QUIET   -                        0  -                                2022-02-24 05:06\n",
         "s3://captures",
         "9 captures",
         "waiting    15 files: 1 still arriving, 7 in line, 3 uploading, 4 to retry; 2.00 KiB\n",
