@@ -110,6 +110,8 @@ impl Upkeep {
     pub(super) fn look_at_copies(&mut self, site: &Site, now: Now) -> Option<String> {
         let Some(disk) = site.kept.missing_disk() else {
             if self.no_copies.take().is_some() {
+                // What refused the copies was that the disk was away.
+                (self.refused, self.not_keeping) = (None, None);
                 tracing::info!("the disk of the local copies is mounted again");
             }
             return None;

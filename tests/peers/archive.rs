@@ -296,7 +296,7 @@ fn i4_local_copies_on_a_disk_that_dies_are_fetched_and_a_dead_disk_of_state_lose
 }
 
 fn names_that_stores_and_command_lines_take_for_something_else_are_listed_and_brought_back(kind: Kind) {
-    let site = Box::new(kind, "rotate: {archive: {after: 30d}}");
+    let site = Box::new(kind, "max_clock_skew: null\nrotate: {archive: {after: 30d}}");
     let day = "2024-01-02";
     let names = [r"pir\20240102-030405.jpg", r"\20240102-030406.jpg", "-x-20240102-030407.jpg"];
     // As a folder is called, and as its camera is.

@@ -88,9 +88,7 @@ fn what_could_not_be_taken_away_is_not_sent_again_at_the_next_start() {
     let shots: Vec<Shot> = (0..5).map(|number| Shot::new("CAM", number, 3000)).collect();
     house.s3.fault(Fault::fail("PutObject", 503, "SlowDown"));
     shots.iter().for_each(|shot| house.lay_down(shot).unwrap());
-    wait_for("writers that are done", LONG, || {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| volume.remount("ro"))).ok()
-    });
+    volume.remount("ro");
     house.s3.clear_faults();
     house.wait_for_objects(5);
     house.wait_for_status("the trouble", |status| status.trouble.is_some() && status.waiting.uploading == 0);

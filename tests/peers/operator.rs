@@ -89,9 +89,12 @@ impl Place {
         });
         assert!(trouble.reason.contains(code) && trouble.advice.contains(advice), "{trouble:?}");
         let printed = self.status();
-        assert!(printed.contains("degraded") && printed.contains(code) && printed.contains(advice), "{printed}");
+        assert!(printed.contains("NOT STORING") && printed.contains(code) && printed.contains(advice), "{printed}");
         assert!(fs::read(self.dropped(&picture)).unwrap() == picture.bytes, "every file is kept");
-        let said = self.said("ERROR").split_off(errors);
+        let said = wait_for("an error", SOON, || {
+            let said = self.said("ERROR").split_off(errors);
+            (!said.is_empty()).then_some(said)
+        });
         assert!(said.len() == 1 && said[0].contains(BUCKET) && said[0].contains(advice), "{said:#?}");
         mended();
         self.is_taken(&picture);

@@ -49,7 +49,7 @@ fn a_daemon_that_its_sandbox_shuts_out_says_what_to_run() {
     let shot = Shot::new("CAM", 1, 2000);
     house.lay_down(&shot).unwrap();
     wait_for("the picture", LONG, || house.holds(&shot).then_some(()));
-    house.wait_until_said("stays in the drop folder");
+    house.wait_until_said("is safe in the bucket, but hk-aws cannot delete it here");
     house.wait_for_status("what to run", |status| {
         status.trouble.as_ref().is_some_and(|trouble| trouble.advice.starts_with(&mend))
     });

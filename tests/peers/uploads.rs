@@ -432,6 +432,7 @@ fn what_the_camera_renames_or_dates_anew_while_it_goes_up_is_one_capture(kind: K
 /// stored, unless the camera itself wrote over it.
 fn i1_no_version_that_was_acknowledged_is_lost_in_a_race_for_its_name(kind: Kind) {
     const TIME: Duration = Duration::from_secs(2);
+    const RACES: usize = 10;
     let site = Site::start(kind);
     let first = Picture::take_small("CAM-EXT-001", 0);
     let mut session = site.session_for(&first);
@@ -440,7 +441,8 @@ fn i1_no_version_that_was_acknowledged_is_lost_in_a_race_for_its_name(kind: Kind
     for number in 0.. {
         last = Picture { bytes: Picture::take_small("", number).bytes, ..first.clone() };
         session.push(&last);
-        if begin.elapsed() > TIME {
+        // On a busy machine the daemon seldom comes in between.
+        if begin.elapsed() > TIME && (taken_away.len() > RACES || begin.elapsed() > BURST) {
             break;
         }
         // From at once to long after the daemon has taken it, and most often in the midst of that.
@@ -453,7 +455,7 @@ fn i1_no_version_that_was_acknowledged_is_lost_in_a_race_for_its_name(kind: Kind
     let expected: Vec<&Picture> = taken_away.iter().chain([&last]).collect();
     let versions = expected.len();
     let objects = site.finish(&expected);
-    assert!(versions > 10, "only {versions} versions were taken away: this was no race");
+    assert!(versions > RACES, "only {versions} versions were taken away: this was no race");
     assert!(objects.iter().all(|(key, _)| !key.contains("partial")), "every version was whole when it was stored");
 }
 

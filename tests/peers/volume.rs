@@ -134,9 +134,19 @@ impl Volume {
         run(command.arg(self.inside()));
     }
 
-    /// Mounts it anew with `ro` or `rw`.
+    /// Mounts it anew with `ro` or `rw`, as soon as nobody writes.
     pub(crate) fn remount(&self, how: &str) {
-        run(self.command("mount").args(["-o", &format!("remount,{how}")]).arg(self.inside()));
+        wait_for("writers that are done", SOON, || {
+            let options = format!("remount,{how}");
+            self.command("mount")
+                .args(["-o", &options])
+                .arg(self.inside())
+                .output()
+                .unwrap()
+                .status
+                .success()
+                .then_some(())
+        });
     }
 
     /// Cuts the power: from now on everything on it fails, and nothing more reaches its disk.
@@ -159,7 +169,11 @@ impl Volume {
         let ballast = self.path().join("ballast");
         let free = hk_aws::disk::Room::at(&self.path()).unwrap().free;
         let bytes = vec![7; usize::try_from(free.saturating_sub(spare)).unwrap()];
-        fs::write(&ballast, bytes).unwrap();
+        match fs::write(&ballast, bytes) {
+            // Somebody else took some of it meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+            written => written.unwrap(),
+        }
         ballast
     }
 }
