@@ -1,7 +1,7 @@
 # The S3 server. To be sourced.
 
 store_up() {
-  mkdir -p "$work/store/data"
+  mkdir -p "$work/store"
   # Who looks whether it stores, and whether a picture is there, needs no key.
   cat >"$work/store/s3.json" <<-END
 	{"identities": [
@@ -9,11 +9,14 @@ store_up() {
 	   "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
 	  {"name": "anonymous", "actions": ["Read", "Write", "List"]}]}
 	END
-  # It listens on sockets in /tmp as well, which others share: it gets a /tmp of its own. The program may lie below the real one.
+  # It listens on sockets in /tmp as well, which others share: it gets a /tmp of its own, and works there, because all of this may lie
+  # below the real one.
   unshare --mount --propagation private bash -euc '
-    exec {weed}<"$(command -v weed)"
-    cd "$1"
+    exec {weed}<"$(command -v weed)" {identities}<"$1/s3.json"
     mount -t tmpfs tmpfs /tmp
+    cd /tmp
+    mkdir data
+    cat <&"$identities" >s3.json
     shift
     exec "/proc/self/fd/$weed" "$@"' bash "$work/store" \
     server -filer -s3 -ip=127.0.0.1 -ip.bind=0.0.0.0 -s3.port="${ENDPOINT##*:}" -s3.port.iceberg=0 -s3.port.lance=0 \
