@@ -11,7 +11,7 @@
 //! the box may neither read nor delete, and never for captures that still wait for a bundle. Rules that move objects to
 //! another class delete nothing; every bucket has them if `rotate.transition` is set, as the box can copy nothing.
 //!
-//! With a heartbeat, the template also has what watches for it: see [`watch`].
+//! With a heartbeat, the template also has what watches for it.
 //!
 //! Making the bucket from here with the SDK was rejected: keys with that power do not belong on a box that can be
 //! stolen.

@@ -1,8 +1,8 @@
 //! How often each camera sends something, learnt from what it sent, so that nobody has to say when its silence is odd.
 //!
-//! A camera may be silent for twice its longest silence of the last [`DAYS`] days, at least for [`LEAST`] and at most for
-//! [`MOST`]. A silence that was told of counts as no longer than what was allowed, so that a camera that was broken for a
-//! week does not get a fortnight. A camera is not judged before it is known for [`KNOWN`]. The time in which this box was
+//! A camera may be silent for twice its longest silence of the last `DAYS` days, at least for `LEAST` and at most for
+//! `MOST`. A silence that was told of counts as no longer than what was allowed, so that a camera that was broken for a
+//! week does not get a fortnight. A camera is not judged before it is known for `KNOWN`. The time in which this box was
 //! off does not count as anybody's silence.
 
 use std::collections::BTreeMap;

@@ -352,8 +352,11 @@ case_rpm() {
   [[ -n $rpm ]] || die "$made has no .rpm"
   box_up clean
   box apt-get install -y rpm ca-certificates
+  # Debian 12's rpm refuses to work without it, and newer ones do not know it.
+  local force=()
+  [[ $(box rpm --help) != *--force-debian* ]] || force=(--force-debian)
   cp "$rpm" "$root/root/hk-aws.rpm"
-  box rpm --install --force-debian --nodeps /root/hk-aws.rpm
+  box rpm --install "${force[@]}" --nodeps /root/hk-aws.rpm
   [[ $(box stat -c '%U:%G %a' /etc/hk-aws/config.yaml) == 'root:hk-aws 640' ]]
   settings
   editor
@@ -364,10 +367,10 @@ case_rpm() {
   stored
   local before
   before=$(property MainPID)
-  box rpm --upgrade --replacepkgs --force-debian --nodeps /root/hk-aws.rpm
+  box rpm --upgrade --replacepkgs "${force[@]}" --nodeps /root/hk-aws.rpm
   is_another_process_than "$before"
   grep -q "bucket: $BUCKET, " "$root/etc/hk-aws/config.yaml" || die "the settings were overwritten"
-  box rpm --erase --force-debian hk-aws
+  box rpm --erase "${force[@]}" hk-aws
   if is active; then die "it runs although it was removed"; fi
   [[ ! -e $root/usr/bin/hk-aws && -n $(box find /var/lib/hk-aws -name '*.jpg') ]] || die "local copies are gone"
 }
