@@ -135,21 +135,22 @@ pub enum OpenError {
     Io(#[from] io::Error),
 }
 
+/// Returns the time that a file system tells in seconds and nanoseconds, which have 32 or 64 bits depending on the processor.
+pub(crate) fn system_time(seconds: i64, nanos: impl Into<u64>) -> SystemTime {
+    let (whole, nanos) = (Duration::from_secs(seconds.unsigned_abs()), Duration::from_nanos(nanos.into()));
+    if seconds < 0 { UNIX_EPOCH - whole + nanos } else { UNIX_EPOCH + whole + nanos }
+}
+
 impl Stamp {
     fn of(stat: &Stat) -> Self {
-        let time = |seconds: i64, nanos: u64| {
-            let nanos = Duration::from_nanos(nanos);
-            let whole = Duration::from_secs(seconds.unsigned_abs());
-            if seconds < 0 { UNIX_EPOCH - whole + nanos } else { UNIX_EPOCH + whole + nanos }
-        };
-        let modified = time(stat.st_mtime, stat.st_mtime_nsec);
+        let modified = system_time(stat.st_mtime, stat.st_mtime_nsec);
         // Removing one of several names sets the change time that all of them share.
         let has_other_names = stat.st_nlink > 1;
         Self {
             inode: (stat.st_dev, stat.st_ino),
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified,
-            changed: if has_other_names { modified } else { time(stat.st_ctime, stat.st_ctime_nsec) },
+            changed: if has_other_names { modified } else { system_time(stat.st_ctime, stat.st_ctime_nsec) },
         }
     }
 

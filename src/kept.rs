@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::NaiveDate;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
@@ -31,7 +31,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use crate::clock::Now;
 use crate::config::{Access, Config, KeepSettings};
 use crate::disk::Room;
-use crate::drop_folder::ASIDE;
+use crate::drop_folder::{ASIDE, system_time};
 use crate::message;
 use crate::{key, ledger, place, retention};
 
@@ -427,7 +427,7 @@ impl Run {
 /// A file that may be a copy. Copies are sorted by age, then by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct LocalCopy {
-    modified: (i64, u64),
+    modified: SystemTime,
     name: String,
     size: u64,
 }
@@ -438,7 +438,8 @@ fn oldest(day: &OwnedFd, after: Option<&LocalCopy>) -> io::Result<Vec<LocalCopy>
     each(day, |name, stat| {
         let Some(name) = name.to_str().filter(|name| is_regular(stat) && !name.starts_with(ASIDE)) else { return };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let copy = LocalCopy { modified: (stat.st_mtime, stat.st_mtime_nsec), name: name.to_owned(), size };
+        let modified = system_time(stat.st_mtime, stat.st_mtime_nsec);
+        let copy = LocalCopy { modified, name: name.to_owned(), size };
         if after.is_none_or(|after| copy > *after) {
             batch.push(copy);
             if batch.len() > BATCH {
