@@ -77,8 +77,6 @@ pub struct Sighting<'a> {
     own: Option<Box<CameraSettings>>,
     /// Whether it is a local copy of ours that somebody has put back: DATE/FILE with our own name.
     is_ours: bool,
-    /// Whether `below` is known to tell the time without the folders that were before it.
-    is_tree: bool,
 }
 
 /// One picture or clip of a camera.
@@ -183,13 +181,8 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&CameraSettings>, config: &Co
     let named = if camera_from == CameraFrom::Folder { given } else { (0..folders.len()).find(is_camera) };
     let spelt = configured.map_or(0, |camera| camera.matches.literal_folders(path).min(folders.len()));
     let own_folders = named.map_or(0..spelt, |place| place..place + 1);
-    let is_end = own_folders.start == 0;
     below.drain(own_folders.clone());
     folders.drain(own_folders);
-    // If `below` contains the vendor's whole tree, it reads like the whole path.
-    let from_folder = reading.stamp.is_some_and(|stamp| stamp.from == TakenFrom::Folder);
-    let left = below.iter().map(|name| name.len() + 1).sum::<usize>();
-    let is_tree = configured.is_none() && is_end && from_folder && reading.time_at + left > bytes.len();
     Sighting {
         is_ours: stored_name::is_ours(&below),
         camera,
@@ -202,7 +195,6 @@ fn sight_of<'a>(path: &'a Path, configured: Option<&CameraSettings>, config: &Co
         below,
         folders,
         own: read_by,
-        is_tree,
     }
 }
 

@@ -45,15 +45,13 @@ pub struct PathReading {
     pub event: Option<String>,
     /// Where in the path the vendor's own tree begins; the length of the path if nothing was read.
     pub tree_at: usize,
-    /// Where in the path begins what tells the time; the length of the path if nothing does.
-    pub(super) time_at: usize,
 }
 
 impl PathReading {
     /// Returns the reading of a path that tells nothing.
     fn nothing(path: &[u8]) -> Self {
         let end = path.len();
-        Self { vendor: None, device: None, channel: None, stamp: None, event: None, tree_at: end, time_at: end }
+        Self { vendor: None, device: None, channel: None, stamp: None, event: None, tree_at: end }
     }
 }
 
@@ -114,9 +112,8 @@ pub fn read(path: &Path, vendor: &str) -> PathReading {
 impl PathReading {
     /// Reads the time of a path whose folders tell the date; returns whether it tells one.
     fn read_folders(&mut self, path: &[u8]) -> bool {
-        let Some(Dated { wall, offset, begins }) = dated::read(path) else { return false };
+        let Some(Dated { wall, offset }) = dated::read(path) else { return false };
         self.stamp = Some(PathTime { offset, ..PathTime::of_wall(wall, TakenFrom::Folder) });
-        self.time_at = begins;
         true
     }
 
@@ -126,7 +123,6 @@ impl PathReading {
         let Some((wall, begins)) = stamp::epoch(name) else { return false };
         let offset = Some(Utc.fix());
         self.stamp = Some(PathTime { wall, offset, from: TakenFrom::Name, is_epoch: true });
-        self.time_at = name_at(path);
         self.device = self.device.take().or_else(|| device_before(&name[..begins]));
         true
     }
@@ -247,7 +243,6 @@ fn any_stamp(path: &[u8]) -> Option<PathReading> {
         stamp: Some(PathTime { offset: stamp.offset, ..PathTime::of_wall(stamp.wall, TakenFrom::Name) }),
         event: if stamp.is_compact_fraction { word_behind(after) } else { None },
         tree_at: name_at,
-        time_at: name_at,
     })
 }
 
@@ -323,7 +318,6 @@ fn reading(
         stamp: wall.map(|wall| PathTime { offset, ..PathTime::of_wall(wall, from) }),
         event: event.map(key::escape),
         tree_at: found.begins,
-        time_at: found.begins,
     }
 }
 

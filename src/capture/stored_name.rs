@@ -34,17 +34,10 @@ impl Sighting<'_> {
                 return name;
             }
         }
-        debug_assert!(
-            !self.is_tree || is_tree(&self.below.join(&b'/')),
-            "`is_tree` agrees with reading the rest of the path by itself"
-        );
         // Several paths give the same text when they are joined: one of them has it unmarked.
         let (path, joined) = (self.below.join(&b'/'), self.below.join(&b'_'));
-        let is_unmarked = if path == joined {
-            !is_tree(&tree(&joined))
-        } else {
-            path == tree(&joined) && (self.is_tree || is_tree(&path))
-        };
+        let is_unmarked =
+            if path == joined { !is_tree(&tree(&joined)) } else { path == tree(&joined) && is_tree(&path) };
         let stamp =
             if told.is_day_only { our_day(told.taken.date_naive()) } else { our_stamp(told.taken.naive_local()) };
         [stamp, if is_unmarked { joined } else { join_marked(&self.below) }].concat()

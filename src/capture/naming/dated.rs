@@ -12,8 +12,6 @@ pub(super) struct Dated {
     pub(super) wall: NaiveDateTime,
     /// Its offset from UTC, if the name tells it.
     pub(super) offset: Option<FixedOffset>,
-    /// Where the date begins.
-    pub(super) begins: usize,
 }
 
 /// Returns the time of such a path; `None` if it tells no date or no clock.
@@ -38,7 +36,5 @@ pub(super) fn read(path: &[u8]) -> Option<Dated> {
         (None, [hour, minute, second, ..]) => (Clock::new(*hour, *minute, *second)?, None),
         (None, []) => return None,
     };
-    let first = kinds.iter().position(|folder| date_of(folder) == Some(date))?;
-    let begins = folders[..first].iter().map(|folder| folder.len() + 1).sum();
-    Some(Dated { wall: clock.on(date)?, offset, begins })
+    Some(Dated { wall: clock.on(date)?, offset })
 }
