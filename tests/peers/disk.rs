@@ -10,7 +10,7 @@ use std::time::Duration;
 use hk_aws::status::{ConditionKind, DaemonState};
 
 use crate::camera::{Picture, Session};
-use crate::daemon::{SOON, wait_for};
+use crate::daemon::wait_for;
 use crate::ftp_server::{FtpServer, Kind};
 use crate::household::{Household, LONG, Shot};
 use crate::installation::files;

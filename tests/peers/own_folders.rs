@@ -10,23 +10,14 @@ use crate::household::{Household, LONG, Shot};
 /// Mounts for the program that follows, and for nobody else.
 fn mounted(mounts: &[(&Path, &Path)]) -> Vec<String> {
     let mounts = mounts.iter().map(|(from, to)| format!("mount --bind {} {} && ", from.display(), to.display()));
-    let script = format!("{}exec \"$@\"", mounts.collect::<String>());
-    [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "--",
-        "sh",
-        "-c",
-        &script,
-        "sh",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    in_own_mounts(&format!("{}exec \"$@\"", mounts.collect::<String>()))
+}
+
+/// Runs the program that follows by a script, in a mount namespace of its own.
+pub(crate) fn in_own_mounts(script: &str) -> Vec<String> {
+    ["unshare", "--mount", "--propagation", "private", "setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", script, "sh"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::daemon::{BINARY, wait_for};
 use crate::household::{Household, LONG, Shot};
 use crate::memory_s3::{ACCESS_KEY, SECRET_KEY};
+use crate::own_folders::in_own_mounts;
 
 /// Bundles are made from local copies, as the store here keeps no bytes.
 const KEEP: &str = "days: 3000, min_free: 0";
@@ -24,23 +25,9 @@ fn a_daemon_that_its_sandbox_shuts_out_says_what_to_run() {
         "mount --bind {drop_folder} {drop_folder} && mount -o remount,bind,ro {drop_folder} && export INVOCATION_ID=1 && \
          exec \"$@\""
     );
-    house.start_through(
-        &[
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            "setpriv",
-            "--pdeathsig",
-            "KILL",
-            "--",
-            "sh",
-            "-c",
-            &script,
-            "sh",
-        ],
-        "days: 1, min_free: 0",
-    );
+    let through = in_own_mounts(&script);
+    let through: Vec<&str> = through.iter().map(String::as_str).collect();
+    house.start_through(&through, "days: 1, min_free: 0");
     let mend = format!(
         "the sandbox of the service only lets it read {drop_folder} (drop_folder.path): run `sudo hk-aws unit-paths`, then \
          `sudo systemctl restart hk-aws`"
