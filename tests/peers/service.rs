@@ -56,7 +56,8 @@ fn after_roots_commands_the_service_goes_on() {
     fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
     // Whatever leads to the binary may be closed to the service.
     let program = place.join("hk-aws");
-    fs::copy(BINARY, &program).unwrap();
+    // By another process: what a test that starts a program meanwhile inherits from us would keep the copy busy (ETXTBSY).
+    assert!(Command::new("cp").arg(BINARY).arg(&program).status().unwrap().success());
     house.program.clone_from(&program);
     for folder in [&house.drop_folder, &house.state, &house.run] {
         fs::create_dir(folder).unwrap();
