@@ -141,6 +141,7 @@ impl Mqtt {
         events: EventLoop,
         heard: &watch::Sender<Heard>,
     ) -> End {
+        let before = heard.borrow().asked;
         let listening = self.listen(link, events, heard);
         let telling = speak(link, client, self.sites.clone(), self.told.clone(), heard.subscribe());
         let mut sites = self.sites.clone();
@@ -153,6 +154,10 @@ impl Mqtt {
             // The end of the connection says more.
             _unsent = telling => return End::Lost(listening.await),
         };
+        let was_made = heard.borrow().asked != before;
+        if !was_made {
+            return end;
+        }
         let farewell = async {
             let offline = client.publish(link.topics.availability(), OFFLINE, kept()).await;
             if offline.is_ok() && client.disconnect().await.is_ok() {

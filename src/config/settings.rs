@@ -15,7 +15,7 @@ use super::sections::{
     S3Settings, Sse, TransitionSettings, UploadSettings, VENDORS,
 };
 use super::taken_format::{self, TakenFormat};
-use super::{bandwidth, check, mqtt, notation, told};
+use super::{bandwidth, check, notation, told};
 use crate::key::{self, ArchiveFormat};
 
 const MIB: u64 = 1 << 20;
@@ -122,7 +122,7 @@ fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNo
         let alerts = top.section("alerts", told::alerts);
         let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", told::heartbeat);
         let example = "{url: mqtt://homeassistant.local:1883}";
-        let mqtt = top.optional_section("mqtt", None, example, mqtt::mqtt).flatten();
+        let mqtt = top.optional_section("mqtt", None, example, told::mqtt).flatten();
         let metrics = top
             .section("metrics", |section| MetricsSettings { listen: section.optional("listen", None, check::listen) });
         let log = top.section("log", log);

@@ -181,7 +181,7 @@ const ANYWHERE: &[(&str, &str)] = &[
     ),
     (
         "mqtt: {url: 'mqtt://broker', prefix: 'home/#'}\n",
-        r#"3: mqtt.prefix: has $, #, + or control characters ("home/#"); write the discovery prefix"#,
+        r#"3: mqtt.prefix: has $, #, + or control characters ("home/#"); write the discovery prefix of Home Assistant"#,
     ),
     ("heartbeat: {every: 0s}\n", r#"3: heartbeat.every: too short ("0s"); write 1s to 1d"#),
     (
