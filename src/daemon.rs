@@ -139,7 +139,8 @@ async fn run_with(
     // Each task ends together with this function, however that ends.
     let alerts = Alerts { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: stop.clone() };
     let _alerting = AbortOnDropHandle::new(tokio::spawn(alerts.run()));
-    let mqtt = Mqtt { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: stop.clone() };
+    let leave = CancellationToken::new();
+    let mqtt = Mqtt { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: leave.clone() };
     let telling_home = AbortOnDropHandle::new(tokio::spawn(mqtt.run()));
     let (told_whole, on_board) = (told.subscribe(), board.clone());
     let _answering = config.metrics.listen.map(|listen| {
@@ -156,13 +157,13 @@ async fn run_with(
     // to stop has ended.
     let last_sender = snapshot.clone();
     let report = Report { snapshot, beat: watchdog(), site: told_site };
-    let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(instructions, report, stop.clone(), DRAIN)));
+    let ingesting = AbortOnDropHandle::new(tokio::spawn(ingest.run(instructions, report, stop, DRAIN)));
     ingesting.await.context("the ingest loop panicked")?;
     scheduling.await.context("the scheduler panicked")?;
     drop(last_sender);
     telling.await.context("the status writer panicked")?;
-    // It takes its leave of the broker as soon as the daemon stops, so this is seldom a wait.
-    stop.cancel();
+    // Last, so that it tells of all that was stored.
+    leave.cancel();
     telling_home.await.context("the task for Home Assistant panicked")?;
     tracing::info!("stopped");
     Ok(())

@@ -9,13 +9,14 @@
 //! merely broken would lose its history.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rumqttc::{AsyncClient, ClientError, Event, EventLoop, Packet, Publish, PublishOptions, QoS};
+use rumqttc::{AsyncClient, ClientError, Event, EventLoop, Packet, Publish, PublishOptions, QoS, SubscribeFilter};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 mod link;
 mod messages;
 
-use link::{Failure, Link};
+use link::{ANSWER, Failure, Link};
 use messages::{OFFLINE, ONLINE};
 
 use crate::clock::backoff;
@@ -84,8 +85,13 @@ enum End {
 impl Mqtt {
     /// Tells Home Assistant until the daemon stops, as long as the configuration in force has a broker.
     pub async fn run(mut self) {
+        let mut before = None;
         loop {
             let link = Link::of(&self.sites.borrow_and_update().site.config);
+            if link != before {
+                self.board.clear(ConditionKind::MqttFails, None);
+                before.clone_from(&link);
+            }
             let end = match &link {
                 Some(link) => self.tell(link).await,
                 None => self.wait_for_a_link().await,
@@ -93,7 +99,6 @@ impl Mqtt {
             if let End::Stopped = end {
                 return;
             }
-            self.board.clear(ConditionKind::MqttFails, None);
         }
     }
 
@@ -143,7 +148,7 @@ impl Mqtt {
     ) -> End {
         let before = heard.borrow().asked;
         let listening = self.listen(link, events, heard);
-        let telling = speak(link, client, self.sites.clone(), self.told.clone(), heard.subscribe());
+        let telling = speak(link, client, before, self.sites.clone(), self.told.clone(), heard.subscribe());
         let mut sites = self.sites.clone();
         let mut listening = pin!(listening);
         let end = tokio::select! {
@@ -151,16 +156,14 @@ impl Mqtt {
             () = self.stop.cancelled() => End::Stopped,
             () = changed(&mut sites, link) => End::Changed,
             failure = &mut listening => return End::Lost(failure),
-            // The end of the connection says more.
-            _unsent = telling => return End::Lost(listening.await),
+            Err(failure) = telling => return End::Lost(failure),
         };
         let was_made = heard.borrow().asked != before;
         if !was_made {
             return end;
         }
         let farewell = async {
-            let offline = client.publish(link.topics.availability(), OFFLINE, kept()).await;
-            if offline.is_ok() && client.disconnect().await.is_ok() {
+            if self.take_leave(link, client, heard).await.is_ok() {
                 std::future::pending::<()>().await;
             }
         };
@@ -173,6 +176,23 @@ impl Mqtt {
         })
         .await;
         end
+    }
+
+    /// Tells the last state, and that the daemon is not there any more.
+    async fn take_leave(
+        &self,
+        link: &Link,
+        client: &AsyncClient,
+        heard: &watch::Sender<Heard>,
+    ) -> Result<(), ClientError> {
+        let config = Arc::clone(&self.sites.borrow().site.config);
+        let last = states(&self.told.borrow(), &config, &link.topics, &heard.borrow().remembered);
+        let availability = link.topics.availability();
+        for Message { topic, payload } in last.into_iter().filter(|message| message.topic != availability) {
+            client.publish(topic, payload, kept()).await?;
+        }
+        client.publish(availability, OFFLINE, kept()).await?;
+        client.disconnect().await
     }
 
     /// Does the work of a connection, takes note of what the broker says, and returns why the connection ended.
@@ -193,7 +213,7 @@ impl Mqtt {
     }
 
     fn hear(&self, link: &Link, publish: &Publish, heard: &watch::Sender<Heard>) {
-        if publish.topic == link.topics.birth() {
+        if link.topics.births().iter().any(|birth| publish.topic == *birth) {
             if publish.payload == ONLINE {
                 heard.send_modify(|heard| heard.asked += 1);
             }
@@ -235,37 +255,34 @@ impl Mqtt {
     }
 }
 
-/// Tells what there is to tell, until the connection takes no more.
+/// Tells what there is to tell, as soon as everything was asked for more often than `before`, until the broker takes no more.
 async fn speak(
     link: &Link,
     client: &AsyncClient,
+    before: u64,
     sites: watch::Receiver<SiteInForce>,
     mut told: watch::Receiver<Snapshot>,
     mut heard: watch::Receiver<Heard>,
-) -> Result<(), ClientError> {
-    let (mut sent, mut answered) = (BTreeMap::<String, String>::new(), None);
+) -> Result<Infallible, Failure> {
+    let (mut sent, mut answered) = (BTreeMap::<String, String>::new(), before);
     loop {
-        let asked = heard.borrow_and_update().asked;
+        // The senders end after this task, or together with it.
+        let Ok(asked) = heard.wait_for(|heard| heard.asked != before).await.map(|heard| heard.asked) else {
+            return std::future::pending().await;
+        };
         let config = Arc::clone(&sites.borrow().site.config);
-        if answered != Some(asked) {
-            sent.clear();
-        }
         let described = entities(&told.borrow_and_update(), &config, &link.topics);
-        if answered.is_none() {
-            let filters = [link.topics.birth(), link.topics.camera("+")];
-            client
-                .subscribe_many(filters.map(|filter| rumqttc::SubscribeFilter::new(filter, QoS::AtLeastOnce)))
-                .await?;
-            // What the broker remembers comes before its answer to this.
-            if let Some(Message { topic, payload }) = described.first().cloned() {
-                let _unanswered = client.publish_tracked(topic, payload, kept()).await?.wait_async().await;
-            }
+        if answered == before {
+            subscribe(link, client, described.first()).await?;
         }
-        answered = Some(asked);
+        if answered != asked {
+            sent.clear();
+            answered = asked;
+        }
         let states = states(&told.borrow(), &config, &link.topics, &heard.borrow_and_update().remembered);
         for Message { topic, payload } in described.into_iter().chain(states) {
             if sent.get(&topic) != Some(&payload) {
-                client.publish(topic.clone(), payload.clone(), kept()).await?;
+                client.publish(topic.clone(), payload.clone(), kept()).await.map_err(unsent(link))?;
                 sent.insert(topic, payload);
             }
         }
@@ -275,6 +292,25 @@ async fn speak(
             _ = heard.changed() => {}
         }
     }
+}
+
+/// Asks to be told what the broker remembers, and when Home Assistant starts. `first` is sent after that, and its answer
+/// waited for: what the broker remembers comes before.
+async fn subscribe(link: &Link, client: &AsyncClient, first: Option<&Message>) -> Result<(), Failure> {
+    let filters = link.topics.births().into_iter().chain([link.topics.camera("+")]);
+    let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
+    client.subscribe_many(filters).await.map_err(unsent(link))?;
+    if let Some(Message { topic, payload }) = first.cloned() {
+        let notice = client.publish_tracked(topic, payload, kept()).await.map_err(unsent(link))?;
+        let answer = tokio::time::timeout(ANSWER, notice.wait_async()).await;
+        answer.map_err(|_| Failure::no_answer(&link.settings.url))?.map_err(unsent(link))?;
+    }
+    Ok(())
+}
+
+/// Returns what it means that something cannot be sent.
+fn unsent<E: std::error::Error>(link: &Link) -> impl Fn(E) -> Failure {
+    |error| Failure::ended(&link.settings.url, &error)
 }
 
 /// Returns how everything is sent: once it is there, the broker keeps it.

@@ -17,7 +17,7 @@ use crate::config::{BrokerUrl, Config, MqttSettings};
 use crate::trust::{Trust, tls};
 
 /// How long the broker may take for an answer.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// After so many seconds of silence each side asks whether the other is there. The broker tells the last will after one and
 /// a half times as long (MQTT 3.1.1, 3.1.2.10).
@@ -127,17 +127,27 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// Returns that a broker which had let the box in is lost.
+    pub(super) fn ended(broker: &BrokerUrl, error: &dyn std::error::Error) -> Self {
+        Self {
+            what: format!("the connection to the broker {broker} ended"),
+            advice: "look at the broker's log; if another box has this one's name, set heartbeat.name",
+            detail: in_full(error),
+        }
+    }
+
+    /// Returns that nothing is heard from what should be a broker.
+    pub(super) fn no_answer(broker: &BrokerUrl) -> Self {
+        let what = format!("{broker} does not answer within {} s", ANSWER.as_secs());
+        Self { what, advice: PORTS, detail: "no answer".to_owned() }
+    }
+
     /// Returns what an error means; `connected` says whether the broker had let the box in.
     pub(super) fn of(error: &ConnectionError, broker: &BrokerUrl, connected: bool) -> Self {
         let detail = in_full(error);
         let of = |what: String, advice: &'static str| Self { what, advice, detail: detail.clone() };
-        let ports =
-            "compare mqtt.url with the broker's settings: most listen at port 1883, and with TLS (mqtts://) at 8883";
         match error {
-            _ if connected => of(
-                format!("the connection to the broker {broker} ended"),
-                "look at the broker's log; if another box has this one's name, set heartbeat.name",
-            ),
+            _ if connected => Self::ended(broker, error),
             ConnectionError::ConnectionRefused(
                 ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
             ) => of(
@@ -148,14 +158,10 @@ impl Failure {
                 of(format!("the broker {broker} refuses this box"), "look at the broker's log")
             }
             ConnectionError::NotConnAck(_) | ConnectionError::MqttState(StateError::Deserialization(_)) => {
-                of(format!("what answers at {broker} is no MQTT broker"), ports)
+                of(format!("what answers at {broker} is no MQTT broker"), PORTS)
             }
-            ConnectionError::MqttState(_) => of(format!("{broker} ends the connection without an answer"), ports),
-            ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self {
-                what: format!("{broker} does not answer within {} s", ANSWER.as_secs()),
-                advice: ports,
-                detail: "no answer".to_owned(),
-            },
+            ConnectionError::MqttState(_) => of(format!("{broker} ends the connection without an answer"), PORTS),
+            ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self::no_answer(broker),
             ConnectionError::Tls(_) => of(
                 format!("no encrypted connection to {broker} can be made"),
                 "if the broker's certificate is of a private authority, name its file in s3.ca_bundle; if the broker \
@@ -168,6 +174,10 @@ impl Failure {
         }
     }
 }
+
+/// What the owner can do if something else answers than a broker, or nothing.
+const PORTS: &str =
+    "compare mqtt.url with the broker's settings: most listen at port 1883, and with TLS (mqtts://) at 8883";
 
 /// Returns an error with its causes, each said once.
 fn in_full(error: &dyn std::error::Error) -> String {

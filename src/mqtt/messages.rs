@@ -79,9 +79,10 @@ impl Topics {
         self.own("availability")
     }
 
-    /// Returns the topic by which Home Assistant says that it has started (Home Assistant, "MQTT", "Birth and last will").
-    pub(super) fn birth(&self) -> String {
-        format!("{}/status", self.prefix)
+    /// Returns the topics by which Home Assistant says that it has started (Home Assistant, "MQTT", "Birth and last will"):
+    /// its own one does not change with the prefix.
+    pub(super) fn births(&self) -> BTreeSet<String> {
+        [self.prefix.as_str(), "homeassistant"].map(|prefix| format!("{prefix}/status")).into()
     }
 
     /// Returns the topic of the state of a camera, or the filter of those of all cameras for `+`.

@@ -54,7 +54,9 @@ impl Broker {
         fs::write(&file, format!("listener {} 127.0.0.1\n{}", self.port, self.settings)).unwrap();
         let log = self.folder.path().join("log");
         let program = installed("mosquitto", INSTALL);
-        let mut server = Server::start(&program, log.clone(), |command| drop(command.arg("-c").arg(&file).arg("-v")));
+        let mut server = Server::start(&program, log.clone(), |command| {
+            command.arg("-c").arg(&file).arg("-v");
+        });
         server.wait_until_up(|| fs::read_to_string(&log).is_ok_and(|log| log.contains(" running")));
         self.server = Some(server);
     }
@@ -166,7 +168,9 @@ fn a_camera_appears_with_its_captures_and_the_box_is_told_to_be_gone_however_it_
     take(&house, NASTY, 2);
     broker.wait_for("one more", &topic, |state| state["captures_today"] == 2 || state["day"] != day);
     house.stop();
-    broker.wait_for_availability("offline");
+    let kept = broker.kept();
+    assert_eq!(kept["hk-aws/porch/availability"], "offline");
+    assert_eq!(kept["hk-aws/porch/state"]["state"], "stopping", "the last word is told first");
     let (closed, left) = (broker.said("hk-aws-porch closed its connection"), broker.said("hk-aws-porch disconnected"));
     assert_eq!((closed, left), (1, 1), "it was killed once, and took its leave once");
     assert!(!house.log().contains(PASSWORD));
