@@ -129,11 +129,12 @@ impl Mqtt {
                 self.complain(&failure);
             }
             let wait = backoff(failures, FIRST_WAIT, LONGEST_WAIT, 0.0);
-            let asked = self.sites.borrow().retries_asked;
+            let (asked, mut sites) = (self.sites.borrow().retries_asked, self.sites.clone());
             tokio::select! {
                 () = self.stop.cancelled() => return End::Stopped,
                 () = tokio::time::sleep(wait) => {}
                 () = mended(&mut self.sites, asked) => return End::Changed,
+                () = changed(&mut sites, link) => return End::Changed,
             }
         }
     }
@@ -323,14 +324,14 @@ async fn changed(sites: &mut watch::Receiver<SiteInForce>, link: &Link) {
     let other = |site: &SiteInForce| Link::of(&site.site.config).as_ref() != Some(link);
     if sites.wait_for(other).await.is_err() {
         // The loop has ended: whoever stops it says so.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
 /// Waits until somebody says that something is mended, by a reload or the signal to look.
 async fn mended(sites: &mut watch::Receiver<SiteInForce>, asked: u64) {
     if sites.wait_for(|site| site.retries_asked != asked).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
