@@ -92,8 +92,8 @@ impl Link {
 fn password(file: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |why: String| Failure {
         what: format!("the password in {} cannot be read", file.display()),
-        advice: "write the password into it (mqtt.password_file), and let the service read it: sudo chown root:hk-aws, sudo \
-                 chmod 640",
+        advice: "write the password into it (mqtt.password_file), and let the service read it: it should belong to root:hk-aws \
+                 with mode 0640, and be in no home",
         detail: why,
     };
     read_password(file).map_err(|error| failed(error.to_string()))
