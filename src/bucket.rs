@@ -9,7 +9,7 @@
 //! The SDK's own retries are off: a failure is judged here, as a [`Verdict`], and the queue tries again. Only the parts
 //! of an upload in parts are sent again here, because a lost part must not cost the whole clip.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -183,9 +183,9 @@ impl Bucket {
             .with_region(shared.region().cloned());
         let keys = Arc::new(Keys::new(config.profile.as_deref(), &provided, pace.clock()));
         let plain = config.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let besides = config.ca_bundle.clone().or_else(|| std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from));
+        let trust = if plain { Trust::Nothing } else { Trust::system(config.ca_bundle.as_deref()) };
         let mut settings = Builder::from(&shared)
-            .http_client(connection::client(&if plain { Trust::Nothing } else { Trust::System { besides } }))
+            .http_client(connection::client(&trust))
             // It would give up uploads that are well: see the module [`stall`].
             .stalled_stream_protection(StalledStreamProtectionConfig::enabled().upload_enabled(false).build())
             .force_path_style(config.path_style)

@@ -9,6 +9,7 @@ mod apart;
 mod bandwidth;
 mod check;
 mod file;
+mod mqtt;
 mod notation;
 mod pattern;
 mod problem;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use alerts::{AlertFormat, AlertsSettings, BodyTemplate, HeartbeatSettings, Quiet, SecretUrl};
 pub use bandwidth::{Bandwidth, BandwidthChange};
+pub use mqtt::{BrokerUrl, MqttSettings};
 pub use pattern::{CapturePattern, FolderGlob, Ignore};
 pub use problem::{Problem, Problems, nearest};
 pub use sections::{

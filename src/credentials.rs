@@ -123,11 +123,17 @@ pub struct Exposure {
 
 /// Returns what to do about a key file that every user of the box may read; `None` if that is not so.
 pub fn exposure(file: &Path) -> Option<Exposure> {
+    exposure_of("key", file)
+}
+
+/// Returns what to do about a file with another secret, such as a password, that every user of the box may read; `None` if
+/// that is not so.
+pub fn exposure_of(secret: &str, file: &Path) -> Option<Exposure> {
     let mode = fs::metadata(file).ok()?.permissions().mode() & 0o777;
     (mode & OTHERS != 0).then(|| {
         let file = file.display();
         Exposure {
-            says: format!("every user of this box may use the key in {file} (mode {mode:04o})"),
+            says: format!("every user of this box may use the {secret} in {file} (mode {mode:04o})"),
             mend: format!("mend it with `sudo chmod 640 {file}`"),
         }
     })

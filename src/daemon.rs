@@ -38,6 +38,7 @@ use crate::heartbeat::Heart;
 use crate::ingest::{Ingest, Instruction, Report};
 use crate::lock::{FolderLock, LockError};
 use crate::message;
+use crate::mqtt::Mqtt;
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
 use crate::{credentials, disk, lock, metrics, owner, rotate, schedule, service};
@@ -138,6 +139,9 @@ async fn run_with(
     // Each task ends together with this function, however that ends.
     let alerts = Alerts { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: stop.clone() };
     let _alerting = AbortOnDropHandle::new(tokio::spawn(alerts.run()));
+    let leave = CancellationToken::new();
+    let mqtt = Mqtt { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: leave.clone() };
+    let telling_home = AbortOnDropHandle::new(tokio::spawn(mqtt.run()));
     let (told_whole, on_board) = (told.subscribe(), board.clone());
     let _answering = config.metrics.listen.map(|listen| {
         let scrapes = metrics::serve(listen, told.subscribe(), sites.clone(), board.clone());
@@ -158,6 +162,9 @@ async fn run_with(
     scheduling.await.context("the scheduler panicked")?;
     drop(last_sender);
     telling.await.context("the status writer panicked")?;
+    // Last, so that it tells of all that was stored.
+    leave.cancel();
+    telling_home.await.context("the task for Home Assistant panicked")?;
     tracing::info!("stopped");
     Ok(())
 }

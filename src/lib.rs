@@ -66,6 +66,7 @@
 //! * [`schedule`]: when jobs run, one at a time, what was missed, how each run ended
 //! * [`status`], [`health`], [`journal`]: what is told: one snapshot for many readers, what it says is wrong, and the log
 //! * [`heartbeat`], [`alerts`]: the sign of life that others watch; what is wrong, told to the owner
+//! * [`mqtt`]: Home Assistant, told through a broker
 //! * [`message`]: the id of each warning and error, by which the catalogue of the journal knows it
 //! * [`metrics`]: figures for Prometheus, and whether all is well, over HTTP
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
@@ -115,6 +116,7 @@ pub mod heartbeat;
 pub mod journal;
 pub mod message;
 pub mod metrics;
+pub mod mqtt;
 pub mod schedule;
 pub mod status;
 

@@ -89,3 +89,5 @@ pub const KEY_FILE: &str = "e99b0c8e023bc746ca424bb2cda585e5";
 pub const ALERTS_FAIL: &str = "643fac4828cac24a46fcc8c34c4457ad";
 /// What was told before cannot be read.
 pub const ALERTS_MEMORY: &str = "85e970d2bfb039714fdcdac3fc72697b";
+/// Home Assistant cannot be told.
+pub const MQTT_FAILS: &str = "b366cf728fb43227ad3a61d23019403a";

@@ -21,6 +21,14 @@ pub enum Trust {
     Nothing,
 }
 
+impl Trust {
+    /// Trusts the certificates of the system, and those of this file or of the one that `AWS_CA_BUNDLE` names.
+    pub fn system(ca_bundle: Option<&Path>) -> Self {
+        let named = || std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from);
+        Self::System { besides: ca_bundle.map(Path::to_owned).or_else(named) }
+    }
+}
+
 /// Returns the settings of TLS for a client that trusts these.
 ///
 /// # Panics

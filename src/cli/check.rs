@@ -13,7 +13,7 @@ use crate::capture;
 use crate::config::{CameraSettings, Config, EXAMPLE_BUCKET};
 use crate::key::{Layout, escape_path};
 use crate::service::{self, UnitProperties};
-use crate::{credentials, daemon, rotate};
+use crate::{credentials, daemon, mqtt, rotate};
 
 /// What the configuration leaves to do.
 #[derive(Debug, Serialize)]
@@ -99,7 +99,10 @@ fn warnings(config: &Config) -> Vec<String> {
         let describe = move |example: &String| format!("{file}: {}", describe_example(camera, example, config));
         camera.example.iter().map(describe)
     });
-    costly.chain(examples).collect()
+    let password = config.mqtt.as_ref().and_then(mqtt::fault_of_password);
+    let password =
+        password.map(|fault| format!("{}: warning: mqtt.password_file: {fault}", place(config, "mqtt.password_file")));
+    costly.chain(examples).chain(password).collect()
 }
 
 fn no_drop_folder(config: &Config, warnings: &mut Vec<String>) -> Option<Missing> {

@@ -376,22 +376,28 @@ impl<'a> Url<'a> {
             Some((user, address)) => (Some(user), address),
             None => (None, authority),
         };
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (address, None),
-        };
-        if port.is_some_and(|port| !matches!(port.parse::<u16>(), Ok(1..))) {
-            return wrong("has a wrong port");
-        }
-        let is_name = |host: &str| {
-            !host.is_empty()
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-        };
-        let address6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        if !address6.map_or_else(|| is_name(host), |address| std::net::Ipv6Addr::from_str(address).is_ok()) {
-            return wrong("has no right host");
-        }
+        host_and_port(address).map_err(|wrong| Fault::new(wrong, mend))?;
         Ok(Self { user })
+    }
+}
+
+/// Returns the host, an address of IPv6 without its brackets, and the port if there is one.
+///
+/// # Errors
+/// What is wrong, in a few words.
+pub(super) fn host_and_port(address: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    let port = port.map(|port| port.parse().ok().filter(|port| *port > 0).ok_or("has a wrong port")).transpose()?;
+    let is_name = |host: &str| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+    };
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) if std::net::Ipv6Addr::from_str(address).is_ok() => Ok((address, port)),
+        None if is_name(host) => Ok((host, port)),
+        _ => Err("has no right host"),
     }
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::alerts::{AlertsSettings, HeartbeatSettings};
 use super::bandwidth::Bandwidth;
+use super::mqtt::MqttSettings;
 use super::notation;
 use super::pattern::{CapturePattern, FolderGlob, Ignore};
 use super::taken_format::TakenFormat;
@@ -42,6 +43,8 @@ pub struct Config {
     pub alerts: AlertsSettings,
     /// An object that shows from outside that the box is alive; `None`: none is written.
     pub heartbeat: Option<HeartbeatSettings>,
+    /// The broker through which Home Assistant is told; `None`: it is not.
+    pub mqtt: Option<MqttSettings>,
     /// Figures for Prometheus.
     pub metrics: MetricsSettings,
     /// The log.

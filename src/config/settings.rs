@@ -121,6 +121,8 @@ fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNo
         let rotate = top.section("rotate", |section| rotate(section, store));
         let alerts = top.section("alerts", told::alerts);
         let heartbeat = top.optional_section("heartbeat", None, "{every: 5m}", told::heartbeat);
+        let example = "{url: mqtt://homeassistant.local:1883}";
+        let mqtt = top.optional_section("mqtt", None, example, told::mqtt).flatten();
         let metrics = top
             .section("metrics", |section| MetricsSettings { listen: section.optional("listen", None, check::listen) });
         let log = top.section("log", log);
@@ -136,6 +138,7 @@ fn read_root<'a>(reader: &'a SettingsReader<'a>, source: &Path, root: &'a YamlNo
             rotate,
             alerts,
             heartbeat,
+            mqtt,
             metrics,
             log,
             state_dir: state_dir?,

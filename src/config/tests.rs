@@ -80,6 +80,7 @@ rotate:
   expire: null
 alerts: {webhook: "https://user:${PASSWORD}@hooks.example.org/${HOOK}", command: [notify, "-x", "5"], format: ntfy, email: a@b.org, exposure: 20m,
   quiet: "22:00-07:00", digest: "08:05", mute: [camera_clock], body: '{"x": "{text}"}'}
+mqtt: {url: "mqtts://[::1]/", user: box, password_file: /etc/hk-aws/mqtt-password, prefix: home/ha}
 heartbeat: {every: 7m, url: "https://hc.example.org/${HOOK}", name: porch}
 metrics: {listen: "[::]:9187"}
 log: {target: stderr, level: trace, captures: off}
@@ -124,6 +125,9 @@ fn everything_means_what_it_says() {
     assert_eq!((config.s3.account.as_deref(), config.s3.undo), (Some("012345678901"), Duration::from_hours(36)));
     assert_eq!(config.s3.sse, Some(Sse::KmsKey("alias/captures".to_owned())));
     assert_eq!(config.keep, KeepSettings { path: "/srv/kept".into(), days: 0, max_size: None, min_free: 1 });
+    let mqtt = config.mqtt.unwrap();
+    assert_eq!((mqtt.url.to_string().as_str(), mqtt.url.host.as_str()), ("mqtts://[::1]:8883", "::1"));
+    assert_eq!((mqtt.user.as_deref(), mqtt.prefix.as_str()), (Some("box"), "home/ha"));
     let heartbeat = config.heartbeat.unwrap();
     assert_eq!((heartbeat.every, heartbeat.name.as_deref()), (Duration::from_mins(7), Some("porch")));
     let webhook = config.alerts.webhook.unwrap();

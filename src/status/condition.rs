@@ -74,6 +74,8 @@ pub enum ConditionKind {
     AlertsFail,
     /// Heartbeats cannot be sent.
     HeartbeatFails,
+    /// Home Assistant cannot be told.
+    MqttFails,
     /// The daemon ended without being told to, and has begun again.
     Restarted,
 }
@@ -91,7 +93,7 @@ pub enum Weight {
 
 impl ConditionKind {
     /// Every kind, the worst first.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::DropFolderUnreadable,
         Self::DropFolderReplaced,
         Self::DropFolderReadOnly,
@@ -117,6 +119,7 @@ impl ConditionKind {
         Self::MetricsPort,
         Self::AlertsFail,
         Self::HeartbeatFails,
+        Self::MqttFails,
         Self::Restarted,
     ];
 
@@ -148,6 +151,7 @@ impl ConditionKind {
             Self::MetricsPort => "metrics_port",
             Self::AlertsFail => "alerts_fail",
             Self::HeartbeatFails => "heartbeat_fails",
+            Self::MqttFails => "mqtt_fails",
             Self::Restarted => "restarted",
         }
     }

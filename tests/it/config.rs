@@ -73,6 +73,7 @@ alerts:
   mute: []                   # what is never told
   exposure: 15m              # a capture that is only here for so long is an alert
 heartbeat: null              # {every: 5m}: an object that proves from outside that the box lives
+mqtt: null                   # {url: mqtt://..., user, password_file, prefix: homeassistant}: Home Assistant discovery
 metrics:
   listen: null               # 127.0.0.1:9187: /metrics and /healthz
 log:

@@ -25,6 +25,7 @@ mod invariants;
 mod kill;
 mod metrics;
 mod model;
+mod mqtt;
 mod names;
 mod outage;
 mod own_folders;

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hk_aws::status::Snapshot;
+use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -66,6 +67,34 @@ impl Household {
     /// Starts the daemon by way of another program.
     pub(crate) fn start_through(&mut self, program: &[&str], keep: &str) {
         fs::create_dir_all(&self.drop_folder).unwrap();
+        let config = self.write_config(keep);
+        let mut words = program.iter().copied().chain([self.program.to_str().unwrap()]);
+        let mut command: Command = Daemon::command(words.next().unwrap());
+        command.args(words).arg("--config").arg(config).arg("run");
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        let daemon = self.daemon.insert(Daemon::start(command, self.folder.path()));
+        daemon.wait_for_notice("READY=1", 0);
+    }
+
+    /// Lets the daemon read its configuration again, which has this `keep` section now.
+    pub(crate) fn reload(&self, keep: &str) {
+        self.write_config(keep);
+        self.daemon.as_ref().unwrap().signal(Signal::HUP);
+    }
+
+    /// Tells the daemon to stop, and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.signal(Signal::TERM);
+        assert!(daemon.wait_for_end(LONG).success());
+    }
+
+    /// A place for what a test makes besides.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn write_config(&self, keep: &str) -> PathBuf {
         let config = self.folder.path().join("config.yaml");
         let text = format!(
             "drop_folder: {{path: {drop}, settle: 300ms, partial_after: 2s, rescan: {rescan}}}\ntimezone: UTC\n\
@@ -79,12 +108,7 @@ impl Household {
             run = self.run.display(),
         );
         fs::write(&config, text).unwrap();
-        let mut words = program.iter().copied().chain([self.program.to_str().unwrap()]);
-        let mut command: Command = Daemon::command(words.next().unwrap());
-        command.args(words).arg("--config").arg(config).arg("run");
-        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-        let daemon = self.daemon.insert(Daemon::start(command, self.folder.path()));
-        daemon.wait_for_notice("READY=1", 0);
+        config
     }
 
     /// Ends the daemon wherever it is.

@@ -20,6 +20,7 @@ mod installation;
 #[path = "../it/support/s3.rs"]
 #[expect(dead_code, reason = "the tests in memory need more of it")]
 mod memory_s3;
+mod mosquitto;
 mod moto;
 mod operator;
 mod outage;

@@ -157,6 +157,32 @@ const ANYWHERE: &[(&str, &str)] = &[
         r#"3: alerts.webhook: a part of it was masked when these settings were shown ("https://u:***@example.org"); write it again"#,
     ),
     ("heartbeat: 5m\n", r#"3: heartbeat: one value stands where a map is wanted ("5m"); write {every: 5m}, or null"#),
+    (
+        "mqtt: mqtt://broker\n",
+        r#"3: mqtt: one value stands where a map is wanted ("mqtt://broker"); write {url: mqtt://homeassistant.local:1883}, or null"#,
+    ),
+    (
+        "mqtt: {user: box}\n",
+        "3: mqtt.url: is missing; write the address of the broker, such as mqtt://homeassistant.local:1883",
+    ),
+    (
+        "mqtt: {url: 'tcp://broker'}\n",
+        r#"3: mqtt.url: does not begin with mqtt:// or mqtts:// ("tcp://broker"); write mqtt:// or mqtts://, a host"#,
+    ),
+    (
+        "mqtt: {url: 'mqtt://u:hunter2@broker'}\n",
+        r#"3: mqtt.url: has a user ("mqtt://u:***@broker"); write mqtt.user, and the file of the password as mqtt.password_file"#,
+    ),
+    ("mqtt: {url: 'mqtt://broker:0'}\n", r#"3: mqtt.url: has a wrong port ("mqtt://broker:0"); write mqtt://"#),
+    ("mqtt: {url: 'mqtt://broker/home'}\n", r#"3: mqtt.url: has no right host ("mqtt://broker/home"); write mqtt://"#),
+    (
+        "mqtt: {url: 'mqtt://broker', password_file: /etc/secret}\n",
+        "3: mqtt.password_file: stands without mqtt.user; write the user whose password it is",
+    ),
+    (
+        "mqtt: {url: 'mqtt://broker', prefix: 'home/#'}\n",
+        r#"3: mqtt.prefix: has $, #, + or control characters ("home/#"); write the discovery prefix of Home Assistant"#,
+    ),
     ("heartbeat: {every: 0s}\n", r#"3: heartbeat.every: too short ("0s"); write 1s to 1d"#),
     (
         "metrics: {listen: ':9187'}\n",

@@ -1,11 +1,13 @@
 //! `check`, and where the configuration comes from.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use hk_aws::config::Config;
 use serde_json::Value;
 
 use super::{Site, hk_aws, run};
+use crate::support::settings;
 
 /// Feeds what was printed back.
 fn reread(text: &str) -> Config {
@@ -312,5 +314,23 @@ async fn our_own_folders_are_refused_in_the_drop_folder_whatever_link_leads_ther
             assert!(said.err.contains(&format!(": {key}")) && said.err.contains("drop_folder.path"), "{said:?}");
             assert_eq!(said.err.lines().count(), 1, "{said:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn check_warns_of_a_password_that_is_missing_or_that_everybody_may_read() {
+    let site = Site::start().await;
+    let password = site.path("password");
+    let more = format!("mqtt: {{url: 'mqtt://broker', user: box, password_file: '{}'}}", password.display());
+    settings::change(&site.path("config.yaml"), &more);
+    let missing = site.run(&["check"]).await;
+    assert!(missing.code == 0 && missing.err.contains("mqtt.password_file: the password in "), "{missing:?}");
+    std::fs::write(&password, "hunter2\n").unwrap();
+    for (mode, words) in [(0o644, "every user of this box may use the password in "), (0o640, "")] {
+        std::fs::set_permissions(&password, std::fs::Permissions::from_mode(mode)).unwrap();
+        let said = site.run(&["check", "--show"]).await;
+        assert!(said.code == 0 && said.err.contains(words) && said.out.contains("password_file"), "{said:?}");
+        assert_eq!(said.err.contains("password"), mode == 0o644, "{said:?}");
+        assert!(!said.err.contains("hunter2") && !said.out.contains("hunter2"));
     }
 }

@@ -17,7 +17,7 @@ const REQUIRED: &str = "{drop_folder: {path: /srv/drop}, s3: {bucket: captures}}
 const OPTIONAL: [&str; 3] = [
     "rotate: {archive: null}",
     "rotate: {transition: {}, expire: {}}",
-    "cameras: [{name: CAM}]\ns3: {bucket: captures, object_lock: {}, sse: {kms_key_id: k}}\nheartbeat: {}",
+    "cameras: [{name: CAM}]\ns3: {bucket: captures, object_lock: {}, sse: {kms_key_id: k}}\nheartbeat: {}\nmqtt: {url: 'mqtt://broker'}",
 ];
 
 fn parse(settings: &Value) -> Result<Config, Problems> {
@@ -72,6 +72,9 @@ fn section_of<'a>(settings: &'a mut Value, key: &str) -> (&'a mut Mapping, Value
             place = &mut place[section];
             if place.is_null() {
                 *place = Mapping::new().into();
+                if section == "mqtt" {
+                    place["url"] = "mqtt://broker".into();
+                }
             }
         }
     }
