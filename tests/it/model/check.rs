@@ -204,7 +204,9 @@ impl World {
             // The daemon does not learn of parts that another process stores on a day of which it knows some already.
             let by_another = self.has(Circumstance::TwoProcesses);
             // A rest that waited in a folder out of its place comes after the parts that were sent in the other one.
-            let came_late = self.has(Circumstance::AnotherMount) && self.struck.resumed.len() > 1;
+            let name = Path::new(PATHS[resumed.place]).file_stem().unwrap().to_str().unwrap();
+            let is_part = |key: &&String| key.contains("~partial-") && key.contains(name);
+            let came_late = self.has(Circumstance::AnotherMount) && self.bucket.keys().filter(is_part).count() > 1;
             let can_be = self.always_kept
                 && !by_another
                 && !came_late
