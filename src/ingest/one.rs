@@ -12,18 +12,15 @@
 //! the file stays until the trouble is mended.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::claims::{Claim, StoredUnder};
 use super::outcome::{Ingested, NotStored, blocking};
 use super::{earlier, join};
-use crate::bucket::{About, Content, Patience, Precedence, Put, Refusal, Source, When, read_through};
+use crate::bucket::{About, Content, Patience, Precedence, Put, Refusal, Source, When};
 use crate::capture::media::{self, FileEnd};
 use crate::capture::{Capture, Media};
 use crate::clock::Now;
@@ -46,6 +43,9 @@ const MAX_SOURCE_BYTES: usize = 300;
 /// A write that finds no room makes local copies give way to this many captures of its size, because the next ones come
 /// soon.
 const MAKE_ROOM_FOR: u64 = 8;
+
+/// Files of up to so many bytes are read once, as a whole; with all uploads at work, they are most of the memory.
+const MOST_IN_MEMORY: u64 = 2 << 20;
 
 /// Takes one file through all steps. `last_seen` is the file as the queue knows it, if it does.
 ///
@@ -400,24 +400,21 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
             return Err(NotStored::Empty(quiet_for));
         }
         let claim = Claim::of(opened.id(), site.folder.path().join(&path)).ok_or(NotStored::InWork)?;
-        let read = opened.reader().and_then(|mut file| {
-            let is_cut = media::end_of(&mut file)? == FileEnd::Cut || site.folder.stored_as(&path).is_unfinished;
-            let (capture, first_key) = site.classify(&path, &mut file, stamp.modified)?;
-            let sha256 = hash(&file, stamp.size)?;
+        let read = content(&opened).and_then(|content| {
+            let mut file = content.readable()?;
+            let is_cut = media::end_of(&mut *file)? == FileEnd::Cut || site.folder.stored_as(&path).is_unfinished;
+            let (capture, first_key) = site.classify(&path, &mut *file, stamp.modified)?;
+            let sha256 = content.sha256(stamp.size)?;
             let parts = earlier::partials(&site.ledger(), &capture, &first_key);
             let mut continued = 0;
             for part in &parts {
-                continued += usize::from(earlier::begins_with(&file, stamp.size, part)?);
+                continued += usize::from(earlier::begins_with(&content, stamp.size, part)?);
             }
-            let headless = !open && !parts.is_empty() && continued == 0 && !media::has_header(&mut file)?;
+            let headless = !open && !parts.is_empty() && continued == 0 && !media::has_header(&mut *file)?;
             let partial = open || is_cut || headless;
             let is_other = !partial && continued < parts.len();
-            let source = Source {
-                content: Content::File(Arc::new(file)),
-                size: stamp.size,
-                precedence: Precedence::Capture(stamp.modified),
-                sha256,
-            };
+            let precedence = Precedence::Capture(stamp.modified);
+            let source = Source { content, size: stamp.size, precedence, sha256 };
             Ok((source, (partial, headless, is_other), capture, first_key))
         });
         // If the camera has begun to send the file again meanwhile, what was read of the two contents must not be
@@ -437,10 +434,13 @@ fn has_same(written: &HashMap<String, String>, key: &ObjectKey, sha256: &str) ->
     written.get(key.as_str()).map(|told| told == sha256)
 }
 
-fn hash(file: &File, size: u64) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    read_through(file, 0, size, |chunk| hash.update(chunk))?;
-    Ok(hash.finalize().into())
+/// Returns the content of a file: its bytes, read once, unless it is a large one.
+fn content(opened: &Opened) -> io::Result<Content> {
+    if opened.stamp().size <= MOST_IN_MEMORY {
+        Ok(Content::Bytes(opened.bytes()?.into()))
+    } else {
+        Ok(Content::File(Arc::new(opened.reader()?)))
+    }
 }
 
 /// Writes the ledger and, unless the file waits for its camera, disposes of it.
