@@ -286,9 +286,8 @@ impl Ready {
     /// Returns the names of this capture under which this box has written down that something was stored, each with the
     /// SHA-256 in hexadecimal.
     async fn written_down(&self, site: &Site) -> HashMap<String, String> {
-        let (ledger, camera) = (site.ledger(), self.capture.camera.clone());
-        let (date, stem) = (self.capture.taken.date_naive(), key::stem(self.first_key.as_str()).to_owned());
-        let reading = tokio::task::spawn_blocking(move || ledger::stored_under(&ledger, &camera, date, &stem));
+        let (ledger, capture, first_key) = (site.ledger(), self.capture.clone(), self.first_key.clone());
+        let reading = tokio::task::spawn_blocking(move || earlier::stored_under(&ledger, &capture, &first_key));
         reading.await.unwrap_or_default()
     }
 
@@ -495,16 +494,8 @@ fn write_down(site: &Site, path: &Path, stored: &Stored, now: Now) -> io::Result
         source: key::escape_path(&site.folder.stored_as(path).path),
         partial: stored.partial,
     };
-    if stored.again {
-        // The object was there before, so its line may be, too.
-        ledger::append_once(&site.ledger(), &stored.capture.camera, &entry)?;
-    } else {
-        ledger::append(&site.ledger(), &stored.capture.camera, &entry)?;
-    }
-    if stored.partial {
-        earlier::remember(&site.ledger(), &stored.capture, entry);
-    }
-    Ok(())
+    // An object that was there before may have its line, too.
+    earlier::write_down(&site.ledger(), &stored.capture, entry, stored.again)
 }
 
 /// Keeps or removes the local file, as the configuration says; removes it if there is no room to keep it.
