@@ -68,7 +68,7 @@ impl Captures {
     }
 
     fn add(&mut self, entry: LedgerEntry) {
-        self.names.insert(name(&entry.key));
+        self.names.insert(hash(&key::root(&entry.key)));
         let is_same = |known: &LedgerEntry| (&known.key, &known.sha256) == (&entry.key, &entry.sha256);
         if entry.partial && !self.partials.iter().any(is_same) {
             self.partials.push(entry);
@@ -76,13 +76,27 @@ impl Captures {
     }
 }
 
-/// Returns the parts of a capture that were stored when it was cut off.
-pub(super) fn partials(ledger: &Path, capture: &Capture, first_key: &ObjectKey) -> Vec<LedgerEntry> {
-    let is_of = |entry: &&LedgerEntry| key::root(&entry.key) == key::root(first_key.as_str());
-    with_day(ledger, capture, |day| {
+/// What the ledger knows of a capture.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The parts of it that were stored when it was cut off.
+    pub(super) partials: Vec<LedgerEntry>,
+    /// The keys under which something of its name was stored, each with the SHA-256 in hexadecimal.
+    pub(super) keys: HashMap<String, String>,
+}
+
+/// Returns what the ledger knows of a capture.
+pub(super) fn known(ledger: &Path, capture: &Capture, first_key: &ObjectKey) -> Known {
+    let root = key::root(first_key.as_str());
+    let partials = with_day(ledger, capture, |day| {
         day.file.read_on(|entry| day.captures.read(entry));
-        day.captures.partials.iter().filter(is_of).cloned().collect()
-    })
+        let is_of = |entry: &&LedgerEntry| key::root(&entry.key) == root;
+        let has_any = day.captures.names.contains(&hash(&root));
+        has_any.then(|| day.captures.partials.iter().filter(is_of).cloned().collect())
+    });
+    let Some(partials) = partials else { return Known::default() };
+    let stem = key::stem(first_key.as_str());
+    Known { partials, keys: ledger::stored_under(ledger, &capture.camera, capture.taken.date_naive(), stem) }
 }
 
 /// Returns the line of a file that was stored before its day was first asked for, with the same bytes.
@@ -93,17 +107,6 @@ pub(super) fn stored(ledger: &Path, capture: &Capture, sha256: &[u8; 32]) -> Opt
     }
     let path = ledger::path(ledger, &capture.camera, capture.taken.date_naive());
     ledger::entries(&path).ok()?.find(|entry| entry.sha256 == sha256)
-}
-
-/// Returns the names of a capture under which something was stored, each with the SHA-256 in hexadecimal.
-pub(super) fn stored_under(ledger: &Path, capture: &Capture, first_key: &ObjectKey) -> HashMap<String, String> {
-    let has_any = with_day(ledger, capture, |day| {
-        day.file.read_on(|entry| day.captures.read(entry));
-        day.captures.names.contains(&name(first_key.as_str()))
-    });
-    let stem = key::stem(first_key.as_str());
-    let read = || ledger::stored_under(ledger, &capture.camera, capture.taken.date_naive(), stem);
-    has_any.then(read).unwrap_or_default()
 }
 
 /// Writes the line of a capture; `once` unless it is there already, for an object that was in the bucket before.
@@ -131,8 +134,8 @@ fn beginning(sha256: &str) -> u64 {
     sha256.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
-fn name(key: &str) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(key::root(key))
+fn hash(root: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(root)
 }
 
 fn with_day<T>(ledger: &Path, capture: &Capture, ask: impl FnOnce(&mut KnownDay) -> T) -> T {

@@ -49,7 +49,7 @@ pub(super) async fn join(
     first_key: &ObjectKey,
 ) -> Result<Option<Joined>, NotStored> {
     let own = hex::encode(rest.sha256);
-    let mut parts = earlier::partials(&site.ledger(), capture, first_key);
+    let mut parts = earlier::known(&site.ledger(), capture, first_key).partials;
     parts.retain(|part| part.sha256 != own);
     parts.reverse();
     parts.sort_by_key(|part| part.source != source);

@@ -29,7 +29,7 @@ use crate::disk;
 use crate::drop_folder::{OpenError, Opened, Stamp, Taken, Writer};
 use crate::kept::{self, CopyOf, CopyPlace};
 use crate::key::{self, ObjectKey, Variant};
-use crate::ledger;
+use crate::ledger::{self, LedgerEntry};
 use crate::message;
 use crate::queue::LastSeen;
 use crate::service;
@@ -217,6 +217,11 @@ struct Ready {
     capture: Capture,
     /// The key that the whole capture gets if no other object has it.
     first_key: ObjectKey,
+    /// The keys of this capture's name under which this box has written down that something was stored, each with the
+    /// SHA-256 in hexadecimal.
+    written: HashMap<String, String>,
+    /// The line of the same bytes, if they were stored before this start.
+    stored: Option<LedgerEntry>,
 }
 
 impl Ready {
@@ -253,7 +258,7 @@ impl Ready {
         let keys: Vec<ObjectKey> = own.into_iter().chain([self.first_key.variant(variant, &hash[..8])]).collect();
         // AWS itself tells when a key is taken. Any other store may have been replaced or rolled back since it was asked.
         let is_believed = site.bucket.is_aws().await?;
-        let mut written = if is_believed { None } else { Some(self.written_down(site).await) };
+        let mut written = if is_believed { None } else { Some(self.written.clone()) };
         for key in keys {
             if written.as_ref().is_some_and(|written| has_same(written, &key, &hash) == Some(false)) {
                 continue;
@@ -283,24 +288,18 @@ impl Ready {
         }
     }
 
-    /// Returns the names of this capture under which this box has written down that something was stored, each with the
-    /// SHA-256 in hexadecimal.
+    /// Returns what this box has written down of this capture's name by now, as `written` has it.
     async fn written_down(&self, site: &Site) -> HashMap<String, String> {
         let (ledger, capture, first_key) = (site.ledger(), self.capture.clone(), self.first_key.clone());
-        let reading = tokio::task::spawn_blocking(move || earlier::stored_under(&ledger, &capture, &first_key));
+        let reading = tokio::task::spawn_blocking(move || earlier::known(&ledger, &capture, &first_key).keys);
         reading.await.unwrap_or_default()
     }
 
     /// Returns the key of the object if the ledger has the file as stored before this start, and the bucket still has it.
     ///
-    /// A file that could not be taken away then is not sent again. A box that may not read has nothing but the ledger.
-    async fn known_key(&self, site: &Arc<Site>) -> Option<ObjectKey> {
-        if self.opened.stamp().changed >= site.since {
-            return None;
-        }
-        let (of, ledger, capture, sha256) = (Arc::clone(site), site.ledger(), self.capture.clone(), self.source.sha256);
-        let known = blocking(move || Ok(earlier::stored(&ledger, &capture, &sha256).map(|entry| (of, entry)))).await;
-        let (site, entry) = known.ok()??;
+    /// A box that may not read has nothing but the ledger.
+    async fn known_key(&self, site: &Site) -> Option<ObjectKey> {
+        let entry = self.stored.as_ref()?;
         let variants = [Variant::Whole, Variant::Other, Variant::Partial];
         let own = variants.into_iter().flat_map(|variant| {
             [&entry.sha256[..8], entry.sha256.as_str()].map(|hash| self.first_key.variant(variant, hash))
@@ -404,9 +403,10 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
             let is_cut = media::end_of(&mut *file)? == FileEnd::Cut || site.folder.stored_as(&path).is_unfinished;
             let (capture, first_key) = site.classify(&path, &mut *file, stamp.modified)?;
             let sha256 = content.sha256(stamp.size)?;
-            let parts = earlier::partials(&site.ledger(), &capture, &first_key);
+            let known = earlier::known(&site.ledger(), &capture, &first_key);
+            let parts = &known.partials;
             let mut continued = 0;
-            for part in &parts {
+            for part in parts {
                 continued += usize::from(earlier::begins_with(&content, stamp.size, part)?);
             }
             let headless = !open && !parts.is_empty() && continued == 0 && !media::has_header(&mut *file)?;
@@ -414,16 +414,19 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
             let is_other = !partial && continued < parts.len();
             let precedence = Precedence::Capture(stamp.modified);
             let source = Source { content, size: stamp.size, precedence, sha256 };
-            Ok((source, (partial, headless, is_other), capture, first_key))
+            // A file that could not be taken away before this start is not sent again.
+            let is_old = stamp.changed < site.since;
+            let stored = is_old.then(|| earlier::stored(&site.ledger(), &capture, &source.sha256)).flatten();
+            Ok((source, (partial, headless, is_other), (capture, first_key), (known.keys, stored)))
         });
         // If the camera has begun to send the file again meanwhile, what was read of the two contents must not be
         // mixed.
         if !opened.is_unchanged() {
             return Err(NotStored::Changed);
         }
-        let (source, (partial, headless, is_other), capture, first_key) =
+        let (source, (partial, headless, is_other), (capture, first_key), (written, stored)) =
             read.map_err(|error| NotStored::Unreadable(format!("failed to read file: {error}")))?;
-        Ok(Ready { opened, claim, source, partial, open, headless, is_other, capture, first_key })
+        Ok(Ready { opened, claim, source, partial, open, headless, is_other, capture, first_key, written, stored })
     })
     .await
 }
@@ -484,7 +487,7 @@ fn finish(
 }
 
 fn write_down(site: &Site, path: &Path, stored: &Stored, now: Now) -> io::Result<()> {
-    let entry = ledger::LedgerEntry {
+    let entry = LedgerEntry {
         stored_at: now.wall.into(),
         key: stored.key.as_str().to_owned(),
         size: stored.size,
