@@ -140,7 +140,7 @@ pub fn append(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Result<()
 /// Returns the keys that begin with `stem` and are in the file of a camera and day, each with the SHA-256 that was stored
 /// there last; none if it cannot be read.
 pub fn stored_under(folder: &Path, camera: &str, date: NaiveDate, stem: &str) -> HashMap<String, String> {
-    let Ok(file) = File::open(path(folder, camera, date)) else { return HashMap::new() };
+    let Ok(file) = old::read(&path(folder, camera, date)) else { return HashMap::new() };
     // Parsing each line would cost more than all the rest; quotes and backslashes in a key are spelled otherwise in a line.
     let spelled = serde_json::to_string(stem).unwrap_or_default();
     let begin = &spelled[..spelled.len().saturating_sub(1)];
@@ -353,6 +353,7 @@ fn ends_torn(file: &mut File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key;
 
     fn entry(key: &str) -> LedgerEntry {
         let taken_at = DateTime::parse_from_rfc3339("2022-02-24T05:00:00+02:00").unwrap();
@@ -422,6 +423,20 @@ mod tests {
             day(folder.path()).append_once(&entry("a"), drop).unwrap();
             let keys: Vec<String> = entries(&path).unwrap().map(|entry| entry.key).collect();
             assert_eq!(keys, ["a"]);
+        }
+    }
+
+    #[test]
+    fn a_key_is_known_whether_its_day_is_compressed_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = |name: &str| format!("CAM/2022-02-24/{name}.jpg");
+        let day = entry("").taken_at.date_naive();
+        append(folder.path(), "CAM", &entry(&key("a"))).unwrap();
+        assert_eq!(compress_old(folder.path(), 0, day + chrono::Days::new(3)).unwrap(), 1);
+        append(folder.path(), "CAM", &entry(&key("b"))).unwrap();
+        for name in ["a", "b"] {
+            let known = stored_under(folder.path(), "CAM", day, key::stem(&key(name)));
+            assert_eq!(known, HashMap::from([(key(name), "ab".to_owned())]));
         }
     }
 }

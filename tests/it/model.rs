@@ -72,10 +72,10 @@ fn whatever_happens_in_whatever_order_nothing_is_lost() {
             run((cases, runners), KEPT, any, |(set, operations, burst, end)| play(set, operations, *burst, *end));
         let [run, operations, faults] = [&CASES_RUN, &OPERATIONS, &FAULTS].map(|count| count.load(Ordering::Relaxed));
         let met = circumstance::times_met();
-        let (pair, least) = met.iter().min_by_key(|(_, times)| **times).unwrap();
+        let rare: Vec<_> = met.iter().filter(|(_, times)| **times < wanted).collect();
         let figures = format!(
-            "{run} cases, {operations} operations, {faults} faults; {} of {} pairs met, {} times in all; {pair:?} {least} \
-             times",
+            "{run} cases, {operations} operations, {faults} faults; {} of {} pairs met, {} times in all; below {wanted}: \
+             {rare:?}",
             met.values().filter(|times| **times > 0).count(),
             met.len(),
             met.values().sum::<u32>(),
@@ -83,10 +83,10 @@ fn whatever_happens_in_whatever_order_nothing_is_lost() {
         assert!(failures.is_empty(), "{figures}; {}", failures.join("\n\n"));
         assert!(operations > u64::from(cases), "{operations} operations in {run} cases");
         eprintln!("{figures}");
-        if *least >= wanted {
+        if rare.is_empty() {
             return;
         }
-        assert!(run < u64::from(wanted) * MOST_CASES, "pairs are not met: {met:?}");
+        assert!(run < u64::from(wanted) * MOST_CASES, "these pairs are not met");
     }
 }
 

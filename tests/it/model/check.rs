@@ -81,7 +81,7 @@ impl World {
     fn may_be_partial(&self, key: &str) -> bool {
         let root = key.split('~').next().unwrap();
         let is_part = |other: &String| other.starts_with(root) && other.contains("~partial-");
-        let lost = self.struck.written_down.keys().any(is_part);
+        let lost = self.struck.lost_keys.iter().any(is_part);
         self.has_begun || lost || self.site.s3.keys().iter().any(|other| other != key && is_part(other))
     }
 
@@ -106,7 +106,8 @@ impl World {
                     bytes.len()
                 ));
             }
-            if bytes.len() <= PAGE && !self.written.iter().any(|written| written.starts_with(&bytes)) {
+            let was_written = self.written.iter().any(|written| written.starts_with(&bytes));
+            if bytes.len() <= PAGE && !was_written && !self.is_joined(&bytes) {
                 return Err(format!("nobody wrote the {} bytes of {key}", bytes.len()));
             }
             let partial = object.metadata.contains_key("partial");
@@ -119,6 +120,13 @@ impl World {
             self.bucket.insert(key, object.sha256);
         }
         Ok(())
+    }
+
+    /// Whether these may be a part and a rest. A rest alone does not say of which part: any of the same name may fit.
+    fn is_joined(&self, bytes: &[u8]) -> bool {
+        let alike = |written: &Vec<u8>| written.iter().zip(bytes).take_while(|(one, other)| one == other).count();
+        let rest = &bytes[self.written.iter().map(alike).max().unwrap_or(0)..];
+        !self.struck.resumed.is_empty() && self.written.iter().any(|written| written.ends_with(rest))
     }
 
     /// Waits until the status accounts for each file that stands, whatever trouble there is.
@@ -172,7 +180,10 @@ impl World {
         if PATHS.iter().enumerate().any(|(place, _)| is_ignored(place) && self.left.contains_key(&place)) {
             self.i3_status_accounts_for_each_file().await?;
         }
-        let ledger = self.ledger()?;
+        // The bucket last: what is on its way out of another folder is stored before it is written down.
+        let told = self.ledger_texts();
+        self.i2_objects_stay_and_are_what_they_say()?;
+        let ledger = self.ledger(&told)?;
         let kept: BTreeSet<String> =
             files(&self.site.path("state/kept")).iter().map(|copy| sha256(&fs::read(copy).unwrap())).collect();
         let stored = self.hashes();
@@ -192,8 +203,11 @@ impl World {
             let is_there = self.left.get(&resumed.place) == Some(&resumed.rest);
             // The daemon does not learn of parts that another process stores on a day of which it knows some already.
             let by_another = self.has(Circumstance::TwoProcesses);
+            // A rest that waited in a folder out of its place comes after the parts that were sent in the other one.
+            let came_late = self.has(Circumstance::AnotherMount) && self.struck.resumed.len() > 1;
             let can_be = self.always_kept
                 && !by_another
+                && !came_late
                 && self.struck.lost.is_empty()
                 && !self.touched.contains_key(&resumed.place);
             if is_there && can_be && !stored.contains(&sha256(&resumed.whole)) {
@@ -294,10 +308,9 @@ impl World {
     }
 
     /// Key and hash of every line; each has its object, and is there once.
-    fn ledger(&self) -> Result<BTreeSet<(String, String)>, Wrong> {
+    fn ledger(&self, texts: &[String]) -> Result<BTreeSet<(String, String)>, Wrong> {
         let mut lines = BTreeSet::new();
         // A kill while a day is compressed leaves the same lines in both files.
-        let texts: Vec<String> = files(&self.site.path("state/ledger")).iter().map(|file| ledger_text(file)).collect();
         let told: BTreeSet<&str> = texts.iter().flat_map(|text| text.lines()).collect();
         // Other lines say that a file came again under another name.
         for line in told.into_iter().filter(|line| !line.starts_with("{\"seen_again_at\"")) {
@@ -317,10 +330,13 @@ impl World {
 
     /// Key and hash of every line that can be read now.
     pub(super) fn ledger_lines(&self) -> BTreeSet<(String, String)> {
-        let texts = files(&self.site.path("state/ledger"));
-        let texts = texts.iter().map(|file| ledger_text(file)).collect::<Vec<_>>();
+        let texts = self.ledger_texts();
         let entries = texts.iter().flat_map(|text| text.lines()).filter_map(|line| serde_json::from_str(line).ok());
         entries.map(|entry: LedgerEntry| (entry.key, entry.sha256)).collect()
+    }
+
+    fn ledger_texts(&self) -> Vec<String> {
+        files(&self.site.path("state/ledger")).iter().map(|file| ledger_text(file)).collect()
     }
 
     /// The content of every file that stands in a drop folder.

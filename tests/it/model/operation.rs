@@ -53,7 +53,7 @@ pub(super) enum Operation {
     Restart,
     /// The next requests, so many, are answered by something else, which answers each as the entry of [`PAGES`] says.
     Page(usize, usize),
-    /// The bucket is as it was when this was last done, or at the start.
+    /// The bucket is as it was at the last snapshot, or at the start.
     RollBack,
     Snapshot,
     /// Another drop folder is in the place of this one: an empty one, or the one that was there before.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hk_aws::drop_folder::sent_as;
 use rustix::fs::{AtFlags, CWD};
 use tokio::process::{Child, Command};
 
@@ -39,6 +40,8 @@ pub(super) struct Struck {
     snapshot: BTreeMap<String, Object>,
     /// The hashes of what a roll-back took out of the bucket.
     pub(super) lost: BTreeSet<String>,
+    /// The keys of what a roll-back took out of the bucket.
+    pub(super) lost_keys: BTreeSet<String>,
     /// What the ledger had of what a roll-back took: keys, each with the hashes.
     pub(super) written_down: BTreeMap<String, BTreeSet<String>>,
     /// The folder that is not in its place now.
@@ -214,20 +217,37 @@ impl World {
         self.struck.snapshot = self.site.s3.look(|state| state.objects().clone());
     }
 
-    pub(super) fn roll_back(&mut self) {
-        let told = self.ledger_lines();
+    /// Takes from the bucket what came after the snapshot, as soon as there is such a thing.
+    pub(super) async fn roll_back(&mut self) {
+        self.drop_file(0, Content::Whole);
+        let snapshot = self.struck.snapshot.clone();
+        let since = Instant::now();
+        let has_more = || self.site.s3.look(|state| state.objects().keys().any(|key| !snapshot.contains_key(key)));
+        while !has_more() && since.elapsed() < TAKEN {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (told, standing) = (self.ledger_lines(), self.standing_names());
         let before = self.site.s3.roll_back(self.struck.snapshot.clone());
         for (key, object) in before {
             if self.struck.snapshot.get(&key).is_some_and(|there| there.sha256 == object.sha256) {
                 continue;
             }
             self.bucket.remove(&key);
-            if told.contains(&(key.clone(), object.sha256.clone())) {
+            self.struck.lost_keys.insert(key.clone());
+            // A file of the same name that is being sent may have asked the ledger before the line was written.
+            let is_alone = !standing.iter().any(|name| key.contains(name));
+            if is_alone && told.contains(&(key.clone(), object.sha256.clone())) {
                 self.struck.written_down.entry(key).or_default().insert(object.sha256.clone());
             }
             self.struck.lost.insert(object.sha256);
             self.strike(Circumstance::RollsBack);
         }
+    }
+
+    /// The names, without extension, of the files that stand in the drop folder.
+    fn standing_names(&self) -> Vec<String> {
+        let standing = files(&self.site.drop_path(""));
+        standing.iter().filter_map(|path| Some(sent_as(path).file_stem()?.to_str()?.to_owned())).collect()
     }
 
     pub(super) fn another_folder(&mut self) {

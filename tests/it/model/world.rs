@@ -134,7 +134,7 @@ impl World {
             Operation::Restart => self.restart(true).await,
             Operation::Page(page, times) => self.site.s3.fault(strike::page(page, times)),
             Operation::Snapshot => self.take_snapshot(),
-            Operation::RollBack => self.roll_back(),
+            Operation::RollBack => self.roll_back().await,
             Operation::AnotherFolder => self.another_folder(),
             Operation::Unmount(milliseconds) => self.unmount(milliseconds).await,
             Operation::Rewrite(place, after) => self.rewrite(place, after).await,
