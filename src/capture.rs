@@ -13,7 +13,6 @@
 //! * in the hour that autumn repeats, it is the instant nearer to the arrival, or the first one if there is no arrival;
 //! * a time that spring skips comes from a camera without DST: it is read with the offset before the change.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -36,6 +35,7 @@ mod stored_name;
 
 use content::ContentTime;
 use folders::Folder;
+use media::Readable;
 use naming::PathTime;
 
 pub use kind::Media;
@@ -214,7 +214,7 @@ impl Sighting<'_> {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn ask(&self, file: &mut File) -> io::Result<Option<ContentTime>> {
+    pub fn ask(&self, file: &mut dyn Readable) -> io::Result<Option<ContentTime>> {
         if self.reading.stamp.is_some_and(|stamp| !stamp.is_epoch) { Ok(None) } else { content::taken(file) }
     }
 

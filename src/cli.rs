@@ -218,8 +218,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         _ => "warn".to_owned(),
     };
     journal::init(config.log.target, &level);
+    // Files are read and hashed on threads of their own: what is left needs one, and no hops between several.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("failed to start the runtime")?;

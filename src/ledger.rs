@@ -5,7 +5,7 @@
 //! which hold the same, are confirmed.
 //!
 //! A line is written after the bucket has confirmed the capture and before the local file is removed. A crash in
-//! between leaves the file, which is found again; [`append_once`] then sees that its line is there. A line that a crash
+//! between leaves the file, which is found again; [`DayFile::append_once`] then sees that its line is there. A line that a crash
 //! or a full disk has torn is left as it is; the next one begins on a line of its own, and the log tells of it. The
 //! ledger is a copy of what the bucket knows and can be rebuilt from it, so it is not synced, which would wear out an
 //! SD card.
@@ -25,9 +25,11 @@ use crate::key::CameraName;
 use crate::message;
 use crate::owner;
 
+mod day;
 mod missing;
 mod old;
 
+pub use day::DayFile;
 pub use missing::{Found, Missing, append_found, append_missing, missing};
 pub use old::{compress_old, settle};
 
@@ -133,21 +135,6 @@ pub fn path(folder: &Path, camera: &str, date: NaiveDate) -> PathBuf {
 pub fn append(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Result<()> {
     let path = path(folder, camera, entry.taken_at.date_naive());
     write(&mut open(&path)?, &path, std::slice::from_ref(entry))
-}
-
-/// Appends the line of a capture to the file of its day, unless the file has it already.
-///
-/// This is for an object that was in the bucket before, so that its line may have been written before, too.
-///
-/// # Errors
-/// The same as of [`append`].
-pub fn append_once(folder: &Path, camera: &str, entry: &LedgerEntry) -> io::Result<()> {
-    let path = path(folder, camera, entry.taken_at.date_naive());
-    let mut file = open(&path)?;
-    if holds(&path, entry)? {
-        return Ok(());
-    }
-    write(&mut file, &path, std::slice::from_ref(entry))
 }
 
 /// Returns the keys that begin with `stem` and are in the file of a camera and day, each with the SHA-256 that was stored
@@ -272,27 +259,36 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Appends lines to the file that is open at `path`, all with one write.
 fn write<T: Serialize>(file: &mut File, path: &Path, items: &[T]) -> io::Result<()> {
-    let torn = ends_torn(file)?;
-    let mut text = if torn { b"\n".to_vec() } else { Vec::new() };
+    let (length, is_torn) = (file.metadata()?.len(), ends_torn(file)?);
+    write_behind(file, path, (length, is_torn), items).map(drop)
+}
+
+/// Appends lines to a file of this length, whose last line may have no end; returns the new length.
+fn write_behind<T: Serialize>(
+    file: &mut File,
+    path: &Path,
+    (length, is_torn): (u64, bool),
+    items: &[T],
+) -> io::Result<u64> {
+    let mut text = if is_torn { b"\n".to_vec() } else { Vec::new() };
     for item in items {
         serde_json::to_writer(&mut text, item)?;
         text.push(b'\n');
     }
-    let length = file.metadata()?.len();
     // One write, so that a crash can tear only the end of what is appended.
     if let Err(error) = file.write_all(&text) {
         // A full disk may have taken a part of it.
         let _torn_again = file.set_len(length);
         return Err(error);
     }
-    if torn {
+    if is_torn {
         tracing::warn!(
             message_id = message::LEDGER,
             "the last line of {} was torn by a crash or a full disk: it stays as it is, and the ledger goes on after it",
             path.display()
         );
     }
-    Ok(())
+    Ok(length + text.len() as u64)
 }
 
 /// Returns the captures in one file, in their order. Other lines, and lines that cannot be parsed, are skipped.
@@ -373,15 +369,19 @@ mod tests {
         }
     }
 
+    fn day(folder: &Path) -> DayFile {
+        DayFile::new(path(folder, "CAM", entry("a").taken_at.date_naive()), drop)
+    }
+
     #[test]
     fn a_torn_line_spoils_no_other_and_a_line_is_not_written_twice() {
         let folder = tempfile::tempdir().unwrap();
         append(folder.path(), "CAM", &entry("a")).unwrap();
         let path = folder.path().join("CAM/2022-02-24.jsonl");
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"key\": \"torn").unwrap();
-        append_once(folder.path(), "CAM", &entry("b")).unwrap();
-        append_once(folder.path(), "CAM", &entry("b")).unwrap();
-        append_once(folder.path(), "CAM", &entry("a")).unwrap();
+        day(folder.path()).append_once(&entry("b"), drop).unwrap();
+        day(folder.path()).append_once(&entry("b"), drop).unwrap();
+        day(folder.path()).append_once(&entry("a"), drop).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
         let keys: Vec<String> = text
             .lines()
@@ -403,7 +403,7 @@ mod tests {
         let line = whole.len() / 3;
         for cut in line..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            append_once(folder.path(), "CAM", &entry("c")).unwrap();
+            day(folder.path()).append_once(&entry("c"), drop).unwrap();
             append(folder.path(), "CAM", &entry("d")).unwrap();
             let keys: Vec<String> = entries(&path).unwrap().map(|entry| entry.key).collect();
             // A line that lacks only its end can still be parsed.
@@ -420,7 +420,7 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         for garbage in [vec![0; 4096], vec![b'{'; 200_000], b"\n\n\xff\xfe{}\n[]".to_vec()] {
             std::fs::write(&path, &garbage).unwrap();
-            append_once(folder.path(), "CAM", &entry("a")).unwrap();
+            day(folder.path()).append_once(&entry("a"), drop).unwrap();
             let keys: Vec<String> = entries(&path).unwrap().map(|entry| entry.key).collect();
             assert_eq!(keys, ["a"]);
         }

@@ -1,7 +1,6 @@
 //! The site: one configuration with the drop folder, the bucket and the local copies that it names.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 
 use crate::bucket::{Bucket, Credentials, Pace};
+use crate::capture::media::Readable;
 use crate::capture::{self, Arrival, Capture};
 use crate::clock::Now;
 use crate::config::Config;
@@ -141,7 +141,12 @@ impl Site {
     ///
     /// # Errors
     /// The error of the file system if the file cannot be read.
-    pub fn classify(&self, path: &Path, file: &mut File, modified: SystemTime) -> io::Result<(Capture, ObjectKey)> {
+    pub fn classify(
+        &self,
+        path: &Path,
+        file: &mut dyn Readable,
+        modified: SystemTime,
+    ) -> io::Result<(Capture, ObjectKey)> {
         let stored_as = self.folder.stored_as(path);
         let sighting = capture::sight(&stored_as.path, &self.config);
         let content = sighting.ask(file)?;

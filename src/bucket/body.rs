@@ -4,8 +4,9 @@
 use std::fmt;
 use std::fs::File;
 use std::future::Future;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use super::Refusal;
 use super::pace::{BodyTurn, Pace, Precedence};
 use super::stall::{CHUNK_BYTES, Phase};
+use crate::capture::media::Readable;
 
 /// The bytes of an upload, with their checksum.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct Source {
 /// Where the bytes of an upload come from; each attempt reads them anew.
 #[derive(Clone)]
 pub enum Content {
+    /// What was read of a file of ordinary size.
+    Bytes(Bytes),
     /// A file that is open for reading.
     File(Arc<File>),
     /// A function that opens the bytes at their beginning, the same bytes at each call. They go up in one request.
@@ -51,6 +55,7 @@ pub type Reader = Box<dyn Read + Send + Sync>;
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Bytes(_) => "Bytes",
             Self::File(_) => "File",
             Self::Stream(_) => "Stream",
         })
@@ -84,10 +89,58 @@ impl Content {
     /// Returns a reader that begins at byte `at`, which is 0 for a stream.
     fn open(&self, at: u64) -> io::Result<Reader> {
         match self {
+            Self::Bytes(bytes) => {
+                let mut reader = Cursor::new(bytes.clone());
+                reader.set_position(at);
+                Ok(Box::new(reader))
+            }
             Self::File(file) => Ok(Box::new(FileFrom { file: Arc::clone(file), at })),
             Self::Stream(open) => open(),
         }
     }
+
+    /// Returns what reads the content of a file from its beginning, and from anywhere else.
+    ///
+    /// # Errors
+    /// `Unsupported` for a stream; otherwise the error of the system if it allows no more descriptors.
+    pub fn readable(&self) -> io::Result<Box<dyn Readable>> {
+        match self {
+            Self::Bytes(bytes) => Ok(Box::new(Cursor::new(bytes.clone()))),
+            // Opened by descriptor, it is the same file, and has a position of its own.
+            Self::File(file) => Ok(Box::new(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?)),
+            Self::Stream(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Reads the bytes `at..at + length`, and calls `each` with one piece after the other.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if there are fewer; `Unsupported` for a stream; otherwise the error that reading them gave.
+    pub fn read_through(&self, at: u64, length: u64, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => {
+                each(in_memory(bytes, at..at + length).ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+            Self::File(file) => read_through(file, at, length, each),
+            Self::Stream(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Returns the SHA-256 of the first `size` bytes.
+    ///
+    /// # Errors
+    /// As of [`Self::read_through`].
+    pub fn sha256(&self, size: u64) -> io::Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        self.read_through(0, size, |piece| hash.update(piece))?;
+        Ok(hash.finalize().into())
+    }
+}
+
+/// Returns some of the bytes; `None` if there are fewer.
+fn in_memory(bytes: &Bytes, range: Range<u64>) -> Option<&[u8]> {
+    bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
 /// Reads a file from a position of its own, which other readers of the same file do not move.
@@ -132,6 +185,8 @@ pub(super) fn slice(
     phase: &watch::Sender<Phase>,
 ) -> ByteStream {
     let (content, precedence, pace, phase) = (source.content.clone(), source.precedence, pace.clone(), phase.clone());
+    // What is in memory does not change.
+    let promised = promised.filter(|_| !matches!(content, Content::Bytes(_)));
     ByteStream::new(SdkBody::retryable(move || {
         let promise = promised.map(|sha256| Promise { sha256, so_far: Sha256::new() });
         let (content, turn, phase) = (content.clone(), pace.enter(precedence), phase.clone());
@@ -158,9 +213,17 @@ struct Promise {
 }
 
 /// A chunk that a blocking thread reads, together with what is needed for the next one.
-struct ChunkRead {
-    length: u64,
-    task: JoinHandle<io::Result<(Bytes, Reader, Option<Promise>)>>,
+type ChunkRead = JoinHandle<io::Result<(Bytes, Reader, Option<Promise>)>>;
+
+impl Slice {
+    /// Returns a chunk as the next frame.
+    fn sends(&mut self, chunk: Bytes) -> Frame<Bytes> {
+        self.rest.start += chunk.len() as u64;
+        if self.rest.is_empty() {
+            self.phase.send_replace(Phase::Sent);
+        }
+        Frame::data(chunk)
+    }
 }
 
 fn read_chunk(
@@ -199,23 +262,23 @@ impl Body for Slice {
                 return Poll::Pending;
             };
             this.phase.send_replace(Phase::Sending);
+            if let Content::Bytes(bytes) = &this.content {
+                let chunk = in_memory(bytes, this.rest.start..this.rest.start + length);
+                let chunk = chunk.map(|chunk| bytes.slice_ref(chunk)).ok_or(io::ErrorKind::UnexpectedEof)?;
+                return Poll::Ready(Some(Ok(this.sends(chunk))));
+            }
             let (bytes, begun, at) = (this.content.clone(), this.reader.take(), this.rest.start);
             let (promise, is_last) = (this.promise.take(), at + length == this.rest.end);
             let task = tokio::task::spawn_blocking(move || {
                 let reader = begun.map_or_else(|| bytes.open(at), Ok)?;
                 read_chunk(reader, length, promise, is_last)
             });
-            this.chunk.insert(ChunkRead { length, task })
+            this.chunk.insert(task)
         };
-        let read = ready!(Pin::new(&mut chunk.task).poll(context));
+        let read = ready!(Pin::new(chunk).poll(context));
         let (bytes, reader, promise) = read.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        (this.reader, this.promise) = (Some(reader), promise);
-        this.rest.start += chunk.length;
-        this.chunk = None;
-        if this.rest.is_empty() {
-            this.phase.send_replace(Phase::Sent);
-        }
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
+        (this.reader, this.promise, this.chunk) = (Some(reader), promise, None);
+        Poll::Ready(Some(Ok(this.sends(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,8 +1,6 @@
 //! Uploads in parts: a large file is streamed in parts of a few MiB, so that a lost part costs no more than itself.
 
-use std::fs::File;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::error::SdkError;
@@ -16,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::answer::Sent;
-use super::body::{self, Content, Source, read_through};
+use super::body::{self, Content, Source};
 use super::condition::{IfNoneMatch, PutTerms, WriteOutcome};
 use super::listing::UploadUnderWay;
 use super::put::{metadata, with_total_timeout, without_total_timeout};
@@ -251,9 +249,6 @@ impl Bucket {
         upload: BegunUpload<'_>,
         patience: Patience,
     ) -> Result<Vec<CompletedPart>, Refusal> {
-        let Content::File(file) = &source.content else {
-            return Err(Refusal::later("only a file goes up in parts"));
-        };
         let part_bytes = self.limit.part_bytes(source.size);
         let mut whole = Sha256::new();
         let mut parts = Vec::new();
@@ -262,7 +257,7 @@ impl Bucket {
             let range = at..(at + part_bytes).min(source.size);
             at = range.end;
             let number = i32::try_from(parts.len() + 1).unwrap_or(i32::MAX);
-            let (digest, so_far) = hash_part(file, range.clone(), whole).await?;
+            let (digest, so_far) = hash_part(source.content.clone(), range.clone(), whole).await?;
             whole = so_far;
             let checksum = self.wants_checksum().then(|| base64::encode(digest));
             let part = UploadPart { upload, number, range, sha256: digest, checksum };
@@ -379,11 +374,10 @@ impl Bucket {
 }
 
 /// Returns the SHA-256 of a part, and the hash of the whole file with that part added.
-async fn hash_part(file: &Arc<File>, range: Range<u64>, whole: Sha256) -> Result<([u8; 32], Sha256), Refusal> {
-    let file = Arc::clone(file);
+async fn hash_part(content: Content, range: Range<u64>, whole: Sha256) -> Result<([u8; 32], Sha256), Refusal> {
     let hashing = tokio::task::spawn_blocking(move || {
         let (mut part, mut whole) = (Sha256::new(), whole);
-        read_through(&file, range.start, range.end - range.start, |chunk| {
+        content.read_through(range.start, range.end - range.start, |chunk| {
             part.update(chunk);
             whole.update(chunk);
         })?;

@@ -11,12 +11,11 @@
 //! A time before 2000 or after 2099 comes from a clock that was never set, and counts as no time. The caller compares a later one with
 //! the arrival to decide whether to believe it.
 
-use std::fs::File;
 use std::io;
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, TimeDelta};
 
-use super::media::{MediaFormat, Walk, boxes, chunks, ebml, packets};
+use super::media::{MediaFormat, Readable, Walk, boxes, chunks, ebml, packets};
 use super::naming;
 
 mod exif;
@@ -45,7 +44,7 @@ pub enum ContentTime {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn taken(file: &mut File) -> io::Result<Option<ContentTime>> {
+pub fn taken(file: &mut dyn Readable) -> io::Result<Option<ContentTime>> {
     let format = MediaFormat::of(file)?;
     let mut walk = Walk::over(file)?;
     let told = match format {

@@ -12,7 +12,6 @@
 //! Every reader goes forward only, from header to header: whatever lengths they claim, it reads each byte of the file at
 //! most once and keeps no more than one header.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use serde::Serialize;
@@ -25,6 +24,11 @@ pub(in crate::capture) mod packets;
 mod walk;
 
 pub(in crate::capture) use walk::Walk;
+
+/// The content of a file: on disk or in memory.
+pub trait Readable: Read + Seek {}
+
+impl<T: Read + Seek> Readable for T {}
 
 /// Whether a file has its end, by its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -63,10 +67,10 @@ pub(in crate::capture) enum MediaFormat {
 
 impl MediaFormat {
     /// Returns the format of a file.
-    pub(in crate::capture) fn of(file: &mut File) -> io::Result<Self> {
+    pub(in crate::capture) fn of(file: &mut dyn Readable) -> io::Result<Self> {
         file.seek(SeekFrom::Start(0))?;
         let mut head = Vec::with_capacity(12);
-        file.by_ref().take(12).read_to_end(&mut head)?;
+        (&mut *file).take(12).read_to_end(&mut head)?;
         Ok(match head.as_slice() {
             [0xFF, 0xD8, 0xFF, ..] => Self::Jpeg,
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Self::Png,
@@ -86,7 +90,7 @@ impl MediaFormat {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn end_of(file: &mut File) -> io::Result<FileEnd> {
+pub fn end_of(file: &mut dyn Readable) -> io::Result<FileEnd> {
     let format = MediaFormat::of(file)?;
     let mut walk = Walk::over(file)?;
     let end = match format {
@@ -107,7 +111,7 @@ pub fn end_of(file: &mut File) -> io::Result<FileEnd> {
 }
 
 /// Returns whether a file that begins with zeros is the rest of another one.
-fn hole(file: &mut File) -> io::Result<FileEnd> {
+fn hole(file: &mut dyn Readable) -> io::Result<FileEnd> {
     file.seek(SeekFrom::Start(0))?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -125,7 +129,7 @@ fn hole(file: &mut File) -> io::Result<FileEnd> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn has_header(file: &mut File) -> io::Result<bool> {
+pub fn has_header(file: &mut dyn Readable) -> io::Result<bool> {
     Ok(!matches!(MediaFormat::of(file)?, MediaFormat::Hole | MediaFormat::Other))
 }
 

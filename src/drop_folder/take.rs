@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Stat, StatxFlags};
@@ -60,6 +61,16 @@ impl Opened {
         let here = rustix::fs::fstat(&self.file).map(|stat| Stamp::of(&stat));
         let there = stat(self.parent.as_fd(), &self.name).map(|stat| Stamp::of(&stat));
         here.is_ok_and(|here| here == self.stamp) && there.is_ok_and(|there| there == self.stamp)
+    }
+
+    /// Returns the bytes that the file had when it was opened, which the caller knows to be few.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if it has become shorter; otherwise the error of the file system.
+    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.stamp.size).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     /// Returns another descriptor of the same file, at its start.

@@ -15,7 +15,7 @@ use super::earlier;
 use super::outcome::{NotStored, blocking};
 use crate::bucket::{Content, RefusalKind, Source};
 use crate::capture::Capture;
-use crate::capture::media::{self, FileEnd};
+use crate::capture::media::{self, FileEnd, Readable};
 use crate::config::Access;
 use crate::kept::{self, CopyOf};
 use crate::key::ObjectKey;
@@ -48,19 +48,18 @@ pub(super) async fn join(
     capture: &Capture,
     first_key: &ObjectKey,
 ) -> Result<Option<Joined>, NotStored> {
-    let Content::File(file) = &rest.content else { return Ok(None) };
     let own = hex::encode(rest.sha256);
-    let mut parts = earlier::partials(&site.ledger(), capture, first_key);
+    let mut parts = earlier::known(&site.ledger(), capture, first_key).partials;
     parts.retain(|part| part.sha256 != own);
     parts.reverse();
     parts.sort_by_key(|part| part.source != source);
     for part in &parts {
         let Some(first) = find(site, part, capture).await? else { continue };
-        let (state_dir, file, size) = (site.config.state_dir.clone(), Arc::clone(file), rest.size);
+        let (state_dir, content, size) = (site.config.state_dir.clone(), rest.content.clone(), rest.size);
         let (part, parts, own) = (part.clone(), parts.clone(), own.clone());
         let precedence = rest.precedence;
         let joined = blocking(move || {
-            let made = make(&state_dir, first, part.size, &file, size);
+            let made = make(&state_dir, first, part.size, &content, size);
             let Some((whole, size, sha256)) = made.unwrap_or_else(|error| {
                 tracing::warn!(
                     message_id = message::JOIN_FAILED,
@@ -71,10 +70,11 @@ pub(super) async fn join(
             }) else {
                 return Ok(None);
             };
+            let content = Content::File(Arc::new(whole));
             let stands_for =
-                |part: &LedgerEntry| part.sha256 == own || earlier::begins_with(&whole, size, part).unwrap_or(false);
+                |part: &LedgerEntry| part.sha256 == own || earlier::begins_with(&content, size, part).unwrap_or(false);
             let stands_for_all = parts.iter().all(stands_for);
-            let source = Source { content: Content::File(Arc::new(whole)), size, precedence, sha256 };
+            let source = Source { content, size, precedence, sha256 };
             Ok(Some(Joined { source, stands_for_all }))
         });
         if let Some(joined) = joined.await? {
@@ -85,18 +85,19 @@ pub(super) async fn join(
 }
 
 /// Returns the bytes of a part: of its local copy, otherwise of its object. `None` if neither can be had.
-async fn find(site: &Arc<Site>, part: &LedgerEntry, capture: &Capture) -> Result<Option<File>, NotStored> {
+async fn find(site: &Arc<Site>, part: &LedgerEntry, capture: &Capture) -> Result<Option<Arc<File>>, NotStored> {
     let (keep, part_of, camera) = (site.config.keep.path.clone(), part.clone(), capture.camera.clone());
     let date = capture.taken.date_naive();
     let copy = blocking(move || {
         let file = part_of.key.rsplit('/').next().unwrap_or_default();
         let copy = CopyOf { camera: &camera, date, file };
         let candidates = kept::candidates(&keep, copy, Some(&part_of.sha256));
-        let is_it = |file: &File| {
+        let is_it = |file: &Arc<File>| {
+            let content = Content::File(Arc::clone(file));
             file.metadata().is_ok_and(|found| found.len() == part_of.size)
-                && earlier::begins_with(file, part_of.size, &part_of).unwrap_or(false)
+                && earlier::begins_with(&content, part_of.size, &part_of).unwrap_or(false)
         };
-        Ok(candidates.into_iter().filter_map(|path| File::open(path).ok()).find(is_it))
+        Ok(candidates.into_iter().filter_map(|path| File::open(path).ok().map(Arc::new)).find(is_it))
     });
     if let Some(copy) = copy.await? {
         return Ok(Some(copy));
@@ -108,7 +109,7 @@ async fn find(site: &Arc<Site>, part: &LedgerEntry, capture: &Capture) -> Result
     let Ok(spool) = tempfile::tempfile_in(&site.config.state_dir) else { return Ok(None) };
     let Ok(again) = spool.try_clone() else { return Ok(None) };
     match site.bucket.get(&part.key, None, &mut tokio::fs::File::from_std(spool)).await {
-        Ok(came) if came.size == part.size && came.sha256 == part.sha256 => Ok(Some(again)),
+        Ok(came) if came.size == part.size && came.sha256 == part.sha256 => Ok(Some(Arc::new(again))),
         Err(refusal) if refusal.kind() == RefusalKind::NoAnswer => Err(NotStored::Refused(refusal)),
         Ok(_) | Err(_) => Ok(None),
     }
@@ -117,18 +118,18 @@ async fn find(site: &Arc<Site>, part: &LedgerEntry, capture: &Capture) -> Result
 /// Makes a file of the first part and the rest; `None` if they do not fit.
 fn make(
     folder: &Path,
-    mut first: File,
+    mut first: Arc<File>,
     first_size: u64,
-    rest: &File,
+    rest: &Content,
     rest_size: u64,
 ) -> io::Result<Option<(File, u64, [u8; 32])>> {
-    let mut rest = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(rest)))?;
+    let mut rest = rest.readable()?;
     // A server that was told where to resume leaves a hole before the rest; one that was told to append does not.
-    let from = if has_hole(&mut rest, 0)? { first_size } else { 0 };
+    let from = if has_hole(&mut *rest, 0)? { first_size } else { 0 };
     // A hole that is longer was left for a longer part.
     if from > rest_size
-        || from > 0 && has_hole(&mut rest, from)?
-        || from > 0 && !fits_over(&mut first, first_size, &mut rest)?
+        || from > 0 && has_hole(&mut *rest, from)?
+        || from > 0 && !fits_over(&mut first, first_size, &mut *rest)?
     {
         return Ok(None);
     }
@@ -137,7 +138,8 @@ fn make(
     rest.seek(SeekFrom::Start(from))?;
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut size = 0;
-    for mut part in [first.take(first_size), rest.take(rest_size - from)] {
+    let parts: [&mut dyn Read; 2] = [&mut first.take(first_size), &mut rest.take(rest_size - from)];
+    for part in parts {
         loop {
             let read = part.read(&mut buffer)?;
             if read == 0 {
@@ -153,7 +155,7 @@ fn make(
 }
 
 /// Returns whether a file has nothing but zeros at a place, for longer than captures have; not if it ends before.
-fn has_hole(file: &mut File, at: u64) -> io::Result<bool> {
+fn has_hole(file: &mut dyn Readable, at: u64) -> io::Result<bool> {
     let mut bytes = [1; 12];
     file.seek(SeekFrom::Start(at))?;
     match file.read_exact(&mut bytes) {
@@ -164,7 +166,7 @@ fn has_hole(file: &mut File, at: u64) -> io::Result<bool> {
 }
 
 /// Returns whether the rest has a hole where the first part goes: nothing but zeros, or zeros and then the same bytes.
-fn fits_over(first: &mut File, first_size: u64, rest: &mut File) -> io::Result<bool> {
+fn fits_over(first: &mut dyn Readable, first_size: u64, rest: &mut dyn Readable) -> io::Result<bool> {
     first.seek(SeekFrom::Start(0))?;
     rest.seek(SeekFrom::Start(0))?;
     let (mut before, mut after) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);

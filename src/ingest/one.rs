@@ -12,18 +12,15 @@
 //! the file stays until the trouble is mended.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::claims::{Claim, StoredUnder};
 use super::outcome::{Ingested, NotStored, blocking};
 use super::{earlier, join};
-use crate::bucket::{About, Content, Patience, Precedence, Put, Refusal, Source, When, read_through};
+use crate::bucket::{About, Content, Patience, Precedence, Put, Refusal, Source, When};
 use crate::capture::media::{self, FileEnd};
 use crate::capture::{Capture, Media};
 use crate::clock::Now;
@@ -32,7 +29,7 @@ use crate::disk;
 use crate::drop_folder::{OpenError, Opened, Stamp, Taken, Writer};
 use crate::kept::{self, CopyOf, CopyPlace};
 use crate::key::{self, ObjectKey, Variant};
-use crate::ledger;
+use crate::ledger::{self, LedgerEntry};
 use crate::message;
 use crate::queue::LastSeen;
 use crate::service;
@@ -46,6 +43,9 @@ const MAX_SOURCE_BYTES: usize = 300;
 /// A write that finds no room makes local copies give way to this many captures of its size, because the next ones come
 /// soon.
 const MAKE_ROOM_FOR: u64 = 8;
+
+/// Files of up to so many bytes are read once, as a whole; with all uploads at work, they are most of the memory.
+const MOST_IN_MEMORY: u64 = 2 << 20;
 
 /// Takes one file through all steps. `last_seen` is the file as the queue knows it, if it does.
 ///
@@ -217,6 +217,11 @@ struct Ready {
     capture: Capture,
     /// The key that the whole capture gets if no other object has it.
     first_key: ObjectKey,
+    /// The keys of this capture's name under which this box has written down that something was stored, each with the
+    /// SHA-256 in hexadecimal.
+    written: HashMap<String, String>,
+    /// The line of the same bytes, if they were stored before this start.
+    stored: Option<LedgerEntry>,
 }
 
 impl Ready {
@@ -253,7 +258,7 @@ impl Ready {
         let keys: Vec<ObjectKey> = own.into_iter().chain([self.first_key.variant(variant, &hash[..8])]).collect();
         // AWS itself tells when a key is taken. Any other store may have been replaced or rolled back since it was asked.
         let is_believed = site.bucket.is_aws().await?;
-        let mut written = if is_believed { None } else { Some(self.written_down(site).await) };
+        let mut written = if is_believed { None } else { Some(self.written.clone()) };
         for key in keys {
             if written.as_ref().is_some_and(|written| has_same(written, &key, &hash) == Some(false)) {
                 continue;
@@ -283,25 +288,18 @@ impl Ready {
         }
     }
 
-    /// Returns the names of this capture under which this box has written down that something was stored, each with the
-    /// SHA-256 in hexadecimal.
+    /// Returns what this box has written down of this capture's name by now, as `written` has it.
     async fn written_down(&self, site: &Site) -> HashMap<String, String> {
-        let (ledger, camera) = (site.ledger(), self.capture.camera.clone());
-        let (date, stem) = (self.capture.taken.date_naive(), key::stem(self.first_key.as_str()).to_owned());
-        let reading = tokio::task::spawn_blocking(move || ledger::stored_under(&ledger, &camera, date, &stem));
+        let (ledger, capture, first_key) = (site.ledger(), self.capture.clone(), self.first_key.clone());
+        let reading = tokio::task::spawn_blocking(move || earlier::known(&ledger, &capture, &first_key).keys);
         reading.await.unwrap_or_default()
     }
 
     /// Returns the key of the object if the ledger has the file as stored before this start, and the bucket still has it.
     ///
-    /// A file that could not be taken away then is not sent again. A box that may not read has nothing but the ledger.
-    async fn known_key(&self, site: &Arc<Site>) -> Option<ObjectKey> {
-        if self.opened.stamp().changed >= site.since {
-            return None;
-        }
-        let (of, ledger, capture, sha256) = (Arc::clone(site), site.ledger(), self.capture.clone(), self.source.sha256);
-        let known = blocking(move || Ok(earlier::stored(&ledger, &capture, &sha256).map(|entry| (of, entry)))).await;
-        let (site, entry) = known.ok()??;
+    /// A box that may not read has nothing but the ledger.
+    async fn known_key(&self, site: &Site) -> Option<ObjectKey> {
+        let entry = self.stored.as_ref()?;
         let variants = [Variant::Whole, Variant::Other, Variant::Partial];
         let own = variants.into_iter().flat_map(|variant| {
             [&entry.sha256[..8], entry.sha256.as_str()].map(|hash| self.first_key.variant(variant, hash))
@@ -400,34 +398,35 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
             return Err(NotStored::Empty(quiet_for));
         }
         let claim = Claim::of(opened.id(), site.folder.path().join(&path)).ok_or(NotStored::InWork)?;
-        let read = opened.reader().and_then(|mut file| {
-            let is_cut = media::end_of(&mut file)? == FileEnd::Cut || site.folder.stored_as(&path).is_unfinished;
-            let (capture, first_key) = site.classify(&path, &mut file, stamp.modified)?;
-            let sha256 = hash(&file, stamp.size)?;
-            let parts = earlier::partials(&site.ledger(), &capture, &first_key);
+        let read = content(&opened).and_then(|content| {
+            let mut file = content.readable()?;
+            let is_cut = media::end_of(&mut *file)? == FileEnd::Cut || site.folder.stored_as(&path).is_unfinished;
+            let (capture, first_key) = site.classify(&path, &mut *file, stamp.modified)?;
+            let sha256 = content.sha256(stamp.size)?;
+            let known = earlier::known(&site.ledger(), &capture, &first_key);
+            let parts = &known.partials;
             let mut continued = 0;
-            for part in &parts {
-                continued += usize::from(earlier::begins_with(&file, stamp.size, part)?);
+            for part in parts {
+                continued += usize::from(earlier::begins_with(&content, stamp.size, part)?);
             }
-            let headless = !open && !parts.is_empty() && continued == 0 && !media::has_header(&mut file)?;
+            let headless = !open && !parts.is_empty() && continued == 0 && !media::has_header(&mut *file)?;
             let partial = open || is_cut || headless;
             let is_other = !partial && continued < parts.len();
-            let source = Source {
-                content: Content::File(Arc::new(file)),
-                size: stamp.size,
-                precedence: Precedence::Capture(stamp.modified),
-                sha256,
-            };
-            Ok((source, (partial, headless, is_other), capture, first_key))
+            let precedence = Precedence::Capture(stamp.modified);
+            let source = Source { content, size: stamp.size, precedence, sha256 };
+            // A file that could not be taken away before this start is not sent again.
+            let is_old = stamp.changed < site.since;
+            let stored = is_old.then(|| earlier::stored(&site.ledger(), &capture, &source.sha256)).flatten();
+            Ok((source, (partial, headless, is_other), (capture, first_key), (known.keys, stored)))
         });
         // If the camera has begun to send the file again meanwhile, what was read of the two contents must not be
         // mixed.
         if !opened.is_unchanged() {
             return Err(NotStored::Changed);
         }
-        let (source, (partial, headless, is_other), capture, first_key) =
+        let (source, (partial, headless, is_other), (capture, first_key), (written, stored)) =
             read.map_err(|error| NotStored::Unreadable(format!("failed to read file: {error}")))?;
-        Ok(Ready { opened, claim, source, partial, open, headless, is_other, capture, first_key })
+        Ok(Ready { opened, claim, source, partial, open, headless, is_other, capture, first_key, written, stored })
     })
     .await
 }
@@ -437,10 +436,13 @@ fn has_same(written: &HashMap<String, String>, key: &ObjectKey, sha256: &str) ->
     written.get(key.as_str()).map(|told| told == sha256)
 }
 
-fn hash(file: &File, size: u64) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    read_through(file, 0, size, |chunk| hash.update(chunk))?;
-    Ok(hash.finalize().into())
+/// Returns the content of a file: its bytes, read once, unless it is a large one.
+fn content(opened: &Opened) -> io::Result<Content> {
+    if opened.stamp().size <= MOST_IN_MEMORY {
+        Ok(Content::Bytes(opened.bytes()?.into()))
+    } else {
+        Ok(Content::File(Arc::new(opened.reader()?)))
+    }
 }
 
 /// Writes the ledger and, unless the file waits for its camera, disposes of it.
@@ -485,7 +487,7 @@ fn finish(
 }
 
 fn write_down(site: &Site, path: &Path, stored: &Stored, now: Now) -> io::Result<()> {
-    let entry = ledger::LedgerEntry {
+    let entry = LedgerEntry {
         stored_at: now.wall.into(),
         key: stored.key.as_str().to_owned(),
         size: stored.size,
@@ -495,16 +497,8 @@ fn write_down(site: &Site, path: &Path, stored: &Stored, now: Now) -> io::Result
         source: key::escape_path(&site.folder.stored_as(path).path),
         partial: stored.partial,
     };
-    if stored.again {
-        // The object was there before, so its line may be, too.
-        ledger::append_once(&site.ledger(), &stored.capture.camera, &entry)?;
-    } else {
-        ledger::append(&site.ledger(), &stored.capture.camera, &entry)?;
-    }
-    if stored.partial {
-        earlier::remember(&site.ledger(), &stored.capture, entry);
-    }
-    Ok(())
+    // An object that was there before may have its line, too.
+    earlier::write_down(&site.ledger(), &stored.capture, entry, stored.again)
 }
 
 /// Keeps or removes the local file, as the configuration says; removes it if there is no room to keep it.

@@ -46,13 +46,21 @@ pub(super) fn compressed(path: &Path) -> PathBuf {
 pub(super) fn read(path: &Path) -> io::Result<Box<dyn Read>> {
     // In this order: if the file is compressed in between, its lines are seen twice, and not never.
     let new = if_there(path)?;
-    let old = if_there(&compressed(path))?.map(|old| MultiGzDecoder::new(BufReader::new(old)));
+    let old = read_compressed(path)?;
     match (old, new) {
         (None, None) => Err(io::ErrorKind::NotFound.into()),
         (None, Some(new)) => Ok(Box::new(new)),
         (Some(old), None) => Ok(Box::new(old)),
         (Some(old), Some(new)) => Ok(Box::new(old.chain(new))),
     }
+}
+
+/// Opens the lines of the compressed file of a day; `None` if there is none.
+///
+/// # Errors
+/// The error of the file system.
+pub(super) fn read_compressed(path: &Path) -> io::Result<Option<MultiGzDecoder<BufReader<File>>>> {
+    Ok(if_there(&compressed(path))?.map(|old| MultiGzDecoder::new(BufReader::new(old))))
 }
 
 fn if_there(path: &Path) -> io::Result<Option<File>> {

@@ -1,21 +1,21 @@
 //! Goes forward through a file, reading little of it and seeking over the rest.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, SeekFrom};
+
+use super::Readable;
 
 /// A position in a file whose size is known.
 ///
 /// Its methods fail with [`io::ErrorKind::UnexpectedEof`] if they would go beyond the end, and for no other reason, so
 /// that a format's reader can pass this error on to say that bytes are missing.
-#[derive(Debug)]
 pub(in crate::capture) struct Walk<'a> {
-    reader: BufReader<&'a mut File>,
+    reader: BufReader<&'a mut dyn Readable>,
     left: u64,
 }
 
 impl<'a> Walk<'a> {
     /// Returns the start of a file.
-    pub(in crate::capture) fn over(file: &'a mut File) -> io::Result<Self> {
+    pub(in crate::capture) fn over(file: &'a mut dyn Readable) -> io::Result<Self> {
         let left = file.seek(SeekFrom::End(0))?;
         file.seek(SeekFrom::Start(0))?;
         Ok(Self { reader: BufReader::new(file), left })
