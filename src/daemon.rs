@@ -40,7 +40,7 @@ use crate::lock::{FolderLock, LockError};
 use crate::message;
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
-use crate::{credentials, disk, lock, metrics, owner, rotate, schedule, service};
+use crate::{credentials, disk, ftp_logins, lock, metrics, owner, rotate, schedule, service};
 
 mod cameras;
 mod contact;
@@ -87,7 +87,7 @@ pub async fn run(
     // Nobody sends instructions, but the sender must live: without it, the loop would see the end of the channel.
     let (_instructions, received) = mpsc::channel(1);
     let ready = Arc::default();
-    run_with(Arc::new(config), credentials, clock, Pace::new(clock), stop, received, ready, board).await
+    run_with(Arc::new(config), credentials, Pace::new(clock), stop, received, ready, board).await
 }
 
 /// Runs the daemon as a service, which the signals of the process control.
@@ -105,6 +105,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // One for all configurations, so that a reload changes the limit of the uploads under way, too.
     let pace = Pace::new(now);
     let _watching_key = AbortOnDropHandle::new(tokio::spawn(watch_key(instructions.clone())));
+    let logins = ftp_logins::watch(board.clone(), now, stop.clone());
+    let _watching_logins = AbortOnDropHandle::new(tokio::spawn(logins));
     let ready = Arc::new(AtomicBool::new(false));
     let listener = Listener {
         config: Arc::clone(&config),
@@ -116,13 +118,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         board: board.clone(),
     };
     let _listening = AbortOnDropHandle::new(tokio::spawn(listener.listen(signals)));
-    run_with(config, None, now, pace, stop, received, ready, board).await
+    run_with(config, None, pace, stop, received, ready, board).await
 }
 
 async fn run_with(
     config: Arc<Config>,
     credentials: Option<Credentials>,
-    clock: fn() -> Now,
     pace: Pace,
     stop: CancellationToken,
     instructions: mpsc::Receiver<Instruction>,
@@ -133,6 +134,7 @@ async fn run_with(
     let crashed_after = crashed_after(&config.runtime_dir);
     let folder_lock = hold(&config.drop_folder.path).await?;
     // Boxed: it is large, and whoever starts the daemon holds it.
+    let clock = pace.clock();
     let site = Arc::new(Box::pin(Site::new(Arc::clone(&config), credentials, pace, clock)).await);
     tracing::info!("watching {}, storing in {}", site.folder.path().display(), site.bucket.describe());
     let ingest = Ingest::new(Arc::clone(&site)).holding(folder_lock);

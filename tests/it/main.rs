@@ -17,6 +17,7 @@ mod disk;
 mod docs;
 mod flood;
 mod folder;
+mod ftp_logins;
 mod hashed_names;
 mod health;
 mod heartbeat;
