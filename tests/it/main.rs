@@ -3,6 +3,7 @@
 #![expect(clippy::case_sensitive_file_extension_comparisons, reason = "keys end as they were written")]
 #![expect(clippy::disallowed_methods, reason = "tests remove what they made and read the clock")]
 
+mod alerting;
 mod alerts;
 mod altered;
 mod answers;

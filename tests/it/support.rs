@@ -3,6 +3,7 @@
 pub(crate) mod alarm;
 pub(crate) mod clock;
 pub(crate) mod line;
+pub(crate) mod memory;
 pub(crate) mod refused;
 pub(crate) mod s3;
 pub(crate) mod service;
