@@ -47,5 +47,6 @@ mod too_large;
 mod trouble;
 mod two_rotations;
 mod unit_file;
+mod webhooks;
 mod writers;
 mod year;

@@ -9,4 +9,5 @@ pub(crate) mod s3;
 pub(crate) mod service;
 pub(crate) mod settings;
 pub(crate) mod site;
+pub(crate) mod tls;
 pub(crate) mod year;
