@@ -5,6 +5,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure real time, and take away their own files")]
 #![expect(clippy::unwrap_used, reason = "a test ends where its ground gives way")]
 
+#[path = "../it/support/alarm.rs"]
+mod alarm;
 mod alerting;
 mod archive;
 mod camera;
@@ -34,6 +36,7 @@ mod proxy;
 mod seaweedfs;
 mod server;
 mod service;
+mod stolen;
 mod store;
 mod template;
 mod thief;
