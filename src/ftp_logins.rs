@@ -251,19 +251,23 @@ pub async fn watch(board: Board, clock: fn() -> Now, stop: CancellationToken) {
     let mut logins = Logins::default();
     let (mut failures, mut said) = (0, false);
     loop {
+        // What was told may be over, also while nothing can be read.
+        tell(&mut logins, &board, clock());
         let began = clock().steady;
         let ended = tokio::select! {
             () = stop.cancelled() => return,
             ended = follow(&mut logins, &board, clock) => ended,
         };
         let why = ended.unwrap_or_else(|error| error.to_string());
-        if !std::mem::replace(&mut said, true) {
+        let was_short = clock().steady.saturating_duration_since(began) < LOOK;
+        failures = if was_short { failures + 1 } else { 1 };
+        // One that was ended, such as by an update of systemd, only begins again.
+        if was_short && !std::mem::replace(&mut said, true) {
             tracing::info!(
                 "logins that fail at the FTP server are not noticed: the journal cannot be read: {why}; \
                  \"Logins that fail\" in /usr/share/doc/hk-aws/ftp.md says how to allow it"
             );
         }
-        failures = if clock().steady - began < LONGEST_WAIT { failures + 1 } else { 1 };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(backoff(failures, FIRST_WAIT, LONGEST_WAIT, 0.0)) => {}
