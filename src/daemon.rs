@@ -41,7 +41,7 @@ use crate::message;
 use crate::mqtt::Mqtt;
 use crate::site::{Site, SiteInForce};
 use crate::status::{Condition, ConditionKind, DaemonState, Jobs, Snapshot};
-use crate::{credentials, disk, lock, metrics, owner, rotate, schedule, service};
+use crate::{credentials, disk, ftp_logins, lock, metrics, owner, rotate, schedule, service};
 
 mod cameras;
 mod contact;
@@ -72,16 +72,23 @@ pub fn now() -> Now {
 
 /// Runs the daemon until `stop`, and leaves the signals of the process alone.
 ///
-/// `credentials` replace the standard AWS chain.
+/// `credentials` replace the standard AWS chain. `clock` is [`now`], except where somebody wants to see what a day brings
+/// and has no day.
 ///
 /// # Errors
 /// An error for the owner if the daemon cannot start, or if one of its tasks panicked.
-pub async fn run(config: Config, credentials: Option<Credentials>, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    credentials: Option<Credentials>,
+    clock: fn() -> Now,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let board = Board::default();
-    let (config, _) = settle_state(config, &board);
+    let (config, _) = settle_state(config, &board, clock().wall.into());
     // Nobody sends instructions, but the sender must live: without it, the loop would see the end of the channel.
     let (_instructions, received) = mpsc::channel(1);
-    run_with(Arc::new(config), credentials, Pace::new(now), stop, received, Arc::default(), board).await
+    let ready = Arc::default();
+    run_with(Arc::new(config), credentials, Pace::new(clock), stop, received, ready, board).await
 }
 
 /// Runs the daemon as a service, which the signals of the process control.
@@ -92,13 +99,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (instructions, received) = mpsc::channel(4);
     let board = Board::default();
-    let (config, lacks_state) = settle_state(config, &board);
+    let (config, lacks_state) = settle_state(config, &board, now().wall.into());
     let config = Arc::new(config);
     let signals =
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("failed to catch signals")?;
     // One for all configurations, so that a reload changes the limit of the uploads under way, too.
     let pace = Pace::new(now);
     let _watching_key = AbortOnDropHandle::new(tokio::spawn(watch_key(instructions.clone())));
+    let logins = ftp_logins::watch(board.clone(), now, stop.clone());
+    let _watching_logins = AbortOnDropHandle::new(tokio::spawn(logins));
     let ready = Arc::new(AtomicBool::new(false));
     let listener = Listener {
         config: Arc::clone(&config),
@@ -126,7 +135,8 @@ async fn run_with(
     let crashed_after = crashed_after(&config.runtime_dir);
     let folder_lock = hold(&config.drop_folder.path).await?;
     // Boxed: it is large, and whoever starts the daemon holds it.
-    let site = Arc::new(Box::pin(Site::new(Arc::clone(&config), credentials, pace, now)).await);
+    let clock = pace.clock();
+    let site = Arc::new(Box::pin(Site::new(Arc::clone(&config), credentials, pace, clock)).await);
     tracing::info!("watching {}, storing in {}", site.folder.path().display(), site.bucket.describe());
     let ingest = Ingest::new(Arc::clone(&site)).holding(folder_lock);
     let (snapshot, snapshots) = watch::channel(ingest.snapshot());
@@ -171,7 +181,7 @@ async fn run_with(
 
 /// Returns the settings if their state folder can be written; otherwise those that do without it, and `true`. The board
 /// then says what the owner has to mend.
-fn settle_state(config: Config, board: &Board) -> (Config, bool) {
+fn settle_state(config: Config, board: &Board, now: DateTime<Utc>) -> (Config, bool) {
     let folder = config.state_dir.clone();
     let tried = owner::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder));
     let error = match tried {
@@ -187,7 +197,7 @@ fn settle_state(config: Config, board: &Board) -> (Config, bool) {
         config.state_dir.display(),
     );
     let advice = "mount it writable, or give it to the daemon's user, then run `systemctl restart hk-aws`";
-    let condition = Condition::new(ConditionKind::StateUnwritable, now().wall.into(), sentence, advice);
+    let condition = Condition::new(ConditionKind::StateUnwritable, now, sentence, advice);
     let condition = condition.with_detail(error.to_string());
     tracing::error!(message_id = message::STATE_UNWRITABLE, "{}; {advice}", condition.in_full());
     board.raise(condition);
@@ -263,7 +273,10 @@ impl Teller {
     async fn run(self, mut snapshots: watch::Receiver<Snapshot>, mut jobs: watch::Receiver<Jobs>) {
         let (mut line, mut complained, mut before) = (String::new(), false, Vec::new());
         let mut raised = self.board.changes();
-        let mut cameras = Cameras::open(&self.sites.borrow().site.config.state_dir, now().wall.into());
+        let mut cameras = {
+            let site = &self.sites.borrow().site;
+            Cameras::open(&site.config.state_dir, (site.clock)().wall.into())
+        };
         loop {
             raised.mark_unchanged();
             let mut snapshot = snapshots.borrow_and_update().clone();

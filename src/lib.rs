@@ -67,6 +67,7 @@
 //! * [`status`], [`health`], [`journal`]: what is told: one snapshot for many readers, what it says is wrong, and the log
 //! * [`heartbeat`], [`alerts`]: the sign of life that others watch; what is wrong, told to the owner
 //! * [`mqtt`]: Home Assistant, told through a broker
+//! * [`ftp_logins`]: logins that fail at the FTP server, by the journal
 //! * [`message`]: the id of each warning and error, by which the catalogue of the journal knows it
 //! * [`metrics`]: figures for Prometheus, and whether all is well, over HTTP
 //! * [`aws_template`], [`doctor`]: what is made and tried outside
@@ -111,6 +112,7 @@ pub mod verify;
 
 pub mod alerts;
 pub mod daemon;
+pub mod ftp_logins;
 pub mod health;
 pub mod heartbeat;
 pub mod journal;

@@ -1,6 +1,7 @@
 //! The state machine as a function of facts and time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
@@ -8,6 +9,7 @@ use proptest::prelude::*;
 use super::outbox::{MOST_WAITING, Outbox};
 use super::{HOLD, Message, Phase, Rules, State, step};
 use crate::config::Config;
+use crate::health::{Limits, judge};
 use crate::status::{Condition, ConditionKind, Snapshot};
 
 fn at(seconds: i64) -> DateTime<Utc> {
@@ -256,7 +258,7 @@ proptest! {
             }
             prop_assert!(!open, "{name} never ends");
         }
-        // 100,000 failures in an hour, or as many as there may be, make at most this many messages.
+        // Whatever changes at the worst moments makes a message in ten minutes.
         for hour in 0..50 {
             let of = |message: &&Message| (message.at - at(0)).num_hours() == hour && message.kind == "bucket_refuses";
             prop_assert!(machine.messages.iter().filter(of).count() <= 7);
@@ -296,4 +298,92 @@ fn a_week_of_twelve_cameras_tells_of_each_change_once() {
         assert_eq!(count, 40, "{phase:?}");
     }
     assert_eq!(machine.messages.len(), 120);
+}
+
+/// Minute by minute from the facts of a daemon: twelve cameras that push every ten minutes, 32 of their silences, eight
+/// outages, a restart a day, and one crash.
+#[test]
+fn a_week_of_twelve_cameras_is_told_from_its_facts_with_nothing_missed_and_nothing_twice() {
+    let week = 7 * 24 * 60;
+    let slot = week / 40;
+    let is_outage = |number: i64| number % 5 == 4;
+    let names: Vec<String> = (0..12).map(|number| format!("CAM-{number:02}")).collect();
+    let mut limits = Limits { exposure: Duration::from_mins(15), ..Limits::default() };
+    limits.silent_after = names.iter().map(|name| (name.clone(), Duration::from_hours(1))).collect();
+    let mut machine = Machine::new("");
+    let (mut before, mut started, mut crashed) = (Vec::new(), 0, None);
+    let mut last: BTreeMap<String, i64> = names.iter().map(|name| (name.clone(), 0)).collect();
+    for minute in 0..week {
+        if minute % (24 * 60) == 5 {
+            // The third of them was no stop.
+            started = minute;
+            crashed = (minute / (24 * 60) == 3).then(|| at((minute - 1) * 60));
+            before.clear();
+        }
+        let (number, into) = (minute / slot, minute % slot);
+        let is_down = is_outage(number) && (30..150).contains(&into);
+        for (camera, name) in (0_i64..).zip(&names) {
+            let is_silent = !is_outage(number) && number % 12 == camera && (30..210).contains(&into);
+            if minute % 10 == camera % 10 && !is_silent && !is_down || is_outage(number) && into == 150 {
+                last.insert(name.clone(), minute);
+            }
+        }
+        let mut now = facts(Vec::new());
+        (now.at, now.started_at, now.scanned, now.link_down) = (at(minute * 60), at(started * 60), true, is_down);
+        now.crashed_after = crashed;
+        now.stored.captures = 1;
+        // What came before the start is known from the file alone.
+        limits.last_seen = last.iter().map(|(name, minute)| (name.clone(), at(minute * 60))).collect();
+        now.cameras = (last.iter().filter(|(_, stored)| **stored >= started))
+            .map(|(name, minute)| {
+                let times = serde_json::json!({"captures": 1, "last_taken_at": at(minute * 60), "last_stored_at": at(minute * 60)});
+                (name.clone(), serde_json::from_value(times).unwrap())
+            })
+            .collect();
+        if is_down {
+            now.raised = vec![condition(ConditionKind::BucketUnreachable, None, minute * 60)];
+            let since = at((minute - into + 30) * 60);
+            now.oldest_only_here =
+                serde_json::from_value(serde_json::json!({"path": "CAM-00/a.jpg", "since": since})).unwrap();
+        }
+        judge(&mut now, &before, &limits);
+        before.clone_from(&now.conditions);
+        machine.minutes(1, &now.conditions);
+    }
+    machine.minutes(30, &[]);
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for message in &machine.messages {
+        *counts.entry((&message.kind, message.state.name())).or_default() += 1;
+    }
+    let each = |kind, count| ["entered", "left", "reminder"].map(|state| ((kind, state), count));
+    let mut expected: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    expected.extend(each("bucket_unreachable", 8));
+    expected.extend(each("camera_silent", 32));
+    expected.extend(each("exposure", 8));
+    expected.extend([(("restarted", "entered"), 1), (("restarted", "left"), 1)]);
+    assert_eq!(counts, expected);
+}
+
+#[test]
+fn a_hundred_thousand_failures_in_an_hour_make_at_most_three_messages() {
+    let (mut state, rules, mut messages) = (State::default(), rules(""), Vec::new());
+    let refused = facts(vec![condition(ConditionKind::BucketRefuses, None, 0)]);
+    let fine = facts(Vec::new());
+    // After each failure a success, and after the hour only successes.
+    for number in 0..200_000_i64 {
+        let now = at(0) + chrono::TimeDelta::milliseconds(number * 18);
+        let (next, told) = step(state, if number % 2 == 0 { &refused } else { &fine }, &rules, now);
+        state = next;
+        messages.extend(told);
+    }
+    for minute in 60..90 {
+        let (next, told) = step(state, &fine, &rules, at(minute * 60));
+        state = next;
+        messages.extend(told);
+    }
+    let phases: Vec<Phase> = messages.iter().map(|message| message.state).collect();
+    assert!(
+        phases.len() <= 3 && phases.first() == Some(&Phase::Entered) && phases.last() == Some(&Phase::Left),
+        "{phases:?}"
+    );
 }

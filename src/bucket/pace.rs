@@ -95,7 +95,7 @@ impl Pace {
     }
 
     /// Returns what reads both clocks.
-    pub(super) fn clock(&self) -> fn() -> Now {
+    pub fn clock(&self) -> fn() -> Now {
         self.clock
     }
 

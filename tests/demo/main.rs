@@ -79,7 +79,7 @@ async fn start_daemon(config: &Path) -> anyhow::Result<()> {
         terminated.recv().await;
         token.cancel();
     });
-    hk_aws::daemon::run(Config::load(config)?, None, stop).await
+    hk_aws::daemon::run(Config::load(config)?, None, hk_aws::daemon::now, stop).await
 }
 
 /// Runs cameras, daemon and S3 below `folder`; returns whether everything written arrived whole.

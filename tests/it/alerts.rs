@@ -6,6 +6,7 @@ use hk_aws::alerts::{self, Message, NotTaken, Service as Told};
 use hk_aws::config::AlertsSettings;
 use hk_aws::status::ConditionKind;
 
+use crate::support::memory::remember;
 use crate::support::service::{Answer, Service};
 use crate::support::site::{Settings, Site};
 
@@ -90,20 +91,6 @@ async fn a_program_gets_the_json_and_says_by_its_exit_whether_it_took_it() {
     assert!(refused(&settings, Told::Command).await.why.contains("/nowhere/notify cannot be run"));
 }
 
-/// What is remembered of conditions that were seen an hour ago and not told yet: so nobody waits for ten minutes here.
-fn remember(site: &Site, kinds: &[(ConditionKind, Option<&str>)]) {
-    let hour_ago = chrono::Utc::now() - chrono::TimeDelta::hours(1);
-    let known = kinds.iter().map(|(kind, camera)| {
-        serde_json::json!({
-            "kind": kind.name(), "seen_at": hour_ago, "gone_at": null, "told_at": null, "reminders": 0,
-            "told": {"camera": camera, "sentence": "s", "advice": "a", "since": hour_ago},
-        })
-    });
-    let memory = serde_json::json!({"state": {"known": known.collect::<Vec<_>>(), "spoke": {}}});
-    std::fs::create_dir_all(site.path("state")).unwrap();
-    std::fs::write(site.path("state").join(alerts::FILE), memory.to_string()).unwrap();
-}
-
 #[tokio::test]
 async fn what_happens_to_the_daemon_is_told_in_order_and_remembered() {
     let service = Service::start().await;
@@ -113,7 +100,7 @@ async fn what_happens_to_the_daemon_is_told_in_order_and_remembered() {
     );
     let mut site = Site::new(settings(rest)).await;
     let kinds = [(ConditionKind::SetAside, None), (ConditionKind::CameraSilent, Some("CAM"))];
-    remember(&site, &kinds);
+    remember(&site.path("state"), &kinds);
     std::fs::create_dir_all(site.path("state/set-aside/CAM")).unwrap();
     std::fs::write(site.path("state/set-aside/CAM/a.jpg"), b"x").unwrap();
     service.answer([Answer::Say(500, "later".to_owned()), Answer::Say(200, "ok".to_owned())]);
@@ -138,7 +125,7 @@ async fn a_broken_webhook_is_a_condition_of_its_own() {
     let service = Service::start().await;
     service.answer([Answer::Echo(404)]);
     let mut site = Site::new(settings(format!("alerts: {{webhook: '{}/s3cret'}}", service.url()))).await;
-    remember(&site, &[(ConditionKind::SetAside, None)]);
+    remember(&site.path("state"), &[(ConditionKind::SetAside, None)]);
     std::fs::create_dir_all(site.path("state/set-aside/CAM")).unwrap();
     std::fs::write(site.path("state/set-aside/CAM/a.jpg"), b"x").unwrap();
     site.start().await;

@@ -3,6 +3,7 @@
 #![expect(clippy::case_sensitive_file_extension_comparisons, reason = "keys end as they were written")]
 #![expect(clippy::disallowed_methods, reason = "tests remove what they made and read the clock")]
 
+mod alerting;
 mod alerts;
 mod altered;
 mod answers;
@@ -17,6 +18,7 @@ mod disk;
 mod docs;
 mod flood;
 mod folder;
+mod ftp_logins;
 mod hashed_names;
 mod health;
 mod heartbeat;
@@ -46,5 +48,6 @@ mod too_large;
 mod trouble;
 mod two_rotations;
 mod unit_file;
+mod webhooks;
 mod writers;
 mod year;

@@ -29,7 +29,8 @@ pub(crate) const UID: u32 = 61_021;
 /// Passive ports: more than there are sessions at once.
 const PASSIVE_PORTS: u16 = 100;
 
-/// Puts our accounts over the machine's for everything started below it, then runs the server and ends with it.
+/// Puts our accounts over the machine's for everything started below it, then runs the server and ends with it. With a
+/// folder for `/run`, there is a journal of our own too, which nobody on the machine sees.
 ///
 /// It stays as the namespace's process 1. As that, vsftpd itself would inherit the orphans of its sessions, and now and
 /// then it ends over them.
@@ -42,7 +43,20 @@ mount --bind "$folder/shadow" /etc/shadow
 mount --bind "$folder/group" /etc/group
 mount --bind "$folder/shells" /etc/shells
 mount --bind "$folder/pam.d" /etc/pam.d
-mount -t tmpfs none /run
+if [ -d "$folder/run" ]; then
+  mount --bind "$folder/run" /run
+  mkdir -p "$folder/dev" /run/systemd/journal /run/log/journal
+  for device in null zero full random urandom; do
+    touch "$folder/dev/$device"
+    mount --bind "/dev/$device" "$folder/dev/$device"
+  done
+  ln -s /run/systemd/journal/dev-log "$folder/dev/log"
+  mount --rbind "$folder/dev" /dev
+  env -u LD_LIBRARY_PATH /lib/systemd/systemd-journald &
+  until [ -S /run/systemd/journal/dev-log ]; do sleep 0.1; done
+else
+  mount -t tmpfs none /run
+fi
 "$@" &
 wait $!
 "#;
@@ -77,6 +91,17 @@ pub(crate) struct FtpServer {
 impl FtpServer {
     /// Starts the server on ports of its own, with an empty root.
     pub(crate) fn start(kind: Kind) -> Self {
+        Self::start_as(kind, false)
+    }
+
+    /// Starts it with a journal of its own, which can be read in its mount namespace.
+    pub(crate) fn start_with_journal(kind: Kind) -> Self {
+        let journal = Path::new("/lib/systemd/systemd-journald");
+        assert!(journal.exists(), "apt-get install systemd");
+        Self::start_as(kind, true)
+    }
+
+    fn start_as(kind: Kind, with_journal: bool) -> Self {
         let program = match kind {
             Kind::Vsftpd | Kind::VsftpdAsDocumented => installed("vsftpd", "apt-get install vsftpd"),
             Kind::PureFtpd | Kind::PureFtpdHidden | Kind::PureFtpdAsDocumented => installed("pure-ftpd", UNPACK),
@@ -93,6 +118,9 @@ impl FtpServer {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let port = free_ports(1).start;
         lay_accounts(folder.path());
+        if with_journal {
+            fs::create_dir(folder.path().join("run")).unwrap();
+        }
         if kind == Kind::PureFtpdAsDocumented {
             add_login(&program, folder.path());
         }

@@ -5,6 +5,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure real time, and take away their own files")]
 #![expect(clippy::unwrap_used, reason = "a test ends where its ground gives way")]
 
+#[path = "../it/support/alarm.rs"]
+mod alarm;
+mod alerting;
 mod archive;
 mod camera;
 mod captures;
@@ -17,6 +20,8 @@ mod habits;
 mod hostile;
 mod household;
 mod installation;
+#[path = "../it/support/memory.rs"]
+mod memory;
 #[path = "../it/support/s3.rs"]
 #[expect(dead_code, reason = "the tests in memory need more of it")]
 mod memory_s3;
@@ -32,6 +37,7 @@ mod proxy;
 mod seaweedfs;
 mod server;
 mod service;
+mod stolen;
 mod store;
 mod template;
 mod thief;

@@ -4,12 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 
 use super::Site;
 use crate::support::s3::Fault;
+use crate::support::tls;
 
 const PICTURE: &str = "CAM/192.168.1.64_01_20220224050607000_TIMING.jpg";
 const CLIP: &str = "CAM/192.168.1.64_01_20220224050607000_1.mp4";
@@ -129,16 +128,7 @@ async fn a_refusal_of_what_a_setting_asks_for_names_the_setting() {
 
 /// Serves one listing after the other over TLS, with a certificate of an authority of its own; returns the URL.
 fn serve_listings() -> String {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/tls");
-    let certificate = CertificateDer::from_pem_file(format!("{folder}/localhost.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(format!("{folder}/localhost.key")).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").unwrap());
+    let (config, listener) = (tls::localhost(), TcpListener::bind("127.0.0.1:0").unwrap());
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {

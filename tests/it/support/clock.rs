@@ -1,4 +1,4 @@
-//! The library's loop by a wall clock that the test sets, in threads of its own, so that a kill leaves none behind.
+//! A wall clock that the test sets, and the library's loop by it, in threads of its own, so that a kill leaves none behind.
 //!
 //! The steady clock and the timers are the real ones: what is shown here is that nothing else is waited by.
 
@@ -58,7 +58,7 @@ impl Clock {
 }
 
 /// The clocks of the daemon whose thread asks.
-fn now() -> Now {
+pub(crate) fn now() -> Now {
     Now { steady: Instant::now(), wall: CLOCK.with_borrow(Clock::wall) }
 }
 

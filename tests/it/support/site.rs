@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::s3::{ACCESS_KEY, MemoryS3, REGION, Request, SECRET_KEY};
-use super::settings;
+use super::{clock, settings};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
@@ -138,7 +138,7 @@ impl Site {
 
     async fn start_as_it_is(&mut self, credentials: Credentials) {
         let stop = CancellationToken::new();
-        let daemon = tokio::spawn(hk_aws::daemon::run(self.config(), Some(credentials), stop.clone()));
+        let daemon = tokio::spawn(hk_aws::daemon::run(self.config(), Some(credentials), clock::now, stop.clone()));
         self.running = Some((stop, daemon));
         self.wait_for_status("the first scan", |status| status.state != hk_aws::status::DaemonState::Starting).await;
     }
