@@ -44,6 +44,7 @@ fn told_by(kind: ConditionKind) -> &'static str {
         // It is told by everything else.
         ConditionKind::AlertsFail => "a_broken_webhook_is_a_condition_of_its_own",
         ConditionKind::HeartbeatFails => "a_heartbeat_that_fails_is_told",
+        ConditionKind::MqttFails => "a_broker_that_is_not_there_is_told",
         ConditionKind::Restarted => "a_daemon_that_crashed_is_told",
     }
 }
@@ -304,6 +305,13 @@ async fn a_heartbeat_that_fails_is_told() {
     assert_eq!(message["box"], "porch");
     assert!(!message.to_string().contains("s3cret"), "{message:#}");
     house.alone(&[(ConditionKind::HeartbeatFails, "entered")]);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_not_there_is_told() {
+    let house = House::started(rest("mqtt: {url: 'mqtt://127.0.0.1:1'}")).await;
+    house.told(ConditionKind::MqttFails).await;
+    house.alone(&[(ConditionKind::MqttFails, "entered")]);
 }
 
 #[tokio::test]
