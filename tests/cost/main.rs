@@ -1,6 +1,9 @@
 //! What a capture costs, counted in what does not depend on how busy a machine is: requests, system calls, allocations
 //! and bytes read. Run by name, with strace installed: `cargo test --test cost -- --nocapture` prints the figures.
 //!
+//! `cargo test --profile dist --test cost -- --nocapture --ignored` counts the instructions of what the packages hold, with
+//! valgrind. They have no limit, because each compiler makes others.
+//!
 //! Each figure is the difference between a folder of few and one of many pictures, a capture: what a start costs is not in
 //! it. Each has a limit in [`limits`].
 #![expect(clippy::disallowed_methods, reason = "the pictures are laid down, and the clock is real")]
@@ -17,7 +20,7 @@ mod process;
 mod s3;
 mod site;
 
-use process::{bytes_read, system_calls};
+use process::{bytes_read, instructions, system_calls};
 use site::Site;
 
 /// The pictures of the smaller and of the larger folder.
@@ -78,4 +81,12 @@ fn a_capture_costs_few_allocations() {
     let [few, many] = [FEW, MANY].map(|pictures| allocations::of_a_pass(&Site::new(pictures)));
     hold("allocations", each(few.count, many.count), limits::ALLOCATIONS);
     hold("allocated bytes", each(few.bytes, many.bytes), limits::ALLOCATED_BYTES);
+}
+
+#[test]
+#[ignore = "needs valgrind, and means something for an optimised program only"]
+fn the_instructions_of_a_capture() {
+    let cost = each(instructions(&Site::new(FEW)), instructions(&Site::new(MANY)));
+    println!("instructions a capture: {cost:.0}");
+    assert!(cost > 0.0, "{cost}");
 }

@@ -55,3 +55,12 @@ pub(crate) fn bytes_read(site: &Site) -> u64 {
     assert!(child.wait().unwrap().success());
     told.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
 }
+
+/// Returns how many instructions the program executed while it stored the site's pictures, as callgrind counts them.
+pub(crate) fn instructions(site: &Site) -> u64 {
+    let valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
+    let output = site.command(&valgrind).output().unwrap_or_else(|error| panic!("valgrind is not installed: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    said.split("Collected :").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+}
