@@ -49,7 +49,7 @@ pub(crate) fn measure(runtime: &Runtime) -> anyhow::Result<()> {
     println!("| program | wall, s | CPU, s | memory, MiB | wall / limit |\n|---|---|---|---|---|");
     let row = |name: &str, cost: Cost, memory: &str| {
         let ratio = cost.wall / limit.wall;
-        println!("| {name} | {:.1} | {:.1} | {memory} | {ratio:.2} |", cost.wall, cost.cpu);
+        println!("| {name} | {:.1} | {:.2} | {memory} | {ratio:.2} |", cost.wall, cost.cpu);
     };
     row("the limit: `tar` piped into a bare HTTP PUT", limit, "");
     row("`hk-aws upload`, which came before", uploaded, &format!("{:.0}", uploaded.memory));
