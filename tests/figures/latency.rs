@@ -37,9 +37,9 @@ pub(crate) async fn measure(store: &Store) -> anyhow::Result<()> {
     make_cameras(&drop_folder)?;
     let mut daemon = store.start_daemon(folder.path(), "")?;
     daemon.ready(START).await?;
-    let Followed { closed, gone } = follow(&mut daemon, &drop_folder, CAPTURES, INTERVAL).await?;
+    let followed = follow(&mut daemon, &drop_folder, CAPTURES, INTERVAL).await?;
     daemon.stop(STOP).await?;
-    print(store, &closed, &gone);
+    print(store, &followed);
     Ok(())
 }
 
@@ -132,12 +132,13 @@ fn camera_name(number: usize) -> String {
     format!("CAM-EXT-{:03}", number + 1)
 }
 
-fn print(store: &Store, closed: &HashMap<PathBuf, Instant>, gone: &HashMap<PathBuf, Instant>) {
+fn print(store: &Store, followed: &Followed) {
     let rate = 1000 / INTERVAL.as_millis();
     println!("\nlatency: {CAPTURES} captures of {CAPTURE_BYTES} bytes at {rate}/s, to {}", store.endpoint);
     println!("{:<44}{:>9}{:>9}{:>9}{:>7}", "from close-after-write, in ms, until", "p50", "p99", "max", "n");
-    row("the file has left the drop folder", closed, gone);
+    row("the file has left the drop folder", &followed.times());
     let Some(server) = &store.ours else { return };
+    let closed = &followed.closed;
     let names: HashMap<_, _> = closed.keys().filter_map(|path| Some((file_name(path)?, path))).collect();
     let requests = server.requests();
     let stored = requests.iter().filter(|request| request.status == Some(200));
@@ -145,7 +146,7 @@ fn print(store: &Store, closed: &HashMap<PathBuf, Instant>, gone: &HashMap<PathB
         let path = names.get(request.key.rsplit('/').next()?)?;
         Some(((*path).clone(), request.answered?))
     });
-    row("S3 has answered", closed, &stored.collect());
+    row("S3 has answered", &times(closed, &stored.collect()));
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let each = requests.len() as f64 / CAPTURES as f64;
     println!("requests: {each:.3} a capture ({} PutObject, {} in all)", server.count("PutObject"), requests.len());
@@ -155,8 +156,7 @@ fn file_name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }
 
-fn row(until: &str, closed: &HashMap<PathBuf, Instant>, ended: &HashMap<PathBuf, Instant>) {
-    let times = times(closed, ended);
+fn row(until: &str, times: &[Duration]) {
     let at = |percent: usize| {
         let time = times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
         time.map_or_else(|| "-".to_owned(), |time| format!("{:.1}", time.as_secs_f64() * 1000.0))

