@@ -134,7 +134,7 @@ async fn run_with(
     let _reaching = AbortOnDropHandle::new(tokio::spawn(first_contact));
     let (jobs, told_jobs) = watch::channel(Jobs::new());
     // Whole snapshots, as `status.json` has them.
-    let (told, _) = watch::channel(snapshot.borrow().clone());
+    let (told, _) = watch::channel(Arc::new(snapshot.borrow().clone()));
     // Each task ends together with this function, however that ends.
     let alerts = Alerts { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: stop.clone() };
     let _alerting = AbortOnDropHandle::new(tokio::spawn(alerts.run()));
@@ -246,7 +246,7 @@ struct Teller {
     sites: watch::Receiver<SiteInForce>,
     board: Board,
     /// Gets each whole snapshot, after `status.json` has it.
-    told: watch::Sender<Snapshot>,
+    told: watch::Sender<Arc<Snapshot>>,
     /// Whether systemd has been told that the daemon is ready.
     ready: Arc<AtomicBool>,
 }
@@ -268,7 +268,8 @@ impl Teller {
             health::judge(&mut snapshot, &before, &limits);
             before.clone_from(&snapshot.conditions);
             // The file is written first, so that whoever waits for READY finds it.
-            let (file, target) = (snapshot.clone(), self.folder.clone());
+            let snapshot = Arc::new(snapshot);
+            let (file, target) = (Arc::clone(&snapshot), self.folder.clone());
             let written = tokio::task::spawn_blocking(move || file.write(&target)).await;
             match written {
                 Ok(Err(error)) if !complained => {
