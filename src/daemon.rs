@@ -263,7 +263,7 @@ impl Teller {
             snapshot.jobs = jobs.borrow_and_update().clone();
             snapshot.crashed_after = self.crashed_after;
             snapshot.raised.extend(self.board.raised());
-            cameras.see(&snapshot);
+            cameras.see(&mut snapshot);
             let limits = Limits::of(&self.sites.borrow().site.config).learning(&cameras.rhythms);
             health::judge(&mut snapshot, &before, &limits);
             before.clone_from(&snapshot.conditions);
@@ -300,6 +300,7 @@ impl Teller {
                 biased;
                 Ok(()) = jobs.changed() => {}
                 Ok(()) = raised.changed() => {}
+                () = cameras.learn() => {}
                 alive = snapshots.changed() => if alive.is_err() { return cameras.write() },
             }
         }

@@ -336,4 +336,4 @@ pub fn in_words(span: TimeDelta) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -68,7 +68,7 @@ pub struct Heartbeat {
     pub waiting_bytes: Option<u64>,
     /// The age of the oldest capture that is only on this box, in seconds; 0 if there is none.
     pub exposure_seconds: Option<i64>,
-    /// The last capture of each camera since the daemon started.
+    /// The last capture of each camera, also from before the daemon started.
     pub cameras: BTreeMap<String, LastCapture>,
     /// What is wrong, if anything is.
     pub trouble: Option<Trouble>,

@@ -27,9 +27,11 @@ use crate::owner;
 
 mod missing;
 mod old;
+mod recent;
 
 pub use missing::{Found, Missing, append_found, append_missing, missing};
 pub use old::{compress_old, settle};
+pub use recent::{Recent, recent};
 
 /// The line of a stored capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

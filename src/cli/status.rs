@@ -128,7 +128,7 @@ fn cameras(snapshot: &Snapshot) -> Vec<Line> {
     let mut rows: Vec<[String; 5]> = Vec::new();
     for (name, camera) in &snapshot.cameras {
         let last = camera.last_taken_at.format("%F %T").to_string();
-        rows.push([plain(name), last, today(camera, snapshot.at).to_string(), clock(camera), since(name)]);
+        rows.push([plain(name), last, camera.today(snapshot.at).to_string(), clock(camera), since(name)]);
     }
     for name in silent.keys().filter(|name| !snapshot.cameras.contains_key(**name)) {
         rows.push([plain(name), "-".to_owned(), "0".to_owned(), "-".to_owned(), since(name)]);
@@ -148,22 +148,18 @@ fn cameras(snapshot: &Snapshot) -> Vec<Line> {
     };
     let mut lines = vec![(None, String::new()), (Some(Colour::Bold), line(&head))];
     for row in &rows {
-        let is_well = row[3] == "right" && row[4] == "-";
+        let is_well = !row[3].starts_with("WRONG") && row[4] == "-";
         lines.push(((!is_well).then_some(Colour::Yellow), line(row)));
     }
     lines
-}
-
-/// Returns how many captures of today a camera has sent since the start, by its own clock.
-fn today(camera: &CameraStatus, at: DateTime<Utc>) -> u64 {
-    let today = at.with_timezone(camera.last_taken_at.offset()).date_naive();
-    camera.newest_day.filter(|day| day.date == today).map_or(0, |day| day.captures)
 }
 
 fn clock(camera: &CameraStatus) -> String {
     match (&camera.wrong_clock, &camera.clock_offset) {
         (Some(wrong), _) if wrong.is_now => format!("WRONG, said {}", wrong.last_said.format("%F %T")),
         (_, Some(offset)) => format!("WRONG, {offset}"),
+        // Nothing has come since the start by which it could be judged.
+        _ if camera.captures == 0 => "-".to_owned(),
         _ => "right".to_owned(),
     }
 }
