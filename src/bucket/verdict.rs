@@ -332,17 +332,13 @@ impl Refusal {
         let mend = bad_file.map_or_else(
             || {
                 let file = credentials::path();
-                format!("write the key into {}, or name a profile of the AWS files in s3.profile", file.display())
+                format!("put it into {}, or name a profile of the AWS files in s3.profile", file.display())
             },
             |bad| bad.mend.clone(),
         );
         let reason = bad_file.map_or_else(|| texts.join(": "), BadKeyFile::fault);
-        Self {
-            verdict: Verdict::NeedsOperator,
-            code: None,
-            reason: format!("failed to {what}: {reason}"),
-            advice: format!("give the daemon credentials: {mend}"),
-        }
+        let reason = format!("failed to {what}: no AWS key found: {reason}");
+        Self { verdict: Verdict::NeedsOperator, code: None, reason, advice: mend }
     }
 
     fn without_answer<E: Error + 'static>(what: &str, error: &SdkError<E, HttpResponse>) -> Self {

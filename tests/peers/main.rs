@@ -8,6 +8,7 @@
 mod archive;
 mod camera;
 mod captures;
+mod catalogue;
 mod daemon;
 mod disk;
 mod doctor;
