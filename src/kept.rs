@@ -98,7 +98,7 @@ pub struct GivenUp {
 
 impl GivenUp {
     /// Says what was given up of these days.
-    fn of_days(self, from: NaiveDate, to: NaiveDate) -> String {
+    fn of_days(&self, from: NaiveDate, to: NaiveDate) -> String {
         let days = if from == to { from.to_string() } else { format!("{from} to {to}") };
         let (copies, mib) = (self.copies, self.bytes >> 20);
         format!("deleted {copies} local copies of {days} ({mib} MiB) to make room; the bucket has them")

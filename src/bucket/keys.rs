@@ -77,6 +77,8 @@ impl Keys {
                     return Ok((name, key));
                 }
                 Err(CredentialsError::CredentialsNotLoaded(_)) => {}
+                // Nothing but the metadata of EC2 is left, which hardly any box has: its own error would hide that.
+                Err(error) if at + 1 == self.places.len() => tracing::debug!("{name}: {error}"),
                 Err(error) => return Err(error),
             }
         }

@@ -78,7 +78,7 @@ fn lines(snapshot: &Snapshot) -> Vec<Line> {
         lines.push((None, format!("{name:10} {}", describe_job(job, snapshot.at))));
     }
     lines.extend(files(snapshot).into_iter().map(|line| (None, line)));
-    let errors = snapshot.last_errors.iter();
+    let errors = snapshot.last_errors.iter().filter(|error| !is_said(snapshot, &error.message));
     lines.extend(errors.map(|error| (None, format!("error      {} {}", local(error.at), error.message))));
     lines
 }
@@ -88,7 +88,7 @@ fn conditions(snapshot: &Snapshot) -> Vec<Line> {
     let worst = snapshot.conditions.first();
     let (colour, state) = match (snapshot.state, worst) {
         (DaemonState::Degraded, Some(worst)) if worst.kind.stops_storing() => {
-            (Colour::Red, format!("NOT STORING since {}", local(worst.since)))
+            (Colour::Red, format!("NOT STORING since {}: pictures wait here and are sent later", local(worst.since)))
         }
         (DaemonState::Degraded, Some(worst)) if worst.kind.weight() == Weight::Grave => {
             (Colour::Red, format!("IN DANGER since {}", local(worst.since)))
@@ -223,7 +223,7 @@ fn room(snapshot: &Snapshot) -> Vec<String> {
     lines
 }
 
-/// Returns the files that wait or are not sent, and why.
+/// Returns the files that wait or are not sent, and why; not again what is said of the whole box above.
 fn files(snapshot: &Snapshot) -> Vec<String> {
     let all = snapshot.files.iter().chain(&snapshot.not_uploaded);
     let told = |word: &str| {
@@ -238,7 +238,8 @@ fn files(snapshot: &Snapshot) -> Vec<String> {
     };
     let mut lines: Vec<String> = (all.clone().take(MOST_FILES))
         .map(|file| {
-            let reason = file.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let reason = file.reason.as_ref().filter(|reason| !is_said(snapshot, reason));
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("file       {} {}{reason}", file.path, told(&file.state))
         })
         .collect();
@@ -247,6 +248,12 @@ fn files(snapshot: &Snapshot) -> Vec<String> {
         lines.push(format!("           and {more} more: hk-aws --json status"));
     }
     lines
+}
+
+/// Returns whether a text is about what a condition says already, in the error's own words.
+fn is_said(snapshot: &Snapshot, text: &str) -> bool {
+    let details = snapshot.conditions.iter().filter_map(|condition| condition.detail.as_ref());
+    details.into_iter().any(|detail| !detail.is_empty() && text.contains(detail.as_str()))
 }
 
 /// Returns one line about a job, in the zone of its schedule.

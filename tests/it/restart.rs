@@ -39,7 +39,9 @@ async fn after_a_restart_each_camera_has_its_last_capture_and_what_it_sent_today
         site.start().await;
         let after = site.wait_for_status("what was", |status| told(status, "CAM", day) == Some((0, 3))).await;
         let [before, after] = [&before, &after].map(|status| &status.cameras["CAM"]);
-        assert_eq!((before.last_taken_at, before.last_stored_at), (after.last_taken_at, after.last_stored_at));
+        assert_eq!(before.last_taken_at, after.last_taken_at);
+        let apart = before.last_stored_at - after.last_stored_at;
+        assert!(apart.abs() < TimeDelta::seconds(10), "{apart}: the ledger notes it a moment before or after");
     }
     site.write(format!("CAM/{}", picture(noon + TimeDelta::seconds(9))), b"more evidence");
     site.wait_for_status("one more", |status| told(status, "CAM", day) == Some((1, 4))).await;
