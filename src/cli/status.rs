@@ -236,9 +236,12 @@ fn files(snapshot: &Snapshot) -> Vec<String> {
         }
         .to_owned()
     };
+    let is_stopped = snapshot.conditions.iter().any(|condition| condition.kind.stops_storing());
     let mut lines: Vec<String> = (all.clone().take(MOST_FILES))
         .map(|file| {
-            let reason = file.reason.as_ref().filter(|reason| !is_said(snapshot, reason));
+            // While nothing can be stored, whatever is in line waits for that, and not for what its last attempt met.
+            let is_explained = file.state == "queued" && is_stopped;
+            let reason = file.reason.as_ref().filter(|reason| !is_explained && !is_said(snapshot, reason));
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("file       {} {}{reason}", file.path, told(&file.state))
         })

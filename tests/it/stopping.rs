@@ -308,7 +308,7 @@ async fn a_key_that_is_mended_in_the_file_is_used_without_a_restart() {
     let advises = |what: &'static str| {
         status_of(&place, what, |status| status.trouble.as_ref().is_some_and(|trouble| trouble.advice.contains(what)));
     };
-    advises("write the key into");
+    advises("put it into");
     fs::write(place.path().join("credentials"), "aws_access_key_id = AKIA\n").unwrap();
     advises("write the line [default] above it");
     write_credentials(&place, ACCESS_KEY, "the wrong secret");

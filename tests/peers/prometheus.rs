@@ -30,7 +30,8 @@ fn promtool(arguments: &[&str], input: &str) -> Result<(), String> {
 /// Returns the head and the body of an answer to a client that accepts this.
 fn get(port: u16, path: &str, accept: &str) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: box\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    // Without chunks.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: box\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
