@@ -195,11 +195,10 @@ impl Text {
         let (family, kind) = match (self.format, kind) {
             // An older format has no such type.
             (Format::Prometheus, "info") => (name, "gauge"),
-            (Format::Prometheus, _) => (name, kind),
             // There the ending belongs to the sample alone.
             (Format::OpenMetrics, "counter") => (name.trim_end_matches("_total"), kind),
             (Format::OpenMetrics, "info") => (name.trim_end_matches("_info"), kind),
-            (Format::OpenMetrics, _) => (name, kind),
+            _ => (name, kind),
         };
         let _infallible = writeln!(self.text, "# HELP {family} {help}\n# TYPE {family} {kind}");
         let unit = ["seconds", "bytes"].into_iter().find(|unit| family.ends_with(unit));
