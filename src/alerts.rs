@@ -166,7 +166,7 @@ pub struct Alerts {
     /// The site in force.
     pub sites: watch::Receiver<SiteInForce>,
     /// How the daemon is.
-    pub told: watch::Receiver<Snapshot>,
+    pub told: watch::Receiver<Arc<Snapshot>>,
     /// Where it is said that alerts fail.
     pub board: Board,
     /// When to end.

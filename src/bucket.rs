@@ -77,7 +77,7 @@ pub use verdict::{Refusal, RefusalKind, Verdict};
 use account::ExpectedOwner;
 use answer::{Marks, OwnAnswers};
 use condition::KnownConditions;
-use keys::Keys;
+use keys::{Keys, NoteKey};
 use limit::RequestLimit;
 use requests::{CountRequests, Requests};
 use uploads::OwnUploads;
@@ -203,6 +203,7 @@ impl Bucket {
         }
         let marks = Arc::<Marks>::default();
         let settings = settings.interceptor(CountRequests { requests: Arc::clone(&requests), clock: pace.clock() });
+        let settings = settings.interceptor(NoteKey(Arc::clone(&keys)));
         let settings = settings.interceptor(OwnAnswers::new(Arc::clone(&marks), pace.clock()));
         Self {
             client: Client::from_conf(settings.build()),

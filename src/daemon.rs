@@ -145,7 +145,7 @@ async fn run_with(
     let _reaching = AbortOnDropHandle::new(tokio::spawn(first_contact));
     let (jobs, told_jobs) = watch::channel(Jobs::new());
     // Whole snapshots, as `status.json` has them.
-    let (told, _) = watch::channel(snapshot.borrow().clone());
+    let (told, _) = watch::channel(Arc::new(snapshot.borrow().clone()));
     // Each task ends together with this function, however that ends.
     let alerts = Alerts { sites: sites.clone(), told: told.subscribe(), board: board.clone(), stop: stop.clone() };
     let _alerting = AbortOnDropHandle::new(tokio::spawn(alerts.run()));
@@ -263,7 +263,7 @@ struct Teller {
     sites: watch::Receiver<SiteInForce>,
     board: Board,
     /// Gets each whole snapshot, after `status.json` has it.
-    told: watch::Sender<Snapshot>,
+    told: watch::Sender<Arc<Snapshot>>,
     /// Whether systemd has been told that the daemon is ready.
     ready: Arc<AtomicBool>,
 }
@@ -283,12 +283,13 @@ impl Teller {
             snapshot.jobs = jobs.borrow_and_update().clone();
             snapshot.crashed_after = self.crashed_after;
             snapshot.raised.extend(self.board.raised());
-            cameras.see(&snapshot);
+            cameras.see(&mut snapshot);
             let limits = Limits::of(&self.sites.borrow().site.config).learning(&cameras.rhythms);
             health::judge(&mut snapshot, &before, &limits);
             before.clone_from(&snapshot.conditions);
             // The file is written first, so that whoever waits for READY finds it.
-            let (file, target) = (snapshot.clone(), self.folder.clone());
+            let snapshot = Arc::new(snapshot);
+            let (file, target) = (Arc::clone(&snapshot), self.folder.clone());
             let written = tokio::task::spawn_blocking(move || file.write(&target)).await;
             match written {
                 Ok(Err(error)) if !complained => {
@@ -319,6 +320,7 @@ impl Teller {
                 biased;
                 Ok(()) = jobs.changed() => {}
                 Ok(()) = raised.changed() => {}
+                () = cameras.learn() => {}
                 alive = snapshots.changed() => if alive.is_err() { return cameras.write() },
             }
         }

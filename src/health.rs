@@ -308,7 +308,7 @@ pub fn of_refusal(refusal: &Refusal, since: DateTime<Utc>) -> Condition {
         Verdict::TryLater | Verdict::GiveUpOnThisFile => ConditionKind::BucketUnreachable,
     };
     let advice = match refusal.code {
-        None if refusal.advice.is_empty() => "Check the internet line",
+        None if refusal.advice.is_empty() => "check the internet line",
         _ => &refusal.advice,
     };
     Condition::new(kind, since, refusal.sentence(), advice).with_detail(refusal.reason.clone())
@@ -336,4 +336,4 @@ pub fn in_words(span: TimeDelta) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -68,7 +68,7 @@ pub struct Heartbeat {
     pub waiting_bytes: Option<u64>,
     /// The age of the oldest capture that is only on this box, in seconds; 0 if there is none.
     pub exposure_seconds: Option<i64>,
-    /// The last capture of each camera since the daemon started.
+    /// The last capture of each camera, also from before the daemon started.
     pub cameras: BTreeMap<String, LastCapture>,
     /// What is wrong, if anything is.
     pub trouble: Option<Trouble>,
@@ -202,7 +202,7 @@ pub struct Heart {
     /// The site in force.
     pub sites: watch::Receiver<SiteInForce>,
     /// How the daemon is.
-    pub told: watch::Receiver<Snapshot>,
+    pub told: watch::Receiver<Arc<Snapshot>>,
     /// Where it is said that heartbeats fail.
     pub board: Board,
     /// When to end.
@@ -277,10 +277,10 @@ impl Heart {
     }
 
     /// Returns how the daemon is once its loop has said so again; `None` if it says nothing for a while.
-    async fn living(&mut self) -> Option<Snapshot> {
+    async fn living(&mut self) -> Option<Arc<Snapshot>> {
         let last = self.told.borrow().at;
         let told = tokio::time::timeout(HANGS_AFTER, self.told.wait_for(|told| told.at != last)).await;
-        told.ok()?.ok().map(|told| told.clone())
+        told.ok()?.ok().map(|told| Arc::clone(&told))
     }
 }
 

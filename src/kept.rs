@@ -96,6 +96,15 @@ pub struct GivenUp {
     pub bytes: u64,
 }
 
+impl GivenUp {
+    /// Says what was given up of these days.
+    fn of_days(&self, from: NaiveDate, to: NaiveDate) -> String {
+        let days = if from == to { from.to_string() } else { format!("{from} to {to}") };
+        let (copies, mib) = (self.copies, self.bytes >> 20);
+        format!("deleted {copies} local copies of {days} ({mib} MiB) to make room; the bucket has them")
+    }
+}
+
 /// A run under way.
 #[derive(Debug)]
 struct Run {
@@ -391,12 +400,7 @@ impl Run {
     /// Logs what the run did; troubles that last are logged once.
     fn report(&self, memory: &mut RunMemory) {
         if let Some((from, to)) = self.dates {
-            let GivenUp { copies, bytes } = self.given;
-            tracing::info!(
-                "deleted {copies} local copies of {} ({} MiB) to make room; the bucket has them",
-                if from == to { from.to_string() } else { format!("{from} to {to}") },
-                bytes >> 20
-            );
+            tracing::info!("{}", self.given.of_days(from, to));
         }
         if let (Some(example), false) = (&self.unknown_example, memory.reported_unknown) {
             memory.reported_unknown = true;

@@ -28,10 +28,12 @@ use crate::owner;
 mod day;
 mod missing;
 mod old;
+mod recent;
 
 pub use day::DayFile;
 pub use missing::{Found, Missing, append_found, append_missing, missing};
 pub use old::{compress_old, settle};
+pub use recent::{Recent, recent};
 
 /// The line of a stored capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

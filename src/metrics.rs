@@ -1,10 +1,10 @@
 //! Figures for Prometheus at `/metrics`, and whether all is well at `/healthz`.
 //!
-//! A scrape reads the last whole snapshot: it asks neither the loop nor a disk nor the bucket. Whoever can reach the port is
+//! A scrape reads the last whole snapshot: it asks neither the loop nor a disk nor the bucket, and it holds nothing up: the
+//! snapshot is shared, and its text is made in a thread that may block. Whoever can reach the port is
 //! not trusted: connections are few, short and small, and what cannot be answered at once is closed. A crate for metrics was
 //! rejected: the snapshot has the figures already, and a registry beside it would be a second truth.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -28,7 +28,7 @@ use crate::status::{Condition, ConditionKind, DaemonState, Snapshot};
 
 mod text;
 
-pub use text::render;
+pub use text::{Format, render};
 
 /// The most connections at the same time; any other is closed at once.
 const MOST_CONNECTIONS: usize = 16;
@@ -48,16 +48,16 @@ const MOST_HEADERS: usize = 64;
 /// How long to wait until an address that is taken is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// The content type of the text format (Prometheus, "Exposition formats").
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The content type of everything else.
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What an answer is made of.
-type Facts = (watch::Receiver<Snapshot>, watch::Receiver<SiteInForce>);
+type Facts = (watch::Receiver<Arc<Snapshot>>, watch::Receiver<SiteInForce>);
 
 /// Answers at `listen`, for ever. An address that cannot be used is a condition, and is tried again.
 pub async fn serve(
     listen: SocketAddr,
-    snapshots: watch::Receiver<Snapshot>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     sites: watch::Receiver<SiteInForce>,
     board: Board,
 ) {
@@ -81,7 +81,7 @@ pub async fn serve(
 }
 
 /// Takes the address, however long that is impossible.
-async fn bind(listen: SocketAddr, snapshots: &watch::Receiver<Snapshot>, board: &Board) -> TcpListener {
+async fn bind(listen: SocketAddr, snapshots: &watch::Receiver<Arc<Snapshot>>, board: &Board) -> TcpListener {
     loop {
         match TcpListener::bind(listen).await {
             Ok(listener) => {
@@ -107,7 +107,7 @@ async fn bind(listen: SocketAddr, snapshots: &watch::Receiver<Snapshot>, board: 
 }
 
 async fn answer(stream: TcpStream, facts: Facts) {
-    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(respond(&request, &facts))));
+    let service = service_fn(|request| respond(request, &facts));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
@@ -122,20 +122,34 @@ async fn answer(stream: TcpStream, facts: Facts) {
 }
 
 /// Returns the answer to a request; its body is never read.
-fn respond(request: &Request<Incoming>, (snapshots, sites): &Facts) -> Response<Full<Bytes>> {
-    let (status, body) = match (request.method(), request.uri().path()) {
+async fn respond(
+    request: Request<Incoming>,
+    (snapshots, sites): &Facts,
+) -> Result<Response<Full<Bytes>>, tokio::task::JoinError> {
+    let (status, kind, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
+            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            let format = accept.map_or(Format::Prometheus, Format::accepted);
             let requests = sites.borrow().site.bucket.request_counts();
-            (StatusCode::OK, render(&snapshots.borrow(), &requests))
+            let snapshot = Arc::clone(&snapshots.borrow());
+            // The thread that this runs in may be the one of the loop.
+            let text = tokio::task::spawn_blocking(move || render(format, &snapshot, &requests)).await?;
+            (StatusCode::OK, format.content_type(), text)
         }
-        (&Method::GET | &Method::HEAD, "/healthz") => healthz(&snapshots.borrow()),
-        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, "there are /metrics and /healthz\n".to_owned()),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/healthz") => {
+            let (status, text) = healthz(&snapshots.borrow());
+            (status, TEXT, text)
+        }
+        (&Method::GET | &Method::HEAD, _) => {
+            (StatusCode::NOT_FOUND, TEXT, "there are /metrics and /healthz\n".to_owned())
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
-    response
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
 }
 
 /// Returns whether all is well: 200 if the state is `ok`, otherwise 503 with what is wrong, a line each.

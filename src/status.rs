@@ -69,7 +69,7 @@ pub struct Snapshot {
     pub not_uploaded: Vec<FileStatus>,
     /// The captures stored since the start.
     pub stored: StoredTotals,
-    /// The cameras of the captures stored since the start, by name.
+    /// The cameras by name: those of the captures stored since the start, and those that the ledger knows from before.
     pub cameras: BTreeMap<String, CameraStatus>,
     /// The last errors, newest last.
     pub last_errors: Vec<LastError>,
@@ -178,12 +178,12 @@ pub struct StoredTotals {
     pub bytes: u64,
 }
 
-/// A camera and its captures since the start.
+/// A camera and its captures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CameraStatus {
-    /// The number of captures stored.
+    /// The number of captures stored since the start.
     pub captures: u64,
-    /// The captures stored since the start that were taken on the newest day of this camera, by its own clock.
+    /// The captures that were taken on the newest day of this camera, by its own clock, also those from before the start.
     #[serde(default)]
     pub newest_day: Option<DayCount>,
     /// When the newest one was taken.
@@ -213,6 +213,14 @@ pub struct ClockOffset {
     pub behind_seconds: i64,
     /// The zone that would fit.
     pub timezone: Option<String>,
+}
+
+impl CameraStatus {
+    /// Returns how many captures of today the camera has sent, by its own clock.
+    pub fn today(&self, at: DateTime<Utc>) -> u64 {
+        let today = at.with_timezone(self.last_taken_at.offset()).date_naive();
+        self.newest_day.filter(|day| day.date == today).map_or(0, |day| day.captures)
+    }
 }
 
 impl WaitingCounts {

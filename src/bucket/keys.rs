@@ -6,7 +6,7 @@
 //! the SDK's parts.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use aws_config::ecs::EcsCredentialsProvider;
@@ -19,6 +19,9 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as ProvidedCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 
 use crate::clock::Now;
 use crate::credentials::{self, Exposure};
@@ -27,16 +30,22 @@ use crate::message;
 /// How long a key of the file is used before the file is read again. The SDK asks for a new one ten seconds before.
 const READ_AGAIN: Duration = Duration::from_secs(15);
 
+/// The header of an answer that says where the key of its request was found. It is this program's own.
+pub(super) const FOUND_IN: &str = "x-hk-aws-key-found-in";
+
 /// The places where a key is looked for, in their order, each with its name for people.
 #[derive(Debug)]
 pub(super) struct Keys {
     places: Vec<(String, SharedCredentialsProvider)>,
+    /// The place of the key that requests are signed with: where the first one was found.
+    found: OnceLock<usize>,
 }
 
 impl Keys {
     /// Returns the places for a profile of the configuration.
     pub(super) fn new(profile: Option<&str>, provided: &ProviderConfig, clock: fn() -> Now) -> Self {
         let mut files = ProfileFileCredentialsProvider::builder().configure(provided);
+        let shared = std::env::var("AWS_SHARED_CREDENTIALS_FILE").unwrap_or_else(|_| "~/.aws/credentials".to_owned());
         if let Some(profile) = profile {
             files = files.profile_name(profile);
         }
@@ -49,21 +58,27 @@ impl Keys {
         Self {
             places: vec![
                 place("the environment", SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())),
-                place("the AWS files of this user", SharedCredentialsProvider::new(files.build())),
+                place(&format!("the AWS files ({shared})"), SharedCredentialsProvider::new(files.build())),
                 place("the token that the environment names", SharedCredentialsProvider::new(token)),
                 place("the container", SharedCredentialsProvider::new(container)),
                 place(&own, SharedCredentialsProvider::new(file)),
                 place("the metadata of this EC2 instance", SharedCredentialsProvider::new(instance)),
             ],
+            found: OnceLock::new(),
         }
     }
 
     /// Returns the first key that is found, and the name of its place.
     pub(super) async fn find(&self) -> Result<(&str, Credentials), CredentialsError> {
-        for (name, provider) in &self.places {
+        for (at, (name, provider)) in self.places.iter().enumerate() {
             match provider.provide_credentials().await {
-                Ok(key) => return Ok((name, key)),
+                Ok(key) => {
+                    self.found.get_or_init(|| at);
+                    return Ok((name, key));
+                }
                 Err(CredentialsError::CredentialsNotLoaded(_)) => {}
+                // Nothing but the metadata of EC2 is left, which hardly any box has: its own error would hide that.
+                Err(error) if at + 1 == self.places.len() => tracing::debug!("{name}: {error}"),
                 Err(error) => return Err(error),
             }
         }
@@ -82,6 +97,31 @@ impl ProvideCredentials for Keys {
 
     fn fallback_on_interrupt(&self) -> Option<Credentials> {
         self.places.iter().find_map(|(_, provider)| provider.fallback_on_interrupt())
+    }
+}
+
+/// Notes in each answer where the key of the request was found, so that a refusal of the key can name the place.
+#[derive(Debug)]
+pub(super) struct NoteKey(pub(super) Arc<Keys>);
+
+impl Intercept for NoteKey {
+    fn name(&self) -> &'static str {
+        "NoteKey"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _settings: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.response_mut().headers_mut();
+        headers.remove(FOUND_IN);
+        if let Some((place, _)) = self.0.found.get().and_then(|at| self.0.places.get(*at)) {
+            // A path that a header cannot hold stays unnamed.
+            let _is_noted = headers.try_insert(FOUND_IN, place.clone());
+        }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::advice::{UNSUPPORTED, shown};
 use super::answer::NotTheStores;
+use super::keys::FOUND_IN;
 use crate::credentials::{self, BadKeyFile};
 use crate::key::ObjectKey;
 
@@ -97,6 +98,10 @@ const BY_CERTIFICATE: &[(&str, &str)] = &[
 /// The code, which is this program's own, of an answer that says that the request was too large.
 const TOO_LARGE: &str = "RequestTooLarge";
 
+/// What the advice says about a key, so that the place where it was found can be named.
+const RENEW: &str = "renew the AWS key";
+const CORRECT: &str = "correct one of them";
+
 /// The verdict and the advice for each code that this program knows.
 const BY_CODE: &[(&str, Verdict, &str)] = &[
     (
@@ -106,19 +111,15 @@ const BY_CODE: &[(&str, Verdict, &str)] = &[
          account's",
     ),
     ("AllAccessDisabled", Verdict::NeedsOperator, "ask AWS why the bucket is disabled"),
-    (
-        "InvalidAccessKeyId",
-        Verdict::NeedsOperator,
-        "the access key does not exist or was deleted: renew the credentials",
-    ),
+    ("InvalidAccessKeyId", Verdict::NeedsOperator, "the access key does not exist or was deleted: renew the AWS key"),
     (
         "SignatureDoesNotMatch",
         Verdict::NeedsOperator,
         "the secret key does not fit the access key: correct one of them",
     ),
-    ("ExpiredToken", Verdict::NeedsOperator, "the session token has expired: renew the credentials"),
-    ("InvalidToken", Verdict::NeedsOperator, "the session token is wrong: renew the credentials"),
-    ("TokenRefreshRequired", Verdict::NeedsOperator, "the session token has expired: renew the credentials"),
+    ("ExpiredToken", Verdict::NeedsOperator, "the session token has expired: renew the AWS key"),
+    ("InvalidToken", Verdict::NeedsOperator, "the session token is wrong: renew the AWS key"),
+    ("TokenRefreshRequired", Verdict::NeedsOperator, "the session token has expired: renew the AWS key"),
     ("NoSuchBucket", Verdict::NeedsOperator, "create the bucket or correct s3.bucket"),
     ("PermanentRedirect", Verdict::NeedsOperator, "the bucket is in another region: correct s3.region"),
     ("AuthorizationHeaderMalformed", Verdict::NeedsOperator, "the bucket is in another region: correct s3.region"),
@@ -331,17 +332,13 @@ impl Refusal {
         let mend = bad_file.map_or_else(
             || {
                 let file = credentials::path();
-                format!("write the key into {}, or name a profile of the AWS files in s3.profile", file.display())
+                format!("put it into {}, or name a profile of the AWS files in s3.profile", file.display())
             },
             |bad| bad.mend.clone(),
         );
         let reason = bad_file.map_or_else(|| texts.join(": "), BadKeyFile::fault);
-        Self {
-            verdict: Verdict::NeedsOperator,
-            code: None,
-            reason: format!("failed to {what}: {reason}"),
-            advice: format!("give the daemon credentials: {mend}"),
-        }
+        let reason = format!("failed to {what}: no AWS key found: {reason}");
+        Self { verdict: Verdict::NeedsOperator, code: None, reason, advice: mend }
     }
 
     fn without_answer<E: Error + 'static>(what: &str, error: &SdkError<E, HttpResponse>) -> Self {
@@ -372,9 +369,15 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
     std::iter::successors(Some(error), |&error| error.source()).collect()
 }
 
-/// Returns the advice with the region or the access key that the answer names.
+/// Returns the advice with the region or the access key that the answer names, and the place where the key was found.
 fn with_names(advice: String, answer: &HttpResponse) -> String {
     let body = answer.body().bytes().unwrap_or_default();
+    let advice = match answer.headers().get(FOUND_IN) {
+        Some(place) => advice
+            .replace(RENEW, &format!("renew the AWS key in {place}"))
+            .replace(CORRECT, &format!("both are in {place}: correct one of them")),
+        None => advice,
+    };
     let region = answer.headers().get("x-amz-bucket-region").or_else(|| element(body, "Region"));
     match (region, element(body, "AWSAccessKeyId")) {
         (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", shown(region)),

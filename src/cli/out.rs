@@ -30,6 +30,14 @@ impl Out {
         if self.json { print_json(object) } else { print_line(text) }
     }
 
+    /// Returns one item of a list as [`Out::item`] prints it, with the end of its line: a list of thousands is printed in
+    /// few pieces.
+    pub(super) fn line(&self, object: &impl Serialize, text: impl Display) -> anyhow::Result<String> {
+        let mut line = if self.json { json(object)? } else { plain_lines(&text.to_string()) };
+        line.push('\n');
+        Ok(line)
+    }
+
     /// Prints what stands above items; nothing with `--json`.
     pub(super) fn heading(&self, text: impl Display) -> anyhow::Result<()> {
         if self.json { Ok(()) } else { print_line(text) }
@@ -80,6 +88,11 @@ impl Printing {
     }
 }
 
+/// Prints lines that [`Out::line`] returned.
+pub(super) fn print_lines(lines: &str) -> anyhow::Result<()> {
+    io::stdout().write_all(lines.as_bytes()).context("failed to write to stdout")
+}
+
 /// Prints data: one line, or several that were made here.
 pub(super) fn print_line(line: impl Display) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{}", plain_lines(&line.to_string())).context("failed to write to stdout")
@@ -122,8 +135,12 @@ pub(super) fn clear_screen() -> anyhow::Result<()> {
 
 /// Prints data as JSON on one line; what a terminal might obey is escaped in it.
 pub(super) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
-    let escaped = escape_tricks(&serde_json::to_string(object)?, |trick| format!("\\u{:04x}", u32::from(trick)));
-    writeln!(io::stdout(), "{escaped}").context("failed to write to stdout")
+    writeln!(io::stdout(), "{}", json(object)?).context("failed to write to stdout")
+}
+
+/// Returns an object as JSON on one line.
+fn json(object: &impl Serialize) -> anyhow::Result<String> {
+    Ok(escape_tricks(&serde_json::to_string(object)?, |trick| format!("\\u{:04x}", u32::from(trick))))
 }
 
 /// Says something on stderr, on one line; if nobody listens any more, that is no reason to panic as `eprintln` does.
@@ -152,7 +169,15 @@ fn plain_lines(text: &str) -> String {
 }
 
 fn escape_tricks(text: &str, escape: impl Fn(char) -> String) -> String {
-    text.chars().map(|c| if key::plays_tricks(c) { escape(c) } else { c.to_string() }).collect()
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if key::plays_tricks(character) {
+            safe.push_str(&escape(character));
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
 }
 
 /// Returns bytes for people: `1.5 MiB`.

@@ -113,7 +113,7 @@ async fn show(out: &Out, site: &Site, plan: &Plan) -> anyhow::Result<()> {
     } else {
         let (total, is_aws) = (plan.summary.total(), site.bucket.is_aws().await?);
         print_line(table(&rows, &total, is_aws))?;
-        if is_aws && is_nothing(total.monthly) && total.monthly < 0.0 {
+        if is_aws && saves_next_to_nothing(total.monthly) {
             out.remark("that saves less than $0.01 a month");
         }
     }
@@ -169,6 +169,11 @@ fn in_class(class: &BundleClass, is_configured: bool) -> String {
 /// Returns whether an amount of dollars is nothing with the digits that are shown.
 fn is_nothing(dollars: f64) -> bool {
     dollars.abs() < 0.000_05
+}
+
+/// Returns whether less is paid every month, and the table shows no amount.
+fn saves_next_to_nothing(monthly: f64) -> bool {
+    is_nothing(monthly) && monthly < 0.0
 }
 
 /// The headings of the columns.
@@ -262,6 +267,11 @@ impl Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_saving_that_the_table_does_not_show_is_told_in_words() {
+        assert_eq!([-0.000_04, 0.0, 0.000_04, -0.01].map(saves_next_to_nothing), [true, false, false, false]);
+    }
 
     #[test]
     fn a_table_has_money_only_where_prices_are_known() {

@@ -78,7 +78,7 @@ fn lines(snapshot: &Snapshot) -> Vec<Line> {
         lines.push((None, format!("{name:10} {}", describe_job(job, snapshot.at))));
     }
     lines.extend(files(snapshot).into_iter().map(|line| (None, line)));
-    let errors = snapshot.last_errors.iter();
+    let errors = snapshot.last_errors.iter().filter(|error| !is_said(snapshot, &error.message));
     lines.extend(errors.map(|error| (None, format!("error      {} {}", local(error.at), error.message))));
     lines
 }
@@ -88,7 +88,7 @@ fn conditions(snapshot: &Snapshot) -> Vec<Line> {
     let worst = snapshot.conditions.first();
     let (colour, state) = match (snapshot.state, worst) {
         (DaemonState::Degraded, Some(worst)) if worst.kind.stops_storing() => {
-            (Colour::Red, format!("NOT STORING since {}", local(worst.since)))
+            (Colour::Red, format!("NOT STORING since {}: pictures wait here and are sent later", local(worst.since)))
         }
         (DaemonState::Degraded, Some(worst)) if worst.kind.weight() == Weight::Grave => {
             (Colour::Red, format!("IN DANGER since {}", local(worst.since)))
@@ -128,7 +128,7 @@ fn cameras(snapshot: &Snapshot) -> Vec<Line> {
     let mut rows: Vec<[String; 5]> = Vec::new();
     for (name, camera) in &snapshot.cameras {
         let last = camera.last_taken_at.format("%F %T").to_string();
-        rows.push([plain(name), last, today(camera, snapshot.at).to_string(), clock(camera), since(name)]);
+        rows.push([plain(name), last, camera.today(snapshot.at).to_string(), clock(camera), since(name)]);
     }
     for name in silent.keys().filter(|name| !snapshot.cameras.contains_key(**name)) {
         rows.push([plain(name), "-".to_owned(), "0".to_owned(), "-".to_owned(), since(name)]);
@@ -148,22 +148,18 @@ fn cameras(snapshot: &Snapshot) -> Vec<Line> {
     };
     let mut lines = vec![(None, String::new()), (Some(Colour::Bold), line(&head))];
     for row in &rows {
-        let is_well = row[3] == "right" && row[4] == "-";
+        let is_well = !row[3].starts_with("WRONG") && row[4] == "-";
         lines.push(((!is_well).then_some(Colour::Yellow), line(row)));
     }
     lines
-}
-
-/// Returns how many captures of today a camera has sent since the start, by its own clock.
-fn today(camera: &CameraStatus, at: DateTime<Utc>) -> u64 {
-    let today = at.with_timezone(camera.last_taken_at.offset()).date_naive();
-    camera.newest_day.filter(|day| day.date == today).map_or(0, |day| day.captures)
 }
 
 fn clock(camera: &CameraStatus) -> String {
     match (&camera.wrong_clock, &camera.clock_offset) {
         (Some(wrong), _) if wrong.is_now => format!("WRONG, said {}", wrong.last_said.format("%F %T")),
         (_, Some(offset)) => format!("WRONG, {offset}"),
+        // Nothing has come since the start by which it could be judged.
+        _ if camera.captures == 0 => "-".to_owned(),
         _ => "right".to_owned(),
     }
 }
@@ -227,7 +223,7 @@ fn room(snapshot: &Snapshot) -> Vec<String> {
     lines
 }
 
-/// Returns the files that wait or are not sent, and why.
+/// Returns the files that wait or are not sent, and why; not again what is said of the whole box above.
 fn files(snapshot: &Snapshot) -> Vec<String> {
     let all = snapshot.files.iter().chain(&snapshot.not_uploaded);
     let told = |word: &str| {
@@ -240,9 +236,13 @@ fn files(snapshot: &Snapshot) -> Vec<String> {
         }
         .to_owned()
     };
+    let is_stopped = snapshot.conditions.iter().any(|condition| condition.kind.stops_storing());
     let mut lines: Vec<String> = (all.clone().take(MOST_FILES))
         .map(|file| {
-            let reason = file.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            // While nothing can be stored, whatever is in line waits for that, and not for what its last attempt met.
+            let is_explained = file.state == "queued" && is_stopped;
+            let reason = file.reason.as_ref().filter(|reason| !is_explained && !is_said(snapshot, reason));
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("file       {} {}{reason}", file.path, told(&file.state))
         })
         .collect();
@@ -251,6 +251,12 @@ fn files(snapshot: &Snapshot) -> Vec<String> {
         lines.push(format!("           and {more} more: hk-aws --json status"));
     }
     lines
+}
+
+/// Returns whether a text is about what a condition says already, in the error's own words.
+fn is_said(snapshot: &Snapshot, text: &str) -> bool {
+    let details = snapshot.conditions.iter().filter_map(|condition| condition.detail.as_ref());
+    details.into_iter().any(|detail| !detail.is_empty() && text.contains(detail.as_str()))
 }
 
 /// Returns one line about a job, in the zone of its schedule.

@@ -66,7 +66,7 @@ pub(super) async fn examine(site: &Site) -> BucketReport {
     let put = match bucket.try_put(after).await {
         Ok(put) => put,
         Err(refusal) => {
-            let says = format!("{}: {}", bucket.describe(), refusal.reason);
+            let says = format!("{}: {} ({})", bucket.describe(), refusal.sentence(), refusal.reason);
             checks.push(Check::fail("put", says).mend(refusal.advice));
             let _stays = bucket.try_delete(&bucket.probe_key()).await;
             return report;
@@ -163,7 +163,8 @@ fn clock(time: Result<Option<SystemTime>, Refusal>, during: RangeInclusive<Syste
             return Check::warn("clock", "not compared: the store's answers have no date").mend(mend);
         }
         Err(refusal) => {
-            return Check::fail("clock", format!("not compared: {}", refusal.reason)).mend(refusal.advice);
+            return Check::fail("clock", format!("not compared: {} ({})", refusal.sentence(), refusal.reason))
+                .mend(refusal.advice);
         }
     };
     // The store rounds its time down to the second.

@@ -99,7 +99,9 @@ impl FolderSurvey {
     }
 
     fn rights(&self, root: &Path, shut_out: Option<&str>) -> Check {
-        let rights = "add the daemon's user to the FTP server's group, or give it CAP_DAC_OVERRIDE in its unit";
+        let rights = "let the service read and remove them: `sudo usermod -aG GROUP hk-aws` with the group of the FTP \
+                      server, or `sudo systemctl edit hk-aws` with the lines of \
+                      /usr/share/doc/hk-aws/examples/other-owners.conf (CAP_DAC_OVERRIDE); then restart hk-aws";
         let mend = shut_out.unwrap_or(rights);
         if self.unreadable.count > 0 {
             Check::fail("drop folder", format!("may not read {}", self.unreadable.describe(root))).mend(mend)

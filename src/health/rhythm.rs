@@ -73,7 +73,9 @@ impl Rhythms {
             let stored = camera.last_stored_at;
             let known = self.cameras.get_mut(name);
             let Some(known) = known else {
-                let rhythm = Rhythm { first: stored, last: stored, silences: BTreeMap::new() };
+                // What was stored before the start does not tell for how long this box was off.
+                let last = stored.max(facts.started_at);
+                let rhythm = Rhythm { first: stored, last, silences: BTreeMap::new() };
                 self.cameras.insert(name.clone(), rhythm);
                 continue;
             };

@@ -18,7 +18,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 /// A daemon that is well, this many seconds after its start.
-pub(super) fn well(seconds: i64) -> Snapshot {
+pub(crate) fn well(seconds: i64) -> Snapshot {
     serde_json::from_value(serde_json::json!({
         "version": "1", "pid": 1, "at": at(seconds), "started_at": at(0), "state": "starting", "bucket": "s3://b",
         "trouble": null, "waiting": WaitingCounts::default(), "oldest_only_here": null, "files": [], "not_uploaded": [],

@@ -93,7 +93,7 @@ impl Ingest {
             (News::Down, Some(down)) => {
                 let condition = health::of_refusal(&down.refusal, down.since.into());
                 let message = format!(
-                    "nothing can be stored in {}: {}. Pictures wait here and are sent later. {}",
+                    "nothing can be stored in {}: {}. Pictures wait here and are sent later. What to do: {}",
                     self.site.bucket.describe(),
                     condition.in_full(),
                     condition.advice

@@ -23,6 +23,15 @@ fn copies_lie_by_camera_and_date_and_never_replace_each_other() {
     assert_eq!(find(b"two"), CopyPlace::Held);
 }
 
+#[test]
+fn copies_that_made_room_are_told_with_their_day_or_days() {
+    let [first, last] = [26, 27].map(|day| NaiveDate::from_ymd_opt(2026, 11, day).unwrap());
+    let given = GivenUp { copies: 205, bytes: 39 << 20 };
+    let told = "deleted 205 local copies of 2026-11-27 (39 MiB) to make room; the bucket has them";
+    assert_eq!(given.of_days(last, last), told);
+    assert!(given.of_days(first, last).contains(" of 2026-11-26 to 2026-11-27 "));
+}
+
 const WALL: Duration = Duration::from_hours(24 * 365 * 52);
 
 /// Copies of one camera by day and name, each `bytes` long; those that `listed` are in the ledger.

@@ -1,4 +1,4 @@
-//! The figures as Prometheus reads them.
+//! The figures as Prometheus and others read them: one table in two formats.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -8,17 +8,65 @@ use chrono::{DateTime, Utc};
 use crate::bucket::RequestCounts;
 use crate::status::{CameraStatus, ConditionKind, DaemonState, Delays, MOST_CAMERAS, OTHER, Snapshot};
 
-/// Returns the figures of a snapshot in the text format (Prometheus, "Exposition formats").
+/// How the figures are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The text format 0.0.4 (Prometheus, "Exposition formats").
+    Prometheus,
+    /// OpenMetrics 1.0.0 ("OpenMetrics, a cloud-native, highly scalable metrics protocol").
+    OpenMetrics,
+}
+
+impl Format {
+    /// Returns the format that a header `Accept` asks for; the older one if it asks for neither.
+    ///
+    /// The ranges of RFC 9110, section 12.5.1, are read as far as there are two formats to choose from: OpenMetrics needs
+    /// to be named, in a version that is written here, and not to be wanted less than plain text.
+    pub fn accepted(accept: &str) -> Self {
+        let (mut open, mut plain) = (0.0, 0.0);
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let (mut quality, mut is_ours) = (1.0_f32, true);
+            for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+                match name.trim().to_ascii_lowercase().as_str() {
+                    "q" => quality = value.trim().parse().unwrap_or(0.0),
+                    "version" => is_ours = value.trim().trim_matches('"') == "1.0.0",
+                    _ => {}
+                }
+            }
+            match media.as_str() {
+                "application/openmetrics-text" if is_ours => open = quality.max(open),
+                "text/plain" => plain = quality.max(plain),
+                _ => {}
+            }
+        }
+        if open > 0.0 && open >= plain { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// Returns the content type of the text.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Returns the figures of a snapshot.
 ///
 /// What happens is told by its time and not by its age, except what INTERFACE promises as an age; units are bytes and
 /// seconds. At most 200 cameras are told by name, and all others together as `other`.
-pub fn render(snapshot: &Snapshot, requests: &RequestCounts) -> String {
-    let mut text = Text(String::with_capacity(16 << 10));
+pub fn render(format: Format, snapshot: &Snapshot, requests: &RequestCounts) -> String {
+    let mut text = Text { format, text: String::with_capacity(16 << 10) };
     captures(&mut text, snapshot);
     waiting(&mut text, snapshot);
     work(&mut text, snapshot, requests);
     box_itself(&mut text, snapshot);
-    text.0
+    if format == Format::OpenMetrics {
+        text.text.push_str("# EOF\n");
+    }
+    text.text
 }
 
 fn captures(text: &mut Text, snapshot: &Snapshot) {
@@ -34,7 +82,8 @@ fn captures(text: &mut Text, snapshot: &Snapshot) {
     let name = "hk_aws_capture_to_stored_seconds";
     text.family(name, "histogram", "Time from the arrival of a capture until the bucket had it.");
     for (bound, count) in counters.delays.cumulated() {
-        text.sample(&format!("{name}_bucket"), &[("le", &bound.to_string())], count);
+        // With a point, as OpenMetrics wants it: the label must not change with the format.
+        text.sample(&format!("{name}_bucket"), &[("le", &format!("{bound:?}"))], count);
     }
     let Delays { count, sum_seconds, .. } = &counters.delays;
     text.sample(&format!("{name}_bucket"), &[("le", "+Inf")], count);
@@ -126,7 +175,7 @@ fn box_itself(text: &mut Text, snapshot: &Snapshot) {
     text.one("hk_aws_snapshot_timestamp_seconds", "gauge", help, seconds(snapshot.at));
     let help = "When the daemon was started.";
     text.one("hk_aws_start_timestamp_seconds", "gauge", help, seconds(snapshot.started_at));
-    text.family("hk_aws_build_info", "gauge", "The version of the program.");
+    text.family("hk_aws_build_info", "info", "The version of the program.");
     text.sample("hk_aws_build_info", &[("version", &snapshot.version)], 1);
 }
 
@@ -135,12 +184,27 @@ fn seconds(at: DateTime<Utc>) -> i64 {
 }
 
 /// A text that grows line by line; writing to it never fails.
-struct Text(String);
+struct Text {
+    format: Format,
+    text: String,
+}
 
 impl Text {
-    /// Begins a family of samples.
+    /// Begins a family of samples; `name` is that of its samples, `kind` a type of OpenMetrics.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _infallible = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let (family, kind) = match (self.format, kind) {
+            // An older format has no such type.
+            (Format::Prometheus, "info") => (name, "gauge"),
+            // There the ending belongs to the sample alone.
+            (Format::OpenMetrics, "counter") => (name.trim_end_matches("_total"), kind),
+            (Format::OpenMetrics, "info") => (name.trim_end_matches("_info"), kind),
+            _ => (name, kind),
+        };
+        let _infallible = writeln!(self.text, "# HELP {family} {help}\n# TYPE {family} {kind}");
+        let unit = ["seconds", "bytes"].into_iter().find(|unit| family.ends_with(unit));
+        if let Some(unit) = unit.filter(|_| self.format == Format::OpenMetrics) {
+            let _infallible = writeln!(self.text, "# UNIT {family} {unit}");
+        }
     }
 
     /// Adds a family of a single sample.
@@ -150,31 +214,32 @@ impl Text {
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.0.push_str(name);
+        self.text.push_str(name);
         for (number, (label, text)) in labels.iter().enumerate() {
-            self.0.push(if number == 0 { '{' } else { ',' });
-            self.0.push_str(label);
-            self.0.push_str("=\"");
+            self.text.push(if number == 0 { '{' } else { ',' });
+            self.text.push_str(label);
+            self.text.push_str("=\"");
             // The format's escapes; a name may hold anything else.
             for character in text.chars() {
                 match character {
-                    '\\' => self.0.push_str("\\\\"),
-                    '"' => self.0.push_str("\\\""),
-                    '\n' => self.0.push_str("\\n"),
-                    other => self.0.push(other),
+                    '\\' => self.text.push_str("\\\\"),
+                    '"' => self.text.push_str("\\\""),
+                    '\n' => self.text.push_str("\\n"),
+                    other => self.text.push(other),
                 }
             }
-            self.0.push('"');
+            self.text.push('"');
         }
         if !labels.is_empty() {
-            self.0.push('}');
+            self.text.push('}');
         }
-        let _infallible = writeln!(self.0, " {value}");
+        let _infallible = writeln!(self.text, " {value}");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -213,7 +278,7 @@ mod tests {
     #[test]
     fn the_figures_are_those_of_the_snapshot() {
         let requests = RequestCounts::from([(("PutObject".to_owned(), "ok"), 4)]);
-        let text = render(&snapshot(1), &requests);
+        let text = render(Format::Prometheus, &snapshot(1), &requests);
         for line in [
             "hk_aws_captures_stored_total{camera=\"CAM-0\",event=\"MOTION\"} 1",
             "hk_aws_stored_bytes_total{camera=\"CAM-0\"} 10",
@@ -236,15 +301,84 @@ mod tests {
 
     #[test]
     fn however_many_cameras_there_are_at_most_200_are_told_by_name() {
-        let text = render(&snapshot(900), &RequestCounts::new());
-        for name in [
-            "hk_aws_stored_bytes_total",
-            "hk_aws_captures_stored_total",
-            "hk_aws_camera_last_capture_timestamp_seconds",
+        for format in [Format::Prometheus, Format::OpenMetrics] {
+            let text = render(format, &snapshot(1000), &RequestCounts::new());
+            let mut cameras: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for line in text.lines() {
+                if let Some((name, labels)) = line.split_once('{')
+                    && let Some((_, camera)) = labels.split_once("camera=\"")
+                {
+                    cameras.entry(name).or_default().insert(camera.split('"').next().unwrap());
+                }
+            }
+            let names: Vec<&str> = cameras.keys().copied().collect();
+            let expected = [
+                "hk_aws_camera_last_capture_timestamp_seconds",
+                "hk_aws_captures_stored_total",
+                "hk_aws_stored_bytes_total",
+            ];
+            assert_eq!(names, expected, "no other metric has the label");
+            for (name, told) in cameras {
+                assert_eq!(told.len(), MOST_CAMERAS + 1, "{name}");
+                assert!(told.contains(OTHER), "{name}");
+            }
+            assert!(text.len() < 64 << 10, "{} bytes", text.len());
+        }
+    }
+
+    #[test]
+    fn both_formats_have_the_same_samples() {
+        let requests = RequestCounts::from([(("PutObject".to_owned(), "ok"), 4)]);
+        let [old, new] =
+            [Format::Prometheus, Format::OpenMetrics].map(|format| render(format, &snapshot(3), &requests));
+        let samples = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+        };
+        assert_eq!(samples(&old), samples(&new));
+        assert!(!old.contains("# EOF") && !old.contains("# UNIT") && new.ends_with("\n# EOF\n"), "{new}");
+        for line in [
+            "# TYPE hk_aws_captures_stored counter",
+            "# TYPE hk_aws_stored_bytes counter",
+            "# UNIT hk_aws_stored_bytes bytes",
+            "# TYPE hk_aws_capture_to_stored_seconds histogram",
+            "# UNIT hk_aws_capture_to_stored_seconds seconds",
+            "# TYPE hk_aws_build info",
+            "hk_aws_capture_to_stored_seconds_bucket{le=\"1.0\"} 3",
         ] {
-            let told = lines(&text, name);
-            assert_eq!(told.len(), MOST_CAMERAS + 1, "{name}");
-            assert!(told.iter().any(|line| line.contains("camera=\"other\"")), "{name}");
+            assert!(new.lines().any(|found| found == line), "{line}\n{new}");
+        }
+        assert!(old.contains("# TYPE hk_aws_captures_stored_total counter\n"), "{old}");
+        assert!(old.contains("# TYPE hk_aws_build_info gauge\n"), "{old}");
+    }
+
+    #[test]
+    fn openmetrics_is_for_whoever_asks_for_it() {
+        let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                            text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                            application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+                            text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        for accept in [
+            prometheus_2,
+            prometheus_3,
+            "application/openmetrics-text",
+            "Application/OpenMetrics-Text; Version=\"1.0.0\"; charset=utf-8",
+            "text/plain;q=0.5, application/openmetrics-text;q=0.5",
+        ] {
+            assert_eq!(Format::accepted(accept), Format::OpenMetrics, "{accept}");
+        }
+        for accept in [
+            "",
+            "*/*",
+            "text/plain",
+            "application/*",
+            "application/openmetrics-text;version=2.0.0",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text;q=nonsense",
+            "application/openmetrics-text;q=0.4,text/plain;q=0.5",
+            ";;,=,;q,\u{7f}",
+        ] {
+            assert_eq!(Format::accepted(accept), Format::Prometheus, "{accept}");
         }
     }
 
@@ -253,7 +387,7 @@ mod tests {
         let mut snapshot = snapshot(0);
         let name = "a\"} 1\nhk_aws_healthy 0 \\";
         Arc::make_mut(&mut snapshot.counters).stored(name, None, 1, Duration::ZERO);
-        let text = render(&snapshot, &RequestCounts::new());
+        let text = render(Format::OpenMetrics, &snapshot, &RequestCounts::new());
         assert_eq!(lines(&text, "hk_aws_healthy"), ["hk_aws_healthy 1"]);
         assert!(text.contains("camera=\"a\\\"} 1\\nhk_aws_healthy 0 \\\\\""), "{text}");
     }

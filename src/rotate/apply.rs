@@ -151,18 +151,7 @@ impl StepWork<'_> {
             );
         }
         let (mib, bundles) = (made.bytes >> 20, made.bundles.len());
-        match (made.members, made.deleted) {
-            (0, 0) => tracing::info!(camera, "{camera} {date}: there was nothing to bundle"),
-            (0, deleted) => tracing::info!(
-                camera,
-                "{camera} {date}: finished an earlier bundle; deleted the {deleted} single files that it contains"
-            ),
-            (members, deleted) => tracing::info!(
-                camera,
-                "{camera} {date}: bundled {members} captures into {bundles} bundles of {mib} MiB, and deleted their \
-                 {deleted} single files"
-            ),
-        }
+        tracing::info!(camera, "{camera} {date}: {}", bundled(made.members, made.deleted, bundles, mib));
         self.rotated.bundled_days += u64::from(made.members + made.deleted > 0);
         self.rotated.bundled += made.members;
         self.rotated.bundle_bytes += made.bytes;
@@ -256,5 +245,29 @@ impl StepWork<'_> {
             }
         }
         Ok(free)
+    }
+}
+
+/// Says what became of a day that was due to be bundled.
+fn bundled(members: u64, deleted: u64, bundles: usize, mib: u64) -> String {
+    match (members, deleted) {
+        (0, 0) => "there was nothing to bundle".to_owned(),
+        (0, deleted) => format!("finished an earlier bundle; deleted the {deleted} single files that it contains"),
+        (members, deleted) => format!(
+            "bundled {members} captures into {bundles} bundles of {mib} MiB, and deleted their {deleted} single files"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_was_only_finished_is_said_to_be_that() {
+        let finished = "finished an earlier bundle; deleted the 3 single files that it contains";
+        assert_eq!(bundled(0, 3, 0, 0), finished);
+        assert_eq!(bundled(0, 0, 0, 0), "there was nothing to bundle");
+        assert!(bundled(9, 8, 1, 2).starts_with("bundled 9 captures into 1 bundles of 2 MiB, and deleted their 8"));
     }
 }

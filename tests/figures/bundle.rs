@@ -24,8 +24,8 @@ use super::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
 
 const CAPTURES: usize = 10_000;
 const CAPTURE_BYTES: usize = 200_000;
-const CAMERA: &str = "CAM-EXT-001";
-const BUCKET: &str = "figures";
+pub(crate) const CAMERA: &str = "CAM-EXT-001";
+pub(crate) const BUCKET: &str = "figures";
 /// Runs of each way.
 const RUNS: usize = 3;
 /// What the old way puts at once: the size of a part that the AWS command line takes.
@@ -35,9 +35,9 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// What one run took.
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    seconds: f64,
-    peak_mib: f64,
+pub(crate) struct Run {
+    pub(crate) seconds: f64,
+    pub(crate) peak_mib: f64,
     requests: f64,
     egress: f64,
 }
@@ -56,8 +56,8 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
         let folder = tempfile::tempdir().context("failed to make a folder")?;
         let server = MemoryS3::start(BUCKET).await;
         let date = fill(&server, folder.path(), count)?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hk-aws"));
-        command.arg("--config").arg(configure(&server, folder.path())?).args(["archive", CAMERA, &date.to_string()]);
+        let mut command = command(&server, folder.path())?;
+        command.args(["archive", CAMERA, &date.to_string()]);
         new.push(run(command, &server, folder.path(), count).await?);
         let left = server.keys();
         ensure!(left.iter().all(|key| key.contains("/archive/")), "members are left: {}", left.len());
@@ -104,7 +104,7 @@ fn row(name: &str, runs: &[Run]) {
 }
 
 /// Runs a program to its end, and looks at it and at what the server was asked.
-async fn run(mut command: Command, server: &MemoryS3, folder: &Path, count: usize) -> anyhow::Result<Run> {
+pub(crate) async fn run(mut command: Command, server: &MemoryS3, folder: &Path, count: usize) -> anyhow::Result<Run> {
     let log = File::create(folder.join("log"))?;
     command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", folder);
     command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
@@ -154,7 +154,7 @@ fn taken(date: NaiveDate, number: usize, count: usize) -> DateTime<Utc> {
     (date.and_time(NaiveTime::MIN) + TimeDelta::seconds(seconds) + TimeDelta::milliseconds(milliseconds)).and_utc()
 }
 
-fn key(date: NaiveDate, number: usize, count: usize) -> String {
+pub(crate) fn key(date: NaiveDate, number: usize, count: usize) -> String {
     let taken = taken(date, number, count).format("%Y%m%d%H%M%S%3f");
     format!("{CAMERA}/{date}/192.168.1.64_01_{taken}_MOTION_DETECTION.jpg")
 }
@@ -192,6 +192,13 @@ fn put_captures(server: &MemoryS3, date: NaiveDate, count: usize) {
             object.checksum.checksum_sha256 = Some(base64::encode(digest));
         });
     }
+}
+
+/// Returns the program with its configuration.
+pub(crate) fn command(server: &MemoryS3, folder: &Path) -> anyhow::Result<Command> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hk-aws"));
+    command.arg("--config").arg(configure(server, folder)?);
+    Ok(command)
 }
 
 fn configure(server: &MemoryS3, folder: &Path) -> anyhow::Result<std::path::PathBuf> {

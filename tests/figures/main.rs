@@ -1,4 +1,4 @@
-//! `cargo bench --bench figures -- [latency|memory|bandwidth|flood|flood-flat|storm|bundle|year]...`: how fast and
+//! `cargo bench --bench figures -- [latency|memory|bandwidth|flood|flood-flat|storm|bundle|list|scrape|year]...`: how fast and
 //! how small the daemon is. Without a name: the first two; the others take long.
 //!
 //! The daemon runs as a process of its own, the release build. The store is the S3 server in memory, or another one when
@@ -17,11 +17,13 @@ mod bundle;
 mod daemon;
 mod flood;
 mod latency;
+mod list;
 mod memory;
 mod picture;
 #[path = "../it/support/s3.rs"]
 #[expect(dead_code, reason = "the tests need more of it than the figures")]
 mod s3;
+mod scrape;
 mod store;
 #[path = "../it/support/year.rs"]
 mod year;
@@ -56,9 +58,12 @@ async fn main() -> anyhow::Result<()> {
             "flood-flat" => flood::measure_backlog(true).await?,
             "storm" => flood::measure_storm().await?,
             "bundle" => bundle::measure().await?,
+            "list" => list::measure().await?,
+            "scrape" => scrape::measure()?,
             "year" => year_long::measure().await?,
             other => bail!(
-                "there is no figure {other:?}; there are latency, memory, bandwidth, flood, flood-flat, storm, bundle and year"
+                "there is no figure {other:?}; there are latency, memory, bandwidth, flood, flood-flat, storm, bundle, list, \
+                 scrape and year"
             ),
         }
     }

@@ -2,6 +2,10 @@
 //!
 //! One element is a whole classification, from a path below the drop folder to the capture; nothing is read from disk.
 //! The names are those of the tests, many vendors' in turn, so the figure is not that of the first row that is tried.
+//!
+//! On a machine that does other work, instructions are the honest figure. With `HK_AWS_NAMES_ROUNDS=N` all names are
+//! classified N times and nothing else is done: under `valgrind --tool=callgrind`, the difference between two runs, divided
+//! by the rounds and the names between them, is what one name takes.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -31,6 +35,13 @@ fn main() -> anyhow::Result<()> {
     let config = Config::parse(Path::new("names.yaml"), CONFIG, &|_| None)?;
     let paths = paths()?;
     let arrival: DateTime<Utc> = DateTime::parse_from_rfc3339("2026-11-01T12:00:00Z")?.to_utc();
+    if let Ok(rounds) = std::env::var("HK_AWS_NAMES_ROUNDS") {
+        for path in (0..rounds.parse()?).flat_map(|_: u32| &paths) {
+            black_box(capture::classify(black_box(path), arrival, &config));
+        }
+        eprintln!("{} names", paths.len());
+        return Ok(());
+    }
     let mut criterion =
         Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
     criterion = criterion.configure_from_args();

@@ -30,7 +30,7 @@ const ANSWERS: &[Answer] = &[
     Answer { fault: |of| Fault::fail(of, 409, "ConditionalRequestConflict"), said: "ConditionalRequestConflict" },
     Answer { fault: |of| Fault::fail(of, 200, "InternalError"), said: "failed to" },
     Answer { fault: |of| Fault::fail(of, 403, "RequestTimeTooSkewed"), said: "clock" },
-    Answer { fault: |of| Fault::fail(of, 400, "ExpiredToken"), said: "renew the credentials" },
+    Answer { fault: |of| Fault::fail(of, 400, "ExpiredToken"), said: "renew the AWS key" },
     Answer { fault: |of| Fault::fail(of, 411, "MissingContentLength"), said: "s3 section" },
     // An SDK that followed would find nobody there, and say that.
     Answer {

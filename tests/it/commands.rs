@@ -271,5 +271,5 @@ async fn a_bucket_that_does_not_answer_is_named_with_what_to_do() {
         run(site.command(&["cameras"]).env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY")).await;
     assert!(said.code == 1 && said.err.contains("credentials"), "{said:?}");
     let said = run(site.command(&["cameras"]).env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7STRANGE")).await;
-    assert!(said.code == 1 && said.err.contains("renew the credentials"), "{said:?}");
+    assert!(said.code == 1 && said.err.contains("renew the AWS key"), "{said:?}");
 }

@@ -147,7 +147,7 @@ fn clock() -> Now {
 /// A box whose time goes by only when the test says so, and the bucket that it sends heartbeats to.
 struct Box {
     site: Site,
-    snapshot: watch::Sender<Snapshot>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
     told: watch::Sender<SiteInForce>,
     heart: Option<AbortOnDropHandle<()>>,
     every: u64,
@@ -164,7 +164,7 @@ impl Box {
         std::fs::create_dir_all(&config.state_dir).unwrap();
         let every = config.heartbeat.as_ref().unwrap().every.as_secs();
         let context = Arc::new(site::Site::new(config, Some(credentials), Pace::new(hk_aws::daemon::now), clock).await);
-        let (snapshot, _) = watch::channel(Ingest::new(Arc::clone(&context)).snapshot());
+        let (snapshot, _) = watch::channel(Arc::new(Ingest::new(Arc::clone(&context)).snapshot()));
         let (told, _) = watch::channel(SiteInForce::new(context));
         Self { site, snapshot, told, heart: None, every, sent: 0 }
     }
@@ -186,7 +186,7 @@ impl Box {
         let sent = self.sent;
         while self.keys().len() < sent {
             // The loop says how it is.
-            self.snapshot.send_modify(|snapshot| snapshot.at += TimeDelta::seconds(1));
+            self.snapshot.send_modify(|snapshot| Arc::make_mut(snapshot).at += TimeDelta::seconds(1));
             tokio::task::yield_now().await;
         }
     }

@@ -35,6 +35,7 @@ mod pace;
 mod poison;
 mod process;
 mod reported;
+mod restart;
 mod rooms;
 mod schedule;
 mod state_files;

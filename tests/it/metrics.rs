@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use hk_aws::status::{ConditionKind, DaemonState};
+use hk_aws::status::{ConditionKind, DaemonState, Snapshot};
 
 use crate::support::s3::Fault;
 use crate::support::site::{DEADLINE, Settings, Site, key, picture};
@@ -104,7 +104,9 @@ async fn a_port_that_is_taken_is_told_and_stops_nothing() {
     let site = Site::started(settings(taken.local_addr().unwrap().port())).await;
     site.write(format!("CAM/{}", picture(1)), b"evidence");
     site.wait_for_keys(&[&key("CAM", 1)]).await;
-    let status = site.wait_for_status("the port", |status| !status.conditions.is_empty()).await;
+    let is_the_port = |kind: ConditionKind| kind == ConditionKind::MetricsPort;
+    let first = |status: &Snapshot| status.conditions.first().map(|condition| condition.kind);
+    let status = site.wait_for_status("the port", |status| first(status).is_some_and(is_the_port)).await;
     let condition = &status.conditions[0];
     assert_eq!((condition.kind, status.state), (ConditionKind::MetricsPort, DaemonState::Degraded));
     assert!(condition.advice.contains("metrics.listen"), "{condition:?}");

@@ -280,11 +280,11 @@ async fn credentials_that_are_renewed_on_disk_are_used_without_a_restart() {
     let advises = |what: &'static str| {
         status_of(&place, what, |status| status.trouble.as_ref().is_some_and(|trouble| trouble.advice.contains(what)));
     };
-    advises("give the daemon credentials");
+    advises("put it into ");
     write_credentials(&place, ACCESS_KEY, "the wrong secret");
     advises("the secret key does not fit");
     fs::write(place.path().join("credentials"), "[default]\naws_access_key_id = half a fi").unwrap();
-    advises("give the daemon credentials");
+    advises("put it into ");
     write_credentials(&place, ACCESS_KEY, SECRET_KEY);
     store.wait_for(|state| state.object(&key).is_some(), SOON).await;
     // The renewed ones stay in use.
@@ -308,7 +308,7 @@ async fn a_key_that_is_mended_in_the_file_is_used_without_a_restart() {
     let advises = |what: &'static str| {
         status_of(&place, what, |status| status.trouble.as_ref().is_some_and(|trouble| trouble.advice.contains(what)));
     };
-    advises("write the key into");
+    advises("put it into");
     fs::write(place.path().join("credentials"), "aws_access_key_id = AKIA\n").unwrap();
     advises("write the line [default] above it");
     write_credentials(&place, ACCESS_KEY, "the wrong secret");

@@ -11,6 +11,7 @@ mod alerting;
 mod archive;
 mod camera;
 mod captures;
+mod catalogue;
 mod daemon;
 mod disk;
 mod doctor;

@@ -200,7 +200,7 @@ fn i1_keys_rights_and_a_bucket_that_are_taken_away_at_moto_cost_no_picture() {
         write_credentials(&site.folder, &access_key, &secret_key);
     };
     let lose = || drop(iam.act("DeleteAccessKey", &old_key));
-    site.survives(2, "InvalidAccessKeyId", "renew the credentials", || change(&lose), || change(&renew));
+    site.survives(2, "InvalidAccessKeyId", "renew the AWS key", || change(&lose), || change(&renew));
 
     let (lose, make) = (|| site.store.delete_bucket(), || site.store.make_bucket());
     let picture = site.survives(3, "NoSuchBucket", "create the bucket", || change(&lose), || change(&make));

@@ -70,6 +70,19 @@ case_reload() {
   [[ $(property MainPID) == "$before" ]] || die "it was restarted"
 }
 
+# What a message means, and what to do, stands below it for whoever asks with -x.
+case_journal_advice() {
+  box_up installed
+  settings /var/lib/cctv/storage 'upload: {concurency: 4}'
+  box systemctl reload hk-aws
+  wait_for 10 "a refusal" journal_has 'configuration refused, the old one stays in force'
+  box journalctl -b -u hk-aws -x --no-pager >"$work/explained"
+  grep -A 14 'configuration refused' "$work/explained" | tee "$work/advice"
+  grep -q 'Subject: A new configuration was refused' "$work/advice"
+  grep -q 'Defined-By: hk-aws' "$work/advice"
+  grep -q 'hk-aws check' "$work/advice"
+}
+
 # A wrong configuration is the one thing that it gives up on.
 case_wrong_configuration() {
   box_up installed

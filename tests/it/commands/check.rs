@@ -64,7 +64,7 @@ async fn check_ends_with_one_line_that_says_whether_all_is_there() {
             file.display(),
             drop.display()
         ),
-        format!("write the key into {}", site.path("no-key").display()),
+        format!("put it into {}", site.path("no-key").display()),
         format!("{}:2: s3.bucket: the bucket is still the example's", file.display()),
     ] {
         assert!(said.err.contains(&part), "{part}: {said:?}");

@@ -128,7 +128,7 @@ async fn what_the_bucket_refuses_is_named_with_what_to_do() {
     let mut command = site.command(&["doctor", "--json"]);
     let said = run(command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7STRANGE")).await;
     let put = named(&lines(&said), "put");
-    assert!(said.code == 1 && put.mend.contains("renew the credentials"), "{put:?}");
+    assert!(said.code == 1 && put.mend.contains("renew the AWS key"), "{put:?}");
     assert!(said.err.contains(" checks failed"), "{said:?}");
 }
 

@@ -55,7 +55,7 @@ async fn what_the_caller_brings_goes_before_the_file() {
     site.s3.insert("CAM/2022-02-24/20220224T050607_a.jpg", "a");
     write_key(&site, "credentials", &key("default", "AKIAIOSFODNN7STRANGE"), 0o640);
     let said = run(&mut without_key(&site, &["cameras"])).await;
-    assert!(said.code == 1 && said.err.contains("renew the credentials"), "{said:?}");
+    assert!(said.code == 1 && said.err.contains("renew the AWS key in "), "{said:?}");
     let with_environment = run(site.command(&["cameras"]).env("HK_AWS_CREDENTIALS", site.path("credentials"))).await;
     assert_eq!((with_environment.code, with_environment.out.as_str()), (0, "CAM\n"), "{with_environment:?}");
     let own = write_key(&site, "home/credentials", &key("default", ACCESS_KEY), 0o600);
@@ -86,5 +86,27 @@ async fn a_file_without_a_key_is_an_error_with_its_line_and_one_that_all_may_rea
     for line in [&["cameras"][..], &["check"]] {
         let said = run(&mut without_key(&site, line)).await;
         assert!(said.code == 0 && said.err.contains(&format!("chmod 640 {}", file.display())), "{line:?}: {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_whose_halves_do_not_fit_is_said_with_the_place_where_both_are() {
+    let site = Site::start().await;
+    let text = |secret: &str| key("default", ACCESS_KEY).replace(SECRET_KEY, secret);
+    let own = write_key(&site, "credentials", &text("wrong"), 0o640);
+    let shared = write_key(&site, "home/credentials", &text("wrong"), 0o600);
+    let shown = |file: &PathBuf| file.display().to_string();
+    for (variables, place) in [
+        (vec![], shown(&own)),
+        (vec![("AWS_SHARED_CREDENTIALS_FILE", shown(&shared))], format!("the AWS files ({})", shown(&shared))),
+        (
+            vec![("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()), ("AWS_SECRET_ACCESS_KEY", "wrong".to_owned())],
+            "the environment".to_owned(),
+        ),
+    ] {
+        let said = run(without_key(&site, &["cameras"]).envs(variables)).await;
+        let mend = format!("both are in {place}: correct one of them");
+        assert!(said.code == 1 && said.err.contains("does not fit the access key"), "{said:?}");
+        assert!(said.err.contains(&mend) && !said.err.contains("wrong\n"), "{mend}: {said:?}");
     }
 }

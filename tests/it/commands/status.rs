@@ -28,7 +28,11 @@ fn snapshot() -> Snapshot {
             "ignored": 6, "left_alone": 7, "set_aside": 8,
         },
         "oldest_only_here": {"path": "CAM/old.jpg", "since": at},
-        "files": [{"path": "CAM/a.jpg", "state": "queued", "reason": null}],
+        "files": [
+            {"path": "CAM/a.jpg", "state": "queued", "reason": null},
+            {"path": "CAM/c.jpg", "state": "backing off", "reason": "failed: connection reset\u{1b}"},
+            {"path": "CAM/d.jpg", "state": "backing off", "reason": "it is empty"},
+        ],
         "not_uploaded": [{"path": "CAM/b.tmp", "state": "ignored", "reason": "matches *.tmp"}],
         "stored": {"captures": 9, "bytes": 1024},
         "cameras": {
@@ -86,7 +90,7 @@ async fn a_running_daemon_is_shown_in_full() {
     assert_eq!(serde_json::from_str::<Snapshot>(&json.out).unwrap(), snapshot());
     let text = run(site.command(&["status"]).env("TZ", "EET-2")).await;
     for part in [
-        "state      NOT STORING since 2022-02-24 05:06\n",
+        "state      NOT STORING since 2022-02-24 05:06: pictures wait here and are sent later\n",
         "           no connection to S3 (since 2022-02-24 05:06)\n             -> look at the line\n",
         "             detail: connection reset\\u{1b}\n",
         "camera  last capture         today  clock                            silent since\n",
@@ -97,7 +101,10 @@ async fn a_running_daemon_is_shown_in_full() {
         "waiting    15 files: 1 still arriving, 7 in line, 3 uploading, 4 to retry; 2.00 KiB\n",
         "           oldest picture not in the bucket yet: CAM/old.jpg, for 0 s\n",
         "not sent   6 not pictures (see \"ignore\"), 0 cannot be read, 8 damaged (moved away), 7 links and the like left alone\n",
-        "CAM/a.jpg in line",
+        "CAM/a.jpg in line\n",
+        // Not again what stands above.
+        "CAM/c.jpg to retry\n",
+        "CAM/d.jpg to retry: it is empty\n",
         "CAM/b.tmp ignored: matches *.tmp",
         "went wrong",
         "rotate     next 2022-02-25 03:30; last 2022-02-24 03:30: 12 days\\u{1b} bundled",
