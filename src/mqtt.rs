@@ -56,7 +56,7 @@ pub struct Mqtt {
     /// The site in force.
     pub sites: watch::Receiver<SiteInForce>,
     /// How the daemon is.
-    pub told: watch::Receiver<Snapshot>,
+    pub told: watch::Receiver<Arc<Snapshot>>,
     /// Where it is said that the broker cannot be told.
     pub board: Board,
     /// When to end.
@@ -262,7 +262,7 @@ async fn speak(
     client: &AsyncClient,
     before: u64,
     sites: watch::Receiver<SiteInForce>,
-    mut told: watch::Receiver<Snapshot>,
+    mut told: watch::Receiver<Arc<Snapshot>>,
     mut heard: watch::Receiver<Heard>,
 ) -> Result<Infallible, Failure> {
     let (mut sent, mut answered) = (BTreeMap::<String, String>::new(), before);
