@@ -151,7 +151,9 @@ fn with_day<T>(ledger: &Path, capture: &Capture, ask: impl FnOnce(&mut KnownDay)
     let told = ask(day);
     (*captures, day.is_counted) = (*captures + day.captures.names.len() - before, true);
     if !was_open && day.file.is_open() && days.values().filter(|day| day.file.is_open()).count() > MOST_OPEN {
-        days.values_mut().for_each(|day| day.file.close());
+        for day in days.values_mut() {
+            day.file.close();
+        }
     }
     told
 }

@@ -68,8 +68,8 @@ async fn a_broker_that_says_nothing_is_tried_at_growing_intervals() {
         }
     }));
     let site = Arc::new(Site::new(settings(&address)).await.context().await);
-    let (told, board, stop) =
-        (watch::channel(Ingest::new(Arc::clone(&site)).snapshot()).0, Board::default(), CancellationToken::new());
+    let snapshot = Arc::new(Ingest::new(Arc::clone(&site)).snapshot());
+    let (told, board, stop) = (watch::channel(snapshot).0, Board::default(), CancellationToken::new());
     let (sites, _) = watch::channel(SiteInForce::new(site));
     let mqtt = Mqtt { sites: sites.subscribe(), told: told.subscribe(), board: board.clone(), stop: stop.clone() };
     let task = tokio::spawn(mqtt.run());
