@@ -9,6 +9,7 @@ use std::time::Duration;
 use hk_aws::archive::{Made, Reads, archive_day};
 use hk_aws::bucket::{Credentials, Pace};
 use hk_aws::config::{ArchiveSettings, Config};
+use hk_aws::drop_folder::{DropFolder, Writer};
 use hk_aws::key::ArchiveFormat;
 use hk_aws::site;
 use serde_json::Value;
@@ -96,6 +97,11 @@ impl Site {
         let path = self.path("drop").join(below);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
+        // A child that another test has just begun holds what was open here until it is its own program.
+        let folder = DropFolder::of_set_aside(self.path("drop"));
+        while folder.open(Path::new(below)).is_ok_and(|opened| opened.writer() == Writer::Somebody) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         path
     }
 
