@@ -1,8 +1,7 @@
 //! Home Assistant, told by MQTT discovery: the box and each camera appear there by themselves.
 //!
 //! The broker keeps the newest state and nothing else is kept for it: after a connection is lost, everything is told again.
-//! It keeps what it was told of each camera beyond a restart of the daemon, too, so that a count of today goes on. That the
-//! box is gone is told by the broker itself, by the last will.
+//! That the box is gone is told by the broker itself, by the last will.
 //!
 //! Entities are never deleted: the owner deletes a device in Home Assistant. It comes back only if its camera is in the
 //! configuration or sends something. A list of what was told before would have to be kept somewhere, and a camera that is
@@ -16,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rumqttc::{AsyncClient, ClientError, Event, EventLoop, Packet, Publish, PublishOptions, QoS, SubscribeFilter};
+use rumqttc::{AsyncClient, ClientError, Event, EventLoop, Packet, PublishOptions, QoS, SubscribeFilter};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,9 +32,9 @@ use crate::credentials;
 use crate::health::Board;
 use crate::message;
 use crate::site::SiteInForce;
-use crate::status::{Condition, ConditionKind, MOST_CAMERAS, Snapshot};
+use crate::status::{Condition, ConditionKind, Snapshot};
 
-pub use messages::{CameraState, Message, Topics, entities, slug, states};
+pub use messages::{Message, Topics, entities, slug, states};
 
 /// How often at most Home Assistant is told.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -61,15 +60,6 @@ pub struct Mqtt {
     pub board: Board,
     /// When to end.
     pub stop: CancellationToken,
-}
-
-/// What the broker has said.
-#[derive(Debug, Default)]
-struct Heard {
-    /// How many times there was a reason to tell everything: a new connection, or a start of Home Assistant.
-    asked: u64,
-    /// What an earlier daemon has told of cameras, by their names; at most [`MOST_CAMERAS`].
-    remembered: BTreeMap<String, CameraState>,
 }
 
 /// Why a connection ended.
@@ -111,13 +101,14 @@ impl Mqtt {
 
     /// Keeps a connection, however often it has to be made, until the configuration has another one.
     async fn tell(&mut self, link: &Link) -> End {
-        let (heard, _) = watch::channel(Heard::default());
+        // How many times there was a reason to tell everything: a new connection, or a start of Home Assistant.
+        let (asked, _) = watch::channel(0);
         let transport = link.transport();
         let mut failures = 0;
         loop {
             let begun = steady();
             let failure = match link.connect(transport.clone()) {
-                Ok((client, events)) => match self.hold(link, &client, events, &heard).await {
+                Ok((client, events)) => match self.hold(link, &client, events, &asked).await {
                     End::Lost(failure) => failure,
                     end => return end,
                 },
@@ -140,16 +131,10 @@ impl Mqtt {
     }
 
     /// Makes a connection, and tells what there is to tell until it ends.
-    async fn hold(
-        &mut self,
-        link: &Link,
-        client: &AsyncClient,
-        events: EventLoop,
-        heard: &watch::Sender<Heard>,
-    ) -> End {
-        let before = heard.borrow().asked;
-        let listening = self.listen(link, events, heard);
-        let telling = speak(link, client, before, self.sites.clone(), self.told.clone(), heard.subscribe());
+    async fn hold(&mut self, link: &Link, client: &AsyncClient, events: EventLoop, asked: &watch::Sender<u64>) -> End {
+        let before = *asked.borrow();
+        let listening = self.listen(link, events, asked);
+        let telling = speak(link, client, before, self.sites.clone(), self.told.clone(), asked.subscribe());
         let mut sites = self.sites.clone();
         let mut listening = pin!(listening);
         let end = tokio::select! {
@@ -159,12 +144,12 @@ impl Mqtt {
             failure = &mut listening => return End::Lost(failure),
             Err(failure) = telling => return End::Lost(failure),
         };
-        let was_made = heard.borrow().asked != before;
+        let was_made = *asked.borrow() != before;
         if !was_made {
             return end;
         }
         let farewell = async {
-            if self.take_leave(link, client, heard).await.is_ok() {
+            if self.take_leave(link, client).await.is_ok() {
                 std::future::pending::<()>().await;
             }
         };
@@ -180,14 +165,9 @@ impl Mqtt {
     }
 
     /// Tells the last state, and that the daemon is not there any more.
-    async fn take_leave(
-        &self,
-        link: &Link,
-        client: &AsyncClient,
-        heard: &watch::Sender<Heard>,
-    ) -> Result<(), ClientError> {
+    async fn take_leave(&self, link: &Link, client: &AsyncClient) -> Result<(), ClientError> {
         let config = Arc::clone(&self.sites.borrow().site.config);
-        let last = states(&self.told.borrow(), &config, &link.topics, &heard.borrow().remembered);
+        let last = states(&self.told.borrow(), &config, &link.topics);
         let availability = link.topics.availability();
         for Message { topic, payload } in last.into_iter().filter(|message| message.topic != availability) {
             client.publish(topic, payload, kept()).await?;
@@ -197,40 +177,23 @@ impl Mqtt {
     }
 
     /// Does the work of a connection, takes note of what the broker says, and returns why the connection ended.
-    async fn listen(&self, link: &Link, mut events: EventLoop, heard: &watch::Sender<Heard>) -> Failure {
+    async fn listen(&self, link: &Link, mut events: EventLoop, asked: &watch::Sender<u64>) -> Failure {
         let mut connected = false;
         loop {
             match events.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
                     connected = true;
-                    heard.send_modify(|heard| heard.asked += 1);
+                    asked.send_modify(|asked| *asked += 1);
                 }
                 Ok(Event::Incoming(Packet::PubAck(_))) => self.is_told(link),
-                Ok(Event::Incoming(Packet::Publish(publish))) => self.hear(link, &publish, heard),
+                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    if publish.payload == ONLINE && link.topics.births().iter().any(|birth| publish.topic == *birth) {
+                        asked.send_modify(|asked| *asked += 1);
+                    }
+                }
                 Ok(_) => {}
                 Err(error) => return Failure::of(&error, &link.settings.url, connected),
             }
-        }
-    }
-
-    fn hear(&self, link: &Link, publish: &Publish, heard: &watch::Sender<Heard>) {
-        if link.topics.births().iter().any(|birth| publish.topic == *birth) {
-            if publish.payload == ONLINE {
-                heard.send_modify(|heard| heard.asked += 1);
-            }
-            return;
-        }
-        // Our own words come back without this mark.
-        let state = publish.retain.then(|| link.topics.read(&publish.topic, &publish.payload)).flatten();
-        let started_at = self.told.borrow().started_at;
-        if let Some(state) = state.filter(|state| state.started_at != started_at) {
-            heard.send_if_modified(|heard| {
-                let is_new = heard.remembered.len() < MOST_CAMERAS && !heard.remembered.contains_key(&state.camera);
-                if is_new {
-                    heard.remembered.insert(state.camera.clone(), state);
-                }
-                is_new
-            });
         }
     }
 
@@ -263,12 +226,12 @@ async fn speak(
     before: u64,
     sites: watch::Receiver<SiteInForce>,
     mut told: watch::Receiver<Arc<Snapshot>>,
-    mut heard: watch::Receiver<Heard>,
+    mut asked: watch::Receiver<u64>,
 ) -> Result<Infallible, Failure> {
     let (mut sent, mut answered) = (BTreeMap::<String, String>::new(), before);
     loop {
         // The senders end after this task, or together with it.
-        let Ok(asked) = heard.wait_for(|heard| heard.asked != before).await.map(|heard| heard.asked) else {
+        let Ok(now) = asked.wait_for(|asked| *asked != before).await.map(|asked| *asked) else {
             return std::future::pending().await;
         };
         let config = Arc::clone(&sites.borrow().site.config);
@@ -276,11 +239,11 @@ async fn speak(
         if answered == before {
             subscribe(link, client, described.first()).await?;
         }
-        if answered != asked {
+        if answered != now {
             sent.clear();
-            answered = asked;
+            answered = now;
         }
-        let states = states(&told.borrow(), &config, &link.topics, &heard.borrow_and_update().remembered);
+        let states = states(&told.borrow(), &config, &link.topics);
         for Message { topic, payload } in described.into_iter().chain(states) {
             if sent.get(&topic) != Some(&payload) {
                 client.publish(topic.clone(), payload.clone(), kept()).await.map_err(unsent(link))?;
@@ -290,7 +253,7 @@ async fn speak(
         tokio::time::sleep(PAUSE).await;
         tokio::select! {
             changed = told.changed() => if changed.is_err() { return std::future::pending().await },
-            _ = heard.changed() => {}
+            _ = asked.changed() => {}
         }
     }
 }
@@ -298,8 +261,7 @@ async fn speak(
 /// Asks to be told what the broker remembers, and when Home Assistant starts. `first` is sent after that, and its answer
 /// waited for: what the broker remembers comes before.
 async fn subscribe(link: &Link, client: &AsyncClient, first: Option<&Message>) -> Result<(), Failure> {
-    let filters = link.topics.births().into_iter().chain([link.topics.camera("+")]);
-    let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
+    let filters = link.topics.births().into_iter().map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
     client.subscribe_many(filters).await.map_err(unsent(link))?;
     if let Some(Message { topic, payload }) = first.cloned() {
         let notice = client.publish_tracked(topic, payload, kept()).await.map_err(unsent(link))?;

@@ -4,11 +4,10 @@
 //! is the box or a camera, has one with its state. The names of cameras are in the text of messages alone: topics have
 //! [`slug`]s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use chrono::{DateTime, FixedOffset, NaiveDate, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::config::{Config, MqttSettings};
@@ -33,27 +32,6 @@ pub struct Message {
     pub topic: String,
     /// What it says.
     pub payload: String,
-}
-
-/// What is told of a camera. The broker keeps it, so the next start of the daemon finds it there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CameraState {
-    /// The camera's name.
-    pub camera: String,
-    /// When its newest capture was taken.
-    pub last_capture: Option<DateTime<FixedOffset>>,
-    /// How many captures of [`CameraState::day`] were stored.
-    pub captures_today: u64,
-    /// The day, by the camera's clock; `None` before its first capture.
-    pub day: Option<NaiveDate>,
-    /// Whether something is wrong with the camera.
-    pub problem: bool,
-    /// What is wrong with it.
-    pub reason: Option<String>,
-    /// What the owner can do about it.
-    pub advice: Option<String>,
-    /// When the daemon that says so started.
-    pub started_at: DateTime<Utc>,
 }
 
 /// The topics of a box.
@@ -85,15 +63,9 @@ impl Topics {
         [self.prefix.as_str(), "homeassistant"].map(|prefix| format!("{prefix}/status")).into()
     }
 
-    /// Returns the topic of the state of a camera, or the filter of those of all cameras for `+`.
+    /// Returns the topic of the state of a camera.
     pub(super) fn camera(&self, slug: &str) -> String {
         self.own(&format!("camera/{slug}"))
-    }
-
-    /// Reads the state of a camera that the broker has kept; `None` if it is of somebody else's making.
-    pub(super) fn read(&self, topic: &[u8], payload: &[u8]) -> Option<CameraState> {
-        let state: CameraState = serde_json::from_slice(payload).ok()?;
-        (self.camera(&slug(&state.camera)).as_bytes() == topic).then_some(state)
     }
 
     fn own(&self, below: &str) -> String {
@@ -132,21 +104,11 @@ pub fn entities(facts: &Snapshot, config: &Config, topics: &Topics) -> Vec<Messa
 }
 
 /// Returns the messages that say how the box and the cameras are, and at last that the daemon is there.
-///
-/// `remembered` are the states of cameras that an earlier daemon has left. Those count for cameras that the daemon does not
-/// know, too: their entities are still there, unless the owner has deleted them.
-pub fn states(
-    facts: &Snapshot,
-    config: &Config,
-    topics: &Topics,
-    remembered: &BTreeMap<String, CameraState>,
-) -> Vec<Message> {
-    let known = known(facts, config);
+pub fn states(facts: &Snapshot, config: &Config, topics: &Topics) -> Vec<Message> {
     let mut messages = vec![Message { topic: topics.own("state"), payload: box_state(facts).to_string() }];
-    for name in known.iter().chain(remembered.keys().filter(|name| !known.contains(*name))) {
-        let state = camera_state(name, facts, remembered.get(name));
-        let payload = serde_json::to_string(&state).unwrap_or_default();
-        messages.push(Message { topic: topics.camera(&slug(name)), payload });
+    for name in known(facts, config) {
+        let payload = camera_state(&name, facts).to_string();
+        messages.push(Message { topic: topics.camera(&slug(&name)), payload });
     }
     messages.push(Message { topic: topics.availability(), payload: ONLINE.to_owned() });
     messages
@@ -249,28 +211,19 @@ fn box_state(facts: &Snapshot) -> Value {
     })
 }
 
-fn camera_state(name: &str, facts: &Snapshot, before: Option<&CameraState>) -> CameraState {
-    let now = facts.cameras.get(name);
-    let taken = now.map(|camera| camera.last_taken_at).max(before.and_then(|before| before.last_capture));
-    let day = taken.map(|taken| facts.at.with_timezone(taken.offset()).date_naive());
-    let newest = now.and_then(|camera| camera.newest_day).filter(|newest| Some(newest.date) == day);
-    // What this daemon has counted itself does not count twice.
-    let earlier = before.filter(|before| before.day == day && before.started_at != facts.started_at);
-    let captures_today =
-        newest.map_or(0, |newest| newest.captures).saturating_add(earlier.map_or(0, |before| before.captures_today));
+fn camera_state(name: &str, facts: &Snapshot) -> Value {
+    let camera = facts.cameras.get(name);
     let is_wrong =
         |condition: &&Condition| condition.camera.as_deref() == Some(name) && condition.kind.weight() > Weight::Notice;
     let worst = facts.conditions.iter().find(is_wrong);
-    CameraState {
-        camera: name.to_owned(),
-        last_capture: taken,
-        captures_today,
-        day,
-        problem: worst.is_some(),
-        reason: worst.map(|worst| cut(&worst.in_full())),
-        advice: worst.map(|worst| cut(&worst.advice)),
-        started_at: facts.started_at,
-    }
+    json!({
+        "camera": name,
+        "last_capture": camera.map(|camera| camera.last_taken_at),
+        "captures_today": camera.map_or(0, |camera| camera.today(facts.at)),
+        "problem": worst.is_some(),
+        "reason": worst.map(|worst| cut(&worst.in_full())),
+        "advice": worst.map(|worst| cut(&worst.advice)),
+    })
 }
 
 fn cut(text: &str) -> String {
