@@ -429,6 +429,27 @@ mod tests {
     }
 
     #[test]
+    fn a_day_is_read_on_as_others_write_into_it_and_its_own_lines_are_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        append(folder.path(), "CAM", &entry("a")).unwrap();
+        let (mut first, mut read) = (Vec::new(), Vec::new());
+        let date = entry("a").taken_at.date_naive();
+        let mut day = DayFile::new(path(folder.path(), "CAM", date), |entry| first.push(entry.key));
+        append(folder.path(), "CAM", &entry("b")).unwrap();
+        day.read_on(|entry| read.push(entry.key));
+        day.append(&entry("c"), |entry| read.push(entry.key)).unwrap();
+        append(folder.path(), "CAM", &entry("d")).unwrap();
+        day.append(&entry("e"), |entry| read.push(entry.key)).unwrap();
+        day.read_on(|entry| read.push(entry.key));
+        assert_eq!((first, read.as_slice()), (vec!["a".to_owned()], ["b", "d"].map(str::to_owned).as_slice()));
+        // Its file is compressed and gone: the next line begins a new one.
+        assert_eq!(compress_old(folder.path(), 0, date + chrono::Days::new(3)).unwrap(), 1);
+        day.append(&entry("f"), |_| unreachable!("nothing is new")).unwrap();
+        let keys: Vec<String> = entries(&path(folder.path(), "CAM", date)).unwrap().map(|entry| entry.key).collect();
+        assert_eq!(keys, ["a", "b", "c", "d", "e", "f"]);
+    }
+
+    #[test]
     fn a_key_is_known_whether_its_day_is_compressed_or_not() {
         let folder = tempfile::tempdir().unwrap();
         let key = |name: &str| format!("CAM/2022-02-24/{name}.jpg");

@@ -201,7 +201,7 @@ impl World {
         let stored = self.hashes();
         for resumed in &self.struck.resumed {
             let is_there = self.left.get(&resumed.place) == Some(&resumed.rest);
-            // The daemon does not learn of parts that another process stores on a day of which it knows some already.
+            // The part and the rest may be sent by two processes in the same moment.
             let by_another = self.has(Circumstance::TwoProcesses);
             // A rest that waited in a folder out of its place comes after the parts that were sent in the other one.
             let name = Path::new(PATHS[resumed.place]).file_stem().unwrap().to_str().unwrap();
