@@ -90,8 +90,8 @@ impl Circumstance {
             RollsBack => prop_oneof![1 => Just(Operation::Snapshot), 2 => Just(Operation::RollBack)].boxed(),
             AnotherMount => Just(Operation::AnotherFolder).boxed(),
             Unmounts => (0_u64..60).prop_map(Operation::Unmount).boxed(),
-            // Where the store is believed, only a name that is taken leads to a look.
-            Cache | Rewrite => operation::rewrite().boxed(),
+            Cache => Just(Operation::Again).boxed(),
+            Rewrite => operation::rewrite().boxed(),
             Redate => operation::redate().boxed(),
             Resume => operation::resume().boxed(),
             TwoProcesses => Just(Operation::Upload).boxed(),

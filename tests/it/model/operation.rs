@@ -53,6 +53,8 @@ pub(super) enum Operation {
     Restart,
     /// The next requests, so many, are answered by something else, which answers each as the entry of [`PAGES`] says.
     Page(usize, usize),
+    /// A file is written whose name is taken: where the store is believed, only that leads to a look.
+    Again,
     /// The bucket is as it was at the last snapshot, or at the start.
     RollBack,
     Snapshot,

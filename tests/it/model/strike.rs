@@ -213,6 +213,29 @@ impl World {
         self.strike(Circumstance::Resume);
     }
 
+    /// Something else answers, at least once.
+    pub(super) async fn page(&mut self, number: usize, times: usize) {
+        let answers = |world: &Self| world.site.s3.look(|state| state.strangers_answers());
+        let before = answers(self);
+        self.site.s3.fault(page(number, times));
+        self.drop_file(0, Content::Whole);
+        self.wait_until(|world| answers(world) > before).await;
+    }
+
+    pub(super) async fn again(&mut self) {
+        self.drop_file(0, Content::Whole);
+        self.wait_until(|world| !world.path(0).exists()).await;
+        self.drop_file(0, Content::Whole);
+    }
+
+    /// Waits for as long as a part may take.
+    async fn wait_until(&self, done: impl Fn(&Self) -> bool) {
+        let since = Instant::now();
+        while !done(self) && since.elapsed() < TAKEN {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(super) fn take_snapshot(&mut self) {
         self.struck.snapshot = self.site.s3.look(|state| state.objects().clone());
     }
@@ -220,12 +243,8 @@ impl World {
     /// Takes from the bucket what came after the snapshot, as soon as there is such a thing.
     pub(super) async fn roll_back(&mut self) {
         self.drop_file(0, Content::Whole);
-        let snapshot = self.struck.snapshot.clone();
-        let since = Instant::now();
-        let has_more = || self.site.s3.look(|state| state.objects().keys().any(|key| !snapshot.contains_key(key)));
-        while !has_more() && since.elapsed() < TAKEN {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let is_new = |world: &Self, key: &String| !world.struck.snapshot.contains_key(key);
+        self.wait_until(|world| world.site.s3.look(|state| state.objects().keys().any(|key| is_new(world, key)))).await;
         let (told, standing) = (self.ledger_lines(), self.standing_names());
         let before = self.site.s3.roll_back(self.struck.snapshot.clone());
         for (key, object) in before {
@@ -351,15 +370,14 @@ impl World {
 }
 
 impl World {
-    /// The hashes of lines behind which the ledger has another one of the same key. Two processes can write them if the
-    /// store is rolled back between them: neither knew of the other's line when it chose the key.
+    /// The hashes of lines behind which the ledger has another one of the same key. Two captures of one key get them if the
+    /// store is rolled back in the moment between them: neither knew of the other's line when it chose the key.
     fn hidden_lines(&self) -> BTreeSet<String> {
         let mut by_key = BTreeMap::<String, BTreeSet<String>>::new();
         for (key, hash) in self.ledger_lines() {
             by_key.entry(key).or_default().insert(hash);
         }
-        let is_hidden = |hashes: &BTreeSet<String>| self.has(Circumstance::TwoProcesses) && hashes.len() > 1;
-        by_key.into_values().filter(is_hidden).flatten().collect()
+        by_key.into_values().filter(|hashes| hashes.len() > 1).flatten().collect()
     }
 }
 
