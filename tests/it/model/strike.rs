@@ -17,7 +17,7 @@ use super::world::{SETTINGS, Standing, World};
 use crate::commands::hk_aws;
 use crate::support::clock::{Clock, Clocked};
 use crate::support::refused::refuse_flags_of_rename;
-use crate::support::s3::{Conditions, Fault, MemoryS3, Object};
+use crate::support::s3::{Conditions, Fault, MemoryS3, Object, State};
 use crate::support::site::{DEADLINE, Settings, Site, files, sha256};
 
 /// A folder on a file system that counts time by the second, if there is one.
@@ -215,7 +215,7 @@ impl World {
 
     /// Something else answers, at least once.
     pub(super) async fn page(&mut self, number: usize, times: usize) {
-        let answers = |world: &Self| world.site.s3.look(|state| state.strangers_answers());
+        let answers = |world: &Self| world.site.s3.look(State::strangers_answers);
         let before = answers(self);
         self.site.s3.fault(page(number, times));
         self.drop_file(0, Content::Whole);
