@@ -265,13 +265,12 @@ impl Ready {
             }
             match site.bucket.put_new(&key, source, about, when).await? {
                 Put::Unseen => {
-                    let written = match &mut written {
-                        Some(written) => written,
-                        None => written.insert(self.written_down(site).await),
-                    };
-                    if has_same(written, &key, &hash) == Some(true) {
+                    // Somebody else may have written his line since this file was read.
+                    let told = self.written_down(site).await;
+                    if has_same(&told, &key, &hash) == Some(true) {
                         return Ok((key, Put::AlreadyThere));
                     }
+                    written = Some(told);
                 }
                 Put::Conflict => {}
                 done => return Ok((key, done)),

@@ -287,7 +287,8 @@ impl World {
     /// Renames a file if it is still there; returns whether it was.
     pub(super) fn rename(&mut self, from: Place, to: Place) -> bool {
         self.has_renamed = true;
-        fs::create_dir_all(self.path(to).parent().unwrap()).unwrap();
+        // An old empty folder may go in between; then the file stays where it is.
+        let _made = fs::create_dir_all(self.path(to).parent().unwrap());
         if from == to || fs::rename(self.path(from), self.path(to)).is_err() {
             return false;
         }
