@@ -38,15 +38,13 @@ struct KnownDays {
 struct KnownDay {
     file: DayFile,
     captures: Captures,
-    /// Whether its captures are among those of all days.
-    is_counted: bool,
 }
 
 impl KnownDay {
     fn read(path: &Path) -> Self {
         let mut captures = Captures::default();
         let file = DayFile::new(path.to_owned(), |entry| captures.read(entry));
-        Self { file, captures, is_counted: false }
+        Self { file, captures }
     }
 }
 
@@ -146,10 +144,14 @@ fn with_day<T>(ledger: &Path, capture: &Capture, ask: impl FnOnce(&mut KnownDay)
         *known = KnownDays::default();
     }
     let KnownDays { days, captures } = known;
-    let day = days.entry(path).or_insert_with_key(|path| KnownDay::read(path));
-    let (before, was_open) = (day.captures.names.len() * usize::from(day.is_counted), day.file.is_open());
+    let day = days.entry(path).or_insert_with_key(|path| {
+        let day = KnownDay::read(path);
+        *captures += day.captures.names.len();
+        day
+    });
+    let (before, was_open) = (day.captures.names.len(), day.file.is_open());
     let told = ask(day);
-    (*captures, day.is_counted) = (*captures + day.captures.names.len() - before, true);
+    *captures += day.captures.names.len() - before;
     if !was_open && day.file.is_open() && days.values().filter(|day| day.file.is_open()).count() > MOST_OPEN {
         for day in days.values_mut() {
             day.file.close();

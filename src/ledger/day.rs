@@ -1,7 +1,7 @@
 //! The file of a day that captures are being written into: kept open, and read on as others write into it.
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -53,19 +53,18 @@ impl DayFile {
             (self.inode, self.known) = (found.ino(), 0);
         }
         file.seek(SeekFrom::Start(self.known))?;
-        let mut reader = BufReader::new(file);
-        loop {
-            let mut line = Vec::new();
-            let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
+        for line in lines(file) {
             if let Some(entry) = parse(&line) {
                 each(entry);
             }
+            let length = line.len() as u64;
             // A line without an end is being written, or was torn: it is read again.
-            if line.last() != Some(&b'\n') && read < LONGEST_LINE {
-                return Ok(());
+            if line.last() != Some(&b'\n') && length < LONGEST_LINE {
+                break;
             }
-            self.known += read;
+            self.known += length;
         }
+        Ok(())
     }
 
     /// Appends the line of a capture, and calls `each` with those that others have written meanwhile.
