@@ -280,6 +280,14 @@ async fn follow(logins: &mut Logins, board: &Board, clock: fn() -> Now) -> io::R
     let mut command = Command::new("journalctl");
     command.args(["--follow", "--lines=0", "--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER"]);
     command.args(SERVERS.map(|server| format!("--identifier={server}")));
+    // Without `--merge` it follows this boot alone, by the boot's id in /proc. Where the unit has a /proc of its own inside a
+    // container, that is the host's id, which no line has. With it, lines that were sent from other machines would come too.
+    command.arg("--merge");
+    let machine = tokio::fs::read_to_string("/etc/machine-id").await.unwrap_or_default();
+    // machine-id(5): 32 digits, or a word of what is not there yet.
+    if machine.trim().len() == 32 {
+        command.arg(format!("_MACHINE_ID={}", machine.trim()));
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
     let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;

@@ -359,6 +359,24 @@ case_files_of_other_users() {
 }
 
 # A camera with a wrong password, noticed in the journal of the FTP server.
+case_wrong_password() {
+  box_up installed
+  follow packaging/doc/ftp.md 'Logins that fail'
+  wait_for 30 "the daemon" is active
+  wait_for 30 "a reader of the journal" box pgrep -x journalctl
+  local try
+  for try in 1 2 3 4; do
+    if curl -sS --max-time 20 --user front-door:wrong ftp://127.0.0.1/; then die "attempt $try: a wrong password is taken"; fi
+  done
+  wait_for 30 "the failed logins in the status" status_has 'logins at the FTP server fail: user front-door'
+  camera push front-door
+  wait_for 70 "the end of it" no_login_fails
+}
+
+no_login_fails() {
+  ! status_has 'logins at the FTP server fail'
+}
+
 # No root of Fedora is at hand: the .rpm with its scripts in a Debian, under systemd.
 case_rpm() {
   local rpm
