@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Stat, StatxFlags};
 use rustix::io::Errno;
@@ -32,11 +33,13 @@ pub struct Opened {
     parent: OwnedFd,
     name: OsString,
     stamp: Stamp,
+    /// Whether other machines may write it; asked once, because a file stays where it is.
+    is_remote: OnceLock<bool>,
 }
 
 impl Opened {
     pub(super) fn new(file: File, parent: OwnedFd, name: OsString, stamp: Stamp) -> Self {
-        Self { file, parent, name, stamp }
+        Self { file, parent, name, stamp, is_remote: OnceLock::new() }
     }
 
     /// Returns the state of the file when it was opened, or when it was put back.
@@ -53,14 +56,23 @@ impl Opened {
 
     /// Returns who has the file open for writing.
     pub fn writer(&self) -> Writer {
-        writer::writer(&self.file)
+        writer::writer(&self.file, self.is_remote())
     }
 
-    /// Returns whether the file still has the same bytes and the same name.
+    /// Returns whether other machines may write the file. If nobody can tell, they may.
+    fn is_remote(&self) -> bool {
+        *self.is_remote.get_or_init(|| writer::is_remote(&self.file).unwrap_or(true))
+    }
+
+    /// Returns whether the file still has the same bytes and, as far as its change time tells, the same name: what is taken
+    /// away is looked at again.
     pub fn is_unchanged(&self) -> bool {
-        let here = rustix::fs::fstat(&self.file).map(|stat| Stamp::of(&stat));
-        let there = stat(self.parent.as_fd(), &self.name).map(|stat| Stamp::of(&stat));
-        here.is_ok_and(|here| here == self.stamp) && there.is_ok_and(|there| there == self.stamp)
+        rustix::fs::fstat(&self.file).is_ok_and(|stat| Stamp::of(&stat) == self.stamp)
+    }
+
+    /// Returns whether the file still has the same bytes, whatever became of its name.
+    pub fn has_same_bytes(&self) -> bool {
+        rustix::fs::fstat(&self.file).is_ok_and(|stat| Stamp::of(&stat).same_bytes(&self.stamp))
     }
 
     /// Returns the bytes that the file had when it was opened, which the caller knows to be few.
@@ -106,8 +118,11 @@ impl Opened {
     /// The error of the file system; the file is then still there.
     pub fn move_to(&mut self, target: &Path, stored: Option<&[u8; 32]>) -> io::Result<Taken> {
         let folder = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        owner::create_dir_all(folder)?;
-        if rustix::fs::stat(folder)?.st_dev != self.stamp.inode.0 {
+        let found = rustix::fs::stat(folder).or_else(|_| {
+            owner::create_dir_all(folder)?;
+            Ok::<_, io::Error>(rustix::fs::stat(folder)?)
+        })?;
+        if found.st_dev != self.stamp.inode.0 {
             return self.copy_to(folder, target, stored);
         }
         let Some(aside) = self.move_aside(stored)? else { return Ok(Taken::PutBack) };
@@ -158,7 +173,7 @@ impl Opened {
     ///
     /// The file is read once more, and compared with `stored`, where its stamp can be the same although its bytes are not.
     fn move_aside(&mut self, stored: Option<&[u8; 32]>) -> io::Result<Option<OsString>> {
-        if !self.is_unchanged() || self.writer() == Writer::Somebody {
+        if !self.is_unchanged() {
             return Ok(None);
         }
         // Before the rename, so that no scan sees the new name without the lock. If it fails, a scan judges by age.
@@ -166,7 +181,11 @@ impl Opened {
         let aside = self.aside();
         if aside != self.name {
             let parent = self.parent.as_fd();
-            rename_to_free((parent, &self.name), (parent, Path::new(&aside)))?;
+            match rename_to_free((parent, &self.name), (parent, Path::new(&aside))) {
+                // Somebody has renamed it, where times are too coarse to tell.
+                Err(Errno::NOENT) => return Ok(None),
+                done => done?,
+            };
         }
         // From here on nobody can open the file by its name. Whoever did so before has changed it or shows as a writer.
         let is_same = self.is_what_was_read(&aside, stored);
@@ -198,10 +217,7 @@ impl Opened {
     /// It can if times are coarse, if another name leads to the file (the change time is then left out of the stamp), and
     /// on another machine's file system, which may answer from a cache.
     fn stamp_tells(&self, stat: &Stat) -> bool {
-        stat.st_nlink == 1
-            && Stamp::of(stat).is_fine()
-            && self.stamp.is_fine()
-            && !writer::is_remote(&self.file).unwrap_or(true)
+        stat.st_nlink == 1 && Stamp::of(stat).is_fine() && self.stamp.is_fine() && !self.is_remote()
     }
 
     /// Returns the name that the file gets while it is taken away, which nobody else knows.

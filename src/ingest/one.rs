@@ -83,14 +83,15 @@ pub async fn ingest_one(
         elapsed: now.wall.duration_since(stamp.modified).unwrap_or_default(),
         again: put == Put::AlreadyThere,
         partial: ready.partial,
-        open: ready.open,
+        open: ready.writer == Writer::Somebody,
         stamp,
         sha256: ready.source.sha256,
         written: false,
         left: None,
         not_kept: None,
     };
-    let writer = ready.opened.writer();
+    // Whoever has opened it since then is found when it is taken away.
+    let writer = ready.writer;
     // What has become whole waits for nothing, unless more may come.
     let wait = wait_for_camera(&site, &stored, writer, age).filter(|_| joined.is_none() || writer == Writer::Unknown);
     let (opened, mut claim) = (ready.opened, ready.claim);
@@ -201,15 +202,14 @@ fn wait_for_camera(site: &Site, stored: &Stored, writer: Writer, age: Duration) 
 }
 
 /// A file that is ready to be put.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Ready {
     opened: Opened,
     claim: Claim,
     source: Source,
     /// Whether it was cut off, or is open for writing.
     partial: bool,
-    /// Whether somebody has it open for writing and has been quiet for long.
-    open: bool,
+    /// Who had it open for writing when it was opened; if somebody, he has been quiet for long.
+    writer: Writer,
     /// Whether its beginning is missing: a camera has resumed a transfer whose first part had been disposed of.
     headless: bool,
     /// Whether it is whole, but does not begin with what was stored of a cut-off capture of its name.
@@ -388,7 +388,8 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
         })?;
         let stamp = opened.stamp();
         let quiet_for = age(&stamp, last_seen, (site.clock)());
-        let open = opened.writer() == Writer::Somebody;
+        let writer = opened.writer();
+        let open = writer == Writer::Somebody;
         // The FTP server may hold the file of a camera that is gone for minutes: the cut may be the burglar's.
         if open && (quiet_for < site.config.drop_folder.stalled || stamp.size == 0) {
             return Err(NotStored::Growing);
@@ -425,7 +426,7 @@ async fn open(site: &Arc<Site>, path: &Path, last_seen: Option<LastSeen>) -> Res
         }
         let (source, (partial, headless, is_other), (capture, first_key), (written, stored)) =
             read.map_err(|error| NotStored::Unreadable(format!("failed to read file: {error}")))?;
-        Ok(Ready { opened, claim, source, partial, open, headless, is_other, capture, first_key, written, stored })
+        Ok(Ready { opened, claim, source, partial, writer, headless, is_other, capture, first_key, written, stored })
     })
     .await
 }
@@ -456,7 +457,11 @@ fn finish(
 ) -> Result<Ingested, NotStored> {
     let stored = &mut *ingested.stored;
     if ingested.wait.is_none() && !opened.is_unchanged() {
-        // The bytes that were sent may be a mixture. They do no harm, and the file is uploaded again as it is now.
+        if opened.has_same_bytes() {
+            // Renamed or gone. Whoever has taken it away may have stored it elsewhere, and written down only that.
+            let _not_written = write_down(site, path, &Stored { again: true, ..stored.clone() }, now);
+        }
+        // Otherwise the bytes that were sent may be a mixture. They do no harm, and the file is uploaded again as it is now.
         return Err(NotStored::Changed);
     }
     let written = if stored.written {

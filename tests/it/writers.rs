@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -276,6 +277,25 @@ async fn a_file_that_is_renamed_or_dated_anew_while_it_goes_up_is_one_capture() 
         }
         let text: String = files(&site.path("state/ledger/CAM")).iter().map(|path| ledger_text(path)).collect();
         assert!(text.contains(&format!("\"source\":\"CAM/{}\"", picture(2))), "the ledger says so: {text}");
+    }
+}
+
+/// Found by the model, where `hk-aws upload` and the daemon sent one file together: the bucket had lost what the one stored, and
+/// the other, whose file was gone by then, did not write down that it had stored it elsewhere.
+#[tokio::test]
+async fn i5_what_is_stored_as_somebody_takes_its_file_away_is_written_down() {
+    let rename = |path: &Path, site: &Site| fs::rename(path, site.path("taken"));
+    let remove = |path: &Path, _: &Site| fs::remove_file(path);
+    for takes_away in [rename as fn(&Path, &Site) -> io::Result<()>, remove] {
+        let site = Site::started(NONE).await;
+        site.s3.fault(Fault::hang("PutObject").times(1));
+        let path = site.write(format!("CAM/{}", picture(1)), b"evidence");
+        site.s3.wait_for(|state| state.count("PutObject") == 1, DEADLINE).await;
+        takes_away(&path, &site).unwrap();
+        site.s3.clear_faults();
+        site.wait_for_keys(&[&key("CAM", 1)]).await;
+        let line = site.wait("a line in the ledger", || site.ledger("CAM").pop()).await;
+        assert_eq!((&*line.key, line.sha256), (&*key("CAM", 1), sha256(b"evidence")));
     }
 }
 
