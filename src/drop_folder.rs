@@ -328,12 +328,12 @@ impl DropFolder {
             Some(Errno::LOOP | Errno::NOTDIR | Errno::XDEV) => OpenError::NotAFile("a folder on its way is a link"),
             _ => OpenError::Io(error),
         })?;
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(&handle).map_err(io::Error::from)?.st_mode);
+        let stat = rustix::fs::fstat(&handle).map_err(io::Error::from)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::RegularFile {
             return Err(OpenError::NotAFile(describe(kind)));
         }
         let file = File::open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
-        let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
         // Checked again, because another file may have come under the name since the scan.
         if let Some(reason) = refuse(&stat, parent.as_fd()) {
             return Err(OpenError::LeftAlone(reason));

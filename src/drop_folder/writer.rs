@@ -24,14 +24,15 @@ pub enum Writer {
     Unknown,
 }
 
-/// Returns who has a file open for writing; `file` itself must be open for reading only.
-pub(super) fn writer(file: &File) -> Writer {
+/// Returns who has a file open for writing; `file` itself must be open for reading only. It is on a file system that
+/// [`is_remote`] or not.
+pub(super) fn writer(file: &File, is_remote: bool) -> Writer {
     ignore_lease_breaks();
     match fcntl(file, libc::F_SETLEASE, libc::F_RDLCK) {
         Ok(()) => {
             // If it cannot be given back, the lease ends when the descriptor is closed.
             let _released = fcntl(file, libc::F_SETLEASE, libc::F_UNLCK);
-            if is_remote(file).unwrap_or(false) { Writer::Unknown } else { Writer::Nobody }
+            if is_remote { Writer::Unknown } else { Writer::Nobody }
         }
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Writer::Somebody,
         Err(_) if write_locked(file) => Writer::Somebody,
@@ -88,11 +89,12 @@ mod tests {
         let mut writing = OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
         writing.write_all(b"half").unwrap();
         let reading = File::open(&path).unwrap();
-        assert_eq!(writer(&reading), Writer::Somebody);
+        assert_eq!(writer(&reading, false), Writer::Somebody);
         drop(writing);
-        assert_eq!(writer(&reading), Writer::Nobody);
+        assert_eq!(writer(&reading, false), Writer::Nobody);
+        assert_eq!(writer(&reading, true), Writer::Unknown);
         let again = OpenOptions::new().append(true).open(&path).unwrap();
-        assert_eq!(writer(&reading), Writer::Somebody);
+        assert_eq!(writer(&reading, false), Writer::Somebody);
         drop(again);
     }
 }

@@ -91,8 +91,7 @@ impl DayFile {
         entry: &LedgerEntry,
         each: impl FnMut(LedgerEntry),
     ) -> io::Result<()> {
-        let mut file = self.locked()?;
-        let found = file.metadata()?;
+        let (mut file, found) = self.locked()?;
         if !self.is_known(&found) {
             self.read_on(each);
         }
@@ -109,15 +108,18 @@ impl DayFile {
     }
 
     /// Returns the file that is at the path now, locked.
-    fn locked(&mut self) -> io::Result<File> {
+    fn locked(&mut self) -> io::Result<(File, Metadata)> {
         if let Some(file) = self.file.take() {
             rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
             // It may have been compressed and removed.
-            if file.metadata()?.nlink() > 0 {
-                return Ok(file);
+            let found = file.metadata()?;
+            if found.nlink() > 0 {
+                return Ok((file, found));
             }
         }
-        open(&self.path)
+        let file = open(&self.path)?;
+        let found = file.metadata()?;
+        Ok((file, found))
     }
 
     /// Closes the file until the next line is appended.
