@@ -124,18 +124,13 @@ fn is_sticky(folder: &Path) -> bool {
     !us.is_root() && fs::metadata(folder).is_ok_and(not_ours)
 }
 
-/// The kernel's limits for one user.
-#[derive(Debug, Clone, Copy)]
-struct InotifyLimits {
-    watches: u64,
-    instances: u64,
-}
-
 /// Checks whether the folder can be watched, and how close that comes to the kernel's limits.
 fn watching(site: &Site, folders: u64) -> Check {
-    let instead = "captures are found by reading the folder again and again, with a delay";
+    let instead = "it is read again and again instead, so pictures are sent with a delay";
     if !site.folder.has_inotify().unwrap_or(true) {
-        let says = format!("the drop folder is on a network file system: {instead}");
+        let says = format!(
+            "the drop folder is on another machine's disk, which does not tell when a picture comes: {instead}"
+        );
         return Check::warn("inotify", says).mend("let the FTP server write to a disk of this box");
     }
     let limit =
@@ -144,23 +139,28 @@ fn watching(site: &Site, folders: u64) -> Check {
     let instances = limit("max_user_instances").unwrap_or(0);
     if let Err(error) = watch(site.folder.path()) {
         let says = format!("the drop folder cannot be watched ({error}): {instead}");
-        let mend = format!(
-            "raise fs.inotify.max_user_instances ({instances}) or fs.inotify.max_user_watches ({watches}) with sysctl"
-        );
+        let mend = raise(&[("max_user_instances", instances.max(1) * 4), ("max_user_watches", watches.max(1) * 4)]);
         return Check::warn("inotify", says).mend(mend);
     }
-    judge_watches(folders, InotifyLimits { watches, instances })
+    judge_watches(folders, watches)
 }
 
-fn judge_watches(folders: u64, InotifyLimits { watches, instances }: InotifyLimits) -> Check {
-    let says =
-        format!("{folders} folders to watch; a user may have {watches} watches and {instances} inotify instances");
+fn judge_watches(folders: u64, watches: u64) -> Check {
     // Half of the limit is left for cameras and dates to come, and for other programs.
     if folders.saturating_mul(2) > watches {
-        let mend = format!("sysctl fs.inotify.max_user_watches={}", folders.saturating_mul(4));
-        return Check::warn("inotify", says).mend(mend);
+        let says = format!(
+            "the cameras have {folders} folders, and this box lets a user watch {watches}: when that is used up, pictures in \
+             further folders are sent with a delay"
+        );
+        return Check::warn("inotify", says).mend(raise(&[("max_user_watches", folders.saturating_mul(4))]));
     }
-    Check::ok("inotify", says)
+    Check::ok("inotify", format!("pictures are noticed as they come, in {folders} folders (there may be {watches})"))
+}
+
+/// Returns what sets limits of inotify so that they stay after a restart of the box (sysctl.d(5)).
+fn raise(limits: &[(&str, u64)]) -> String {
+    let lines: Vec<String> = limits.iter().map(|(name, limit)| format!("fs.inotify.{name}={limit}")).collect();
+    format!("printf '{}\\n' | sudo tee /etc/sysctl.d/90-hk-aws.conf, then sudo sysctl --system", lines.join("\\n"))
 }
 
 fn watch(folder: &Path) -> io::Result<()> {
@@ -174,18 +174,20 @@ fn renames(site: &Site, shut_out: Option<&str>) -> Check {
     let at = show(site.folder.path());
     let mend = "let the FTP server write to a disk of this box with a Linux file system, such as ext4";
     match site.folder.try_rename() {
-        Ok(RenameWay::InOneStep) => Check::ok("renames", "the file system renames a file without replacing another"),
+        Ok(RenameWay::InOneStep) => Check::ok("renames", "a stored picture leaves the folder in one step"),
         Ok(RenameWay::ByLink) => Check::ok(
             "renames",
-            "the file system cannot rename without replacing another file; a second name is used instead",
+            "a stored picture leaves the folder in two steps, because its file system knows no single one",
         ),
         Ok(RenameWay::ByLook) => {
-            let says = format!("the file system of {at} can neither rename without replacing another file nor link");
+            let says = format!(
+                "the file system of {at} is a simple one: a picture that comes in the moment in which another of its name leaves \
+                 could be lost"
+            );
             Check::warn("renames", says).mend(mend)
         }
         Err(error) => {
-            let says =
-                format!("failed to create and rename a file in {at}: {error}; captures cannot be removed from it");
+            let says = format!("a file cannot be made and renamed in {at} ({error}): stored pictures cannot leave it");
             Check::fail("renames", says).mend(shut_out.unwrap_or(mend))
         }
     }
@@ -206,12 +208,15 @@ fn writers(site: &Site, file: &Path) -> Option<Check> {
     Some(match site.folder.open(file).ok()?.writer() {
         Writer::Unknown => Check::warn(
             "writers",
-            "the kernel does not tell whether a file is still being written: each one that is stored stays here for \
-             drop_folder.partial_after without a change",
+            "hk-aws is not told whether a camera still writes a file: each one is sent at once, but leaves the drop folder only \
+             when it has not changed for drop_folder.partial_after",
         )
-        .mend("give the daemon CAP_LEASE, as its unit does, and let the drop folder lie on a local disk"),
+        .mend(
+            "let the FTP server write as the user hk-aws, to a disk of this box; or see \"Files of other users\" in \
+             /usr/share/doc/hk-aws/ftp.md",
+        ),
         Writer::Nobody | Writer::Somebody => {
-            Check::ok("writers", "the kernel tells whether a file is still being written")
+            Check::ok("writers", "hk-aws is told whether a camera still writes a file")
         }
     })
 }
@@ -223,10 +228,10 @@ mod tests {
 
     #[test]
     fn watches_that_get_scarce_are_named_with_what_to_set() {
-        let limits = InotifyLimits { watches: 8192, instances: 128 };
-        assert_eq!(judge_watches(10, limits).outcome, CheckOutcome::Ok);
-        let scarce = judge_watches(5000, limits);
+        assert_eq!(judge_watches(10, 8192).outcome, CheckOutcome::Ok);
+        let scarce = judge_watches(5000, 8192);
         assert_eq!(scarce.outcome, CheckOutcome::Warn);
-        assert!(scarce.mend.contains("max_user_watches=20000"), "{scarce:?}");
+        let mend = "printf 'fs.inotify.max_user_watches=20000\\n' | sudo tee /etc/sysctl.d/90-hk-aws.conf, then sudo sysctl --system";
+        assert_eq!(scarce.mend, mend);
     }
 }
