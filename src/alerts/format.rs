@@ -42,6 +42,8 @@ fn write_as(format: AlertFormat, to: &Address, message: &Message) -> (Address, L
     let both = format!("{title}\n{text}");
     let path = to.path().split('?').next().unwrap_or("/");
     match format {
+        // home-assistant.io, "Automation triggers", "Webhook trigger": JSON of any shape, which an automation has as
+        // `trigger.json`.
         AlertFormat::Json | AlertFormat::HomeAssistant => {
             (to.clone(), Letter::json(&serde_json::to_value(message).unwrap_or_default()))
         }
