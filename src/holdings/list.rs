@@ -1,6 +1,6 @@
 //! Captures in the bucket, loose ones and those in bundles, day by day in the order in which they were taken.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use serde::Serialize;
@@ -89,6 +89,8 @@ pub struct Listing<'a> {
     ended: bool,
     /// The archive, without days that are not selected.
     archives: BTreeMap<NaiveDate, DayArchive>,
+    /// The keys of the bundles that were there at the beginning, of a listing of more than one day.
+    bundles: BTreeSet<String>,
     /// What was found loose and not given out yet.
     loose: BTreeMap<NaiveDate, Vec<LooseCapture>>,
     /// How many captures came by that are listed.
@@ -132,25 +134,40 @@ impl Selection {
 }
 
 impl<'a> Listing<'a> {
-    /// Begins a listing: looks at the archive, and at the loose captures as they are asked for.
+    /// Begins a listing: of one day, looks at its loose captures and then at its archive, so that what a rotation moves
+    /// meanwhile is seen in one of the two; of more days, looks at the archive, and at the loose captures as they are asked
+    /// for.
     ///
     /// # Errors
-    /// [`HoldingsError::Refused`] if the archive cannot be listed.
+    /// [`HoldingsError::Refused`] if the bucket cannot be listed.
     pub async fn begin(site: &'a Site, selection: Selection) -> Result<Self, HoldingsError> {
-        let mut archives = match selection.date {
-            Some(date) => BTreeMap::from([(date, day::archive(site, &selection.camera, date).await?)]),
-            None => day::archives(site, &selection.camera).await?,
-        };
-        archives.retain(|date, archive| selection.may_take(*date) && archive.has_bundle());
         let stream = LooseStream::begin(site, &selection.camera, selection.date);
-        Ok(Self { site, selection, stream, ended: false, archives, loose: BTreeMap::new(), held: 0 })
+        let (archives, bundles, loose) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let mut listing = Self { site, selection, stream, ended: false, archives, bundles, loose, held: 0 };
+        while listing.selection.date.is_some() && !listing.ended {
+            listing.read_on().await?;
+        }
+        listing.archives = listing.archives_now().await?;
+        listing.bundles = bundles_of(&listing.archives);
+        Ok(listing)
+    }
+
+    /// Looks at the archive of the days that are selected and have a bundle.
+    async fn archives_now(&self) -> Result<BTreeMap<NaiveDate, DayArchive>, HoldingsError> {
+        let mut archives = match self.selection.date {
+            Some(date) => BTreeMap::from([(date, day::archive(self.site, &self.selection.camera, date).await?)]),
+            None => day::archives(self.site, &self.selection.camera).await?,
+        };
+        archives.retain(|date, archive| self.selection.may_take(*date) && archive.has_bundle());
+        Ok(archives)
     }
 
     /// Returns the next day on which there is something; `None` after the last one.
     ///
     /// # Errors
     /// [`HoldingsError::Refused`] if the loose captures cannot be listed further, [`HoldingsError::Local`] if too many
-    /// would have to be held to put them in the order of days: the listing is not complete then.
+    /// would have to be held to put them in the order of days, or if a rotation has bundled some meanwhile: the listing is
+    /// not complete then.
     pub async fn next_day(&mut self) -> Result<Option<ListedDay>, HoldingsError> {
         loop {
             if let Some(date) = self.complete_day() {
@@ -161,11 +178,31 @@ impl<'a> Listing<'a> {
             if self.ended {
                 return Ok(None);
             }
-            match self.stream.next().await? {
-                Some(Found::Loose(parts, object)) => self.see(parts, object)?,
-                Some(Found::Archived(..)) => {}
-                None => self.ended = true,
+            self.read_on().await?;
+            if self.ended {
+                self.expect_the_same_bundles().await?;
             }
+        }
+    }
+
+    /// Takes what the stream gives next.
+    async fn read_on(&mut self) -> Result<(), HoldingsError> {
+        match self.stream.next().await? {
+            Some(Found::Loose(parts, object)) => self.see(parts, object)?,
+            Some(Found::Archived(..)) => {}
+            None => self.ended = true,
+        }
+        Ok(())
+    }
+
+    /// Looks at the archive again: what went into a new bundle may have been seen nowhere.
+    async fn expect_the_same_bundles(&self) -> Result<(), HoldingsError> {
+        let now = bundles_of(&self.archives_now().await?);
+        match now.difference(&self.bundles).next() {
+            None => Ok(()),
+            Some(new) => Err(HoldingsError::Local(format!(
+                "captures went into {new} while they were listed, so that some may be missing: begin again"
+            ))),
         }
     }
 
@@ -187,7 +224,8 @@ impl<'a> Listing<'a> {
         // Even if it is not selected itself, it stands for the same capture in a bundle.
         // The ledger may know its time better than its name tells it.
         let is_selected = self.selection.may_take(holding.date) && self.selection.takes_at_any_time(&holding);
-        if self.archives.contains_key(&holding.date) || is_selected {
+        let may_be_bundled = self.selection.date == Some(holding.date) || self.archives.contains_key(&holding.date);
+        if may_be_bundled || is_selected {
             self.loose.entry(holding.date).or_default().push(LooseCapture { holding, identity });
             self.held += 1;
         }
@@ -244,6 +282,12 @@ impl Holding {
         let is_bundle = self.bundle.as_ref() == Some(&self.key);
         (self.taken_at.is_none() && !is_bundle, self.taken_at)
     }
+}
+
+/// Returns the keys of all bundles.
+fn bundles_of(archives: &BTreeMap<NaiveDate, DayArchive>) -> BTreeSet<String> {
+    let parts = archives.values().flat_map(|archive| archive.parts.values());
+    parts.flat_map(|part| &part.bundles).map(|bundle| bundle.object.key.clone()).collect()
 }
 
 /// Gives loose captures of a day the times that they were filed by, where the ledger of this box has them.

@@ -22,7 +22,7 @@ const ASKED: &[Asked] = &[
     Asked { command: &["cameras"], prefix: "", folders: true },
     Asked { command: &["days", "CAM"], prefix: "CAM/", folders: true },
     Asked { command: &["list", "CAM"], prefix: "CAM/archive/", folders: false },
-    Asked { command: &["list", "CAM", DAY], prefix: "CAM/archive/2022-02-24.", folders: false },
+    Asked { command: &["list", "CAM", DAY], prefix: "CAM/2022-02-24/", folders: false },
     Asked { command: &["get", "CAM", DAY, "--to", "TO"], prefix: "CAM/2022-02-24/", folders: false },
     Asked { command: &["restore", "CAM", DAY, "--to", "TO"], prefix: "CAM/2022-02-24/", folders: false },
     Asked { command: &["verify", "CAM", DAY], prefix: "CAM/2022-02-24/", folders: false },

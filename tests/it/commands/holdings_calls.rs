@@ -61,9 +61,9 @@ async fn a_list_holds_one_day_in_every_layout_whose_keys_are_in_the_order_of_day
         for (days, date) in (1..).zip(date(DAY).iter_days().take(5)) {
             let day = listing.next_day().await.unwrap().unwrap();
             assert!(day.captures.len() == 1_000 && day.captures.iter().all(|capture| capture.date == date), "{layout}");
-            // A page for the archive, one for each day, and one more to see that the day is complete.
+            // A page for the archive, one for each day, one more to see that the day is complete, and at the end the archive again.
             let pages = site.s3.count("ListObjectsV2");
-            assert!(pages <= 2 + days, "{layout}: {pages} pages for {days} days");
+            assert!(pages <= 2 + days + days / 5, "{layout}: {pages} pages for {days} days");
         }
         assert!(listing.next_day().await.unwrap().is_none());
     }
@@ -111,6 +111,25 @@ async fn a_listing_gives_one_day_after_the_other_and_names_what_it_cannot_read()
     assert_eq!((day.captures.len(), day.unread.len(), day.unread[0].key.as_str()), (1, 1, BUNDLE));
     assert!(matches!(day.unread[0].error, IndexError::Damaged { .. }), "{:?}", day.unread);
     assert!(listing.next_day().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_is_bundled_while_it_is_listed_is_listed_or_the_listing_says_that_it_is_not_complete() {
+    for date in [Some(date(DAY)), None] {
+        let site = Site::start().await;
+        for number in 0..3 {
+            site.s3.insert(&format!("{CAMERA}/{DAY}/{}", picture(DAY, number)), format!("picture {number}"));
+        }
+        let context = site.context().await;
+        let selection = Selection { camera: CAMERA.to_owned(), date, ..Selection::default() };
+        let mut listing = Listing::begin(&context, selection).await.unwrap();
+        site.bundle(CAMERA, DAY, &archive("STANDARD", ArchiveFormat::Tar)).await;
+        match (listing.next_day().await, date) {
+            (Ok(Some(day)), Some(_)) => assert_eq!(day.captures.len(), 3),
+            (Err(error), None) => assert!(error.to_string().contains(BUNDLE), "{error}"),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
