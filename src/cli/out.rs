@@ -169,6 +169,10 @@ fn plain_lines(text: &str) -> String {
 }
 
 fn escape_tricks(text: &str, escape: impl Fn(char) -> String) -> String {
+    // Nearly always, and ten thousand times in a list.
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text.to_owned();
+    }
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         if key::plays_tricks(character) {
