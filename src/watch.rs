@@ -10,15 +10,15 @@
 //! scan.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 use tokio::sync::Notify;
@@ -88,7 +88,7 @@ impl Hints {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HintedPaths> {
+    fn lock(&self) -> MutexGuard<'_, HintedPaths> {
         self.hinted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -138,6 +138,12 @@ pub struct Watch {
     watcher: RecommendedWatcher,
     root: PathBuf,
     covered: HashMap<PathBuf, Covered>,
+    /// The path at which each watched folder was seen last, by device and inode.
+    places: HashMap<(u64, u64), PathBuf>,
+    /// Watches that were lost since the last full scan began.
+    lost: Arc<Mutex<Lost>>,
+    /// Those that were lost before: the scan that is under way adds them again.
+    lost_before: Lost,
     /// The watched folders, the least active first. A folder is as active as its contents and comes after them.
     by_activity: BTreeSet<ActivityRank>,
     /// The number of full scans so far.
@@ -148,9 +154,36 @@ pub struct Watch {
     reported_full: bool,
 }
 
+/// The folders below the drop folder whose watches may be lost although they are there, and with them those of all folders
+/// in them: the kernel drops the watch of a folder that is removed, and the `notify` crate drops those of one that is
+/// renamed. An event tells of each before it happens.
+#[derive(Debug, Default)]
+struct Lost {
+    /// Events were lost, too.
+    all: bool,
+    folders: HashSet<PathBuf>,
+}
+
+impl Lost {
+    fn add(&mut self, folder: &Path) {
+        self.all |= self.folders.len() >= MAX_HINTS;
+        if self.all {
+            self.folders.clear();
+        } else {
+            self.folders.insert(folder.to_owned());
+        }
+    }
+
+    fn has(&self, folder: &Path) -> bool {
+        self.all || !self.folders.is_empty() && folder.ancestors().any(|step| self.folders.contains(step))
+    }
+}
+
 /// A watched folder.
 #[derive(Debug, Clone, Copy)]
 struct Covered {
+    /// Its device and inode.
+    inode: (u64, u64),
     /// The last known change in the folder or below it.
     active: SystemTime,
     /// The number of the last full scan that found it.
@@ -167,14 +200,24 @@ impl Watch {
     /// [`notify::Error`] if the kernel has no inotify instance left: the folder has to be polled.
     pub fn start(root: &Path, hints: Arc<Hints>) -> notify::Result<Self> {
         let base = root.to_owned();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
-            Ok(event) => pass_on(&event, &base, &hints),
-            Err(_) => hints.everywhere(),
+        let lost = Arc::<Mutex<Lost>>::default();
+        let losing = Arc::clone(&lost);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if let Ok(event) = event {
+                note_loss(&event, &base, &losing);
+                pass_on(&event, &base, &hints);
+            } else {
+                lock(&losing).all = true;
+                hints.everywhere();
+            }
         })?;
         Ok(Self {
             watcher,
             root: root.to_owned(),
             covered: HashMap::new(),
+            places: HashMap::new(),
+            lost,
+            lost_before: Lost::default(),
             by_activity: BTreeSet::new(),
             scan: 0,
             limit: MOST_COVERED,
@@ -191,23 +234,50 @@ impl Watch {
     /// The reason why not all folders can be watched, the first time that it happens; the full scans still find what is
     /// in the others.
     pub fn cover(&mut self, folder: &Path) -> Result<(), String> {
-        let changed = std::fs::symlink_metadata(self.root.join(folder)).and_then(|folder| folder.modified());
+        let found = std::fs::symlink_metadata(self.root.join(folder));
+        let found = found.and_then(|found| Ok(((found.dev(), found.ino()), found.modified()?)));
         // It is gone again, or may not be read: the scan reports that.
-        let Ok(active) = changed else { return Ok(()) };
+        let Ok((inode, active)) = found else { return Ok(()) };
         let mut way: Vec<&Path> = folder.ancestors().collect();
         way.reverse();
         let mut result = Ok(());
         for step in way {
-            if step == folder || !self.covered.contains_key(step) {
-                result = result.and(self.cover_one(step, active));
+            if step == folder {
+                if !self.is_watched(step, inode) {
+                    result = result.and(self.cover_one(step, inode, active));
+                }
+            } else if !self.covered.contains_key(step)
+                && let Ok(found) = std::fs::symlink_metadata(self.root.join(step))
+            {
+                result = result.and(self.cover_one(step, (found.dev(), found.ino()), active));
             }
             self.note(step, active);
         }
         result
     }
 
+    /// Returns whether the folder at a path has its watch, and marks it as found by this scan. To ask the kernel once more
+    /// would be safe, too, but costs two changes of thread for each of thousands of folders a minute.
+    fn is_watched(&mut self, folder: &Path, inode: (u64, u64)) -> bool {
+        let is_lost = self.lost_before.has(folder) || lock(&self.lost).has(folder);
+        let covered = self.covered.get_mut(folder).filter(|covered| covered.inode == inode && !is_lost);
+        let is_watched = covered.is_some();
+        if let Some(covered) = covered {
+            covered.scan = self.scan;
+        }
+        is_watched
+    }
+
     /// Adds the watch of one folder.
-    fn cover_one(&mut self, folder: &Path, active: SystemTime) -> Result<(), String> {
+    fn cover_one(&mut self, folder: &Path, inode: (u64, u64), active: SystemTime) -> Result<(), String> {
+        // It was renamed: both names have one watch in the kernel, which would go with the old one.
+        if let Some(before) = self.places.get(&inode).filter(|before| *before != folder).cloned() {
+            self.give_up(&before);
+        }
+        // Another folder has its place.
+        if self.covered.get(folder).is_some_and(|covered| covered.inode != inode) {
+            self.give_up(folder);
+        }
         let known = self.covered.contains_key(folder);
         let mut why = format!("{} folders are watched already", self.limit);
         let mut result = Ok(());
@@ -218,11 +288,11 @@ impl Watch {
                     return result;
                 }
             }
-            // Also if it is known: a folder that was deleted and created again needs a new watch.
             match self.watcher.watch(&self.root.join(folder), RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    let entry = self.covered.entry(folder.to_owned());
-                    entry.or_insert(Covered { active: SystemTime::UNIX_EPOCH, scan: self.scan }).scan = self.scan;
+                    let first = Covered { inode, active: SystemTime::UNIX_EPOCH, scan: self.scan };
+                    self.covered.entry(folder.to_owned()).or_insert(first).scan = self.scan;
+                    self.places.insert(inode, folder.to_owned());
                     return result;
                 }
                 Err(notify::Error { kind: notify::ErrorKind::PathNotFound | notify::ErrorKind::Io(_), .. }) => {
@@ -242,7 +312,8 @@ impl Watch {
     fn note(&mut self, folder: &Path, active: SystemTime) {
         let Some(covered) = self.covered.get_mut(folder) else { return };
         let before = covered.active;
-        if active >= before {
+        // One that has no rank yet gets the first one.
+        if active > before || before == SystemTime::UNIX_EPOCH {
             covered.active = active;
             self.by_activity.remove(&rank(folder, before));
             self.by_activity.insert(rank(folder, active));
@@ -260,6 +331,9 @@ impl Watch {
     fn give_up(&mut self, folder: &Path) {
         if let Some(covered) = self.covered.remove(folder) {
             self.by_activity.remove(&rank(folder, covered.active));
+            if self.places.get(&covered.inode).is_some_and(|place| place == folder) {
+                self.places.remove(&covered.inode);
+            }
         }
         // An error is usual: the kernel drops the watch together with the folder.
         let _dropped = self.watcher.unwatch(&self.root.join(folder));
@@ -278,6 +352,12 @@ impl Watch {
     pub fn scan_begins(&mut self) {
         self.scan += 1;
         self.limit = MOST_COVERED;
+        // The one before may have ended early.
+        let Lost { all, folders } = std::mem::take(&mut *lock(&self.lost));
+        self.lost_before.all |= all;
+        for folder in folders {
+            self.lost_before.add(&folder);
+        }
     }
 
     /// Ends a full scan: gives up the watches on folders that it did not find.
@@ -287,12 +367,40 @@ impl Watch {
         for folder in gone {
             self.give_up(&folder);
         }
+        self.lost_before = Lost::default();
         self.reported_full &= self.covered.len() >= self.limit;
     }
 }
 
 fn rank(folder: &Path, active: SystemTime) -> ActivityRank {
     (active, Reverse(folder.components().count()), folder.to_owned())
+}
+
+fn lock(lost: &Mutex<Lost>) -> MutexGuard<'_, Lost> {
+    // A panic elsewhere leaves it usable.
+    lost.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes whose watch an event says to be lost.
+fn note_loss(event: &Event, root: &Path, lost: &Mutex<Lost>) {
+    if event.need_rescan() {
+        lock(lost).all = true;
+    }
+    if !matches!(
+        event.kind,
+        EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(RemoveKind::Folder | RemoveKind::Any | RemoveKind::Other)
+    ) {
+        return;
+    }
+    for path in event.paths.iter().filter_map(|path| path.strip_prefix(root).ok()).filter(|path| !is_ours(path)) {
+        lock(lost).add(path);
+    }
+}
+
+/// Returns whether a path is that of a file which we take away.
+fn is_ours(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(ASIDE.as_bytes()))
 }
 
 /// Turns an event into a hint, if it tells of a file or folder that has come or is complete.
@@ -317,8 +425,7 @@ fn pass_on(event: &Event, root: &Path, hints: &Hints) {
     };
     // A rename has two paths; the last one is the new name.
     let Some(path) = event.paths.last().and_then(|path| path.strip_prefix(root).ok()) else { return };
-    let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(ASIDE.as_bytes());
-    if !path.file_name().is_some_and(ours) {
+    if !is_ours(path) {
         hints.at(path, hint);
     }
 }
@@ -432,6 +539,61 @@ mod tests {
             watch.cover(Path::new("CAM/1")).unwrap();
             assert_eq!(covered(&watch), ["", "CAM", "CAM/1", "CAM/3"], "{order:?}");
             date(&folder.path().join("CAM/1"), 1);
+        }
+    }
+
+    /// Changes that take the watch of `CAM/1` away, or give its place to another folder.
+    #[expect(clippy::disallowed_methods, reason = "a test may remove and rename what it made")]
+    fn changes() -> [fn(&Path) -> std::io::Result<()>; 5] {
+        use std::fs::{create_dir, create_dir_all, remove_dir, rename};
+        [
+            |root| remove_dir(root.join("CAM/1")).and_then(|()| create_dir(root.join("CAM/1"))),
+            |root| {
+                rename(root.join("CAM/1"), root.join("CAM/9"))
+                    .and_then(|()| rename(root.join("CAM/9"), root.join("CAM/1")))
+            },
+            |root| rename(root.join("CAM"), root.join("OLD")).and_then(|()| rename(root.join("OLD"), root.join("CAM"))),
+            |root| rename(root.join("CAM"), root.join("OLD")).and_then(|()| create_dir_all(root.join("CAM/1"))),
+            |root| {
+                rename(root.join("CAM/1"), root.join("CAM/9"))
+                    .and_then(|()| rename(root.join("CAM/2"), root.join("CAM/1")))
+            },
+        ]
+    }
+
+    #[tokio::test]
+    async fn a_folder_whose_watch_was_lost_is_watched_again_by_a_scan() {
+        for (case, change) in changes().into_iter().enumerate() {
+            let (folder, hints) = (three_days(), Arc::<Hints>::default());
+            let mut watch = Watch::start(folder.path(), Arc::clone(&hints)).unwrap();
+            let mut scan = || {
+                watch.scan_begins();
+                for path in ["", "CAM", "CAM/9", "CAM/1", "CAM/2", "CAM/3", "OLD", "OLD/1", "OLD/2"] {
+                    watch.cover(Path::new(path)).unwrap();
+                }
+                watch.scan_ends();
+            };
+            scan();
+            scan();
+            change(folder.path()).unwrap();
+            let is_seen = async {
+                for number in 0.. {
+                    // The events of the change may not have come yet.
+                    scan();
+                    let file = format!("CAM/1/{number}.jpg");
+                    std::fs::write(folder.path().join(&file), "x").unwrap();
+                    let seen = async {
+                        while hints.take().paths.get(Path::new(&file)) != Some(&Hint::Closed) {
+                            hints.ready().await;
+                        }
+                    };
+                    if tokio::time::timeout(std::time::Duration::from_millis(200), seen).await.is_ok() {
+                        break;
+                    }
+                }
+            };
+            let seen = tokio::time::timeout(std::time::Duration::from_secs(10), is_seen).await;
+            assert!(seen.is_ok(), "case {case}");
         }
     }
 
