@@ -306,6 +306,12 @@ async fn the_last_name_wins_where_nothing_was_stored_and_equal_bytes_are_two_cap
     let path = site.write(format!("CAM/{}", picture(1)), b"once");
     site.wait_for_status("a failure", |status| status.waiting.backing_off == 1).await;
     fs::rename(path, site.drop_path(format!("CAM/{}", picture(2)))).unwrap();
+    // What was opened under the first name has failed by then.
+    site.wait_for_status("the last name alone", |status| {
+        let is_last = status.files.iter().all(|file| file.path.ends_with(&picture(2)));
+        is_last && status.files.len() == 1 && status.waiting.backing_off == 1
+    })
+    .await;
     site.s3.clear_faults();
     site.wait_until_empty().await;
     assert_eq!(site.s3.keys(), [key("CAM", 2)]);
