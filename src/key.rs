@@ -23,7 +23,7 @@ pub use archive::{ARCHIVE, ArchiveFormat, ArchiveObject, Archived, BundleId, arc
 pub use camera::CameraName;
 pub use former::FormerKey;
 pub use heartbeat::{HEARTBEATS, heartbeat_key, heartbeat_prefix, is_heartbeat};
-pub use spelling::{bounded, camera_segment, escape, escape_path, plays_tricks, printable, unescape};
+pub use spelling::{bounded, camera_segment, escape, escape_path, escape_tricks, plays_tricks, printable, unescape};
 pub use template::Template;
 
 use template::Piece;

@@ -140,7 +140,7 @@ pub(super) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
 
 /// Returns an object as JSON on one line.
 fn json(object: &impl Serialize) -> anyhow::Result<String> {
-    Ok(escape_tricks(&serde_json::to_string(object)?, |trick| format!("\\u{:04x}", u32::from(trick))))
+    Ok(key::escape_tricks(&serde_json::to_string(object)?, |trick| format!("\\u{:04x}", u32::from(trick))))
 }
 
 /// Says something on stderr, on one line; if nobody listens any more, that is no reason to panic as `eprintln` does.
@@ -160,28 +160,12 @@ pub fn tell_failure(error: &anyhow::Error) {
 
 /// Returns text out of the bucket on one line: whoever can store an object there must not play tricks on a terminal.
 pub(super) fn plain(text: &str) -> String {
-    escape_tricks(text, |trick| trick.escape_default().to_string())
+    key::printable(text)
 }
 
 /// Returns text whose lines were made here, with everything else escaped as [`plain`] does.
 fn plain_lines(text: &str) -> String {
-    escape_tricks(text, |trick| if trick == '\n' { trick.to_string() } else { trick.escape_default().to_string() })
-}
-
-fn escape_tricks(text: &str, escape: impl Fn(char) -> String) -> String {
-    // Nearly always, and ten thousand times in a list.
-    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return text.to_owned();
-    }
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if key::plays_tricks(character) {
-            safe.push_str(&escape(character));
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
+    key::escape_tricks(text, |trick| if trick == '\n' { trick.to_string() } else { trick.escape_default().to_string() })
 }
 
 /// Returns bytes for people: `1.5 MiB`.

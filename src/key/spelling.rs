@@ -83,9 +83,24 @@ pub fn plays_tricks(character: char) -> bool {
 
 /// Returns a text as it can be shown on a terminal: characters that it might obey are escaped.
 pub fn printable(text: &str) -> String {
-    let show =
-        |character: char| if plays_tricks(character) { character.escape_default().collect() } else { vec![character] };
-    text.chars().flat_map(show).collect()
+    escape_tricks(text, |trick| trick.escape_default().to_string())
+}
+
+/// Returns a text in which each character that a terminal might obey is written as `escape` says.
+pub fn escape_tricks(text: &str, escape: impl Fn(char) -> String) -> String {
+    // Nearly always, and ten thousand times in a list.
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text.to_owned();
+    }
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if plays_tricks(character) {
+            safe.push_str(&escape(character));
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
 }
 
 /// Spells a path below the drop folder as text: each of its parts by [`escape`].
