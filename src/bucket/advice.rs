@@ -2,7 +2,6 @@
 
 use super::{Bucket, Refusal};
 use crate::config::Checksum;
-use crate::key::plays_tricks;
 
 /// The advice if the store's answer names nothing that this program knows.
 pub(super) const UNSUPPORTED: &str = "check the s3 section of the configuration against what the store supports";
@@ -36,14 +35,6 @@ const CLASS: Wish = Wish {
     right: None,
     words: &["storage class", "storage-class", "storageclass"],
 };
-
-/// Returns a text of the store for people: what plays tricks on a terminal is escaped, and quotes stay as they are.
-pub(super) fn shown(text: &str) -> String {
-    let spell = |character: char| {
-        if plays_tricks(character) { character.escape_default().to_string() } else { character.to_string() }
-    };
-    text.chars().map(spell).collect()
-}
 
 impl Bucket {
     /// Returns this refusal of an object with the settings to change, if it may be about what only they ask for.

@@ -12,10 +12,10 @@ use aws_smithy_types::base64;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::advice::shown;
 use super::verdict::element;
 use super::wire::{Failed, NULL_VERSION, code, md5_of, percent, status, time, unquoted};
 use super::{Bucket, Condition, Object, Refusal, RefusalKind};
+use crate::key::printable;
 
 /// The most keys in one request to delete (S3 API Reference, `DeleteObjects`).
 pub(super) const MOST_DELETED: usize = 1000;
@@ -420,7 +420,7 @@ pub(super) fn kept(error: aws_sdk_s3::types::Error) -> Option<(String, String)> 
     let why = match code {
         "NoSuchKey" => return None,
         "PreconditionFailed" => "it is not the object that was looked at any more".to_owned(),
-        _ => shown(format!("{code} {message}").trim()),
+        _ => printable(format!("{code} {message}").trim()),
     };
     Some((error.key.unwrap_or_default(), why))
 }

@@ -10,11 +10,11 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::advice::{UNSUPPORTED, shown};
+use super::advice::UNSUPPORTED;
 use super::answer::NotTheStores;
 use super::keys::FOUND_IN;
 use crate::credentials::{self, BadKeyFile};
-use crate::key::ObjectKey;
+use crate::key::{ObjectKey, printable};
 
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,13 +309,14 @@ impl Refusal {
         // The message of `NotImplemented` and of `InvalidArgument` does not say which header it is about.
         let body = answer.body().bytes().unwrap_or_default();
         let header = element(body, "Header").or_else(|| element(body, "ArgumentName"));
-        let header = header.filter(|header| !message.contains(header)).map(|header| format!(" ({})", shown(header)));
+        let header =
+            header.filter(|header| !message.contains(header)).map(|header| format!(" ({})", printable(header)));
         Self {
             verdict,
             code: Some(code.to_owned()).filter(|code| !code.is_empty()),
             reason: format!(
                 "failed to {what}: HTTP {status} {code_text}: {}{}",
-                shown(&message),
+                printable(&message),
                 header.unwrap_or_default()
             ),
             advice,
@@ -380,8 +381,8 @@ fn with_names(advice: String, answer: &HttpResponse) -> String {
     };
     let region = answer.headers().get("x-amz-bucket-region").or_else(|| element(body, "Region"));
     match (region, element(body, "AWSAccessKeyId")) {
-        (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", shown(region)),
-        (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", shown(key)), 1),
+        (Some(region), _) if advice.ends_with("s3.region") => format!("{advice} to {}", printable(region)),
+        (_, Some(key)) => advice.replacen("the access key", &format!("the access key {}", printable(key)), 1),
         _ => advice,
     }
 }
@@ -404,7 +405,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 /// Returns the advice that only the message can give, because its code says less.
 fn by_message(message: &str) -> Option<String> {
     if let Some((_, rest)) = message.split_once("not authorized to perform: ") {
-        let action = rest.split_whitespace().next().map(shown)?;
+        let action = rest.split_whitespace().next().map(printable)?;
         return Some(if action.starts_with("kms:") {
             format!("allow {action} on the key to these credentials, or correct s3.sse")
         } else {
