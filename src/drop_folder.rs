@@ -29,6 +29,7 @@ use rustix::io::Errno;
 use crate::config;
 
 mod admit;
+mod empty;
 mod own;
 mod rename;
 mod scan;
@@ -41,6 +42,7 @@ pub use scan::UNREADABLE;
 pub use take::{Opened, Taken};
 pub use writer::Writer;
 
+use empty::EmptyFolders;
 use own::OwnFolders;
 
 /// The beginning of a file's name while the file is being taken away.
@@ -62,6 +64,7 @@ pub struct DropFolder {
     /// Whether a scan removes empty folders.
     prunes: bool,
     own: OwnFolders,
+    empty: EmptyFolders,
 }
 
 /// The name under which a file is stored.
@@ -164,8 +167,12 @@ impl Stamp {
     /// Some file systems count time in steps of a second or two (ext3, ext4 with inodes of 128 bytes, FAT) or of 10 ms
     /// (exFAT). Others have the nanoseconds of the kernel's clock, which end in so many zeros once in a million times.
     pub fn is_fine(&self) -> bool {
+        Self::is_fine_time(self.changed)
+    }
+
+    fn is_fine_time(changed: SystemTime) -> bool {
         const COARSE_NANOS: u32 = 1_000_000;
-        let nanos = self.changed.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let nanos = changed.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
         !nanos.is_multiple_of(COARSE_NANOS)
     }
 
@@ -179,14 +186,28 @@ impl DropFolder {
     /// Returns the drop folder of a configuration; nothing is opened yet.
     pub fn new(config: &config::DropFolderSettings) -> Self {
         let (path, ignore) = (config.path.clone(), config.ignore.clone());
-        Self { path, ignore, partial_after: config.partial_after, prunes: true, own: OwnFolders::default() }
+        Self {
+            path,
+            ignore,
+            partial_after: config.partial_after,
+            prunes: true,
+            own: OwnFolders::default(),
+            empty: EmptyFolders::default(),
+        }
     }
 
     /// Returns a folder of files that are set aside, which are taken out of it like those of a drop folder.
     pub fn of_set_aside(path: PathBuf) -> Self {
         // Further folders of such files; without the pattern they would be taken for a camera's.
         let ignore = config::Ignore::new(vec![".[0-9]*/**".to_owned()]).unwrap_or_default();
-        Self { path, ignore, partial_after: Duration::ZERO, prunes: true, own: OwnFolders::default() }
+        Self {
+            path,
+            ignore,
+            partial_after: Duration::ZERO,
+            prunes: true,
+            own: OwnFolders::default(),
+            empty: EmptyFolders::default(),
+        }
     }
 
     /// Returns the same folder, except that nothing in these folders of hk-aws's own is a capture, even if a link or a

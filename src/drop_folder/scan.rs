@@ -9,9 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::writer::is_remote;
 use super::{ASIDE, DropFolder, EMPTY_FOLDER_AGE, FoundFile, Sight, Stamp};
 use super::{admit, describe, open_child, refuse, stat};
 
@@ -42,6 +43,12 @@ impl DropFolder {
         }
         self.own.renew(&self.path);
         let folder = self.folder(below)?;
+        let is_whole = below.as_os_str().is_empty();
+        if is_whole {
+            self.empty.scan_begins();
+        }
+        // Where the times of folders can be believed.
+        let device = if is_remote(&folder).unwrap_or(true) { None } else { Some(rustix::fs::fstat(&folder)?.st_dev) };
         let mut going = see(Sight::Folder(below.to_owned()));
         let mut stack: Vec<Level> = vec![Level::open(folder, below.to_owned())?];
         while going.is_continue()
@@ -50,7 +57,11 @@ impl DropFolder {
             let Some(entry) = level.entries.next() else {
                 let done = stack.pop();
                 if let (Some(done), Some(parent)) = (done, stack.last_mut()) {
-                    parent.is_empty &= self.prunes && done.prune(parent.entries.fd()?, now);
+                    let is_gone = self.prunes && done.prune(parent.entries.fd()?, now);
+                    if done.is_empty && !is_gone && device == Some(done.before.st_dev) {
+                        self.empty.add(&done.before, now);
+                    }
+                    parent.is_empty &= is_gone;
                 }
                 continue;
             };
@@ -73,7 +84,13 @@ impl DropFolder {
                 going = see(refused);
                 continue;
             }
-            match level.entries.fd().map_err(io::Error::from).and_then(|parent| open_child(parent, name)) {
+            let parent = level.entries.fd()?;
+            if stat(parent, name).is_ok_and(|stat| device == Some(stat.st_dev) && self.empty.has(&stat, now)) {
+                level.is_empty = false;
+                going = see(Sight::Folder(path));
+                continue;
+            }
+            match open_child(parent, name) {
                 Ok(folder) if self.own.contains(&folder) => {
                     level.is_empty = false;
                     going = see(Sight::LeftAlone(path, OWN.to_owned()));
@@ -89,6 +106,9 @@ impl DropFolder {
                     going = see(Sight::LeftAlone(path, format!("{UNREADABLE}: {error}")));
                 }
             }
+        }
+        if is_whole && going.is_continue() {
+            self.empty.scan_ends();
         }
         Ok(())
     }
@@ -148,13 +168,16 @@ impl DropFolder {
 struct Level {
     entries: Dir,
     path: PathBuf,
+    /// The folder before it was read.
+    before: Stat,
     /// Whether nothing that stays has been found in it.
     is_empty: bool,
 }
 
 impl Level {
     fn open(folder: OwnedFd, path: PathBuf) -> io::Result<Self> {
-        Ok(Self { entries: Dir::new(folder)?, path, is_empty: true })
+        let before = rustix::fs::fstat(&folder)?;
+        Ok(Self { entries: Dir::new(folder)?, path, before, is_empty: true })
     }
 
     /// Removes this folder if it is empty and old enough; returns whether it is gone.

@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -263,6 +264,102 @@ fn empty_folders_are_pruned_when_a_day_old_but_never_a_cameras_own() {
     assert_eq!(left(now + hours(25)), ["", "CAM", "CAM/used", "EMPTY"]);
 }
 
+/// Returns what a scan reports of files and folders, in order.
+fn seen(folder: &DropFolder, below: &str, now: SystemTime) -> Vec<String> {
+    let mut seen = Vec::new();
+    let scanned = folder.scan(Path::new(below), now, &mut |sight| {
+        seen.push(format!("{sight:?}"));
+        ControlFlow::Continue(())
+    });
+    scanned.unwrap();
+    seen.sort();
+    seen
+}
+
+/// Waits until the clock of the file system has gone on by more than a folder must have been left alone.
+fn let_it_settle(place: &Path) {
+    let tick = || {
+        fs::write(place.join("clock"), "").unwrap();
+        fs::metadata(place.join("clock")).unwrap().modified().unwrap()
+    };
+    let began = tick();
+    while tick() < began + Duration::from_millis(250) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_folder_that_was_empty_is_not_opened_again_before_something_comes_into_it() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = drop_folder(place.path());
+    let day = folder.path().join("CAM/day");
+    fs::create_dir_all(&day).unwrap();
+    let inotify = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
+    rustix::fs::inotify::add_watch(&inotify, &day, rustix::fs::inotify::WatchFlags::OPEN).unwrap();
+    // Equal events that follow each other are one.
+    let was_opened = || {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+        rustix::fs::inotify::Reader::new(&inotify, &mut buffer).next().is_ok()
+    };
+    let metadata = fs::metadata(&day).unwrap();
+    let [seconds, nanos] = [metadata.ctime(), metadata.ctime_nsec()].map(|part| u64::try_from(part).unwrap());
+    let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(nanos);
+    // Something could still come at the same time by the clock.
+    let soon = changed + Duration::from_millis(150);
+    let empty = seen(&folder, "", soon);
+    for _ in 0..2 {
+        assert!(was_opened());
+        assert_eq!(seen(&folder, "", soon), empty);
+    }
+    let later = changed + Duration::from_secs(1);
+    let opened = |_| {
+        assert_eq!(seen(&folder, "", later), empty);
+        was_opened()
+    };
+    let opened: Vec<bool> = (0..33).map(opened).skip(1).collect();
+    assert_eq!(opened.iter().filter(|opened| **opened).count(), 2, "once in sixteen scans: {opened:?}");
+    fs::write(day.join("a.jpg"), "a").unwrap();
+    assert!(seen(&folder, "", later).iter().any(|sight| sight.contains("a.jpg")));
+}
+
+#[test]
+fn i6_whatever_comes_and_goes_a_scan_that_remembers_sees_what_a_first_one_sees() {
+    use proptest::prelude::*;
+    let paths = ["A", "A/1", "A/2", "A/1/x", "B", "B/1"];
+    let step = (0_usize..6, 0_usize..6, 0_usize..8);
+    let steps = proptest::collection::vec(step, 1..40);
+    let config = ProptestConfig { cases: 12, max_shrink_iters: 16, ..ProptestConfig::default() };
+    proptest!(config, |(steps in steps)| {
+        let place = tempfile::tempdir().unwrap();
+        let remembers = drop_folder(place.path());
+        let at = |path: usize| remembers.path().join(paths[path]);
+        for (path, other, act) in steps {
+            // Each may fail: what is to be removed may not be there.
+            let done = match act {
+                0 => fs::create_dir_all(at(path)),
+                1 => fs::write(at(path).join("a.jpg"), "a"),
+                2 => fs::remove_file(at(path).join("a.jpg")),
+                3 => fs::remove_dir(at(path)),
+                4 => fs::rename(at(path), at(other)),
+                // A client that keeps times sets that of a folder back after it has filled it.
+                5 => fs::File::open(at(path)).and_then(|open| {
+                    let before = open.metadata()?.modified()?;
+                    fs::write(at(path).join("b.jpg"), "b")?;
+                    open.set_modified(before)
+                }),
+                6 => fs::remove_file(at(path).join("b.jpg")),
+                _ => {
+                    let_it_settle(place.path());
+                    at(other).read_dir().map(|_| drop(seen(&remembers, paths[other], SystemTime::now())))
+                }
+            };
+            drop(done);
+            let now = SystemTime::now();
+            prop_assert_eq!(seen(&remembers, "", now), seen(&open_drop_folder(place.path()), "", now));
+        }
+    });
+}
+
 #[tokio::test]
 async fn an_empty_file_waits_for_its_bytes_and_is_then_set_aside() {
     let site = Site::started(Settings { drop: "partial_after: 2s", ..NONE }).await;
@@ -311,6 +408,10 @@ async fn files_that_vanish_before_they_are_opened_do_no_harm() {
 
 pub(crate) fn drop_folder(place: &Path) -> DropFolder {
     fs::create_dir(place.join("drop")).unwrap();
+    open_drop_folder(place)
+}
+
+fn open_drop_folder(place: &Path) -> DropFolder {
     let text = format!("drop_folder: {{path: '{}'}}\ns3: {{bucket: evidence}}\n", place.join("drop").display());
     let config = hk_aws::config::Config::parse(Path::new("t.yaml"), &text, &|_| None).unwrap();
     DropFolder::new(&config.drop_folder)
