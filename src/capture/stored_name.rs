@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::folders::Folder;
 use super::naming::PathReading;
-use super::{Sighting, TakenFrom, Told, naming, resolve, resolve_stamp};
+use super::{Sighting, TakenFrom, Told, folders, naming, resolve, resolve_stamp};
 use crate::config::{CameraSettings, Config};
 use crate::key;
 
@@ -60,9 +60,15 @@ impl Sighting<'_> {
     fn own_name(&self, own: &[u8], folders: &[&[u8]], wall: NaiveDateTime) -> Vec<u8> {
         let channel = self.reading.channel.as_deref();
         let words = [&self.reading.event, &self.reading.device];
-        let is_word = |name: &[u8]| words.iter().any(|word| word.as_ref().is_some_and(|word| word.as_bytes() == name));
-        let is_implied =
-            |(name, folder): &(&&[u8], &Folder)| folder.is_implied(wall, channel, self.media) || is_word(name);
+        let is_word = |name: &[u8]| {
+            name.iter().any(|byte| !byte.is_ascii_punctuation())
+                && words.iter().any(|word| word.as_ref().is_some_and(|word| word.as_bytes() == name))
+        };
+        let is_implied = |(name, folder): &(&&[u8], &Folder)| {
+            folder.is_implied(wall, channel, self.media)
+                && folders::hour_of_date(name).is_none_or(|hour| hour == wall.hour())
+                || is_word(name)
+        };
         let telling = folders.iter().zip(&self.folders).filter(|folder| !is_implied(folder));
         let mut parts: Vec<&[u8]> = telling.map(|(name, _)| *name).collect();
         if parts.is_empty() {

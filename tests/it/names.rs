@@ -91,6 +91,11 @@ fn folders_that_repeat_the_name_do_not_make_another_source() {
     // A folder that only repeats the device says nothing new, but any other does.
     assert_eq!(place("Den/B/B_00_20260927140305.jpg"), "Den/2026-09-27/B_00_20260927140305.jpg");
     assert_ne!(place("Den/A/B_00_20260927140305.jpg"), place("Den/B/B_00_20260927140305.jpg"));
+    // Nor does an hour beside the date if it is the name's, or a folder without a word.
+    let of_hour = |folder: &str| place(&format!("Den/{folder}/B_00_20260927140305.jpg"));
+    assert_eq!(of_hour("2026-09-27_14"), of_hour("B"));
+    assert_ne!(of_hour("2026-09-27_13"), of_hour("2026-09-27_14"));
+    assert_ne!(place("Den/_/__00_20260927140305.jpg"), place("Den/__00_20260927140305.jpg"));
     // A stamp made by us is not taken for a camera's.
     assert_ne!(place("Den/20261122T000000_a.jpg"), place("Den/a.jpg"));
 }
@@ -113,6 +118,7 @@ fn part() -> impl Strategy<Value = &'static str> {
         "06",
         "07",
         "06_07",
+        "2019-05-09_07",
         "5",
         "current",
         "27[M][0@0][0]",
@@ -151,7 +157,7 @@ fn keys_are_apart(first: &Path, second: &Path) -> Result<(), TestCaseError> {
     let [one, other] = [first, second].map(|path| capture::classify(path, at("2026-11-22T00:00:00Z"), config));
     if first != second && key(config, &one) == key(config, &other) {
         let told = |path: &Path| -> Vec<OsString> {
-            let implied = ["2019-05-09", "jpg", "06", "001", "pic_001"];
+            let implied = ["2019-05-09", "2019-05-09_06", "jpg", "06", "001", "pic_001"];
             path.iter().filter(|part| !implied.iter().any(|known| known == part)).map(OsString::from).collect()
         };
         prop_assert_eq!(one.taken_from, TakenFrom::Name);
@@ -175,25 +181,6 @@ proptest! {
         keys_are_apart(&path(&first), &path(&second))?;
     }
 
-    /// Where two paths are likeliest to meet: they are the same text but for what is `/` and what is `_`.
-    #[test]
-    fn two_paths_that_join_to_one_text_never_share_a_key(
-        parts in (proptest::collection::vec(part(), 0..5), file()),
-        slashes in proptest::collection::vec(any::<[bool; 2]>(), 80),
-    ) {
-        let text = parts.0.iter().chain([&parts.1]).copied().collect::<Vec<_>>().join("/");
-        let path = |which: usize| {
-            let mut slashes = slashes.iter().map(|both| both[which]);
-            let place = |letter: char| match letter {
-                '/' | '_' if slashes.next().unwrap_or(false) => '/',
-                '/' | '_' => '_',
-                other => other,
-            };
-            Path::new("cam").join(text.chars().map(place).collect::<String>().trim_matches('/'))
-        };
-        keys_are_apart(&path(0), &path(1))?;
-    }
-
     #[test]
     fn any_path_makes_a_capture_whose_key_reads_back(bytes: Vec<u8>, folders in proptest::collection::vec(part(), 0..4)) {
         let config = utc();
@@ -209,6 +196,34 @@ proptest! {
         if let Some(taken) = told.taken {
             // Our own stamps have no fractions.
             prop_assert_eq!(taken.naive_local().date(), parts.date, "{}", key);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Where paths are likeliest to meet: they are one text but for what is `/` and what is `_` in nine places.
+    #[test]
+    fn paths_that_join_to_one_text_never_share_a_key(
+        parts in (proptest::collection::vec(part(), 0..5), file()),
+        skipped in 0..6_usize,
+    ) {
+        let config = utc();
+        let text = parts.0.iter().chain([&parts.1]).copied().collect::<Vec<_>>().join("/");
+        let places: Vec<usize> = text.match_indices(['/', '_']).map(|(at, _)| at).skip(skipped).take(9).collect();
+        let mut known = HashMap::<String, PathBuf>::new();
+        for way in 0..1_u32 << places.len() {
+            let mut text = text.clone().into_bytes();
+            for (bit, at) in places.iter().enumerate() {
+                text[*at] = if way >> bit & 1 == 1 { b'/' } else { b'_' };
+            }
+            let text = String::from_utf8(text).unwrap();
+            let path: PathBuf = Path::new("cam").join(text.trim_matches('/')).components().collect();
+            let capture = capture::classify(&path, at("2026-11-22T00:00:00Z"), config);
+            if let Some(other) = known.insert(key(config, &capture), path.clone()) {
+                keys_are_apart(&other, &path)?;
+            }
         }
     }
 }
