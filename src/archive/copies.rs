@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, FixedOffset, NaiveDate};
+use futures_util::future::join_all;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -18,6 +19,9 @@ use crate::disk::Room;
 use crate::holdings::HoldingsError;
 use crate::site::Site;
 use crate::{kept, ledger};
+
+/// How many copies are read at once: hashing one keeps a processor busy.
+const READ_AT_ONCE: usize = 4;
 
 /// The local copies of one camera-day, and what the ledger knows of it.
 #[derive(Debug)]
@@ -52,7 +56,8 @@ pub(super) struct LocalBytes {
 }
 
 /// What is here of an object.
-enum Local {
+#[derive(Debug)]
+pub(super) enum Local {
     Copy(LocalBytes),
     Absent,
     /// There may be a copy, but the store does not say whether it is one.
@@ -87,14 +92,14 @@ impl<'a> LocalCopies<'a> {
         (named.taken, named.event)
     }
 
-    /// Returns the bytes of an object: a local copy that has them, otherwise a download.
+    /// Returns the bytes of an object: the local copy that was found, otherwise a download.
     ///
     /// # Errors
     /// [`HoldingsError::Refused`] if the store gives no object now, [`HoldingsError::Object`] if it does not give this one,
     /// has other bytes for it, or there is no room for it here, [`HoldingsError::Local`] if this box cannot write it.
-    pub(super) async fn bytes(&mut self, object: &Object) -> Result<LocalBytes, HoldingsError> {
+    pub(super) async fn bytes(&mut self, object: &Object, found: Local) -> Result<LocalBytes, HoldingsError> {
         let class = &object.storage_class;
-        match self.local(object).await {
+        match found {
             Local::Copy(bytes) => Ok(bytes),
             Local::Absent if is_cold(class) => {
                 Err(HoldingsError::Object(format!("it lies in class {class} and has no local copy")))
@@ -157,7 +162,17 @@ impl<'a> LocalCopies<'a> {
         HoldingsError::Object(refusal.to_string())
     }
 
-    async fn local(&self, object: &Object) -> Local {
+    /// Returns what is here of each object, in their order.
+    pub(super) async fn look(&self, objects: &[&Object]) -> Vec<Local> {
+        let mut found = Vec::with_capacity(objects.len());
+        for some in objects.chunks(READ_AT_ONCE) {
+            found.extend(join_all(some.iter().map(|object| self.look_at(object))).await);
+        }
+        found
+    }
+
+    /// Returns what is here of an object.
+    pub(super) async fn look_at(&self, object: &Object) -> Local {
         let mut found = Local::Absent;
         let known = self.entries.get(&object.key).map(|entry| entry.sha256.as_str());
         let file = object.key.rsplit('/').next().unwrap_or(&object.key);

@@ -221,8 +221,9 @@ impl DayWork<'_> {
         let objects: Option<Vec<&Object>> = identities(index).map(|identity| there.get(&identity).copied()).collect();
         let Some(objects) = objects else { return Ok(None) };
         let mut inputs = Vec::with_capacity(index.members.len());
-        for (object, member) in objects.into_iter().zip(&index.members) {
-            let bytes = match self.copies.bytes(object).await {
+        let local = self.copies.look(&objects).await;
+        for ((object, local), member) in objects.into_iter().zip(local).zip(&index.members) {
+            let bytes = match self.copies.bytes(object, local).await {
                 Ok(bytes) => bytes,
                 Err(error) if error.is_about_object() => return Ok(None),
                 Err(error) => return Err(error.about(&object.key)),
@@ -255,7 +256,8 @@ impl DayWork<'_> {
             loose.iter().map(|object| (ObjectIdentity::of(object), object)).collect();
         for (identity, member) in identities(index).zip(&index.members) {
             let Some(object) = there.get(&identity) else { continue };
-            let loose = match self.copies.bytes(object).await {
+            let local = self.copies.look_at(object).await;
+            let loose = match self.copies.bytes(object, local).await {
                 Ok(bytes) => bytes.sha256,
                 // Another rotation has deleted it.
                 Err(HoldingsError::Refused { refusal, .. }) if refusal.kind() == RefusalKind::NoSuchKey => continue,
@@ -329,8 +331,9 @@ impl DayWork<'_> {
     /// Makes one part; returns `None` if the bytes of none of its captures can be had, or if another rotation makes it.
     async fn make(&mut self, part: BundleId, members: Vec<MemberToBe>) -> Result<Option<Index>, HoldingsError> {
         let mut inputs = Vec::with_capacity(members.len());
-        for MemberToBe { object, name, taken, event } in members {
-            match self.copies.bytes(&object).await {
+        let local = self.copies.look(&members.iter().map(|member| &member.object).collect::<Vec<_>>()).await;
+        for (MemberToBe { object, name, taken, event }, local) in members.into_iter().zip(local) {
+            match self.copies.bytes(&object, local).await {
                 Ok(bytes) => {
                     let note = Note {
                         key: object.key,

@@ -45,7 +45,8 @@ pub enum Content {
     Bytes(Bytes),
     /// A file that is open for reading.
     File(Arc<File>),
-    /// A function that opens the bytes at their beginning, the same bytes at each call. They go up in one request.
+    /// A function that opens the bytes at their beginning, the same bytes at each call: reading them fails before their
+    /// end if they would be others. They go up in one request.
     Stream(Arc<dyn Fn() -> io::Result<Reader> + Send + Sync>),
 }
 
@@ -185,8 +186,8 @@ pub(super) fn slice(
     phase: &watch::Sender<Phase>,
 ) -> ByteStream {
     let (content, precedence, pace, phase) = (source.content.clone(), source.precedence, pace.clone(), phase.clone());
-    // What is in memory does not change.
-    let promised = promised.filter(|_| !matches!(content, Content::Bytes(_)));
+    // What is in memory does not change, and a stream makes sure of itself.
+    let promised = promised.filter(|_| matches!(content, Content::File(_)));
     ByteStream::new(SdkBody::retryable(move || {
         let promise = promised.map(|sha256| Promise { sha256, so_far: Sha256::new() });
         let (content, turn, phase) = (content.clone(), pace.enter(precedence), phase.clone());

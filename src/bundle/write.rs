@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use chrono::NaiveTime;
 use flate2::write::GzEncoder;
@@ -18,6 +19,9 @@ use crate::key::{ArchiveFormat, BundleId};
 
 /// How many bytes are compressed at a time.
 const PIECE: usize = 64 * 1024;
+
+/// How many bytes are hashed at a time.
+const HASHED_TOGETHER: usize = 1 << 20;
 
 /// The size of a block of a tar, in bytes.
 const BLOCK: u64 = 512;
@@ -45,7 +49,7 @@ pub struct Input {
 impl Input {
     /// Returns whether the file still has the bytes that the note describes; a file that cannot be read has not.
     pub fn is_unchanged(&self) -> bool {
-        let file = Exactly::open(&self.path, self.note.size, self.note.sha256.clone());
+        let file = Exactly::open(&self.path, self.note.size, Some(self.note.sha256.clone()));
         file.and_then(|mut file| io::copy(&mut file, &mut io::sink())).is_ok()
     }
 }
@@ -53,7 +57,7 @@ impl Input {
 /// A piece of the tar; in the compressed formats it is a frame of its own.
 enum Segment {
     Bytes(Vec<u8>),
-    Content { path: PathBuf, size: u64, sha256: String },
+    Content { path: PathBuf, size: u64, sha256: Option<String> },
 }
 
 /// The bytes of a bundle as a stream. Headers are made as their turn comes, so memory does not grow with the day.
@@ -61,6 +65,8 @@ struct Stream {
     part: BundleId,
     inputs: Arc<[Input]>,
     format: ArchiveFormat,
+    /// Whether each content is held against the SHA-256 in its note.
+    checks: bool,
     /// The number of the next segment.
     next: usize,
     current: Option<(Reader, bool)>,
@@ -71,9 +77,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(part: &BundleId, inputs: &Arc<[Input]>, format: ArchiveFormat) -> Self {
+    fn new(part: &BundleId, inputs: &Arc<[Input]>, format: ArchiveFormat, checks: bool) -> Self {
         let (part, inputs) = (part.clone(), Arc::clone(inputs));
-        Self { part, inputs, format, next: 0, current: None, at: 0, begin: 0, contents: Vec::new() }
+        Self { part, inputs, format, checks, next: 0, current: None, at: 0, begin: 0, contents: Vec::new() }
     }
 
     /// Returns the next piece: a header (after the padding of the content before it), a content, or the end of the tar.
@@ -86,7 +92,8 @@ impl Stream {
         };
         Ok(match self.inputs.get(member) {
             Some(Input { path, note, .. }) if is_content => {
-                Some(Segment::Content { path: path.clone(), size: note.size, sha256: note.sha256.clone() })
+                let sha256 = self.checks.then(|| note.sha256.clone());
+                Some(Segment::Content { path: path.clone(), size: note.size, sha256 })
             }
             Some(input) => Some(Segment::Bytes([padding(), header(&self.part, input)?].concat())),
             None if is_content || member > self.inputs.len() => None,
@@ -196,18 +203,17 @@ impl Read for Compressed {
     }
 }
 
-/// The first bytes of a file; reading fails if the file has fewer, and at their end if they do not have the expected
-/// SHA-256.
+/// The first bytes of a file; reading fails if the file has fewer, and at their end if they do not have the SHA-256 that
+/// is expected.
 struct Exactly {
     file: File,
     left: u64,
-    hash: Sha256,
-    sha256: String,
+    expected: Option<(Sha256, String)>,
 }
 
 impl Exactly {
-    fn open(path: &Path, size: u64, sha256: String) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)?, left: size, hash: Sha256::new(), sha256 })
+    fn open(path: &Path, size: u64, sha256: Option<String>) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, left: size, expected: sha256.map(|sha256| (Sha256::new(), sha256)) })
     }
 }
 
@@ -215,13 +221,15 @@ impl Read for Exactly {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
         let read = self.file.read(&mut into[..most])?;
-        self.hash.update(&into[..read]);
         self.left -= read as u64;
         if read == 0 && most > 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file became shorter while it was bundled"));
         }
-        if read == 0 && !into.is_empty() && hex::encode(self.hash.clone().finalize()) != self.sha256 {
-            return Err(io::Error::other("a file changed while it was bundled"));
+        if let Some((hash, sha256)) = &mut self.expected {
+            hash.update(&into[..read]);
+            if read == 0 && !into.is_empty() && hex::encode(hash.clone().finalize()) != *sha256 {
+                return Err(io::Error::other("a file changed while it was bundled"));
+            }
         }
         Ok(read)
     }
@@ -252,17 +260,20 @@ impl Read for Checked {
 /// # Errors
 /// `io::Error` if an input cannot be read, or does not have the bytes that its note describes.
 pub fn lay_out(part: &BundleId, key: &str, inputs: &Arc<[Input]>, format: ArchiveFormat) -> io::Result<Index> {
-    let mut stream = Stream::new(part, inputs, format);
+    let mut stream = Stream::new(part, inputs, format, true);
     let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::new(), 0);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let read = stream.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        sha256.update(&buffer[..read]);
-        md5.update(&buffer[..read]);
-        size += read as u64;
+    let (mut piece, mut next) = (vec![0; HASHED_TOGETHER], vec![0; HASHED_TOGETHER]);
+    let mut length = fill(&mut stream, &mut piece)?;
+    while length > 0 {
+        // Hashing takes longer than reading: each hash has a processor to itself where there are several.
+        let read = thread::scope(|scope| {
+            scope.spawn(|| sha256.update(&piece[..length]));
+            scope.spawn(|| md5.update(&piece[..length]));
+            fill(&mut stream, &mut next)
+        });
+        size += length as u64;
+        length = read?;
+        std::mem::swap(&mut piece, &mut next);
     }
     let members = inputs.iter().zip(stream.contents).map(|(input, place)| Member {
         name: input.name.clone(),
@@ -275,14 +286,27 @@ pub fn lay_out(part: &BundleId, key: &str, inputs: &Arc<[Input]>, format: Archiv
     Ok(Index { version: VERSION, part: part.clone(), bundle, members: members.collect() })
 }
 
-/// Returns the bytes of the bundle that [`lay_out`] described. Reading fails if an input has changed since.
+/// Fills a buffer; returns how much of it was filled, which is less than all of it at the end only.
+fn fill(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < into.len() {
+        match from.read(&mut into[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}
+
+/// Returns the bytes of the bundle that [`lay_out`] described. Reading fails, before their end, if an input has changed
+/// since.
 ///
 /// # Errors
 /// `io::Error` if the SHA-256 in the index cannot be parsed.
 pub fn open(index: &Index, inputs: &Arc<[Input]>) -> io::Result<Reader> {
     let mut sha256 = [0; 32];
     hex::decode_to_slice(&index.bundle.sha256, &mut sha256).map_err(io::Error::other)?;
-    let stream = Stream::new(&index.part, inputs, index.bundle.format);
+    let stream = Stream::new(&index.part, inputs, index.bundle.format, false);
     Ok(Box::new(Checked { stream, hash: Sha256::new(), left: index.bundle.size, sha256 }))
 }
 
