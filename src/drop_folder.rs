@@ -111,8 +111,9 @@ pub struct FoundFile {
 /// One thing that a scan finds.
 #[derive(Debug)]
 pub enum Sight {
-    /// A folder. It is reported before it is read, so that it can be watched first.
-    Folder(PathBuf),
+    /// A folder. It is reported before it is read, so that it can be watched first. With its device and inode it is one that
+    /// was found empty before and has not changed, so that it is not read.
+    Folder(PathBuf, Option<(u64, u64)>),
     /// A file to upload.
     File(FoundFile),
     /// A path that the configuration ignores, with the pattern.
@@ -322,7 +323,7 @@ impl DropFolder {
             Err(error) if leads_nowhere(&error) => Ok(None),
             Err(error) => Err(error),
             Ok((parent, stat)) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => Ok(Some(Sight::Folder(path.to_owned()))),
+                FileType::Directory => Ok(Some(Sight::Folder(path.to_owned(), None))),
                 kind => Ok(self.see_file(parent.as_fd(), path.to_owned(), kind, now)),
             },
         }

@@ -216,7 +216,7 @@ fn shown(name: &str) -> String {
     if text.len() < name.len() {
         text.push_str("...");
     }
-    printable(&text)
+    printable(&text).into_owned()
 }
 
 /// A line of `journalctl --output=json`.
@@ -357,5 +357,5 @@ async fn read_complaints(mut stderr: tokio::process::ChildStderr) -> String {
 }
 
 fn shown_line(line: &str) -> String {
-    printable(&line.trim().chars().take(200).collect::<String>())
+    printable(&line.trim().chars().take(200).collect::<String>()).into_owned()
 }

@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 
 use crate::bucket::Object;
 use crate::bundle::Note;
-use crate::key::{self, Variant};
+use crate::key::{self, Layout, Variant};
 use crate::site::Site;
 
 pub use contents::{Contents, OpenedBundle, fetch_member, load_index, open_bundles};
@@ -94,6 +94,9 @@ fn leave_out_superseded<T>(found: &mut Vec<T>, stored: impl Fn(&T) -> (&str, Dat
 
 /// Returns the name of a capture: the part of its key that the layout calls so, or its last segment.
 fn file_of(site: &Site, key: &str) -> String {
+    if site.layouts().all(Layout::has_file_alone) {
+        return last_segment(key).to_owned();
+    }
     site.read_key(key).map_or_else(|| last_segment(key).to_owned(), |(_, parts)| parts.file)
 }
 

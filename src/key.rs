@@ -128,8 +128,9 @@ impl Layout {
     pub fn split(&self, key: &str) -> Option<FormerKeyParts> {
         let key = key.strip_prefix(&self.prefix)?;
         let found = self.template.pattern.captures(key)?;
+        let (camera, file) = (found.name("camera")?.as_str(), found.name("file")?.as_str());
         // A template could match the bundles in a camera's archive too.
-        if key[found["camera"].len()..].starts_with("/archive/") {
+        if key[camera.len()..].starts_with("/archive/") {
             return None;
         }
         let number = |name| found.name(name).and_then(|m| m.as_str().parse::<u32>().ok());
@@ -141,7 +142,7 @@ impl Layout {
             }
             None => None,
         };
-        Some(FormerKeyParts { camera: CameraName::read(&found["camera"])?, date, file: found["file"].to_owned() })
+        Some(FormerKeyParts { camera: CameraName::read(camera)?, date, file: file.to_owned() })
     }
 
     /// Returns the prefix of all keys of `camera`.
@@ -176,6 +177,11 @@ impl Layout {
         });
         let places: Vec<&str> = places.skip(1).take(3).collect();
         places.first() == Some(&"date") || places == ["year", "month", "day"]
+    }
+
+    /// Returns whether the last segment of a key is the file's name and nothing else.
+    pub fn has_file_alone(&self) -> bool {
+        self.template.text.ends_with("/{file}")
     }
 
     /// Returns whether all captures lie directly in their camera's folder.

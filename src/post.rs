@@ -205,7 +205,7 @@ impl Address {
         if shown.len() < line.len() {
             shown.push_str("...");
         }
-        printable(&shown)
+        printable(&shown).into_owned()
     }
 }
 

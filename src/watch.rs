@@ -148,6 +148,8 @@ pub struct Watch {
     by_activity: BTreeSet<ActivityRank>,
     /// The number of full scans so far.
     scan: u64,
+    /// Whether one of them has come to its end.
+    has_seen_all: bool,
     /// The most folders that can be watched now.
     limit: usize,
     /// Whether it has been reported that not all folders can be watched.
@@ -220,6 +222,7 @@ impl Watch {
             lost_before: Lost::default(),
             by_activity: BTreeSet::new(),
             scan: 0,
+            has_seen_all: false,
             limit: MOST_COVERED,
             reported_full: false,
         })
@@ -254,6 +257,17 @@ impl Watch {
             self.note(step, active);
         }
         result
+    }
+
+    /// Watches a folder as [`Watch::cover`] does, with less work: it has this device and inode, and has not changed since an
+    /// earlier scan found it.
+    ///
+    /// # Errors
+    /// As of [`Watch::cover`].
+    pub fn keep(&mut self, folder: &Path, inode: (u64, u64)) -> Result<(), String> {
+        // What found no room among more active ones finds none now.
+        let has_no_room = self.has_seen_all && self.covered.len() >= self.limit && !self.covered.contains_key(folder);
+        if has_no_room || self.is_watched(folder, inode) { Ok(()) } else { self.cover(folder) }
     }
 
     /// Returns whether the folder at a path has its watch, and marks it as found by this scan. To ask the kernel once more
@@ -368,6 +382,7 @@ impl Watch {
             self.give_up(&folder);
         }
         self.lost_before = Lost::default();
+        self.has_seen_all = true;
         self.reported_full &= self.covered.len() >= self.limit;
     }
 }
@@ -533,6 +548,16 @@ mod tests {
                 .collect();
             watch.scan_ends();
             assert_eq!(said, [false, false, false, false, true], "said once");
+            assert_eq!(covered(&watch), ["", "CAM", "CAM/2", "CAM/3"], "{order:?}");
+            // What has not changed neither needs to be looked at nor takes the place of another.
+            watch.scan_begins();
+            watch.limit = 4;
+            for path in ["", "CAM", "CAM/1", "CAM/2", "CAM/3"] {
+                let inode =
+                    std::fs::metadata(folder.path().join(path)).map(|found| (found.dev(), found.ino())).unwrap();
+                watch.keep(Path::new(path), inode).unwrap();
+            }
+            watch.scan_ends();
             assert_eq!(covered(&watch), ["", "CAM", "CAM/2", "CAM/3"], "{order:?}");
             // An old one in which something happens is watched again.
             date(&folder.path().join("CAM/1"), 4);

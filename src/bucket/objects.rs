@@ -420,7 +420,7 @@ pub(super) fn kept(error: aws_sdk_s3::types::Error) -> Option<(String, String)> 
     let why = match code {
         "NoSuchKey" => return None,
         "PreconditionFailed" => "it is not the object that was looked at any more".to_owned(),
-        _ => printable(format!("{code} {message}").trim()),
+        _ => printable(format!("{code} {message}").trim()).into_owned(),
     };
     Some((error.key.unwrap_or_default(), why))
 }

@@ -40,6 +40,7 @@ pub struct Bundle {
 
 /// One capture in a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FlatMember")]
 pub struct Member {
     /// Its name in the tar.
     pub name: String,
@@ -71,6 +72,31 @@ pub struct Note {
     pub stored_at: DateTime<Utc>,
     /// The `ETag` that its object had: a loose object with another one has changed since.
     pub etag: String,
+}
+
+/// A member as it is read: what is flattened is read field by field only after all of it was held, which takes longer
+/// than the rest of a list.
+#[derive(Deserialize)]
+struct FlatMember {
+    name: String,
+    offset: u64,
+    length: u64,
+    key: String,
+    size: u64,
+    sha256: String,
+    #[serde(default)]
+    taken_at: Option<DateTime<FixedOffset>>,
+    #[serde(default)]
+    event: Option<String>,
+    stored_at: DateTime<Utc>,
+    etag: String,
+}
+
+impl From<FlatMember> for Member {
+    fn from(flat: FlatMember) -> Self {
+        let FlatMember { name, offset, length, key, size, sha256, taken_at, event, stored_at, etag } = flat;
+        Self { name, offset, length, note: Note { key, size, sha256, taken_at, event, stored_at, etag } }
+    }
 }
 
 impl Index {

@@ -169,7 +169,7 @@ pub(super) fn below(folder: &DropFolder, path: &Path) -> Result<PathBuf, String>
 fn arrival(folder: &DropFolder, path: &Path, now: SystemTime) -> Result<Option<SystemTime>, String> {
     match folder.look(path, now) {
         Ok(Some(Sight::File(found))) => Ok(Some(found.stamp.modified)),
-        Ok(Some(Sight::Folder(_))) => Err("is a folder; name the files in it".to_owned()),
+        Ok(Some(Sight::Folder(..))) => Err("is a folder; name the files in it".to_owned()),
         Ok(Some(Sight::LeftAlone(_, reason))) => Err(reason),
         Ok(Some(Sight::Ignored(..)) | None) => Ok(None),
         // The drop folder itself may be missing: names can be judged all the same.

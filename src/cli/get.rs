@@ -130,7 +130,7 @@ fn say_cold(camera: &str, date: NaiveDate, cold: &ColdHoldings) {
         (captures, _) => count(captures, "capture"),
     };
     let camera = plain(camera);
-    let classes: Vec<String> = classes.iter().map(|class| plain(class)).collect();
+    let classes: Vec<_> = classes.iter().map(|class| plain(class)).collect();
     let lie = if captures + bundles.len() == 1 || *captures == 1 { "lies" } else { "lie" };
     let cold = format!("{what} of {camera} on {date} {lie} in {}", classes.join(" and "));
     if *under_way {

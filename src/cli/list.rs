@@ -70,8 +70,8 @@ pub(super) async fn days(out: &Out, site: &Site, camera: &str) -> anyhow::Result
 
 impl ListArgs {
     pub(super) async fn run(self, out: &Out, site: &Site) -> anyhow::Result<()> {
-        let camera = plain(&self.camera);
         let ListArgs { camera: wanted, date, event, from, to } = self;
+        let camera = plain(&wanted);
         let (from, to) = span(date, from, to)?;
         let selection = Selection { camera: wanted.to_string(), date, event, from, to };
         let mut listing = Listing::begin(site, selection).await?;
@@ -82,7 +82,7 @@ impl ListArgs {
             }
             let mut lines = String::with_capacity(PRINTED_TOGETHER + 1024);
             for holding in &day.captures {
-                lines.push_str(&line(out, holding)?);
+                add_line(&mut lines, out, holding)?;
                 if lines.len() >= PRINTED_TOGETHER {
                     print_lines(&lines)?;
                     lines.clear();
@@ -121,8 +121,8 @@ fn remark_on(out: &Out, misfits: &Misfits) {
     }
 }
 
-/// Returns the line of a capture.
-fn line(out: &Out, holding: &Holding) -> anyhow::Result<String> {
+/// Adds the line of a capture.
+fn add_line(lines: &mut String, out: &Out, holding: &Holding) -> anyhow::Result<()> {
     let taken = match holding.taken_at {
         Some(taken) => taken.to_rfc3339(),
         // The members of a bundle without an index may be of any time of that day.
@@ -140,5 +140,6 @@ fn line(out: &Out, holding: &Holding) -> anyhow::Result<String> {
         Some(_) => format!("  no index, {class}"),
         None => String::new(),
     };
-    out.line(holding, format_args!("{taken:<29}  {bytes:>10}  {event:<24}  {}{mark}{place}", plain(&holding.key)))
+    let key = plain(&holding.key);
+    out.add_line(lines, holding, format_args!("{taken:<29}  {bytes:>10}  {event:<24}  {key}{mark}{place}"))
 }

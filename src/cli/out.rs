@@ -3,7 +3,8 @@
 //! Names and answers out of the bucket are chosen by whoever can write there: no character that a terminal might obey
 //! passes.
 
-use std::fmt::Display;
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 
@@ -30,12 +31,24 @@ impl Out {
         if self.json { print_json(object) } else { print_line(text) }
     }
 
-    /// Returns one item of a list as [`Out::item`] prints it, with the end of its line: a list of thousands is printed in
-    /// few pieces.
-    pub(super) fn line(&self, object: &impl Serialize, text: impl Display) -> anyhow::Result<String> {
-        let mut line = if self.json { json(object)? } else { plain_lines(&text.to_string()) };
-        line.push('\n');
-        Ok(line)
+    /// Adds one item of a list as [`Out::item`] prints it to `lines`: a list of thousands is printed in few pieces.
+    pub(super) fn add_line(
+        &self,
+        lines: &mut String,
+        object: &impl Serialize,
+        text: fmt::Arguments<'_>,
+    ) -> anyhow::Result<()> {
+        let begin = lines.len();
+        if self.json {
+            lines.push_str(&json(object)?);
+        } else {
+            lines.write_fmt(text).context("failed to format a line")?;
+            if let Cow::Owned(safe) = plain_lines(&lines[begin..]) {
+                lines.replace_range(begin.., &safe);
+            }
+        }
+        lines.push('\n');
+        Ok(())
     }
 
     /// Prints what stands above items; nothing with `--json`.
@@ -88,7 +101,7 @@ impl Printing {
     }
 }
 
-/// Prints lines that [`Out::line`] returned.
+/// Prints lines that [`Out::add_line`] put together.
 pub(super) fn print_lines(lines: &str) -> anyhow::Result<()> {
     io::stdout().write_all(lines.as_bytes()).context("failed to write to stdout")
 }
@@ -140,7 +153,8 @@ pub(super) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
 
 /// Returns an object as JSON on one line.
 fn json(object: &impl Serialize) -> anyhow::Result<String> {
-    Ok(key::escape_tricks(&serde_json::to_string(object)?, |trick| format!("\\u{:04x}", u32::from(trick))))
+    let text = serde_json::to_string(object)?;
+    Ok(key::escape_tricks(&text, |trick| format!("\\u{:04x}", u32::from(trick))).into_owned())
 }
 
 /// Says something on stderr, on one line; if nobody listens any more, that is no reason to panic as `eprintln` does.
@@ -159,12 +173,12 @@ pub fn tell_failure(error: &anyhow::Error) {
 }
 
 /// Returns text out of the bucket on one line: whoever can store an object there must not play tricks on a terminal.
-pub(super) fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
     key::printable(text)
 }
 
 /// Returns text whose lines were made here, with everything else escaped as [`plain`] does.
-fn plain_lines(text: &str) -> String {
+fn plain_lines(text: &str) -> Cow<'_, str> {
     key::escape_tricks(text, |trick| if trick == '\n' { trick.to_string() } else { trick.escape_default().to_string() })
 }
 

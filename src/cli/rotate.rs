@@ -188,7 +188,7 @@ fn table(rows: &[&Row], total: &Cost, has_prices: bool) -> String {
         let [requests, now, monthly] = money(&row.cost);
         [
             row.action.verb().to_owned(),
-            plain(&row.camera),
+            plain(&row.camera).into_owned(),
             format!("{} ({days})", row.days),
             row.amount.objects.to_string(),
             size(row.amount.bytes).to_string(),

@@ -128,10 +128,10 @@ fn cameras(snapshot: &Snapshot) -> Vec<Line> {
     let mut rows: Vec<[String; 5]> = Vec::new();
     for (name, camera) in &snapshot.cameras {
         let last = camera.last_taken_at.format("%F %T").to_string();
-        rows.push([plain(name), last, camera.today(snapshot.at).to_string(), clock(camera), since(name)]);
+        rows.push([plain(name).into_owned(), last, camera.today(snapshot.at).to_string(), clock(camera), since(name)]);
     }
     for name in silent.keys().filter(|name| !snapshot.cameras.contains_key(**name)) {
-        rows.push([plain(name), "-".to_owned(), "0".to_owned(), "-".to_owned(), since(name)]);
+        rows.push([plain(name).into_owned(), "-".to_owned(), "0".to_owned(), "-".to_owned(), since(name)]);
     }
     if rows.is_empty() {
         return Vec::new();

@@ -77,7 +77,7 @@ impl SomePaths {
 impl FolderSurvey {
     fn see(&mut self, root: &Path, sight: Sight) {
         match sight {
-            Sight::Folder(path) => {
+            Sight::Folder(path, _) => {
                 self.folders += 1;
                 let at = root.join(&path);
                 if !may(&at, Access::READ_OK | Access::EXEC_OK) {

@@ -49,7 +49,7 @@ impl DropFolder {
         }
         // Where the times of folders can be believed.
         let device = if is_remote(&folder).unwrap_or(true) { None } else { Some(rustix::fs::fstat(&folder)?.st_dev) };
-        let mut going = see(Sight::Folder(below.to_owned()));
+        let mut going = see(Sight::Folder(below.to_owned(), None));
         let mut stack: Vec<Level> = vec![Level::open(folder, below.to_owned())?];
         while going.is_continue()
             && let Some(level) = stack.last_mut()
@@ -79,15 +79,16 @@ impl DropFolder {
                 }
                 continue;
             }
+            let parent = level.entries.fd()?;
+            let is_empty = |stat: &Stat| device == Some(stat.st_dev) && self.empty.has(stat, now);
+            if let Some(stat) = stat(parent, name).ok().filter(is_empty) {
+                level.is_empty = false;
+                going = see(Sight::Folder(path, Some((stat.st_dev, stat.st_ino))));
+                continue;
+            }
             if let Some(refused) = self.refuse_folder(&path) {
                 level.is_empty = false;
                 going = see(refused);
-                continue;
-            }
-            let parent = level.entries.fd()?;
-            if stat(parent, name).is_ok_and(|stat| device == Some(stat.st_dev) && self.empty.has(&stat, now)) {
-                level.is_empty = false;
-                going = see(Sight::Folder(path));
                 continue;
             }
             match open_child(parent, name) {
@@ -97,7 +98,7 @@ impl DropFolder {
                 }
                 Ok(folder) => {
                     // The folder is watched before it is read: a file that comes in between is seen by one of the two.
-                    going = see(Sight::Folder(path.clone()));
+                    going = see(Sight::Folder(path.clone(), None));
                     stack.push(Level::open(folder, path)?);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

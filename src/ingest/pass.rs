@@ -167,7 +167,7 @@ fn find(
             continue;
         }
         let why = match site.folder.look(path, now)? {
-            Some(Sight::Folder(folder)) => {
+            Some(Sight::Folder(folder, _)) => {
                 site.folder.scan(&folder, now, &mut see)?;
                 continue;
             }

@@ -323,7 +323,7 @@ impl<'a> SurveyRun<'a> {
         if let Extent::Hinted(paths) = &mut self.extent {
             for (path, hint) in std::mem::take(paths) {
                 match self.folder.look(&path, now)? {
-                    Some(Sight::Folder(path)) => self.scan(&path, now)?,
+                    Some(Sight::Folder(path, _)) => self.scan(&path, now)?,
                     Some(sight) => self.see(sight, hint),
                     None => {}
                 }
@@ -370,8 +370,12 @@ impl<'a> SurveyRun<'a> {
     }
 
     fn see(&mut self, sight: Sight, hint: Hint) {
-        if let Sight::Folder(path) = &sight {
-            if let Some(Err(reason)) = self.with_watch(|watch| watch.cover(path)) {
+        if let Sight::Folder(path, unchanged) = &sight {
+            let covered = self.with_watch(|watch| match unchanged {
+                Some(inode) => watch.keep(path, *inode),
+                None => watch.cover(path),
+            });
+            if let Some(Err(reason)) = covered {
                 tracing::warn!(
                     message_id = message::WATCH,
                     "files in the folders that were quiet for longest are found by the rescan only: {reason}"

@@ -190,7 +190,7 @@ impl IngestTally {
         let (path, state, reason) = match sight {
             Sight::Ignored(path, pattern) => (path, "ignored", format!("matches {pattern} of drop_folder.ignore")),
             Sight::LeftAlone(path, reason) => (path, "left alone", reason),
-            Sight::Folder(_) | Sight::File(_) => return,
+            Sight::Folder(..) | Sight::File(_) => return,
         };
         let file = status::FileStatus { path: escape_path(&path), state: state.to_owned(), reason: Some(reason) };
         let counts = match kind {

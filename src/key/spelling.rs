@@ -1,5 +1,6 @@
 //! How names and paths are spelt in a key: safe for listings, paths and terminals, and short enough.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -82,15 +83,15 @@ pub fn plays_tricks(character: char) -> bool {
 }
 
 /// Returns a text as it can be shown on a terminal: characters that it might obey are escaped.
-pub fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> Cow<'_, str> {
     escape_tricks(text, |trick| trick.escape_default().to_string())
 }
 
 /// Returns a text in which each character that a terminal might obey is written as `escape` says.
-pub fn escape_tricks(text: &str, escape: impl Fn(char) -> String) -> String {
+pub fn escape_tricks(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
     // Nearly always, and ten thousand times in a list.
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -100,7 +101,7 @@ pub fn escape_tricks(text: &str, escape: impl Fn(char) -> String) -> String {
             safe.push(character);
         }
     }
-    safe
+    Cow::Owned(safe)
 }
 
 /// Spells a path below the drop folder as text: each of its parts by [`escape`].
