@@ -141,7 +141,7 @@ impl Site {
         let running = hk_aws::daemon::run(self.config(), Some(credentials), clock::now, stop.clone());
         let daemon = tokio::spawn(async move {
             // Whoever waits for what it does would not learn why it did nothing.
-            running.await.inspect_err(|error| println!("the daemon ended: {error:#}"))
+            running.await.inspect_err(|error| eprintln!("the daemon ended: {error:#}"))
         });
         self.running = Some((stop, daemon));
         self.wait_for_status("the first scan", |status| status.state != hk_aws::status::DaemonState::Starting).await;
