@@ -229,7 +229,7 @@ fn subject(number: usize) -> Condition {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     #[test]
     fn no_kind_speaks_twice_within_the_hold_and_whatever_was_told_is_told_to_be_over(changes in changes()) {

@@ -21,7 +21,7 @@ use crate::key::{ArchiveFormat, BundleId};
 const PIECE: usize = 64 * 1024;
 
 /// How many bytes are hashed at a time.
-const HASHED_TOGETHER: usize = 1 << 20;
+const HASHED_TOGETHER: usize = 256 << 10;
 
 /// The size of a block of a tar, in bytes.
 const BLOCK: u64 = 512;

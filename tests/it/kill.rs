@@ -22,7 +22,7 @@ use crate::support::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY, State};
 use crate::support::site::{files, ledger_text, picture};
 
 /// How often each of the two daemons is killed where nobody asks for more.
-const KILLS: usize = 20;
+const KILLS: usize = 14;
 
 /// A life that reaches no request is ended after so long.
 const LONGEST_LIFE: Duration = Duration::from_millis(1500);
