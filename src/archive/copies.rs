@@ -20,8 +20,9 @@ use crate::holdings::HoldingsError;
 use crate::site::Site;
 use crate::{kept, ledger};
 
-/// How many copies are read at once: hashing one keeps a processor busy.
-const READ_AT_ONCE: usize = 4;
+/// How many copies are looked at together: hashing one keeps a processor busy. No more, because a store that has to be asked
+/// about each may have stopped to answer.
+pub(super) const TOGETHER: usize = 4;
 
 /// The local copies of one camera-day, and what the ledger knows of it.
 #[derive(Debug)]
@@ -162,13 +163,9 @@ impl<'a> LocalCopies<'a> {
         HoldingsError::Object(refusal.to_string())
     }
 
-    /// Returns what is here of each object, in their order.
-    pub(super) async fn look(&self, objects: &[&Object]) -> Vec<Local> {
-        let mut found = Vec::with_capacity(objects.len());
-        for some in objects.chunks(READ_AT_ONCE) {
-            found.extend(join_all(some.iter().map(|object| self.look_at(object))).await);
-        }
-        found
+    /// Returns what is here of [`TOGETHER`] objects, in their order.
+    pub(super) async fn look_at_all(&self, objects: impl Iterator<Item = &Object>) -> Vec<Local> {
+        join_all(objects.map(|object| self.look_at(object))).await
     }
 
     /// Returns what is here of an object.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use super::Reads;
-use super::copies::{Downloads, LocalCopies};
+use super::copies::{Downloads, LocalCopies, TOGETHER};
 use super::put::{IndexObject, PutAt, confirm_bundle, keep_index, put_bundle, put_index};
 use crate::bucket::{Object, Put, RefusalKind};
 use crate::bundle::{self, Index, Input, Note};
@@ -221,17 +221,19 @@ impl DayWork<'_> {
         let objects: Option<Vec<&Object>> = identities(index).map(|identity| there.get(&identity).copied()).collect();
         let Some(objects) = objects else { return Ok(None) };
         let mut inputs = Vec::with_capacity(index.members.len());
-        let local = self.copies.look(&objects).await;
-        for ((object, local), member) in objects.into_iter().zip(local).zip(&index.members) {
-            let bytes = match self.copies.bytes(object, local).await {
-                Ok(bytes) => bytes,
-                Err(error) if error.is_about_object() => return Ok(None),
-                Err(error) => return Err(error.about(&object.key)),
-            };
-            if bytes.sha256 != member.note.sha256 {
-                return Ok(None);
+        for (objects, members) in objects.chunks(TOGETHER).zip(index.members.chunks(TOGETHER)) {
+            let local = self.copies.look_at_all(objects.iter().copied()).await;
+            for ((object, local), member) in objects.iter().zip(local).zip(members) {
+                let bytes = match self.copies.bytes(object, local).await {
+                    Ok(bytes) => bytes,
+                    Err(error) if error.is_about_object() => return Ok(None),
+                    Err(error) => return Err(error.about(&object.key)),
+                };
+                if bytes.sha256 != member.note.sha256 {
+                    return Ok(None);
+                }
+                inputs.push(Input { name: member.name.clone(), note: member.note.clone(), path: bytes.path });
             }
-            inputs.push(Input { name: member.name.clone(), note: member.note.clone(), path: bytes.path });
         }
         let inputs: Arc<[Input]> = inputs.into();
         match lay_out(&index.part, &index.bundle.key, &inputs, index.bundle.format).await {
@@ -331,26 +333,30 @@ impl DayWork<'_> {
     /// Makes one part; returns `None` if the bytes of none of its captures can be had, or if another rotation makes it.
     async fn make(&mut self, part: BundleId, members: Vec<MemberToBe>) -> Result<Option<Index>, HoldingsError> {
         let mut inputs = Vec::with_capacity(members.len());
-        let local = self.copies.look(&members.iter().map(|member| &member.object).collect::<Vec<_>>()).await;
-        for (MemberToBe { object, name, taken, event }, local) in members.into_iter().zip(local) {
-            match self.copies.bytes(&object, local).await {
-                Ok(bytes) => {
-                    let note = Note {
-                        key: object.key,
-                        size: object.size,
-                        sha256: bytes.sha256,
-                        taken_at: taken,
-                        event,
-                        stored_at: object.stored_at,
-                        etag: object.etag,
-                    };
-                    inputs.push(Input { name, note, path: bytes.path });
+        let mut members = members.into_iter().peekable();
+        while members.peek().is_some() {
+            let some: Vec<MemberToBe> = members.by_ref().take(TOGETHER).collect();
+            let local = self.copies.look_at_all(some.iter().map(|member| &member.object)).await;
+            for (MemberToBe { object, name, taken, event }, local) in some.into_iter().zip(local) {
+                match self.copies.bytes(&object, local).await {
+                    Ok(bytes) => {
+                        let note = Note {
+                            key: object.key,
+                            size: object.size,
+                            sha256: bytes.sha256,
+                            taken_at: taken,
+                            event,
+                            stored_at: object.stored_at,
+                            etag: object.etag,
+                        };
+                        inputs.push(Input { name, note, path: bytes.path });
+                    }
+                    // Another rotation has bundled and deleted it.
+                    Err(HoldingsError::Refused { refusal, .. }) if refusal.kind() == RefusalKind::NoSuchKey => {}
+                    // It alone stays; the rest of the day need not wait for it.
+                    Err(error) if error.is_about_object() => self.made.left.push(format!("{}: {error}", object.key)),
+                    Err(error) => return Err(error.about(object.key)),
                 }
-                // Another rotation has bundled and deleted it.
-                Err(HoldingsError::Refused { refusal, .. }) if refusal.kind() == RefusalKind::NoSuchKey => {}
-                // It alone stays; the rest of the day need not wait for it.
-                Err(error) if error.is_about_object() => self.made.left.push(format!("{}: {error}", object.key)),
-                Err(error) => return Err(error.about(object.key)),
             }
         }
         if inputs.is_empty() {
