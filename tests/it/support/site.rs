@@ -218,8 +218,10 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        if let Some((stop, _)) = self.running.take() {
-            stop.cancel();
+        if let Some((_, daemon)) = self.running.take() {
+            // A daemon that takes its time to stop would hold the lock of its drop folder, which goes by the inode, while
+            // another test's folder gets that inode.
+            daemon.abort();
         }
     }
 }
