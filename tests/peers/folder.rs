@@ -31,7 +31,11 @@ fn i1_bytes_that_came_within_one_coarse_stamp_are_neither_removed_nor_kept_under
         house.drop_folder = volume.path().join("drop");
         house.start(keep);
         let mut equal = 0;
-        for number in 0..3 {
+        // On a busy machine, what is to take place within a second seldom does.
+        for number in 0..40 {
+            if number >= 3 && equal > 0 {
+                break;
+            }
             let (first, second) = (Shot::new("CAM", number, 3000), Shot::new("CAM", 100 + number, 3000));
             let path = house.drop_folder.join(first.path());
             let before = house.s3.count("PutObject");
