@@ -567,6 +567,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn i6_a_new_watch_takes_the_most_active_of_folders_that_have_not_changed_since_the_one_before() {
+        let folder = three_days();
+        let mut watch = Watch::start(folder.path(), Arc::default()).unwrap();
+        watch.scan_begins();
+        watch.limit = 4;
+        let said: Vec<bool> = ["", "CAM", "CAM/1", "CAM/2", "CAM/3"]
+            .into_iter()
+            .map(|path| {
+                let found = std::fs::metadata(folder.path().join(path)).unwrap();
+                watch.keep(Path::new(path), (found.dev(), found.ino())).is_err()
+            })
+            .collect();
+        assert_eq!(said, [false, false, false, false, true], "said once");
+        assert_eq!(covered(&watch), ["", "CAM", "CAM/2", "CAM/3"]);
+    }
+
     /// Changes that take the watch of `CAM/1` away, or give its place to another folder.
     #[expect(clippy::disallowed_methods, reason = "a test may remove and rename what it made")]
     fn changes() -> [fn(&Path) -> std::io::Result<()>; 5] {
