@@ -6,8 +6,9 @@
 //! reply was lost meets its own object when it is tried again: the checksums decide. An ordinary capture costs one
 //! request and needs only `s3:PutObject`.
 //!
-//! The SDK's own retries are off: a failure is judged here, as a [`Verdict`], and the queue tries again. Only the parts
-//! of an upload in parts are sent again here, because a lost part must not cost the whole clip.
+//! Objects are put directly, see the module `direct`; everything else goes through the SDK's client. Its own retries are
+//! off: a failure is judged here, as a [`Verdict`], and the queue tries again. Only the parts of an upload in parts are
+//! sent again here, because a lost part must not cost the whole clip.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     Builder, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use tokio::sync::OnceCell;
@@ -37,6 +37,7 @@ mod answer;
 mod body;
 mod condition;
 mod connection;
+mod direct;
 mod download;
 mod keys;
 mod limit;
@@ -77,6 +78,8 @@ pub use verdict::{Refusal, RefusalKind, Verdict};
 use account::ExpectedOwner;
 use answer::{Marks, OwnAnswers};
 use condition::KnownConditions;
+use connection::Connector;
+use direct::Endpoint;
 use keys::{Keys, NoteKey};
 use limit::RequestLimit;
 use requests::{CountRequests, Requests};
@@ -127,12 +130,13 @@ pub struct About {
 #[derive(Debug, Clone)]
 pub struct Bucket {
     client: Client,
+    /// The connections of the client.
+    http: Connector,
     config: config::S3Settings,
     pace: Pace,
     known: Arc<KnownConditions>,
     limit: Arc<RequestLimit>,
-    /// Whether the endpoint that the client resolves is AWS's own.
-    is_aws: Arc<OnceCell<bool>>,
+    endpoint: Arc<OnceCell<Endpoint>>,
     marks: Arc<Marks>,
     requests: Arc<Requests>,
     /// The uploads in parts that this box has begun.
@@ -157,12 +161,13 @@ impl Bucket {
         pace: Pace,
         requests: Arc<Requests>,
     ) -> Self {
-        let http =
+        // For the places where keys are looked for; the store has connections of its own.
+        let of_keys =
             aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let (retries, timeouts) =
             (RetryConfig::disabled(), TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build());
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http.clone())
+            .http_client(of_keys.clone())
             .retry_config(retries.clone())
             .timeout_config(timeouts.clone())
             .no_credentials();
@@ -177,15 +182,16 @@ impl Bucket {
         }
         let shared = loader.load().await;
         let provided = ProviderConfig::without_region()
-            .with_http_client(http)
+            .with_http_client(of_keys)
             .with_retry_config(retries)
             .with_timeout_config(timeouts)
             .with_region(shared.region().cloned());
         let keys = Arc::new(Keys::new(config.profile.as_deref(), &provided, pace.clock()));
         let plain = config.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         let trust = if plain { Trust::Nothing } else { Trust::system(config.ca_bundle.as_deref()) };
+        let http = connection::client(&trust);
         let mut settings = Builder::from(&shared)
-            .http_client(connection::client(&trust))
+            .http_client(http.for_sdk())
             // It would give up uploads that are well: see the module [`stall`].
             .stalled_stream_protection(StalledStreamProtectionConfig::enabled().upload_enabled(false).build())
             .force_path_style(config.path_style)
@@ -207,11 +213,12 @@ impl Bucket {
         let settings = settings.interceptor(OwnAnswers::new(Arc::clone(&marks), pace.clock()));
         Self {
             client: Client::from_conf(settings.build()),
+            http,
             config: config.clone(),
             pace,
             known: Arc::default(),
             limit: Arc::default(),
-            is_aws: Arc::default(),
+            endpoint: Arc::default(),
             marks,
             requests,
             uploads: OwnUploads::default(),
@@ -248,7 +255,7 @@ impl Bucket {
     /// Asks the store again, before the next put, what it does: after an outage another one may answer.
     pub fn ask_again(&self) {
         self.known.forget();
-        if self.is_aws.get() != Some(&true) {
+        if !self.endpoint.get().is_some_and(|endpoint| endpoint.is_aws) {
             self.marks.forget();
         }
     }
@@ -259,18 +266,7 @@ impl Bucket {
     /// # Errors
     /// A [`Refusal`] if no request can be made, such as without credentials.
     pub async fn is_aws(&self) -> Result<bool, Refusal> {
-        let ask = || async {
-            let soon = PresigningConfig::expires_in(ANSWER_TIMEOUT);
-            let soon = soon.map_err(|error| Refusal::later(format!("failed to sign request: {error}")))?;
-            let head = self.client.head_object().bucket(&self.config.bucket).key(self.probe_key());
-            let signed = head.presigned(soon).await.map_err(|error| Refusal::of("sign request", &error))?;
-            let is_aws = is_host_of_aws(signed.uri());
-            if is_aws {
-                self.marks.learn_aws();
-            }
-            Ok(is_aws)
-        };
-        self.is_aws.get_or_try_init(|| Box::pin(ask())).await.copied()
+        Ok(self.endpoint().await?.is_aws)
     }
 
     /// Returns the bucket's name for messages: `s3://bucket`, and the endpoint if one is configured.

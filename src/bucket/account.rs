@@ -8,7 +8,8 @@ use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
-const HEADER: &str = "x-amz-expected-bucket-owner";
+/// The header of a request that names the account.
+pub(super) const HEADER: &str = "x-amz-expected-bucket-owner";
 
 /// Adds the account to each request.
 #[derive(Debug)]

@@ -56,6 +56,16 @@ impl Marks {
         self.sha256(about).fetch_or(has_sha256, Ordering::Relaxed);
     }
 
+    /// Checks that an answer which decides by its status alone is the store's own.
+    pub(super) fn check(&self, method: &str, status: u16, headers: &Headers) -> Result<(), NotTheStores> {
+        // The answer to a HEAD has no body whose code could decide.
+        let decides = (200..300).contains(&status) || method == "HEAD" && matches!(status, 404 | 412);
+        if decides && self.request_id.load(Ordering::Relaxed) && !has_request_id(headers) {
+            return Err(NotTheStores("it has no request id, which the store gives"));
+        }
+        Ok(())
+    }
+
     /// Forgets everything: another store may answer from now on.
     pub(super) fn forget(&self) {
         for mark in [&self.request_id, &self.object_sha256, &self.part_sha256] {
@@ -120,13 +130,8 @@ impl Intercept for OwnAnswers {
         _settings: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let method = context.inner().request().map(|request| request.method().to_owned()).unwrap_or_default();
-        let (status, headers) = (context.response().status().as_u16(), context.response().headers());
-        // The answer to a HEAD has no body whose code could decide.
-        let decides = (200..300).contains(&status) || method == "HEAD" && matches!(status, 404 | 412);
-        if decides && self.marks.request_id.load(Ordering::Relaxed) && !has_request_id(headers) {
-            return Err(NotTheStores("it has no request id, which the store gives").into());
-        }
-        Ok(())
+        let answer = context.response();
+        Ok(self.marks.check(&method, answer.status().as_u16(), answer.headers())?)
     }
 }
 

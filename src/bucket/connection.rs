@@ -5,6 +5,7 @@
 //! And each upload has an HTTP/1.1 connection of its own: on a shared HTTP/2 connection a clip would hold up the
 //! pictures behind it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::SdkBody;
@@ -33,13 +34,12 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// after.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-type Hyper = Client<HttpsConnector<HttpConnector>, SdkBody>;
+/// A client for any number of simultaneous requests; clones share its connections.
+#[derive(Debug, Clone)]
+pub(super) struct Connector(Arc<Client<HttpsConnector<HttpConnector>, SdkBody>>);
 
-#[derive(Debug)]
-struct Connector(Hyper);
-
-/// Returns a client for any number of simultaneous requests.
-pub(super) fn client(trust: &Trust) -> SharedHttpClient {
+/// Returns a client that trusts these certificates.
+pub(super) fn client(trust: &Trust) -> Connector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -54,18 +54,30 @@ pub(super) fn client(trust: &Trust) -> SharedHttpClient {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .build(https);
-    let connector = SharedHttpConnector::new(Connector(client));
-    http_client_fn(move |_settings, _components| connector.clone())
+    Connector(Arc::new(client))
+}
+
+impl Connector {
+    /// Returns the client as the SDK uses it.
+    pub(super) fn for_sdk(&self) -> SharedHttpClient {
+        let connector = SharedHttpConnector::new(self.clone());
+        http_client_fn(move |_settings, _components| connector.clone())
+    }
+
+    /// Sends a request, and returns the answer with its body still to be read.
+    pub(super) async fn send(&self, request: http::Request<SdkBody>) -> Result<HttpResponse, ConnectorError> {
+        let response = self.0.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
+        HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+            .map_err(|error| ConnectorError::other(error.into(), None))
+    }
 }
 
 impl Connect for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let client = self.0.clone();
+        let connector = self.clone();
         HttpConnectorFuture::new(async move {
             let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
-            let response = client.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
-            HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
-                .map_err(|error| ConnectorError::other(error.into(), None))
+            connector.send(request).await
         })
     }
 }

@@ -160,7 +160,7 @@ impl Bucket {
             .bucket(&self.config.bucket)
             .key(key.as_str())
             .content_type(&about.content_type)
-            .set_metadata(Some(metadata(about)))
+            .set_metadata(Some(metadata(about).map(|(name, value)| (name.to_owned(), value)).collect()))
             .set_tagging(self.tagging(about))
             .storage_class(self.class_of(about))
             .set_checksum_algorithm(self.wants_checksum().then_some(ChecksumAlgorithm::Sha256))

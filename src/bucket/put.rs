@@ -1,25 +1,34 @@
 //! Puts: a new object is stored under a key that is free, in one request or in parts.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::Builder;
-use aws_sdk_s3::operation::RequestId;
-use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{ObjectLockMode, StorageClass};
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat as Format};
+use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
 use aws_smithy_types::base64;
 use tokio::sync::watch;
 
-use super::answer::Sent;
+use super::answer::{Sent, has_request_id};
 use super::body::{self, Content, Source};
 use super::condition::{Condition, KeyForm, Obstacle, PutTerms, WriteOutcome};
+use super::direct::Header;
 use super::objects::{self, Head};
 use super::stall::{self, Phase};
 use super::wire::{Receipt, is_taken, md5_of, percent, status};
 use super::{About, Bucket, Put, Refusal, When};
 use crate::config::{Access, LockMode};
 use crate::key::{self, ObjectKey};
+
+const CHECKSUM: &str = "x-amz-checksum-sha256";
+const CUSTOMER_KEY: &str = "x-amz-server-side-encryption-customer-algorithm";
+const ENCRYPTION: &str = "x-amz-server-side-encryption";
+const ENCRYPTION_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+const LOCK_MODE: &str = "x-amz-object-lock-mode";
+const LOCK_UNTIL: &str = "x-amz-object-lock-retain-until-date";
+const STORAGE_CLASS: &str = "x-amz-storage-class";
+const TAGGING: &str = "x-amz-tagging";
 
 impl Bucket {
     /// Stores an object under `key`, unless the key is taken.
@@ -114,37 +123,20 @@ impl Bucket {
         when: When,
         condition: Condition,
     ) -> Result<WriteOutcome, Refusal> {
-        let (lock_mode, lock_until) = self.lock(when.now);
-        let (sse, sse_key) = self.encryption();
-        let length = i64::try_from(source.size).unwrap_or(i64::MAX);
         let checksum = self.wants_checksum().then(|| base64::encode(source.sha256));
         let promised = self.promised(Sent::Object, source.sha256);
         let phase = watch::Sender::new(Phase::Start);
-        let sending = self
-            .client
-            .put_object()
-            .bucket(&self.config.bucket)
-            .key(key.as_str())
-            .set_if_none_match(condition.if_none_match().value())
-            .content_length(length)
-            .content_type(&about.content_type)
-            .set_metadata(Some(metadata(about)))
-            .set_tagging(self.tagging(about))
-            .storage_class(self.class_of(about))
-            .set_checksum_sha256(checksum.clone())
-            .set_object_lock_mode(lock_mode)
-            .set_object_lock_retain_until_date(lock_until)
-            .set_server_side_encryption(sse)
-            .set_ssekms_key_id(sse_key)
-            .body(body::slice(source, 0..source.size, promised, &self.pace, &phase))
-            .customize()
-            .config_override(without_total_timeout())
-            .send();
+        let headers = self.headers(source, about, when, condition, checksum.clone());
+        let body = body::slice(source, 0..source.size, promised, &self.pace, &phase).into_inner();
+        let endpoint = self.endpoint().await?;
+        let sending = self.send_put(endpoint, key.as_str(), headers, body);
         match stall::watched("put object", source.size, when.patience, &phase, sending).await? {
             Ok(answer) => {
-                let (etag, sent, repeated) = (answer.e_tag(), checksum.as_deref(), answer.checksum_sha256());
-                let md5 = md5_of(etag, answer.server_side_encryption(), answer.sse_customer_algorithm());
-                let has_request_id = answer.request_id().is_some();
+                let header = |name: &str| answer.headers().get(name);
+                let (etag, sent, repeated) = (header("etag"), checksum.as_deref(), header(CHECKSUM));
+                let encryption = header(ENCRYPTION).map(ServerSideEncryption::from);
+                let md5 = md5_of(etag, encryption.as_ref(), header(CUSTOMER_KEY));
+                let has_request_id = has_request_id(answer.headers());
                 let receipt = Receipt { about: Sent::Object, etag, sent, repeated, md5, has_request_id };
                 receipt.check(source, 0..source.size, &self.marks).await?;
                 Ok(WriteOutcome::Stored)
@@ -152,6 +144,35 @@ impl Bucket {
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
             Err(error) => Err(self.noting_size(self.naming_settings(Refusal::of("put object", &error)), source.size)),
         }
+    }
+
+    /// Returns the headers of a PUT (S3 API Reference, `PutObject`).
+    fn headers(
+        &self,
+        source: &Source,
+        about: &About,
+        when: When,
+        condition: Condition,
+        checksum: Option<String>,
+    ) -> Vec<Header> {
+        let (lock_mode, lock_until) = self.lock(when.now);
+        let (sse, sse_key) = self.encryption();
+        let lock_until = lock_until.and_then(|until| until.fmt(Format::DateTime).ok());
+        let given = [
+            ("content-length", Some(source.size.to_string())),
+            ("content-type", Some(about.content_type.clone())),
+            ("if-none-match", condition.if_none_match().value()),
+            (STORAGE_CLASS, Some(self.class_of(about).as_str().to_owned())),
+            (TAGGING, self.tagging(about)),
+            (CHECKSUM, checksum),
+            (LOCK_MODE, lock_mode.map(|mode| mode.as_str().to_owned())),
+            (LOCK_UNTIL, lock_until),
+            (ENCRYPTION, sse.map(|sse| sse.as_str().to_owned())),
+            (ENCRYPTION_KEY, sse_key),
+        ];
+        let given = given.into_iter().filter_map(|(name, value)| Some((Cow::Borrowed(name), value?)));
+        let metadata = metadata(about).map(|(name, value)| (Cow::Owned(format!("x-amz-meta-{name}")), value));
+        given.chain(metadata).collect()
     }
 
     /// Returns the SHA-256 that this box itself checks as the bytes are sent: the one that is announced, unless the store is
@@ -234,9 +255,10 @@ async fn holds(head: &Head, source: &Source) -> Result<bool, Refusal> {
     }
 }
 
-pub(super) fn metadata(about: &About) -> HashMap<String, String> {
+/// Returns the metadata with their values as they are sent.
+pub(super) fn metadata(about: &About) -> impl Iterator<Item = (&'static str, String)> {
     let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
-    about.metadata.iter().map(|(name, value)| ((*name).to_owned(), percent(value.as_bytes(), plain))).collect()
+    about.metadata.iter().map(move |(name, value)| (*name, percent(value.as_bytes(), plain)))
 }
 
 /// Returns settings for a request with a file in its body: it has no total time-out, because [`stall::watched`] ends it

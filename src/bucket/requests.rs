@@ -8,6 +8,7 @@ use aws_sdk_s3::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
+use aws_smithy_runtime_api::http::Headers;
 use chrono::{DateTime, Utc};
 
 use super::Bucket;
@@ -33,7 +34,29 @@ impl Default for Requests {
     }
 }
 
-/// Counts each request when it has ended.
+impl Requests {
+    /// Counts a request that has ended, by what became of it: what lies between may change a good answer. `answer` has the
+    /// headers of the answer, if there was one.
+    pub(super) fn count(&self, operation: &str, is_ok: bool, answer: Option<&Headers>, clock: fn() -> Now) {
+        let outcome = match answer {
+            None => "no_answer",
+            Some(_) if is_ok => "ok",
+            Some(_) => "refused",
+        };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((operation.to_owned(), outcome)).or_default() += 1;
+        drop(counts);
+        if let Some(headers) = answer.filter(|headers| has_request_id(headers)) {
+            let date = headers.get("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+            if let Some(date) = date {
+                let behind = date.to_utc() - DateTime::<Utc>::from(clock().wall);
+                self.behind_seconds.store(behind.num_seconds(), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Counts each request of the SDK when it has ended.
 #[derive(Debug)]
 pub(super) struct CountRequests {
     pub(super) requests: Arc<Requests>,
@@ -51,24 +74,9 @@ impl Intercept for CountRequests {
         _components: &RuntimeComponents,
         settings: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let operation = settings.load::<Metadata>().map_or("other", Metadata::name).to_owned();
-        let answer = context.response();
-        let outcome = match answer {
-            None => "no_answer",
-            // What lies between may change a good answer: it counts by what became of it.
-            Some(_) if context.output_or_error().is_some_and(|end| end.is_ok()) => "ok",
-            Some(_) => "refused",
-        };
-        let mut counts = self.requests.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((operation, outcome)).or_default() += 1;
-        drop(counts);
-        if let Some(headers) = answer.map(HttpResponse::headers).filter(|headers| has_request_id(headers)) {
-            let date = headers.get("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
-            if let Some(date) = date {
-                let behind = date.to_utc() - DateTime::<Utc>::from((self.clock)().wall);
-                self.requests.behind_seconds.store(behind.num_seconds(), Ordering::Relaxed);
-            }
-        }
+        let operation = settings.load::<Metadata>().map_or("other", Metadata::name);
+        let is_ok = context.output_or_error().is_some_and(|end| end.is_ok());
+        self.requests.count(operation, is_ok, context.response().map(HttpResponse::headers), self.clock);
         Ok(())
     }
 }
@@ -83,6 +91,6 @@ impl Bucket {
     /// not answered yet. No other store is believed: its clock may be the wrong one.
     pub fn clock_behind_seconds(&self) -> Option<i64> {
         let behind = self.requests.behind_seconds.load(Ordering::Relaxed);
-        (self.is_aws.get() == Some(&true) && behind != UNKNOWN).then_some(behind)
+        (self.endpoint.get().is_some_and(|endpoint| endpoint.is_aws) && behind != UNKNOWN).then_some(behind)
     }
 }

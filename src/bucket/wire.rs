@@ -1,5 +1,6 @@
 //! How values are spelled in requests, and what can be read from an answer of any kind.
 
+use std::fmt::Write;
 use std::ops::Range;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -101,8 +102,16 @@ pub(super) fn sha256_base64(bytes: &[u8]) -> String {
 
 /// Returns `bytes` as text, with every byte percent-encoded that is not `plain`.
 pub(super) fn percent(bytes: &[u8], plain: impl Fn(u8) -> bool) -> String {
-    let spell = |byte: &u8| if plain(*byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
-    bytes.iter().map(spell).collect()
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        if plain(*byte) {
+            text.push(char::from(*byte));
+        } else {
+            // Writing into a String never fails.
+            let _written = write!(text, "%{byte:02X}");
+        }
+    }
+    text
 }
 
 /// Returns an `ETag` without its quotes; empty if there is none.
