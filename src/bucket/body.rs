@@ -189,22 +189,47 @@ pub(super) fn slice(
     // What is in memory does not change, and a stream makes sure of itself.
     let promised = promised.filter(|_| matches!(content, Content::File(_)));
     ByteStream::new(SdkBody::retryable(move || {
-        let promise = promised.map(|sha256| Promise { sha256, so_far: Sha256::new() });
-        let (content, turn, phase) = (content.clone(), pace.enter(precedence), phase.clone());
-        SdkBody::from_body_1_x(Slice { content, reader: None, promise, rest: range.clone(), turn, phase, chunk: None })
+        let (turn, phase, rest) = (pace.enter(precedence), phase.clone(), range.clone());
+        let (read, reading) = if let Content::Bytes(bytes) = &content {
+            let read = in_memory(bytes, range.clone()).map(|part| bytes.slice_ref(part));
+            (read.unwrap_or_default(), Reading::Ended)
+        } else {
+            let promise = promised.map(|sha256| Promise { sha256, so_far: Sha256::new() });
+            let ahead = ReadAhead { content: content.clone(), reader: None, promise, rest: range.clone() };
+            (Bytes::new(), Reading::Waits(Box::new(ahead)))
+        };
+        SdkBody::from_body_1_x(Slice { rest, turn, phase, read, reading })
     }))
 }
 
-/// A request body: a range of a content.
+/// A request body: a range of a content. The next chunk is read while the one before it is sent.
 struct Slice {
-    content: Content,
-    reader: Option<Reader>,
-    promise: Option<Promise>,
     /// The bytes that are not sent yet.
     rest: Range<u64>,
     turn: BodyTurn,
     phase: watch::Sender<Phase>,
-    chunk: Option<ChunkRead>,
+    /// What was read and is not sent yet.
+    read: Bytes,
+    reading: Reading,
+}
+
+/// Whether more of a content is being read.
+enum Reading {
+    /// There is nothing more to read.
+    Ended,
+    /// Nobody has asked for it yet.
+    Waits(Box<ReadAhead>),
+    /// A thread that may block reads the next chunk.
+    Runs(JoinHandle<io::Result<(Bytes, Box<ReadAhead>)>>),
+}
+
+/// What is needed to read the next chunk.
+struct ReadAhead {
+    content: Content,
+    reader: Option<Reader>,
+    promise: Option<Promise>,
+    /// The bytes that are not read yet.
+    rest: Range<u64>,
 }
 
 /// The SHA-256 that the bytes of a body must have, and the hash of those that were read.
@@ -213,36 +238,44 @@ struct Promise {
     so_far: Sha256,
 }
 
-/// A chunk that a blocking thread reads, together with what is needed for the next one.
-type ChunkRead = JoinHandle<io::Result<(Bytes, Reader, Option<Promise>)>>;
-
-impl Slice {
-    /// Returns a chunk as the next frame.
-    fn sends(&mut self, chunk: Bytes) -> Frame<Bytes> {
-        self.rest.start += chunk.len() as u64;
-        if self.rest.is_empty() {
-            self.phase.send_replace(Phase::Sent);
+impl ReadAhead {
+    fn read(mut self: Box<Self>) -> io::Result<(Bytes, Box<Self>)> {
+        let length = (self.rest.end - self.rest.start).min(CHUNK_BYTES);
+        let mut reader = self.reader.take().map_or_else(|| self.content.open(self.rest.start), Ok)?;
+        let mut chunk = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        // A file that has become shorter fails the request, because the promised number of bytes cannot be sent.
+        reader.read_exact(&mut chunk)?;
+        (self.reader, self.rest.start) = (Some(reader), self.rest.start + length);
+        if let Some(promise) = &mut self.promise {
+            promise.so_far.update(&chunk);
+            if self.rest.is_empty() && promise.so_far.clone().finalize()[..] != promise.sha256 {
+                return Err(io::Error::other("the file changed while it was sent"));
+            }
         }
-        Frame::data(chunk)
+        Ok((chunk.into(), self))
     }
 }
 
-fn read_chunk(
-    mut reader: Reader,
-    length: u64,
-    mut promise: Option<Promise>,
-    is_last: bool,
-) -> io::Result<(Bytes, Reader, Option<Promise>)> {
-    let mut chunk = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    // A file that has become shorter fails the request, because the promised number of bytes cannot be sent.
-    reader.read_exact(&mut chunk)?;
-    if let Some(promise) = &mut promise {
-        promise.so_far.update(&chunk);
-        if is_last && promise.so_far.clone().finalize()[..] != promise.sha256 {
-            return Err(io::Error::other("the file changed while it was sent"));
+impl Reading {
+    /// Begins to read the next chunk, unless that has begun.
+    fn begin(&mut self) {
+        *self = match std::mem::replace(self, Self::Ended) {
+            Self::Waits(ahead) if ahead.rest.is_empty() => Self::Ended,
+            Self::Waits(ahead) => Self::Runs(tokio::task::spawn_blocking(|| ahead.read())),
+            begun => begun,
         }
     }
-    Ok((chunk.into(), reader, promise))
+
+    /// Returns the next chunk, and begins to read the one behind it.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.begin();
+        let Self::Runs(running) = self else { return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())) };
+        let done = ready!(Pin::new(running).poll(context));
+        let (chunk, ahead) = done.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        *self = Self::Waits(ahead);
+        self.begin();
+        Poll::Ready(Ok(chunk))
+    }
 }
 
 impl Body for Slice {
@@ -254,32 +287,18 @@ impl Body for Slice {
             return Poll::Ready(None);
         }
         let this = &mut *self;
-        let chunk = if let Some(chunk) = &mut this.chunk {
-            chunk
-        } else {
-            let Poll::Ready(length) = this.turn.poll(context, (this.rest.end - this.rest.start).min(CHUNK_BYTES))
-            else {
-                this.phase.send_replace(Phase::Paused);
-                return Poll::Pending;
-            };
+        if this.read.is_empty() {
             this.phase.send_replace(Phase::Sending);
-            if let Content::Bytes(bytes) = &this.content {
-                let chunk = in_memory(bytes, this.rest.start..this.rest.start + length);
-                let chunk = chunk.map(|chunk| bytes.slice_ref(chunk)).ok_or(io::ErrorKind::UnexpectedEof)?;
-                return Poll::Ready(Some(Ok(this.sends(chunk))));
-            }
-            let (bytes, begun, at) = (this.content.clone(), this.reader.take(), this.rest.start);
-            let (promise, is_last) = (this.promise.take(), at + length == this.rest.end);
-            let task = tokio::task::spawn_blocking(move || {
-                let reader = begun.map_or_else(|| bytes.open(at), Ok)?;
-                read_chunk(reader, length, promise, is_last)
-            });
-            this.chunk.insert(task)
+            this.read = ready!(this.reading.poll(context))?;
+        }
+        let Poll::Ready(length) = this.turn.poll(context, (this.read.len() as u64).min(CHUNK_BYTES)) else {
+            this.phase.send_replace(Phase::Paused);
+            return Poll::Pending;
         };
-        let read = ready!(Pin::new(chunk).poll(context));
-        let (bytes, reader, promise) = read.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        (this.reader, this.promise, this.chunk) = (Some(reader), promise, None);
-        Poll::Ready(Some(Ok(this.sends(bytes))))
+        let chunk = this.read.split_to(usize::try_from(length).map_err(io::Error::other)?);
+        this.rest.start += length;
+        this.phase.send_replace(if this.rest.is_empty() { Phase::Sent } else { Phase::Sending });
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,8 +5,10 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
+use bytes::Bytes;
 use chrono::NaiveTime;
 use flate2::write::GzEncoder;
 use md5::Md5;
@@ -261,41 +263,53 @@ impl Read for Checked {
 /// `io::Error` if an input cannot be read, or does not have the bytes that its note describes.
 pub fn lay_out(part: &BundleId, key: &str, inputs: &Arc<[Input]>, format: ArchiveFormat) -> io::Result<Index> {
     let mut stream = Stream::new(part, inputs, format, true);
-    let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::new(), 0);
-    let (mut piece, mut next) = (vec![0; HASHED_TOGETHER], vec![0; HASHED_TOGETHER]);
-    let mut length = fill(&mut stream, &mut piece)?;
-    while length > 0 {
-        // Hashing takes longer than reading: each hash has a processor to itself where there are several.
-        let read = thread::scope(|scope| {
-            scope.spawn(|| sha256.update(&piece[..length]));
-            scope.spawn(|| md5.update(&piece[..length]));
-            fill(&mut stream, &mut next)
-        });
-        size += length as u64;
-        length = read?;
-        std::mem::swap(&mut piece, &mut next);
-    }
+    let mut size = 0;
+    // Hashing takes longer than reading: each hash has a processor to itself where there are several.
+    let (sha256, md5) = thread::scope(|scope| {
+        let (to_sha256, sha256) = hash_beside::<Sha256>(scope);
+        let (to_md5, md5) = hash_beside::<Md5>(scope);
+        loop {
+            let mut piece = Vec::with_capacity(HASHED_TOGETHER);
+            (&mut stream).take(HASHED_TOGETHER as u64).read_to_end(&mut piece)?;
+            if piece.is_empty() {
+                break;
+            }
+            size += piece.len() as u64;
+            let piece = Bytes::from(piece);
+            // Nobody takes it if the thread panicked, which its end tells.
+            let _taken = (to_sha256.send(piece.clone()), to_md5.send(piece));
+        }
+        drop((to_sha256, to_md5));
+        Ok::<_, io::Error>((hashed(sha256)?, hashed(md5)?))
+    })?;
     let members = inputs.iter().zip(stream.contents).map(|(input, place)| Member {
         name: input.name.clone(),
         offset: place.start,
         length: place.end - place.start,
         note: input.note.clone(),
     });
-    let (sha256, md5) = (hex::encode(sha256.finalize()), hex::encode(md5.finalize()));
     let bundle = Bundle { key: key.to_owned(), format, size, sha256, md5 };
     Ok(Index { version: VERSION, part: part.clone(), bundle, members: members.collect() })
 }
 
-/// Fills a buffer; returns how much of it was filled, which is less than all of it at the end only.
-fn fill(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < into.len() {
-        match from.read(&mut into[filled..])? {
-            0 => break,
-            read => filled += read,
+/// Starts a thread that hashes the pieces it is sent, until there are no more.
+fn hash_beside<'scope, D: Digest>(
+    scope: &'scope Scope<'scope, '_>,
+) -> (SyncSender<Bytes>, ScopedJoinHandle<'scope, String>) {
+    let (send, pieces) = sync_channel::<Bytes>(1);
+    let hash = move || {
+        let mut hash = D::new();
+        for piece in pieces {
+            hash.update(&piece);
         }
-    }
-    Ok(filled)
+        hex::encode(hash.finalize())
+    };
+    (send, scope.spawn(hash))
+}
+
+/// Waits for the end of a hash; returns it in hexadecimal.
+fn hashed(hash: ScopedJoinHandle<'_, String>) -> io::Result<String> {
+    hash.join().map_err(|_panicked| io::Error::other("a hash was not finished"))
 }
 
 /// Returns the bytes of the bundle that [`lay_out`] described. Reading fails, before their end, if an input has changed
