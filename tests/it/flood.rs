@@ -85,8 +85,9 @@ async fn i6_more_folders_than_can_be_watched_take_no_more_watches_and_the_newest
     };
     let first = watches();
     assert!(first > MAX_WATCHES / 2, "the kernel grants {first} watches");
+    let began = Utc::now();
     for number in 1..=3 {
-        let taken = Utc::now() - TimeDelta::minutes(number);
+        let taken = began - TimeDelta::minutes(number);
         let folder = place.path().join(format!("drop/CAM-EXT-002/{}", taken.format("%Y-%m-%d/001/jpg/%H/%M")));
         fs::create_dir_all(&folder).unwrap();
         // In its new folder the first is found by a look; the second by an event of that folder.
