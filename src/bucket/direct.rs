@@ -71,9 +71,10 @@ impl Endpoint {
         })
     }
 
-    fn url_of(&self, key: &str) -> String {
+    /// Returns the URL to put an object. It names the operation as the SDK's do, so that the log of a store or proxy does.
+    fn url_to_put(&self, key: &str) -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-        format!("{}{}", self.above_keys, percent(key.as_bytes(), plain))
+        format!("{}{}?x-id={PUT_OBJECT}", self.above_keys, percent(key.as_bytes(), plain))
     }
 }
 
@@ -137,7 +138,7 @@ impl Bucket {
         body: SdkBody,
         credentials: Credentials,
     ) -> Result<http::Request<SdkBody>, Box<dyn std::error::Error + Send + Sync>> {
-        let url = endpoint.url_of(key);
+        let url = endpoint.url_to_put(key);
         let mut headers = headers;
         headers.extend(self.config.account.clone().map(|account| (Cow::Borrowed(account::HEADER), account)));
         let mut settings = SigningSettings::default();
@@ -252,7 +253,7 @@ mod tests {
             service: String::new(),
             is_aws: false,
         };
-        let spelled = endpoint.url_of("CAM/2026-02-24/a b+c?d#e%2F~é.jpg");
-        assert_eq!(spelled, "http://store/cctv/CAM/2026-02-24/a%20b%2Bc%3Fd%23e%252F~%C3%A9.jpg");
+        let spelled = endpoint.url_to_put("CAM/2026-02-24/a b+c?d#e%2F~é.jpg");
+        assert_eq!(spelled, "http://store/cctv/CAM/2026-02-24/a%20b%2Bc%3Fd%23e%252F~%C3%A9.jpg?x-id=PutObject");
     }
 }
