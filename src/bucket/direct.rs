@@ -12,7 +12,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ErrorMetadata, SdkError};
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::presigning::PresigningConfig;
-use aws_sdk_s3::primitives::SdkBody;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat, SdkBody};
+use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
     sign,
@@ -20,14 +21,18 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4::SigningParams;
 use aws_smithy_runtime_api::client::identity::Identity;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_xml::decode::{Document, XmlDecodeError, try_data};
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 
 use super::account;
-use super::wire::{Failed, percent};
-use super::{ANSWER_TIMEOUT, Bucket, Refusal, is_host_of_aws};
+use super::answer::{Sent, has_request_id};
+use super::condition::IfNoneMatch;
+use super::wire::{Failed, Receipt, md5_of, metadata, percent};
+use super::{ANSWER_TIMEOUT, Bucket, is_host_of_aws};
 
 /// The name of the operation, as the SDK spells it and requests are counted.
 const PUT_OBJECT: &str = "PutObject";
@@ -38,7 +43,83 @@ const SOME_KEY: &str = "key";
 const AGENT: &str = concat!("hk-aws/", env!("CARGO_PKG_VERSION"));
 
 /// A header's name, in lower case, and its value.
-pub(super) type Header = (Cow<'static, str>, String);
+type Header = (Cow<'static, str>, String);
+
+const CHECKSUM: &str = "x-amz-checksum-sha256";
+const CUSTOMER_KEY: &str = "x-amz-server-side-encryption-customer-algorithm";
+const ENCRYPTION: &str = "x-amz-server-side-encryption";
+const ENCRYPTION_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+
+/// What an object is put with, besides what the configuration says of every object (S3 API Reference, `PutObject`).
+#[derive(Debug)]
+pub(super) struct ObjectTerms<'a> {
+    pub(super) header: IfNoneMatch,
+    /// The number of bytes.
+    pub(super) size: u64,
+    pub(super) content_type: &'a str,
+    pub(super) class: StorageClass,
+    /// The SHA-256, in base64, if it is sent.
+    pub(super) sha256: Option<String>,
+    pub(super) metadata: &'a [(&'static str, String)],
+    pub(super) tagging: Option<String>,
+    pub(super) lock_mode: Option<ObjectLockMode>,
+    pub(super) lock_until: Option<DateTime>,
+}
+
+impl ObjectTerms<'_> {
+    fn headers(self) -> impl Iterator<Item = Header> {
+        let lock_until = self.lock_until.and_then(|until| until.fmt(DateTimeFormat::DateTime).ok());
+        let given = [
+            ("if-none-match", self.header.value()),
+            ("content-length", Some(self.size.to_string())),
+            ("content-type", Some(self.content_type.to_owned())),
+            ("x-amz-storage-class", Some(self.class.as_str().to_owned())),
+            (CHECKSUM, self.sha256),
+            ("x-amz-tagging", self.tagging),
+            ("x-amz-object-lock-mode", self.lock_mode.map(|mode| mode.as_str().to_owned())),
+            ("x-amz-object-lock-retain-until-date", lock_until),
+        ];
+        let given = given.into_iter().filter_map(|(name, value)| Some((Cow::Borrowed(name), value?)));
+        given.chain(metadata(self.metadata).map(|(name, value)| (Cow::Owned(format!("x-amz-meta-{name}")), value)))
+    }
+}
+
+/// What the store says of an object that it has stored.
+#[derive(Debug)]
+pub(super) struct PutAnswer {
+    pub(super) etag: Option<String>,
+    /// The SHA-256 that it computed, in base64.
+    pub(super) sha256: Option<String>,
+    /// The MD5 of what it received, in hexadecimal, if the `ETag` is one.
+    pub(super) md5: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) has_request_id: bool,
+}
+
+impl PutAnswer {
+    fn read(headers: &Headers) -> Self {
+        let encryption = headers.get(ENCRYPTION).map(ServerSideEncryption::from);
+        Self {
+            etag: headers.get("etag").map(str::to_owned),
+            sha256: headers.get(CHECKSUM).map(str::to_owned),
+            md5: md5_of(headers.get("etag"), encryption.as_ref(), headers.get(CUSTOMER_KEY)),
+            version: headers.get("x-amz-version-id").map(str::to_owned),
+            has_request_id: has_request_id(headers),
+        }
+    }
+
+    /// Returns what proves that the object was stored which was put with the SHA-256 `sent`.
+    pub(super) fn receipt<'a>(&'a self, sent: Option<&'a str>) -> Receipt<'a> {
+        Receipt {
+            about: Sent::Object,
+            etag: self.etag.as_deref(),
+            sent,
+            repeated: self.sha256.as_deref(),
+            md5: self.md5.clone(),
+            has_request_id: self.has_request_id,
+        }
+    }
+}
 
 /// Where the objects of the bucket are put, as the SDK resolves it from the configuration, the environment and the AWS
 /// files.
@@ -82,16 +163,16 @@ impl Bucket {
     /// Returns where objects are put; it sends no request.
     ///
     /// # Errors
-    /// A [`Refusal`] if no request can be made, such as without credentials.
-    pub(super) async fn endpoint(&self) -> Result<&Endpoint, Refusal> {
+    /// That of the SDK if no request can be made, such as without credentials.
+    pub(super) async fn endpoint(&self) -> Result<&Endpoint, Failed<PutObjectError>> {
         let ask = async || {
-            let soon = PresigningConfig::expires_in(ANSWER_TIMEOUT);
-            let soon = soon.map_err(|error| Refusal::later(format!("failed to sign request: {error}")))?;
-            let put = self.client.put_object().bucket(&self.config.bucket).key(SOME_KEY);
-            let signed = put.presigned(soon).await.map_err(|error| Refusal::of("sign request", &error))?;
+            let soon = PresigningConfig::expires_in(ANSWER_TIMEOUT).map_err(SdkError::construction_failure)?;
+            let head = self.client.head_object().bucket(&self.config.bucket).key(SOME_KEY);
+            let signed =
+                head.presigned(soon).await.map_err(|error| error.map_service_error(PutObjectError::unhandled))?;
             let endpoint = Endpoint::read(signed.uri());
-            let endpoint =
-                endpoint.ok_or_else(|| Refusal::later("failed to sign request: its URL is not understood"))?;
+            let endpoint = endpoint
+                .ok_or_else(|| SdkError::construction_failure("a signed URL of the bucket is not understood"))?;
             if endpoint.is_aws {
                 self.marks.learn_aws();
             }
@@ -100,27 +181,43 @@ impl Bucket {
         self.endpoint.get_or_try_init(|| Box::pin(ask())).await
     }
 
-    /// Sends a PUT with these headers, and returns the answer if it is a success of the store itself.
+    /// Puts an object, and returns the answer if it is a success of the store itself.
     ///
     /// # Errors
     /// The same as the SDK's own call gives.
     pub(super) async fn send_put(
         &self,
-        endpoint: &Endpoint,
         key: &str,
-        headers: Vec<Header>,
+        terms: ObjectTerms<'_>,
         body: SdkBody,
-    ) -> Result<HttpResponse, Failed<PutObjectError>> {
+    ) -> Result<PutAnswer, Failed<PutObjectError>> {
+        let endpoint = self.endpoint().await?;
         let credentials = self.credentials_now().await.map_err(SdkError::construction_failure)?;
-        let request = self.signed(endpoint, key, headers, body, credentials);
-        let request = request.map_err(SdkError::construction_failure)?;
+        let request = self.signed(endpoint, key, terms, body, credentials).map_err(SdkError::construction_failure)?;
         let answer = match self.http.send(request).await {
             Ok(answer) => self.judged(answer).await,
             Err(error) => Err(SdkError::dispatch_failure(error)),
         };
         let raw = answer.as_ref().ok().or_else(|| answer.as_ref().err().and_then(SdkError::raw_response));
         self.requests.count(PUT_OBJECT, answer.is_ok(), raw.map(HttpResponse::headers), self.pace.clock());
-        answer
+        answer.map(|answer| PutAnswer::read(answer.headers()))
+    }
+
+    /// Puts an object of few bytes, whose answer has to come soon.
+    ///
+    /// # Errors
+    /// As of [`Self::send_put`].
+    pub(super) async fn send_few(
+        &self,
+        key: &str,
+        terms: ObjectTerms<'_>,
+        bytes: &'static [u8],
+    ) -> Result<PutAnswer, Failed<PutObjectError>> {
+        let sending = self.send_put(key, terms, SdkBody::from(Bytes::from_static(bytes)));
+        match tokio::time::timeout(ANSWER_TIMEOUT, sending).await {
+            Ok(sent) => sent,
+            Err(elapsed) => Err(SdkError::timeout_error(elapsed)),
+        }
     }
 
     async fn credentials_now(&self) -> Result<Credentials, CredentialsError> {
@@ -134,12 +231,15 @@ impl Bucket {
         &self,
         endpoint: &Endpoint,
         key: &str,
-        headers: Vec<Header>,
+        terms: ObjectTerms<'_>,
         body: SdkBody,
         credentials: Credentials,
     ) -> Result<http::Request<SdkBody>, Box<dyn std::error::Error + Send + Sync>> {
         let url = endpoint.url_to_put(key);
-        let mut headers = headers;
+        let mut headers: Vec<Header> = terms.headers().collect();
+        let (encryption, encryption_key) = self.encryption();
+        headers.extend(encryption.map(|told| (Cow::Borrowed(ENCRYPTION), told.as_str().to_owned())));
+        headers.extend(encryption_key.map(|key| (Cow::Borrowed(ENCRYPTION_KEY), key)));
         headers.extend(self.config.account.clone().map(|account| (Cow::Borrowed(account::HEADER), account)));
         let mut settings = SigningSettings::default();
         // As S3 wants it (S3 API Reference, "Signature Calculations for the Authorization Header"). The SHA-256 of the body

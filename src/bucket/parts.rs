@@ -17,10 +17,10 @@ use super::answer::Sent;
 use super::body::{self, Content, Source};
 use super::condition::{IfNoneMatch, PutTerms, WriteOutcome};
 use super::listing::UploadUnderWay;
-use super::put::{metadata, with_total_timeout, without_total_timeout};
+use super::put::{with_total_timeout, without_total_timeout};
 use super::stall::{self, Patience, Phase};
 use super::uploads::{OwnUploads, UploadInWork};
-use super::wire::{Failed, Receipt, code, is_taken, md5_of, status};
+use super::wire::{Failed, Receipt, code, is_taken, md5_of, metadata, status};
 use super::{About, Bucket, Refusal, Verdict, When};
 use crate::config::Access;
 use crate::key::{self, ObjectKey};
@@ -160,7 +160,7 @@ impl Bucket {
             .bucket(&self.config.bucket)
             .key(key.as_str())
             .content_type(&about.content_type)
-            .set_metadata(Some(metadata(about).map(|(name, value)| (name.to_owned(), value)).collect()))
+            .set_metadata(Some(metadata(&about.metadata).map(|(name, value)| (name.to_owned(), value)).collect()))
             .set_tagging(self.tagging(about))
             .storage_class(self.class_of(about))
             .set_checksum_algorithm(self.wants_checksum().then_some(ChecksumAlgorithm::Sha256))

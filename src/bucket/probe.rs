@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use aws_sdk_s3::operation::RequestId;
-use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
+use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart};
 use sha2::{Digest, Sha256};
 
-use super::answer::Sent;
 use super::condition::{Condition, Conditions, IfNoneMatch, WriteOutcome};
+use super::direct::{ObjectTerms, PutAnswer};
 use super::parts::BegunUpload;
 use super::uploads::UploadInWork;
-use super::wire::{Failed, Receipt, is_taken, md5_of, sha256_base64};
+use super::wire::{Failed, is_taken, sha256_base64};
 use super::{Bucket, Content, Precedence, Refusal, Source, Verdict};
 use crate::config::Access;
 
@@ -211,10 +210,7 @@ impl Bucket {
         match self.send_probe(&self.probe_key(), header, sha256.clone()).await {
             Ok(answer) => {
                 let sent = Some(sha256.as_str()).filter(|_| self.wants_checksum());
-                let (etag, repeated) = (answer.e_tag(), answer.checksum_sha256());
-                let md5 = md5_of(etag, answer.server_side_encryption(), answer.sse_customer_algorithm());
-                let (about, has_request_id) = (Sent::Object, answer.request_id().is_some());
-                let receipt = Receipt { about, etag, sent, repeated, md5, has_request_id };
+                let receipt = answer.receipt(sent);
                 receipt.check(&probe(), 0..PROBE_BYTES.len() as u64, &self.marks).await?;
                 Ok(WriteOutcome::Stored)
             }
@@ -232,21 +228,19 @@ impl Bucket {
         key: &str,
         header: IfNoneMatch,
         sha256: String,
-    ) -> Result<PutObjectOutput, Failed<PutObjectError>> {
-        let (sse, sse_key) = self.encryption();
-        self.client
-            .put_object()
-            .bucket(&self.config.bucket)
-            .key(key)
-            .set_if_none_match(header.value())
-            .content_type("text/plain")
-            .storage_class(self.storage_class())
-            .set_checksum_sha256(self.wants_checksum().then_some(sha256))
-            .set_server_side_encryption(sse)
-            .set_ssekms_key_id(sse_key)
-            .body(ByteStream::from_static(PROBE_BYTES))
-            .send()
-            .await
+    ) -> Result<PutAnswer, Failed<PutObjectError>> {
+        let terms = ObjectTerms {
+            header,
+            size: PROBE_BYTES.len() as u64,
+            content_type: "text/plain",
+            class: self.storage_class(),
+            sha256: self.wants_checksum().then_some(sha256),
+            metadata: &[],
+            tagging: None,
+            lock_mode: None,
+            lock_until: None,
+        };
+        self.send_few(key, terms, PROBE_BYTES).await
     }
 
     /// Returns the key of the probe.

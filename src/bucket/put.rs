@@ -1,34 +1,24 @@
 //! Puts: a new object is stored under a key that is free, in one request or in parts.
 
-use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::Builder;
-use aws_sdk_s3::primitives::{DateTime, DateTimeFormat as Format};
-use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{ObjectLockMode, StorageClass};
 use aws_smithy_types::base64;
 use tokio::sync::watch;
 
-use super::answer::{Sent, has_request_id};
+use super::answer::Sent;
 use super::body::{self, Content, Source};
 use super::condition::{Condition, KeyForm, Obstacle, PutTerms, WriteOutcome};
-use super::direct::Header;
+use super::direct::ObjectTerms;
 use super::objects::{self, Head};
 use super::stall::{self, Phase};
-use super::wire::{Receipt, is_taken, md5_of, percent, status};
+use super::wire::{is_taken, percent, status};
 use super::{About, Bucket, Put, Refusal, When};
 use crate::config::{Access, LockMode};
 use crate::key::{self, ObjectKey};
-
-const CHECKSUM: &str = "x-amz-checksum-sha256";
-const CUSTOMER_KEY: &str = "x-amz-server-side-encryption-customer-algorithm";
-const ENCRYPTION: &str = "x-amz-server-side-encryption";
-const ENCRYPTION_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
-const LOCK_MODE: &str = "x-amz-object-lock-mode";
-const LOCK_UNTIL: &str = "x-amz-object-lock-retain-until-date";
-const STORAGE_CLASS: &str = "x-amz-storage-class";
-const TAGGING: &str = "x-amz-tagging";
 
 impl Bucket {
     /// Stores an object under `key`, unless the key is taken.
@@ -126,53 +116,29 @@ impl Bucket {
         let checksum = self.wants_checksum().then(|| base64::encode(source.sha256));
         let promised = self.promised(Sent::Object, source.sha256);
         let phase = watch::Sender::new(Phase::Start);
-        let headers = self.headers(source, about, when, condition, checksum.clone());
-        let body = body::slice(source, 0..source.size, promised, &self.pace, &phase).into_inner();
-        let endpoint = self.endpoint().await?;
-        let sending = self.send_put(endpoint, key.as_str(), headers, body);
+        let (lock_mode, lock_until) = self.lock(when.now);
+        let terms = ObjectTerms {
+            header: condition.if_none_match(),
+            size: source.size,
+            content_type: &about.content_type,
+            class: self.class_of(about),
+            sha256: checksum.clone(),
+            metadata: &about.metadata,
+            tagging: self.tagging(about),
+            lock_mode,
+            lock_until,
+        };
+        let body = body::slice(source, 0..source.size, promised, &self.pace, &phase);
+        let sending = self.send_put(key.as_str(), terms, body.into_inner());
         match stall::watched("put object", source.size, when.patience, &phase, sending).await? {
             Ok(answer) => {
-                let header = |name: &str| answer.headers().get(name);
-                let (etag, sent, repeated) = (header("etag"), checksum.as_deref(), header(CHECKSUM));
-                let encryption = header(ENCRYPTION).map(ServerSideEncryption::from);
-                let md5 = md5_of(etag, encryption.as_ref(), header(CUSTOMER_KEY));
-                let has_request_id = has_request_id(answer.headers());
-                let receipt = Receipt { about: Sent::Object, etag, sent, repeated, md5, has_request_id };
+                let receipt = answer.receipt(checksum.as_deref());
                 receipt.check(source, 0..source.size, &self.marks).await?;
                 Ok(WriteOutcome::Stored)
             }
             Err(error) if is_taken(&error) => Ok(WriteOutcome::KeyTaken),
             Err(error) => Err(self.noting_size(self.naming_settings(Refusal::of("put object", &error)), source.size)),
         }
-    }
-
-    /// Returns the headers of a PUT (S3 API Reference, `PutObject`).
-    fn headers(
-        &self,
-        source: &Source,
-        about: &About,
-        when: When,
-        condition: Condition,
-        checksum: Option<String>,
-    ) -> Vec<Header> {
-        let (lock_mode, lock_until) = self.lock(when.now);
-        let (sse, sse_key) = self.encryption();
-        let lock_until = lock_until.and_then(|until| until.fmt(Format::DateTime).ok());
-        let given = [
-            ("content-length", Some(source.size.to_string())),
-            ("content-type", Some(about.content_type.clone())),
-            ("if-none-match", condition.if_none_match().value()),
-            (STORAGE_CLASS, Some(self.class_of(about).as_str().to_owned())),
-            (TAGGING, self.tagging(about)),
-            (CHECKSUM, checksum),
-            (LOCK_MODE, lock_mode.map(|mode| mode.as_str().to_owned())),
-            (LOCK_UNTIL, lock_until),
-            (ENCRYPTION, sse.map(|sse| sse.as_str().to_owned())),
-            (ENCRYPTION_KEY, sse_key),
-        ];
-        let given = given.into_iter().filter_map(|(name, value)| Some((Cow::Borrowed(name), value?)));
-        let metadata = metadata(about).map(|(name, value)| (Cow::Owned(format!("x-amz-meta-{name}")), value));
-        given.chain(metadata).collect()
     }
 
     /// Returns the SHA-256 that this box itself checks as the bytes are sent: the one that is announced, unless the store is
@@ -253,12 +219,6 @@ async fn holds(head: &Head, source: &Source) -> Result<bool, Refusal> {
         (None, Some(md5)) => Ok(md5.eq_ignore_ascii_case(&source.md5(0..source.size).await?)),
         (None, None) => Ok(head.sha256.is_some()),
     }
-}
-
-/// Returns the metadata with their values as they are sent.
-pub(super) fn metadata(about: &About) -> impl Iterator<Item = (&'static str, String)> {
-    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
-    about.metadata.iter().map(move |(name, value)| (*name, percent(value.as_bytes(), plain)))
 }
 
 /// Returns settings for a request with a file in its body: it has no total time-out, because [`stall::watched`] ends it

@@ -6,11 +6,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ChecksumAlgorithm, StorageClass};
 use sha2::{Digest, Sha256};
 
 use super::condition::{Condition, IfNoneMatch};
+use super::direct::ObjectTerms;
 use super::objects::is_cold;
 use super::parts::BegunUpload;
 use super::probe::PROBE_BYTES;
@@ -203,26 +204,19 @@ impl Bucket {
     }
 
     async fn put_at_once(&self, sample: Sample<'_>, header: IfNoneMatch) -> Result<PutAnswer, Refusal> {
-        let (sse, sse_key) = self.encryption();
-        let sent = self
-            .client
-            .put_object()
-            .bucket(&self.config.bucket)
-            .key(self.sample_key(sample))
-            .set_if_none_match(header.value())
-            .content_type("text/plain")
-            .storage_class(StorageClass::from(sample.class))
-            .set_tagging(self.tagging_of(sample))
-            .set_checksum_sha256(self.wants_checksum().then(|| sha256_base64(PROBE_BYTES)))
-            .set_object_lock_mode(sample.lock_until.and_then(|until| self.lock(until).0))
-            .set_object_lock_retain_until_date(sample.lock_until.map(DateTime::from))
-            .set_server_side_encryption(sse)
-            .set_ssekms_key_id(sse_key)
-            .body(ByteStream::from_static(PROBE_BYTES))
-            .send()
-            .await;
-        match sent {
-            Ok(answer) => Ok((Some(answer.e_tag.unwrap_or_default()), answer.version_id)),
+        let terms = ObjectTerms {
+            header,
+            size: PROBE_BYTES.len() as u64,
+            content_type: "text/plain",
+            class: StorageClass::from(sample.class),
+            sha256: self.wants_checksum().then(|| sha256_base64(PROBE_BYTES)),
+            metadata: &[],
+            tagging: self.tagging_of(sample),
+            lock_mode: sample.lock_until.and_then(|until| self.lock(until).0),
+            lock_until: sample.lock_until.map(DateTime::from),
+        };
+        match self.send_few(&self.sample_key(sample), terms, PROBE_BYTES).await {
+            Ok(answer) => Ok((Some(answer.etag.unwrap_or_default()), answer.version)),
             Err(error) if is_taken(&error) => Ok((None, None)),
             Err(error) => Err(Refusal::of("put object", &error)),
         }

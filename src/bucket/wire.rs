@@ -114,6 +114,12 @@ pub(super) fn percent(bytes: &[u8], plain: impl Fn(u8) -> bool) -> String {
     text
 }
 
+/// Returns the metadata with their values as they are sent.
+pub(super) fn metadata(given: &[(&'static str, String)]) -> impl Iterator<Item = (&'static str, String)> {
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
+    given.iter().map(move |(name, value)| (*name, percent(value.as_bytes(), plain)))
+}
+
 /// Returns an `ETag` without its quotes; empty if there is none.
 pub(super) fn unquoted(etag: Option<&str>) -> String {
     etag.unwrap_or_default().trim_matches('"').to_owned()
