@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Stat, StatxFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -80,8 +80,19 @@ impl Opened {
     /// # Errors
     /// `UnexpectedEof` if it has become shorter; otherwise the error of the file system.
     pub fn bytes(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(self.stamp.size).map_err(io::Error::other)?];
-        self.file.read_exact_at(&mut bytes, 0)?;
+        let size = usize::try_from(self.stamp.size).map_err(io::Error::other)?;
+        // Not filled with zeros first: that would take half as long as to read it.
+        let mut bytes = Vec::with_capacity(size);
+        while bytes.len() < size {
+            let at = bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // It may have grown, and the vector may have room for more.
+        bytes.truncate(size);
         Ok(bytes)
     }
 
