@@ -24,7 +24,6 @@ use aws_sdk_s3::config::{
     Builder, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use tokio::sync::OnceCell;
 
 use crate::clock::Now;
@@ -161,9 +160,7 @@ impl Bucket {
         pace: Pace,
         requests: Arc<Requests>,
     ) -> Self {
-        // For the places where keys are looked for; the store has connections of its own.
-        let of_keys =
-            aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
+        let of_keys = connection::client_of_keys();
         let (retries, timeouts) =
             (RetryConfig::disabled(), TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build());
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -266,7 +263,8 @@ impl Bucket {
     /// # Errors
     /// A [`Refusal`] if no request can be made, such as without credentials.
     pub async fn is_aws(&self) -> Result<bool, Refusal> {
-        Ok(self.endpoint().await?.is_aws)
+        let endpoint = self.endpoint().await;
+        Ok(endpoint.map_err(|error| Refusal::of("sign request", &error))?.is_aws)
     }
 
     /// Returns the bucket's name for messages: `s3://bucket`, and the endpoint if one is configured.

@@ -5,12 +5,15 @@
 //! And each upload has an HTTP/1.1 connection of its own: on a shared HTTP/2 connection a clip would hold up the
 //! pictures behind it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector as Connect, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+    HttpClient as _, HttpConnector as Connect, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector,
+    http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -55,6 +58,16 @@ pub(super) fn client(trust: &Trust) -> Connector {
         .pool_idle_timeout(IDLE_TIMEOUT)
         .build(https);
     Connector(Arc::new(client))
+}
+
+/// Returns a client for the places where keys are looked for. It is made when one of them is asked: most keys come from a
+/// file, and reading the certificates of the system takes longer than to put a capture.
+pub(super) fn client_of_keys() -> SharedHttpClient {
+    let made = OnceLock::<SharedHttpClient>::new();
+    http_client_fn(move |settings, components| {
+        let make = || Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        made.get_or_init(make).http_connector(settings, components)
+    })
 }
 
 impl Connector {

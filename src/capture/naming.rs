@@ -12,6 +12,7 @@
 //! pattern is built around its stamp. A trait for each vendor was rejected: vendors differ in spelling, not in behaviour.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use chrono::{FixedOffset, NaiveDate, NaiveDateTime, Offset, TimeDelta, Timelike, Utc};
 
@@ -88,6 +89,11 @@ pub enum Trial {
     OtherVendor,
     /// The row would read the path, but an earlier row does.
     TooLate,
+}
+
+/// Compiles the table now, which takes some ten milliseconds, instead of when the first path is read.
+pub fn prepare() {
+    LazyLock::force(&TABLE);
 }
 
 /// Reads a path below the drop folder. `vendor` is `auto`, or only that vendor's rows and those for any vendor are tried.

@@ -141,6 +141,8 @@ impl<'a> Listing<'a> {
     /// # Errors
     /// [`HoldingsError::Refused`] if the bucket cannot be listed.
     pub async fn begin(site: &'a Site, selection: Selection) -> Result<Self, HoldingsError> {
+        // While the first answer is under way.
+        let _prepared = tokio::task::spawn_blocking(capture::naming::prepare);
         let stream = LooseStream::begin(site, &selection.camera, selection.date);
         let (archives, bundles, loose) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         let mut listing = Self { site, selection, stream, ended: false, archives, bundles, loose, held: 0 };
@@ -293,12 +295,12 @@ fn bundles_of(archives: &BTreeMap<NaiveDate, DayArchive>) -> BTreeSet<String> {
 /// Gives loose captures of a day the times that they were filed by, where the ledger of this box has them.
 fn correct_times(site: &Site, camera: &str, date: NaiveDate, captures: &mut [Holding]) {
     let path = ledger::path(&site.ledger(), camera, date);
-    let Ok(entries) = ledger::entries(&path) else { return };
+    let Ok(times) = ledger::times(&path) else { return };
     let mut places: HashMap<String, usize> =
         captures.iter().enumerate().map(|(place, holding)| (holding.key.clone(), place)).collect();
-    for entry in entries {
-        if let Some(place) = places.remove(&entry.key).filter(|_| !capture::tells_day_alone(&entry.key)) {
-            captures[place].taken_at = Some(entry.taken_at);
+    for (key, taken_at) in times {
+        if let Some(place) = places.remove(&key).filter(|_| !capture::tells_day_alone(&key)) {
+            captures[place].taken_at = Some(taken_at);
         }
     }
 }
