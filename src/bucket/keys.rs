@@ -118,9 +118,7 @@ impl Keys {
         let names: Vec<&str> = self.places.iter().map(|(name, _)| name.as_str()).collect();
         Err(CredentialsError::not_loaded(format!("no credentials in any of these places: {}", names.join(", "))))
     }
-}
 
-impl Keys {
     /// Notes in the headers of an answer where the key of its request was found.
     pub(super) fn note(&self, headers: &mut Headers) {
         headers.remove(FOUND_IN);
