@@ -271,6 +271,7 @@ impl Reading {
         self.begin();
         let Self::Runs(running) = self else { return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())) };
         let done = ready!(Pin::new(running).poll(context));
+        *self = Self::Ended;
         let (chunk, ahead) = done.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         *self = Self::Waits(ahead);
         self.begin();

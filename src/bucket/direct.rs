@@ -264,7 +264,11 @@ impl Bucket {
         let into = request.headers_mut();
         into.reserve(headers.len() + signature.len());
         for (name, value) in headers {
-            into.insert(HeaderName::try_from(&*name)?, HeaderValue::try_from(value)?);
+            let name = match name {
+                Cow::Borrowed(name) => HeaderName::from_static(name),
+                Cow::Owned(name) => HeaderName::try_from(name)?,
+            };
+            into.insert(name, HeaderValue::try_from(value)?);
         }
         for header in signature {
             let mut value = HeaderValue::from_str(header.value())?;
