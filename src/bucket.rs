@@ -135,6 +135,7 @@ pub struct Bucket {
     pace: Pace,
     known: Arc<KnownConditions>,
     limit: Arc<RequestLimit>,
+    /// Where objects are put, once that was asked.
     endpoint: Arc<OnceCell<Endpoint>>,
     marks: Arc<Marks>,
     requests: Arc<Requests>,

@@ -66,7 +66,7 @@ struct Sample<'a> {
 }
 
 /// The `ETag` of the sample, empty if the answer had none, and its version; no `ETag` if the key was taken.
-type PutAnswer = (Option<String>, Option<String>);
+type SampleAnswer = (Option<String>, Option<String>);
 
 /// How the sample goes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,7 +203,7 @@ impl Bucket {
         }
     }
 
-    async fn put_at_once(&self, sample: Sample<'_>, header: IfNoneMatch) -> Result<PutAnswer, Refusal> {
+    async fn put_at_once(&self, sample: Sample<'_>, header: IfNoneMatch) -> Result<SampleAnswer, Refusal> {
         let terms = ObjectTerms {
             header,
             size: PROBE_BYTES.len() as u64,
@@ -223,7 +223,7 @@ impl Bucket {
     }
 
     /// Puts the sample as an upload of one part, which may be as short as the last one of any.
-    async fn put_in_one_part(&self, sample: Sample<'_>, header: IfNoneMatch) -> Result<PutAnswer, Refusal> {
+    async fn put_in_one_part(&self, sample: Sample<'_>, header: IfNoneMatch) -> Result<SampleAnswer, Refusal> {
         let (sse, sse_key) = self.encryption();
         let key = self.sample_key(sample);
         let created = self
