@@ -63,7 +63,9 @@ pub use body::{Content, Reader, Source, read_through};
 pub use condition::{Condition, Conditions};
 pub use download::{Altered, Download};
 pub use listing::{Entry, KeyVersions, Object, Version, VersionContent};
-pub use objects::{Copied, CopyRequest, Head, MOST_COPIED, RestoreAsked, RestoreState, Tier, is_cold, poll_interval};
+pub use objects::{
+    Copied, CopyRequest, Head, MOST_COPIED, MOST_DELETED, RestoreAsked, RestoreState, Tier, is_cold, poll_interval,
+};
 pub use pace::{Pace, Precedence};
 pub use parts::part_bytes;
 pub use probe::PROBE;

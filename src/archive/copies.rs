@@ -1,6 +1,5 @@
 //! Where the bytes of a member come from: the local copy if it holds what the bucket holds, otherwise the bucket.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,12 +29,32 @@ pub(super) struct LocalCopies<'a> {
     site: &'a Site,
     camera: &'a str,
     date: NaiveDate,
-    entries: HashMap<String, ledger::LedgerEntry>,
+    /// The captures that lie loose, in the order of keys.
+    loose: &'a [Object],
+    /// What the ledger says of each of them.
+    known: Vec<Option<Known>>,
     /// The folder of downloaded members; made when the first one is downloaded.
     spool: Option<TempDir>,
     reads: &'a mut Reads,
     /// What was downloaded.
     pub(super) downloads: Downloads,
+}
+
+/// What the ledger says of a capture, as far as it is needed here: there may be very many.
+#[derive(Debug)]
+struct Known {
+    sha256: [u8; 32],
+    taken_at: DateTime<FixedOffset>,
+    event: Option<Box<str>>,
+}
+
+impl Known {
+    /// Returns `None` if the entry has no SHA-256 that could be one.
+    fn of(entry: ledger::LedgerEntry) -> Option<Self> {
+        let mut sha256 = [0; 32];
+        hex::decode_to_slice(&entry.sha256, &mut sha256).ok()?;
+        Some(Self { sha256, taken_at: entry.taken_at, event: entry.event.map(String::into_boxed_str) })
+    }
 }
 
 /// What had to be downloaded because no local copy has it.
@@ -73,20 +92,39 @@ struct CopyDigests {
 }
 
 impl<'a> LocalCopies<'a> {
-    /// Returns the copies of a day; a ledger that is missing knows nothing.
-    pub(super) fn of(site: &'a Site, camera: &'a str, date: NaiveDate, reads: &'a mut Reads) -> Self {
+    /// Returns the copies of what lies loose on a day, in the order of keys; a ledger that is missing knows nothing.
+    pub(super) fn of(
+        site: &'a Site,
+        camera: &'a str,
+        date: NaiveDate,
+        loose: &'a [Object],
+        reads: &'a mut Reads,
+    ) -> Self {
         reads.begin_day();
+        let known = std::iter::repeat_with(|| None).take(loose.len()).collect();
+        let mut copies = Self { site, camera, date, loose, known, spool: None, reads, downloads: Downloads::default() };
         let path = ledger::path(&site.ledger(), camera, date);
-        let entries = ledger::entries(&path).into_iter().flatten().map(|entry| (entry.key.clone(), entry));
-        let entries = entries.collect();
-        Self { site, camera, date, entries, spool: None, reads, downloads: Downloads::default() }
+        for entry in ledger::entries(&path).into_iter().flatten() {
+            if let Some(at) = copies.position(&entry.key) {
+                copies.known[at] = Known::of(entry);
+            }
+        }
+        copies
+    }
+
+    fn position(&self, key: &str) -> Option<usize> {
+        self.loose.binary_search_by(|object| object.key.as_str().cmp(key)).ok()
+    }
+
+    fn known(&self, key: &str) -> Option<&Known> {
+        self.known[self.position(key)?].as_ref()
     }
 
     /// Returns when a capture was taken and its event, as the ledger says, otherwise as its name says.
     pub(super) fn taken_and_event(&self, key: &str) -> (Option<DateTime<FixedOffset>>, Option<String>) {
-        if let Some(entry) = self.entries.get(key) {
-            let taken = (!capture::tells_day_alone(key)).then_some(entry.taken_at);
-            return (taken, entry.event.clone());
+        if let Some(known) = self.known(key) {
+            let taken = (!capture::tells_day_alone(key)).then_some(known.taken_at);
+            return (taken, known.event.as_deref().map(str::to_owned));
         }
         let file = key.rsplit('/').next().unwrap_or(key);
         let named = capture::read_stored(self.camera, file, &self.site.config);
@@ -171,10 +209,10 @@ impl<'a> LocalCopies<'a> {
     /// Returns what is here of an object.
     pub(super) async fn look_at(&self, object: &Object) -> Local {
         let mut found = Local::Absent;
-        let known = self.entries.get(&object.key).map(|entry| entry.sha256.as_str());
+        let known = self.known(&object.key).map(|known| hex::encode(known.sha256));
         let file = object.key.rsplit('/').next().unwrap_or(&object.key);
         let copy = kept::CopyOf { camera: self.camera, date: self.date, file };
-        for path in kept::candidates(&self.site.config.keep.path, copy, known) {
+        for path in kept::candidates(&self.site.config.keep.path, copy, known.as_deref()) {
             let (size, copy) = (object.size, path.clone());
             // A copy that cannot be read is as good as none: the bucket has the bytes.
             let Ok(Ok(Some(digests))) = tokio::task::spawn_blocking(move || digest(&copy, size)).await else {

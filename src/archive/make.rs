@@ -1,23 +1,23 @@
 //! Bundles a camera-day, from whatever state an earlier run left it in.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use super::Reads;
 use super::copies::{Downloads, LocalCopies, TOGETHER};
 use super::put::{IndexObject, PutAt, confirm_bundle, keep_index, put_bundle, put_index};
-use crate::bucket::{Object, Put, RefusalKind};
+use crate::bucket::{MOST_DELETED, Object, Put, RefusalKind};
 use crate::bundle::{self, Index, Input, Note};
 use crate::config::ArchiveSettings;
 use crate::holdings::{
-    self, ArchivedPart, DayArchive, HoldingsError, ObjectIdentity, PartAt, fetch_member, load_index,
+    self, ArchivedPart, DayArchive, Found, HoldingsError, LooseStream, PartAt, fetch_member, load_index,
 };
 use crate::key::{ArchiveFormat, ArchiveObject, BundleId, CameraName};
 use crate::ledger;
 use crate::message;
-use crate::retention::LARGEST_MEMBER_BYTES;
+use crate::retention::{LARGEST_MEMBER_BYTES, MOST_MEMBERS};
 use crate::site::Site;
 
 /// The most bytes that a member's header takes in the tar, unless its name or event is unusually long.
@@ -44,25 +44,21 @@ pub struct Made {
     pub left: Vec<String>,
 }
 
-/// A day at work.
+/// A day at work. Of a bundle that is done it keeps where each capture is: a day may have more captures than memory holds
+/// indexes of.
 struct DayWork<'a> {
     site: &'a Site,
     archive: &'a ArchiveSettings,
     camera: &'a str,
     date: NaiveDate,
+    /// What lay loose at the begin, in the order of keys.
+    loose: &'a [Object],
+    /// The key of the confirmed bundle that holds a capture, for each of `loose`.
+    bundles: Vec<Option<Arc<str>>>,
     copies: LocalCopies<'a>,
     made: Made,
     /// Whether another rotation is at the day: no bundle is begun then.
     is_of_another: bool,
-}
-
-/// A capture that is to be bundled.
-#[derive(Debug, Clone)]
-struct MemberToBe {
-    object: Object,
-    name: String,
-    taken: Option<DateTime<FixedOffset>>,
-    event: Option<String>,
 }
 
 /// Bundles the loose captures of a camera-day, and deletes those that are in a confirmed bundle; whatever an earlier run
@@ -81,66 +77,71 @@ pub async fn archive_day(
     if loose.is_empty() {
         return Ok(Made::default());
     }
-    let copies = LocalCopies::of(site, camera, date, reads);
-    let mut work = DayWork { site, archive, camera, date, copies, made: Made::default(), is_of_another: false };
+    let mut work = DayWork {
+        site,
+        archive,
+        camera,
+        date,
+        loose: &loose,
+        bundles: vec![None; loose.len()],
+        copies: LocalCopies::of(site, camera, date, &loose, reads),
+        made: Made::default(),
+        is_of_another: false,
+    };
     let there = holdings::archive(site, camera, date).await?;
-    let mut indexes = work.take_up(&there, &loose).await?;
-    let bundled: HashSet<ObjectIdentity> = indexes.iter().flat_map(identities).collect();
-    let loose = loose.into_iter().filter(|object| !bundled.contains(&ObjectIdentity::of(object))).collect();
-    for (number, members) in (there.last_part() + 1..).zip(work.split(loose)) {
+    work.take_up(&there).await?;
+    for (number, members) in (there.last_part() + 1..).zip(work.split()) {
         if work.is_of_another {
             break;
         }
         let part = BundleId { camera: CameraName::spell(camera), date, part: number };
-        indexes.extend(work.make(part, members).await?);
+        work.make(part, &members).await?;
     }
-    work.delete(&indexes).await?;
+    work.delete().await?;
     work.made.downloads = work.copies.downloads;
     Ok(work.made)
 }
 
-fn identities(index: &Index) -> impl Iterator<Item = ObjectIdentity> {
-    index.members.iter().map(|member| ObjectIdentity::of_note(&member.note))
-}
-
-/// Returns whether everything that an index lists lies loose or in another bundle: by key only, the bytes may differ.
-fn are_elsewhere(index: &Index, loose: &[Object], bundled: &[Index]) -> bool {
-    let members = bundled.iter().flat_map(|index| &index.members).map(|member| member.note.key.as_str());
-    let keys: HashSet<&str> = loose.iter().map(|object| object.key.as_str()).chain(members).collect();
-    index.members.iter().all(|member| keys.contains(member.note.key.as_str()))
+/// Returns the number in `loose`, which is in the order of keys, of the very object that a member was made of.
+fn position(loose: &[Object], note: &Note) -> Option<usize> {
+    let at = loose.binary_search_by(|object| object.key.as_str().cmp(&note.key)).ok()?;
+    (loose[at].size == note.size && loose[at].etag == note.etag).then_some(at)
 }
 
 impl DayWork<'_> {
-    /// Returns the indexes of the bundles that are there and whole. An index without a bundle is carried out, or taken back;
-    /// its number is not used again.
-    async fn take_up(&mut self, there: &DayArchive, loose: &[Object]) -> Result<Vec<Index>, HoldingsError> {
-        let mut indexes = Vec::new();
+    /// Notes what the bundles hold that are there and whole. An index without a bundle is carried out, or taken back; its
+    /// number is not used again.
+    async fn take_up(&mut self, there: &DayArchive) -> Result<(), HoldingsError> {
+        let mut whole = Vec::new();
         for (part, archived) in &there.parts {
             let Some(index_object) = &archived.index else { continue };
             let Some(index) = self.read(part, archived, &index_object.key).await? else { continue };
             if archived.bundle_in(index.bundle.format).is_some() {
                 let confirmed = match confirm_bundle(self.site, self.archive, &index, PutAt::Earlier).await {
-                    Ok(()) => self.prove(&index, loose).await,
+                    Ok(()) => self.prove(&index).await,
                     error => error,
                 };
                 match confirmed {
-                    Ok(()) => indexes.push(index),
+                    Ok(()) => {
+                        self.note_bundled(&index);
+                        whole.push(part);
+                    }
                     Err(error) if error.is_about_object() => {
                         self.made.left.push(format!("{error}; nothing of it is deleted"));
                     }
                     Err(error) => return Err(error.about(index.bundle.key)),
                 }
-            } else if let Some(inputs) = self.inputs_of(&index, loose).await? {
+            } else if let Some(inputs) = self.inputs_of(&index).await? {
                 tracing::info!("finishing {}, which an earlier run began", index.bundle.key);
                 self.finish(&index, &IndexObject::of(&index, &index_object.key)?, &inputs).await?;
-                indexes.push(index);
-            } else if !are_elsewhere(&index, loose, &indexes) {
+                whole.push(part);
+            } else if !self.are_elsewhere(&index, self.loose, &whole).await? {
                 // It is not an intention: it is all that is left of a bundle that somebody took away.
                 self.made.left.push(format!(
                     "{}: it is gone, and captures that its index lists lie nowhere else; look at it with `hk-aws verify`",
                     index.bundle.key
                 ));
-            } else if self.can_be_taken_back(&index, index_object, &indexes).await? {
+            } else if self.can_be_taken_back(&index, index_object, &whole).await? {
                 tracing::info!("{} is begun anew: what it lists is not there any more as it was", index.bundle.key);
                 self.delete_one(index_object).await?;
             } else {
@@ -148,7 +149,33 @@ impl DayWork<'_> {
             }
             self.copies.clear();
         }
-        Ok(indexes)
+        Ok(())
+    }
+
+    /// Notes where the captures are that a confirmed bundle holds.
+    fn note_bundled(&mut self, index: &Index) {
+        let bundle: Arc<str> = index.bundle.key.as_str().into();
+        for at in index.members.iter().filter_map(|member| position(self.loose, &member.note)) {
+            self.bundles[at] = Some(Arc::clone(&bundle));
+        }
+    }
+
+    /// Returns whether everything that an index lists lies loose or in a bundle that is whole: by key only, the bytes may
+    /// differ.
+    async fn are_elsewhere(&self, index: &Index, loose: &[Object], whole: &[&PartAt]) -> Result<bool, HoldingsError> {
+        let keys = index.members.iter().map(|member| member.note.key.as_str());
+        let is_loose = |key: &&str| loose.binary_search_by(|object| object.key.as_str().cmp(key)).is_ok();
+        let mut missing: HashSet<&str> = keys.filter(|key| !is_loose(key)).collect();
+        for part in whole {
+            if missing.is_empty() {
+                break;
+            }
+            let bundled = load_index(self.site, part).await.map_err(HoldingsError::from)?;
+            for member in &bundled.members {
+                missing.remove(member.note.key.as_str());
+            }
+        }
+        Ok(missing.is_empty())
     }
 
     /// Returns whether an index without a bundle may go: it is older than any rotation under way, and a fresh look shows it
@@ -157,7 +184,7 @@ impl DayWork<'_> {
         &self,
         index: &Index,
         object: &Object,
-        bundled: &[Index],
+        whole: &[&PartAt],
     ) -> Result<bool, HoldingsError> {
         // The store dated the index, so its clock decides, if it tells the time.
         let now = self.site.bucket.time().await?.map_or_else(|| self.now(), DateTime::<Utc>::from);
@@ -167,7 +194,7 @@ impl DayWork<'_> {
         let loose = holdings::loose(self.site, self.camera, self.date).await?;
         let there = holdings::archive(self.site, self.camera, self.date).await?;
         let alone = |part: &ArchivedPart| part.bundles.is_empty() && part.index.as_ref() == Some(object);
-        Ok(there.parts.values().any(alone) && are_elsewhere(index, &loose, bundled))
+        Ok(there.parts.values().any(alone) && self.are_elsewhere(index, &loose, whole).await?)
     }
 
     fn leave_to_another(&mut self) {
@@ -215,10 +242,9 @@ impl DayWork<'_> {
     }
 
     /// Returns what an index without a bundle was made from, if all of it is there and gives the same bundle again.
-    async fn inputs_of(&mut self, index: &Index, loose: &[Object]) -> Result<Option<Arc<[Input]>>, HoldingsError> {
-        let there: HashMap<ObjectIdentity, &Object> =
-            loose.iter().map(|object| (ObjectIdentity::of(object), object)).collect();
-        let objects: Option<Vec<&Object>> = identities(index).map(|identity| there.get(&identity).copied()).collect();
+    async fn inputs_of(&mut self, index: &Index) -> Result<Option<Arc<[Input]>>, HoldingsError> {
+        let object = |note: &Note| Some(&self.loose[position(self.loose, note)?]);
+        let objects: Option<Vec<&Object>> = index.members.iter().map(|member| object(&member.note)).collect();
         let Some(objects) = objects else { return Ok(None) };
         let mut inputs = Vec::with_capacity(index.members.len());
         for (objects, members) in objects.chunks(TOGETHER).zip(index.members.chunks(TOGETHER)) {
@@ -248,16 +274,15 @@ impl DayWork<'_> {
     ///
     /// # Errors
     /// [`HoldingsError::Object`] if it does not, or if nobody can tell: nothing of it may be deleted then.
-    async fn prove(&mut self, index: &Index, loose: &[Object]) -> Result<(), HoldingsError> {
+    async fn prove(&mut self, index: &Index) -> Result<(), HoldingsError> {
         // The same captures always give the same bundle.
-        if self.inputs_of(index, loose).await?.is_some() {
+        if self.inputs_of(index).await?.is_some() {
             return Ok(());
         }
         let bundle = &index.bundle;
-        let there: HashMap<ObjectIdentity, &Object> =
-            loose.iter().map(|object| (ObjectIdentity::of(object), object)).collect();
-        for (identity, member) in identities(index).zip(&index.members) {
-            let Some(object) = there.get(&identity) else { continue };
+        for member in &index.members {
+            let Some(at) = position(self.loose, &member.note) else { continue };
+            let object = &self.loose[at];
             let local = self.copies.look_at(object).await;
             let loose = match self.copies.bytes(object, local).await {
                 Ok(bytes) => bytes.sha256,
@@ -292,75 +317,66 @@ impl DayWork<'_> {
         Ok(())
     }
 
-    /// Puts captures in the order of time, and as many into a part as fit.
-    fn split(&mut self, loose: Vec<Object>) -> Vec<Vec<MemberToBe>> {
-        let prefix = self.site.layout.day_prefix(self.camera, self.date);
-        let mut all: Vec<MemberToBe> = Vec::with_capacity(loose.len());
-        for object in loose {
-            let is_of_today = self.site.layout.parse(&object.key).is_some();
-            // Under a former layout another capture may have the same name.
-            let name = if is_of_today { object.key.strip_prefix(&prefix).unwrap_or_default() } else { &object.key };
-            let name = name.to_owned();
+    /// Puts the captures that no bundle holds in the order of time, and as many into a part as fit; returns their numbers in
+    /// `loose`.
+    fn split(&mut self) -> Vec<Vec<usize>> {
+        let midnight = self.date.and_time(NaiveTime::MIN).and_utc();
+        let mut all: Vec<(DateTime<Utc>, usize)> = Vec::with_capacity(self.loose.len());
+        for (at, object) in self.loose.iter().enumerate().filter(|(at, _)| self.bundles[*at].is_none()) {
             if object.size > LARGEST_MEMBER_BYTES {
                 self.made.left.push(format!("{}: larger than the 5 GiB that one request can carry", object.key));
-            } else if !bundle::is_member_name(&name) {
+            } else if !bundle::is_member_name(self.member_name(object)) {
                 self.made.left.push(format!("{}: its name cannot be one in a tar", object.key.escape_debug()));
             } else {
-                let (taken, event) = self.copies.taken_and_event(&object.key);
-                all.push(MemberToBe { object, name, taken, event });
+                let (taken, _) = self.copies.taken_and_event(&object.key);
+                all.push((taken.map_or(midnight, |taken| taken.to_utc()), at));
             }
         }
-        let midnight = self.date.and_time(NaiveTime::MIN).and_utc();
-        let time = |member: &MemberToBe| member.taken.map_or(midnight, |taken| taken.to_utc());
-        all.sort_by(|a, b| (time(a), &a.object.key).cmp(&(time(b), &b.object.key)));
-        let (mut parts, mut bytes) = (Vec::<Vec<MemberToBe>>::new(), 0);
-        for member in all {
-            let more = member.object.size + HEADER_BYTES;
-            match parts.last_mut() {
-                Some(part) if bytes + more <= self.archive.part_size => {
-                    bytes += more;
-                    part.push(member);
-                }
-                _ => {
-                    bytes = more;
-                    parts.push(vec![member]);
-                }
-            }
-        }
-        parts
+        all.sort_unstable();
+        into_parts(all.into_iter().map(|(_, at)| (at, self.loose[at].size)), self.archive.part_size)
     }
 
-    /// Makes one part; returns `None` if the bytes of none of its captures can be had, or if another rotation makes it.
-    async fn make(&mut self, part: BundleId, members: Vec<MemberToBe>) -> Result<Option<Index>, HoldingsError> {
+    /// Returns the name of a capture in the tar.
+    fn member_name<'o>(&self, object: &'o Object) -> &'o str {
+        let prefix = self.site.layout.day_prefix(self.camera, self.date);
+        // Under a former layout another capture may have the same name.
+        let is_of_today = self.site.layout.parse(&object.key).is_some();
+        if is_of_today { object.key.strip_prefix(&prefix).unwrap_or_default() } else { &object.key }
+    }
+
+    /// Makes one part of the captures with these numbers in `loose`: none if the bytes of none of them can be had, or if
+    /// another rotation makes it.
+    async fn make(&mut self, part: BundleId, members: &[usize]) -> Result<(), HoldingsError> {
+        let loose = self.loose;
         let mut inputs = Vec::with_capacity(members.len());
-        let mut members = members.into_iter().peekable();
-        while members.peek().is_some() {
-            let some: Vec<MemberToBe> = members.by_ref().take(TOGETHER).collect();
-            let local = self.copies.look_at_all(some.iter().map(|member| &member.object)).await;
-            for (MemberToBe { object, name, taken, event }, local) in some.into_iter().zip(local) {
-                match self.copies.bytes(&object, local).await {
+        for some in members.chunks(TOGETHER) {
+            let objects = || some.iter().map(|at| &loose[*at]);
+            let local = self.copies.look_at_all(objects()).await;
+            for (object, local) in objects().zip(local) {
+                match self.copies.bytes(object, local).await {
                     Ok(bytes) => {
+                        let (taken_at, event) = self.copies.taken_and_event(&object.key);
                         let note = Note {
-                            key: object.key,
+                            key: object.key.clone(),
                             size: object.size,
                             sha256: bytes.sha256,
-                            taken_at: taken,
+                            taken_at,
                             event,
                             stored_at: object.stored_at,
-                            etag: object.etag,
+                            etag: object.etag.clone(),
                         };
-                        inputs.push(Input { name, note, path: bytes.path });
+                        inputs.push(Input { name: self.member_name(object).to_owned(), note, path: bytes.path });
                     }
                     // Another rotation has bundled and deleted it.
                     Err(HoldingsError::Refused { refusal, .. }) if refusal.kind() == RefusalKind::NoSuchKey => {}
                     // It alone stays; the rest of the day need not wait for it.
                     Err(error) if error.is_about_object() => self.made.left.push(format!("{}: {error}", object.key)),
-                    Err(error) => return Err(error.about(object.key)),
+                    Err(error) => return Err(error.about(&object.key)),
                 }
             }
         }
         if inputs.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let mut inputs: Arc<[Input]> = inputs.into();
         let key = self.site.layout.archive_key(&part, ArchiveObject::Bundle(self.archive.format));
@@ -369,7 +385,7 @@ impl DayWork<'_> {
             Err(error) => {
                 inputs = self.leave_changed(&inputs, error).await?;
                 if inputs.is_empty() {
-                    return Ok(None);
+                    return Ok(());
                 }
                 lay_out(&part, &key, &inputs, self.archive.format).await?
             }
@@ -381,10 +397,9 @@ impl DayWork<'_> {
         } else {
             // It was not there when the day was listed.
             self.leave_to_another();
-            return Ok(None);
         }
         self.copies.clear();
-        Ok(Some(index))
+        Ok(())
     }
 
     /// Leaves the captures whose local bytes changed since they were compared with the bucket, and returns the others;
@@ -433,36 +448,48 @@ impl DayWork<'_> {
         self.made.bundles.push(index.bundle.key.clone());
         self.made.bytes += index.bundle.size;
         self.made.members += index.members.len() as u64;
+        self.note_bundled(index);
         Ok(())
     }
 
-    /// Deletes what lies loose and is in a bundle, exactly as it is there.
-    async fn delete(&mut self, indexes: &[Index]) -> Result<(), HoldingsError> {
-        if indexes.is_empty() {
+    /// Lists the day again, and deletes what lies loose and is in a bundle, exactly as it is there.
+    async fn delete(&mut self) -> Result<(), HoldingsError> {
+        if self.bundles.iter().all(Option::is_none) {
             return Ok(());
         }
-        let bundle_of = |index: &Index| {
-            let bundle = index.bundle.key.clone();
-            identities(index).map(|identity| (identity, bundle.clone())).collect::<Vec<_>>()
-        };
-        let bundles: BTreeMap<ObjectIdentity, String> = indexes.iter().flat_map(bundle_of).collect();
-        // What changed since it was bundled is another capture, and stays.
-        let there = holdings::loose(self.site, self.camera, self.date).await?;
-        let removed_at = self.now();
-        let bundled = |object: &&Object| bundles.contains_key(&ObjectIdentity::of(object));
-        let bundled: Vec<&Object> = there.iter().filter(bundled).collect();
+        let mut again = LooseStream::begin(self.site, self.camera, Some(self.date));
+        let mut bundled = Vec::new();
+        while let Some(found) = again.next().await? {
+            let Found::Loose(_, object) = found else { continue };
+            // What changed since it was bundled is another capture, and stays.
+            let same = |at: &usize| self.loose[*at].size == object.size && self.loose[*at].etag == object.etag;
+            let at = self.loose.binary_search_by(|loose| loose.key.cmp(&object.key)).ok().filter(same);
+            if let Some(bundle) = at.and_then(|at| self.bundles[at].clone()) {
+                bundled.push((object, bundle));
+            }
+            if bundled.len() == MOST_DELETED {
+                self.delete_bundled(std::mem::take(&mut bundled)).await?;
+            }
+        }
+        self.delete_bundled(bundled).await
+    }
+
+    /// Deletes captures, each with the key of the bundle that holds it.
+    async fn delete_bundled(&mut self, bundled: Vec<(Object, Arc<str>)>) -> Result<(), HoldingsError> {
         if bundled.is_empty() {
             return Ok(());
         }
-        let removed = |object: &&Object| {
-            let bundle = bundles.get(&ObjectIdentity::of(object)).cloned();
+        let removed_at = self.now();
+        let removed = |(object, bundle): &(Object, Arc<str>)| {
+            let bundle = Some(bundle.as_ref().to_owned());
             ledger::Removed { removed_at, key: object.key.clone(), bundle }
         };
         let removed: Vec<ledger::Removed> = bundled.iter().map(removed).collect();
         ledger::append_removed(&self.site.ledger(), self.camera, self.date, &removed)
-            .map_err(|error| HoldingsError::local("failed to write ledger; nothing is deleted", &error))?;
-        let failed = self.site.bucket.delete_all(&bundled).await?;
-        self.made.deleted += (bundled.len() - failed.len()) as u64;
+            .map_err(|error| HoldingsError::local("failed to write ledger; nothing further is deleted", &error))?;
+        let objects: Vec<&Object> = bundled.iter().map(|(object, _)| object).collect();
+        let failed = self.site.bucket.delete_all(&objects).await?;
+        self.made.deleted += (objects.len() - failed.len()) as u64;
         self.made.left.extend(failed.into_iter().map(|(key, why)| format!("{key}: bundled, but not deleted: {why}")));
         Ok(())
     }
@@ -470,6 +497,25 @@ impl DayWork<'_> {
     fn now(&self) -> DateTime<Utc> {
         (self.site.clock)().wall.into()
     }
+}
+
+/// Puts captures, each a number and a size in bytes, into as few parts as they fit into in their order.
+fn into_parts(captures: impl Iterator<Item = (usize, u64)>, part_size: u64) -> Vec<Vec<usize>> {
+    let (mut parts, mut bytes) = (Vec::<Vec<usize>>::new(), 0);
+    for (at, size) in captures {
+        let more = size + HEADER_BYTES;
+        match parts.last_mut() {
+            Some(part) if bytes + more <= part_size && part.len() < MOST_MEMBERS => {
+                bytes += more;
+                part.push(at);
+            }
+            _ => {
+                bytes = more;
+                parts.push(vec![at]);
+            }
+        }
+    }
+    parts
 }
 
 /// Returns the keys of the captures whose local bytes are not, or no longer, the ones that were compared with the bucket.
@@ -493,4 +539,23 @@ async fn lay_out(
     laid_out
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
         .map_err(|error| HoldingsError::local("failed to read a local copy", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_so_many_captures_or_so_many_bytes_at_most() {
+        let parts = |captures: usize, size, part_size| -> Vec<usize> {
+            let parts = into_parts((0..captures).map(|at| (at, size)), part_size);
+            assert!(parts.iter().flatten().copied().eq(0..captures), "in their order, each once");
+            parts.iter().map(Vec::len).collect()
+        };
+        assert_eq!(parts(0, 1, 1), [0; 0]);
+        assert_eq!(parts(3, 9, 1), [1, 1, 1]);
+        assert_eq!(parts(5, 1000, 2 * (1000 + HEADER_BYTES)), [2, 2, 1]);
+        assert_eq!(parts(MOST_MEMBERS, 1000, u64::MAX), [MOST_MEMBERS]);
+        assert_eq!(parts(2 * MOST_MEMBERS + 1, 1000, u64::MAX), [MOST_MEMBERS, MOST_MEMBERS, 1]);
+    }
 }

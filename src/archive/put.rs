@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
@@ -33,7 +34,7 @@ pub(super) enum PutAt {
 /// An index as the object that it becomes.
 pub(super) struct IndexObject {
     key: ObjectKey,
-    text: Arc<[u8]>,
+    text: Bytes,
     sha256: [u8; 32],
 }
 
@@ -67,8 +68,8 @@ pub async fn store_index(site: &Site, index: &Index, key: &str) -> Result<(), Ho
 /// [`HoldingsError::Refused`] if it cannot be put.
 pub(super) async fn put_index(site: &Site, index: &Index, object: &IndexObject) -> Result<Put, HoldingsError> {
     let IndexObject { key, text, sha256 } = object;
-    let (size, text) = (text.len() as u64, Arc::clone(text));
-    let source = stream_of(size, *sha256, move || Ok(Box::new(io::Cursor::new(Arc::clone(&text)))));
+    let (size, text) = (text.len() as u64, text.clone());
+    let source = stream_of(size, *sha256, move || Ok(Box::new(io::Cursor::new(text.clone()))));
     let about = about(index, &source, PutAs { content_type: "application/json", class: INDEX_CLASS });
     let put = put_one(site, key, &source, about).await;
     put.map_err(|error| error.about(format_args!("failed to put index {key}")))
@@ -123,8 +124,8 @@ pub(super) async fn put_bundle(
     hex::decode_to_slice(&index.bundle.sha256, &mut sha256)
         .map_err(|error| HoldingsError::Object(format!("failed to read SHA-256: {error}")))?;
     let source = stream_of(index.bundle.size, sha256, {
-        let (index, inputs) = (index.clone(), Arc::clone(inputs));
-        move || bundle::open(&index, &inputs)
+        let (part, bundle, inputs) = (index.part.clone(), index.bundle.clone(), Arc::clone(inputs));
+        move || bundle::open(&part, &bundle, &inputs)
     });
     let content_type = match index.bundle.format {
         ArchiveFormat::Tar => "application/x-tar",

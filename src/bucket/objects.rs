@@ -18,7 +18,7 @@ use super::{Bucket, Condition, Object, Refusal, RefusalKind};
 use crate::key::printable;
 
 /// The most keys in one request to delete (S3 API Reference, `DeleteObjects`).
-pub(super) const MOST_DELETED: usize = 1000;
+pub const MOST_DELETED: usize = 1000;
 
 /// The size of the largest object that one request can copy, in bytes (S3 API Reference, `CopyObject`).
 pub const MOST_COPIED: u64 = 5 << 30;

@@ -37,7 +37,7 @@ fn inputs(folder: &std::path::Path) -> Arc<[Input]> {
 
 fn bytes(index: &Index, inputs: &Arc<[Input]>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    open(index, inputs).unwrap().read_to_end(&mut bytes).unwrap();
+    open(&index.part, &index.bundle, inputs).unwrap().read_to_end(&mut bytes).unwrap();
     bytes
 }
 
@@ -105,7 +105,8 @@ fn the_same_members_give_the_same_bundle_however_it_is_read() {
     for format in ArchiveFormat::ALL {
         let index = lay_out(&part(), "k", &inputs, format).unwrap();
         for step in [1000, 70_001, 1 << 20] {
-            let (mut reader, mut hash, mut buffer) = (open(&index, &inputs).unwrap(), Sha256::new(), vec![0; step]);
+            let (mut reader, mut hash, mut buffer) =
+                (open(&index.part, &index.bundle, &inputs).unwrap(), Sha256::new(), vec![0; step]);
             loop {
                 let read = reader.read(&mut buffer).unwrap();
                 if read == 0 {
@@ -126,7 +127,7 @@ fn a_file_that_changes_after_it_was_laid_out_ends_the_stream_before_its_end() {
     for changed in [vec![9; 700], vec![1; 699], vec![]] {
         std::fs::write(&inputs[0].path, changed).unwrap();
         let mut given = Vec::new();
-        let error = open(&index, &inputs).unwrap().read_to_end(&mut given).unwrap_err();
+        let error = open(&index.part, &index.bundle, &inputs).unwrap().read_to_end(&mut given).unwrap_err();
         assert!(error.to_string().contains("while it was bundled"), "{error}");
         assert!((given.len() as u64) < index.bundle.size);
     }

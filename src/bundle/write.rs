@@ -312,16 +312,16 @@ fn hashed(hash: ScopedJoinHandle<'_, String>) -> io::Result<String> {
     hash.join().map_err(|_panicked| io::Error::other("a hash was not finished"))
 }
 
-/// Returns the bytes of the bundle that [`lay_out`] described. Reading fails, before their end, if an input has changed
-/// since.
+/// Returns the bytes of the bundle of a part that [`lay_out`] described. Reading fails, before their end, if an input has
+/// changed since.
 ///
 /// # Errors
-/// `io::Error` if the SHA-256 in the index cannot be parsed.
-pub fn open(index: &Index, inputs: &Arc<[Input]>) -> io::Result<Reader> {
+/// `io::Error` if the SHA-256 of the bundle cannot be parsed.
+pub fn open(part: &BundleId, bundle: &Bundle, inputs: &Arc<[Input]>) -> io::Result<Reader> {
     let mut sha256 = [0; 32];
-    hex::decode_to_slice(&index.bundle.sha256, &mut sha256).map_err(io::Error::other)?;
-    let stream = Stream::new(&index.part, inputs, index.bundle.format, false);
-    Ok(Box::new(Checked { stream, hash: Sha256::new(), left: index.bundle.size, sha256 }))
+    hex::decode_to_slice(&bundle.sha256, &mut sha256).map_err(io::Error::other)?;
+    let stream = Stream::new(part, inputs, bundle.format, false);
+    Ok(Box::new(Checked { stream, hash: Sha256::new(), left: bundle.size, sha256 }))
 }
 
 /// Returns all blocks before the content of a member.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::prices::{self, RequestKind, STANDARD};
 use super::warning::{Warning, Why, merge};
-use super::{Amount, Candidate, RotationStep, config};
+use super::{Amount, Candidate, MOST_MEMBERS, RotationStep, config};
 use crate::bucket::Tier;
 
 /// Keys in one page of a listing and in one deletion (S3 API Reference, `ListObjectsV2` and `DeleteObjects`).
@@ -83,7 +83,7 @@ pub fn bundle_classes(bundles: &[RotationStep], archive: &config::ArchiveSetting
     let monthly = |class: &str| -> f64 {
         let of_day = |step: &RotationStep| {
             let Amount { objects, bytes } = step.amount();
-            let parts = bytes.div_ceil(archive.part_size.max(1)).max(1);
+            let parts = parts(bytes, objects, archive);
             // A capture and the note about it fill half of their last blocks on average.
             let headers = MEMBER_HEADERS_BYTES + MEMBER_NOTE_BYTES + BLOCK_BYTES;
             let tar = bytes.saturating_add(objects * headers + parts * TAR_END_BYTES);
@@ -102,6 +102,11 @@ pub fn bundle_classes(bundles: &[RotationStep], archive: &config::ArchiveSetting
         }
     };
     std::iter::once(archive.class.as_str()).chain(classes).map(choice).collect()
+}
+
+/// Returns how many bundles so many captures with so many bytes fill.
+fn parts(bytes: u64, captures: u64, archive: &config::ArchiveSettings) -> u64 {
+    bytes.div_ceil(archive.part_size.max(1)).max(captures.div_ceil(MOST_MEMBERS as u64)).max(1)
 }
 
 /// The number of requests of each kind, by storage class where the class sets the price.
@@ -160,7 +165,7 @@ pub(super) fn of_bundle(
     undo_days: u32,
 ) -> (Cost, Vec<Warning>) {
     let bytes: u64 = members.iter().map(|member| member.size).sum();
-    let parts = bytes.div_ceil(archive.part_size.max(1)).max(1);
+    let parts = parts(bytes, members.len() as u64, archive);
     let pages = pages(members);
     let index_and_bundle = || {
         let mut requests = BTreeMap::from([(STANDARD.to_owned(), parts)]);

@@ -387,6 +387,11 @@ fn a_bundle_asks_for_what_it_takes_to_make_one() {
     let step = &plan_day(&objects, &same, date(31))[0];
     assert_eq!(step.cost.requests.put, BTreeMap::from([("STANDARD".to_owned(), 10)]));
     assert!(step.cost.monthly > 0.0, "headers and an index come on top");
+    // So many small ones are as few bytes as fit into one part, and more captures than it takes.
+    let small = |number: usize| capture(1, &format!("{number:05}.jpg"), 1 << 10);
+    let objects: Vec<Candidate> = (0..=MOST_MEMBERS).map(small).collect();
+    let step = &plan_day(&objects, &bundles(30), date(31))[0];
+    assert_eq!(step.cost.requests.put, BTreeMap::from([("STANDARD".to_owned(), 2), ("GLACIER".to_owned(), 2)]));
 }
 
 /// A million pictures of 200 KB, as a thousand camera-days of a thousand each.

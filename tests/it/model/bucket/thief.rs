@@ -98,7 +98,7 @@ pub(crate) async fn forge(s3: &MemoryS3, camera: &str, date: &str, lie: Lie) {
     let key = format!("{}.tar", stem(part));
     let mut index: Index = bundle::lay_out(&id, &key, &inputs, ArchiveFormat::Tar).unwrap();
     let mut tar = Vec::new();
-    bundle::open(&index, &inputs).unwrap().read_to_end(&mut tar).unwrap();
+    bundle::open(&index.part, &index.bundle, &inputs).unwrap().read_to_end(&mut tar).unwrap();
     if lie != Lie::InventedCaptures {
         for (member, sha256) in index.members.iter_mut().zip(claimed) {
             member.note.sha256 = sha256;
