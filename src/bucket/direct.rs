@@ -321,7 +321,102 @@ fn told(body: &[u8]) -> Result<ErrorMetadata, XmlDecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+    use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+    use aws_sdk_s3::error::BoxError;
+    use aws_sdk_s3::primitives::ByteStream;
+
     use super::*;
+    use crate::bucket::Pace;
+    use crate::config::Config;
+    use crate::daemon;
+
+    /// Keeps the URL and the headers of a request of the SDK.
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<(String, BTreeMap<String, String>)>>);
+
+    impl Intercept for Kept {
+        fn name(&self) -> &'static str {
+            "Kept"
+        }
+
+        fn read_before_transmit(
+            &self,
+            context: &BeforeTransmitInterceptorContextRef<'_>,
+            _: &RuntimeComponents,
+            _: &mut ConfigBag,
+        ) -> Result<(), BoxError> {
+            let request = context.request();
+            let headers = request.headers().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+            *self.0.lock().unwrap() = (request.uri().to_owned(), headers.collect());
+            Ok(())
+        }
+    }
+
+    /// Returns headers without those that name the program or the attempt, and without what depends on them or on the time.
+    fn comparable(mut headers: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let own = |name: &str| name.starts_with("amz-sdk-") || name.ends_with("user-agent") || name == "x-amz-date";
+        headers.retain(|name, _| !own(name));
+        if let Some(authorization) = headers.get_mut("authorization") {
+            let (told, _signature) = authorization.split_once(", Signature=").unwrap();
+            let (scope, signed) = told.split_once("SignedHeaders=").unwrap();
+            let signed: Vec<&str> = signed.split(';').filter(|name| *name == "x-amz-date" || !own(name)).collect();
+            *authorization = format!("{scope}{}", signed.join(";"));
+        }
+        headers
+    }
+
+    #[tokio::test]
+    async fn an_object_is_put_as_the_sdk_would_put_it() {
+        let plain = "path_style: true";
+        let full = "account: \"123456789012\", sse: {kms_key_id: alias/cctv}, object_lock: {mode: governance, days: 30}, path_style: false";
+        let token = Some("a token/+=".to_owned());
+        for (settings, token, key) in [(plain, None, "CAM/2026-02-24/a.jpg"), (full, token, "CAM/é/a b+c?d#e%2F~.jpg")]
+        {
+            let store = "bucket: cctv, region: eu-central-1, endpoint_url: \"http://127.0.0.1:1\"";
+            let text = format!("drop_folder: {{path: /srv/cctv}}\ns3: {{{store}, {settings}}}\n");
+            let settings = Config::parse(Path::new("config.yaml"), &text, &|_| None).unwrap().s3;
+            let credentials = Credentials::new("AKIA", "secret", token, None, "test");
+            let bucket = Bucket::connect(&settings, Some(credentials.clone()), Pace::new(daemon::now)).await;
+            let (lock_mode, lock_until) = bucket.lock(SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000));
+            let terms = || ObjectTerms {
+                header: IfNoneMatch::Sent,
+                size: 5,
+                content_type: "image/jpeg",
+                class: StorageClass::from("STANDARD_IA"),
+                sha256: Some("LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=".to_owned()),
+                metadata: &[],
+                tagging: Some("camera=CAM%20%C3%A9&event=motion".to_owned()),
+                lock_mode: lock_mode.clone(),
+                lock_until,
+            };
+            let sent = Kept::default();
+            let ObjectTerms { content_type, class, sha256, tagging, .. } = terms();
+            let (encryption, encryption_key) = bucket.encryption();
+            let put = bucket.client.put_object().bucket(&settings.bucket).key(key).if_none_match("*");
+            let put = put.content_type(content_type).storage_class(class).set_checksum_sha256(sha256).content_length(5);
+            let put = put.metadata("camera", "CAM %C3%A9").set_tagging(tagging).set_ssekms_key_id(encryption_key);
+            let put = put.set_object_lock_mode(lock_mode.clone()).set_object_lock_retain_until_date(lock_until);
+            let put = put.set_server_side_encryption(encryption).body(ByteStream::from_static(b"hello"));
+            let refused = put.customize().disable_payload_signing().interceptor(sent.clone()).send().await;
+            assert!(refused.is_err(), "nobody listens there");
+            let (url, headers) = std::mem::take(&mut *sent.0.lock().unwrap());
+
+            let metadata = [("camera", "CAM é".to_owned())];
+            let terms = ObjectTerms { metadata: &metadata, ..terms() };
+            let endpoint = bucket.endpoint().await.unwrap();
+            let ours = bucket.signed(endpoint, key, terms, SdkBody::from("hello"), credentials).unwrap();
+            let our_headers = ours.headers().iter();
+            let our_headers = our_headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+            assert_eq!(ours.uri().to_string(), url);
+            assert_eq!(comparable(our_headers.collect()), comparable(headers), "{key}");
+        }
+    }
 
     #[test]
     fn the_place_of_objects_is_read_from_a_signed_url() {

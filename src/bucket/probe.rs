@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart, StorageClass};
 use sha2::{Digest, Sha256};
 
 use super::condition::{Condition, Conditions, IfNoneMatch, WriteOutcome};
@@ -229,18 +229,22 @@ impl Bucket {
         header: IfNoneMatch,
         sha256: String,
     ) -> Result<PutAnswer, Failed<PutObjectError>> {
-        let terms = ObjectTerms {
+        self.send_few(key, self.probe_terms(header, self.storage_class(), sha256), PROBE_BYTES).await
+    }
+
+    /// Returns what the probe's bytes are put with where there is neither tag nor lock.
+    pub(super) fn probe_terms(&self, header: IfNoneMatch, class: StorageClass, sha256: String) -> ObjectTerms<'static> {
+        ObjectTerms {
             header,
             size: PROBE_BYTES.len() as u64,
             content_type: "text/plain",
-            class: self.storage_class(),
+            class,
             sha256: self.wants_checksum().then_some(sha256),
             metadata: &[],
             tagging: None,
             lock_mode: None,
             lock_until: None,
-        };
-        self.send_few(key, terms, PROBE_BYTES).await
+        }
     }
 
     /// Returns the key of the probe.

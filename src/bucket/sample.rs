@@ -205,15 +205,10 @@ impl Bucket {
 
     async fn put_at_once(&self, sample: Sample<'_>, header: IfNoneMatch) -> Result<SampleAnswer, Refusal> {
         let terms = ObjectTerms {
-            header,
-            size: PROBE_BYTES.len() as u64,
-            content_type: "text/plain",
-            class: StorageClass::from(sample.class),
-            sha256: self.wants_checksum().then(|| sha256_base64(PROBE_BYTES)),
-            metadata: &[],
             tagging: self.tagging_of(sample),
             lock_mode: sample.lock_until.and_then(|until| self.lock(until).0),
             lock_until: sample.lock_until.map(DateTime::from),
+            ..self.probe_terms(header, StorageClass::from(sample.class), sha256_base64(PROBE_BYTES))
         };
         match self.send_few(&self.sample_key(sample), terms, PROBE_BYTES).await {
             Ok(answer) => Ok((Some(answer.etag.unwrap_or_default()), answer.version)),
