@@ -20,7 +20,7 @@ use hk_aws::ledger;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use super::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY};
+use super::s3::{ACCESS_KEY, MemoryS3, REGION, SECRET_KEY, plain_http};
 
 const CAPTURES: usize = 10_000;
 const CAPTURE_BYTES: usize = 200_000;
@@ -218,7 +218,7 @@ fn configure(server: &MemoryS3, folder: &Path) -> anyhow::Result<std::path::Path
 pub(crate) async fn old_way(endpoint: &str, date: &str, folder: &Path) -> anyhow::Result<()> {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(plain_http())
         .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "old"))
         .endpoint_url(endpoint)
         .force_path_style(true)

@@ -13,6 +13,7 @@ use aws_sdk_s3::types::{
 };
 use tokio::runtime::Runtime;
 
+use crate::memory_s3::plain_http;
 use crate::moto::Moto;
 use crate::seaweedfs::{self, SeaweedFs};
 
@@ -351,7 +352,7 @@ fn client_of(endpoint: &str, access_key: &str, secret_key: &str) -> Client {
         .credentials_provider(Credentials::new(access_key, secret_key, None, None, "peers"))
         .endpoint_url(endpoint)
         .force_path_style(true)
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(plain_http())
         .build();
     Client::from_conf(config)
 }

@@ -7,7 +7,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::s3::{ACCESS_KEY, REGION, SECRET_KEY};
+use crate::s3::{ACCESS_KEY, REGION, SECRET_KEY, plain_http};
 use crate::seaweedfs::{SeaweedFs, signing_with};
 
 pub(crate) const BUCKET: &str = "figures";
@@ -51,7 +51,7 @@ impl Seaweed {
 fn client(endpoint: &str) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(plain_http())
         .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "figures"))
         .endpoint_url(endpoint)
         .force_path_style(true)

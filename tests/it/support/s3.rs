@@ -22,6 +22,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+#[path = "s3/client.rs"]
+mod client;
 #[path = "s3/store.rs"]
 mod store;
 #[path = "s3/versions.rs"]
@@ -29,6 +31,7 @@ mod versions;
 #[path = "s3/wire.rs"]
 mod wire;
 
+pub(crate) use client::plain_http;
 pub(crate) use versions::Older;
 pub(crate) use wire::Fault;
 
@@ -371,7 +374,7 @@ impl MemoryS3 {
     pub(crate) fn client_signing_with(&self, access_key: &str, secret_key: &str) -> aws_sdk_s3::Client {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .http_client(plain_http())
             .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
             .endpoint_url(self.endpoint())
             .force_path_style(true)
