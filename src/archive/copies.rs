@@ -105,19 +105,15 @@ impl<'a> LocalCopies<'a> {
         let mut copies = Self { site, camera, date, loose, known, spool: None, reads, downloads: Downloads::default() };
         let path = ledger::path(&site.ledger(), camera, date);
         for entry in ledger::entries(&path).into_iter().flatten() {
-            if let Some(at) = copies.position(&entry.key) {
+            if let Some(at) = position(loose, &entry.key) {
                 copies.known[at] = Known::of(entry);
             }
         }
         copies
     }
 
-    fn position(&self, key: &str) -> Option<usize> {
-        self.loose.binary_search_by(|object| object.key.as_str().cmp(key)).ok()
-    }
-
     fn known(&self, key: &str) -> Option<&Known> {
-        self.known[self.position(key)?].as_ref()
+        self.known[position(self.loose, key)?].as_ref()
     }
 
     /// Returns when a capture was taken and its event, as the ledger says, otherwise as its name says.
@@ -235,6 +231,11 @@ impl<'a> LocalCopies<'a> {
         }
         found
     }
+}
+
+/// Returns the number of the object with this key in `loose`, which is in the order of keys.
+pub(super) fn position(loose: &[Object], key: &str) -> Option<usize> {
+    loose.binary_search_by(|object| object.key.as_str().cmp(key)).ok()
 }
 
 /// Returns why `size` bytes cannot be downloaded, if they would leave less than `min_free`: the FTP server needs that room.

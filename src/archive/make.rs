@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use super::Reads;
-use super::copies::{Downloads, LocalCopies, TOGETHER};
+use super::copies::{Downloads, LocalCopies, TOGETHER, position};
 use super::put::{IndexObject, PutAt, confirm_bundle, keep_index, put_bundle, put_index};
 use crate::bucket::{MOST_DELETED, Object, Put, RefusalKind};
 use crate::bundle::{self, Index, Input, Note};
@@ -103,9 +103,9 @@ pub async fn archive_day(
 }
 
 /// Returns the number in `loose`, which is in the order of keys, of the very object that a member was made of.
-fn position(loose: &[Object], note: &Note) -> Option<usize> {
-    let at = loose.binary_search_by(|object| object.key.as_str().cmp(&note.key)).ok()?;
-    (loose[at].size == note.size && loose[at].etag == note.etag).then_some(at)
+fn position_of(loose: &[Object], note: &Note) -> Option<usize> {
+    let is_it = |at: &usize| loose[*at].size == note.size && loose[*at].etag == note.etag;
+    position(loose, &note.key).filter(is_it)
 }
 
 impl DayWork<'_> {
@@ -155,7 +155,7 @@ impl DayWork<'_> {
     /// Notes where the captures are that a confirmed bundle holds.
     fn note_bundled(&mut self, index: &Index) {
         let bundle: Arc<str> = index.bundle.key.as_str().into();
-        for at in index.members.iter().filter_map(|member| position(self.loose, &member.note)) {
+        for at in index.members.iter().filter_map(|member| position_of(self.loose, &member.note)) {
             self.bundles[at] = Some(Arc::clone(&bundle));
         }
     }
@@ -164,13 +164,13 @@ impl DayWork<'_> {
     /// differ.
     async fn are_elsewhere(&self, index: &Index, loose: &[Object], whole: &[&PartAt]) -> Result<bool, HoldingsError> {
         let keys = index.members.iter().map(|member| member.note.key.as_str());
-        let is_loose = |key: &&str| loose.binary_search_by(|object| object.key.as_str().cmp(key)).is_ok();
-        let mut missing: HashSet<&str> = keys.filter(|key| !is_loose(key)).collect();
+        let mut missing: HashSet<&str> = keys.filter(|key| position(loose, key).is_none()).collect();
         for part in whole {
             if missing.is_empty() {
                 break;
             }
-            let bundled = load_index(self.site, part).await.map_err(HoldingsError::from)?;
+            let read = load_index(self.site, part).await;
+            let bundled = read.map_err(|error| HoldingsError::from(error).about(part.index_key()))?;
             for member in &bundled.members {
                 missing.remove(member.note.key.as_str());
             }
@@ -243,7 +243,7 @@ impl DayWork<'_> {
 
     /// Returns what an index without a bundle was made from, if all of it is there and gives the same bundle again.
     async fn inputs_of(&mut self, index: &Index) -> Result<Option<Arc<[Input]>>, HoldingsError> {
-        let object = |note: &Note| Some(&self.loose[position(self.loose, note)?]);
+        let object = |note: &Note| Some(&self.loose[position_of(self.loose, note)?]);
         let objects: Option<Vec<&Object>> = index.members.iter().map(|member| object(&member.note)).collect();
         let Some(objects) = objects else { return Ok(None) };
         let mut inputs = Vec::with_capacity(index.members.len());
@@ -281,7 +281,7 @@ impl DayWork<'_> {
         }
         let bundle = &index.bundle;
         for member in &index.members {
-            let Some(at) = position(self.loose, &member.note) else { continue };
+            let Some(at) = position_of(self.loose, &member.note) else { continue };
             let object = &self.loose[at];
             let local = self.copies.look_at(object).await;
             let loose = match self.copies.bytes(object, local).await {
@@ -463,7 +463,7 @@ impl DayWork<'_> {
             let Found::Loose(_, object) = found else { continue };
             // What changed since it was bundled is another capture, and stays.
             let same = |at: &usize| self.loose[*at].size == object.size && self.loose[*at].etag == object.etag;
-            let at = self.loose.binary_search_by(|loose| loose.key.cmp(&object.key)).ok().filter(same);
+            let at = position(self.loose, &object.key).filter(same);
             if let Some(bundle) = at.and_then(|at| self.bundles[at].clone()) {
                 bundled.push((object, bundle));
             }

@@ -215,3 +215,39 @@ fn i1_a_wrong_secret_at_seaweedfs_costs_no_picture() {
     let picture = site.survives(0, "SignatureDoesNotMatch", "the secret key does not fit", || {}, renew);
     assert!(site.store.get(&picture.key()).bytes == picture.bytes);
 }
+
+/// The key of a box may be one that can do nothing but take on a role; a profile names both.
+#[test]
+fn i1_a_key_that_a_role_lends_is_asked_for_at_moto() {
+    let store = Store::start(Kind::Moto);
+    let folder = TempDir::with_prefix("hk-aws-operator-").unwrap();
+    let path = folder.path();
+    write_credentials(&folder, ACCESS_KEY, SECRET_KEY);
+    let profile = "[profile cctv]\nrole_arn = arn:aws:iam::123456789012:role/cctv\nsource_profile = default\n";
+    fs::write(path.join("profiles"), profile).unwrap();
+    let config = format!(
+        "state_dir: {path}/state\nruntime_dir: {path}/run\ntimezone: {ZONE}\n\
+         drop_folder: {{path: {path}/drop, settle: 0s}}\nkeep: {{days: 0}}\n\
+         s3: {{bucket: {BUCKET}, region: {REGION}, profile: cctv, endpoint_url: '{endpoint}', path_style: true}}\n",
+        path = path.display(),
+        endpoint = store.endpoint(),
+    );
+    fs::write(path.join("config.yaml"), config).unwrap();
+    let picture = Picture::take("CAM-EXT-001", 0);
+    let dropped = path.join("drop").join(picture.path());
+    fs::create_dir_all(dropped.parent().unwrap()).unwrap();
+    fs::write(&dropped, &picture.bytes).unwrap();
+    let upload = |lender: &str| {
+        let mut command = Daemon::command(BINARY);
+        command.arg("--config").arg(path.join("config.yaml")).arg("upload").env("AWS_ENDPOINT_URL_STS", lender);
+        command.env("AWS_CONFIG_FILE", path.join("profiles"));
+        command.env("AWS_SHARED_CREDENTIALS_FILE", path.join("credentials")).output().unwrap()
+    };
+    let nobody = upload("http://127.0.0.1:1");
+    let said = String::from_utf8_lossy(&nobody.stderr);
+    assert!(!nobody.status.success() && said.contains("every file is kept"), "{said}");
+    assert!(fs::read(&dropped).unwrap() == picture.bytes);
+    let lent = upload(&store.endpoint());
+    assert!(lent.status.success(), "{}", String::from_utf8_lossy(&lent.stderr));
+    assert!(!dropped.exists() && store.get(&picture.key()).bytes == picture.bytes);
+}
