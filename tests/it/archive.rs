@@ -12,7 +12,7 @@ use hk_aws::site;
 use hk_aws::{daemon, ledger};
 
 use crate::model::bucket::{Lie, forge};
-use crate::support::s3::{ACCESS_KEY, Conditions, Fault, MemoryS3, SECRET_KEY};
+use crate::support::s3::{ACCESS_KEY, Conditions, Fault, MemoryS3, SECRET_KEY, State};
 use crate::support::site::{DATE, Settings, Site, bytes, files, key, picture, sha256};
 
 const CAMERA: &str = "CAM";
@@ -325,6 +325,41 @@ async fn i4_an_intention_is_carried_out_or_taken_back_and_the_index_of_a_bundle_
     let made = bundle(&site, &glacier()).await.unwrap();
     assert!(made.left.iter().any(|left| left.contains("it is gone")), "{made:?}");
     assert_eq!((made.members, site.s3.object(&index).unwrap().etag), (1, index_of_bundle));
+}
+
+/// Listings and deletions have a thousand keys each.
+#[tokio::test]
+async fn i4_a_day_of_several_pages_is_deleted_while_it_is_listed_and_what_changed_meanwhile_stays() {
+    let site = Site::new(Settings::default()).await;
+    for number in 0..2100 {
+        site.s3.insert(&key(CAMERA, number), number.to_string());
+    }
+    let changed = [key(CAMERA, 3), key(CAMERA, 1500)];
+    let others = changed.clone();
+    let change = move |state: &mut State| others.iter().for_each(|key| state.replace(key, b"another"));
+    site.s3.fault(Fault::meanwhile("PutObject", change).on_key(|key| key.ends_with(".tar")));
+    let made = bundle(&site, &glacier()).await.unwrap();
+    assert_eq!((made.members, made.deleted, made.left, loose(&site.s3)), (2100, 2098, vec![], changed.to_vec()));
+}
+
+/// Two boxes began the day, and one of them was quicker.
+#[tokio::test]
+async fn i4_an_intention_whose_captures_are_all_in_another_bundle_is_taken_back() {
+    let site = stored(Settings::default(), 3).await;
+    bundle(&site, &glacier()).await.unwrap();
+    let made = site.s3.object(&format!("{CAMERA}/archive/{DATE}.index.json")).unwrap();
+    let mut index: Index = serde_json::from_slice(&made.bytes.unwrap()).unwrap();
+    (index.part.part, index.bundle.key) = (2, format!("{CAMERA}/archive/{DATE}.part2.tar"));
+    let intention = format!("{CAMERA}/archive/{DATE}.part2.index.json");
+    site.s3.insert(&intention, index.to_json().unwrap());
+    site.s3.edit(&intention, |object| object.last_modified -= std::time::Duration::from_hours(25));
+    site.s3.insert(&key(CAMERA, 7), content(7));
+    let made = bundle(&site, &glacier()).await.unwrap();
+    assert_eq!((made.members, made.deleted, made.left), (1, 1, vec![]));
+    assert_eq!(made.bundles, [format!("{CAMERA}/archive/{DATE}.part3.tar")]);
+    assert!(site.s3.object(&intention).is_none());
+    let all = expected(3).into_iter().chain([(key(CAMERA, 7), content(7))]).collect();
+    assert_eq!(members(&site.s3), all);
 }
 
 #[tokio::test]
