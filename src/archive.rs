@@ -4,10 +4,10 @@
 //!
 //! # Crashes
 //! The order is the promise (I4): the index, the bundle, both confirmed, and only then, as the day is listed again, the
-//! members deleted that are in the bundle and unchanged. The index goes up first, because a bundle in a cold class cannot be read
-//! any more: an index without its bundle is an intention, which the next run carries out or takes back. All state is in
-//! the bucket, and each run begins by looking at it. A bundle that it finds deletes only what it is shown to hold: whoever
-//! has the box's keys can put one that lies.
+//! members deleted that are in the bundle and unchanged. The index goes up first, because a bundle in a cold class cannot
+//! be read any more: an index without its bundle is an intention, which the next run carries out or takes back. All state
+//! is in the bucket, and each run begins by looking at it. A bundle that it finds deletes only what it is shown to hold:
+//! whoever has the box's keys can put one that lies.
 //!
 //! # Two rotations
 //! Another box may be at the same day. The index decides whose bundle it is: whoever cannot put it under a free key leaves

@@ -38,7 +38,7 @@ pub use warning::{Warning, Why};
 /// headers of the tar.
 pub const LARGEST_MEMBER_BYTES: u64 = (5 << 30) - (1 << 20);
 
-/// The most captures in one bundle: what is known of each of them is in memory while it is made, some 2 KB.
+/// The most captures in one bundle: what is known of each of them is in memory while it is made.
 pub const MOST_MEMBERS: usize = 10_000;
 
 /// A clock this long after the newest capture is not believed: nobody watches a camera that is silent for two years.

@@ -102,10 +102,15 @@ pub async fn archive_day(
     Ok(work.made)
 }
 
-/// Returns the number in `loose`, which is in the order of keys, of the very object that a member was made of.
-fn position_of(loose: &[Object], note: &Note) -> Option<usize> {
-    let is_it = |at: &usize| loose[*at].size == note.size && loose[*at].etag == note.etag;
-    position(loose, &note.key).filter(is_it)
+/// Returns the number in `loose`, which is in the order of keys, of the very object that has these: what has the same key
+/// and other bytes is another capture.
+fn position_of(loose: &[Object], key: &str, size: u64, etag: &str) -> Option<usize> {
+    position(loose, key).filter(|at| loose[*at].size == size && loose[*at].etag == etag)
+}
+
+/// Returns the number in `loose` of the very object that a member was made of.
+fn position_of_member(loose: &[Object], note: &Note) -> Option<usize> {
+    position_of(loose, &note.key, note.size, &note.etag)
 }
 
 impl DayWork<'_> {
@@ -155,7 +160,7 @@ impl DayWork<'_> {
     /// Notes where the captures are that a confirmed bundle holds.
     fn note_bundled(&mut self, index: &Index) {
         let bundle: Arc<str> = index.bundle.key.as_str().into();
-        for at in index.members.iter().filter_map(|member| position_of(self.loose, &member.note)) {
+        for at in index.members.iter().filter_map(|member| position_of_member(self.loose, &member.note)) {
             self.bundles[at] = Some(Arc::clone(&bundle));
         }
     }
@@ -243,7 +248,7 @@ impl DayWork<'_> {
 
     /// Returns what an index without a bundle was made from, if all of it is there and gives the same bundle again.
     async fn inputs_of(&mut self, index: &Index) -> Result<Option<Arc<[Input]>>, HoldingsError> {
-        let object = |note: &Note| Some(&self.loose[position_of(self.loose, note)?]);
+        let object = |note: &Note| Some(&self.loose[position_of_member(self.loose, note)?]);
         let objects: Option<Vec<&Object>> = index.members.iter().map(|member| object(&member.note)).collect();
         let Some(objects) = objects else { return Ok(None) };
         let mut inputs = Vec::with_capacity(index.members.len());
@@ -281,7 +286,7 @@ impl DayWork<'_> {
         }
         let bundle = &index.bundle;
         for member in &index.members {
-            let Some(at) = position_of(self.loose, &member.note) else { continue };
+            let Some(at) = position_of_member(self.loose, &member.note) else { continue };
             let object = &self.loose[at];
             let local = self.copies.look_at(object).await;
             let loose = match self.copies.bytes(object, local).await {
@@ -461,9 +466,8 @@ impl DayWork<'_> {
         let mut bundled = Vec::new();
         while let Some(found) = again.next().await? {
             let Found::Loose(_, object) = found else { continue };
-            // What changed since it was bundled is another capture, and stays.
-            let same = |at: &usize| self.loose[*at].size == object.size && self.loose[*at].etag == object.etag;
-            let at = position(self.loose, &object.key).filter(same);
+            // What changed since it was bundled stays.
+            let at = position_of(self.loose, &object.key, object.size, &object.etag);
             if let Some(bundle) = at.and_then(|at| self.bundles[at].clone()) {
                 bundled.push((object, bundle));
             }
