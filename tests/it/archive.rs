@@ -182,18 +182,19 @@ async fn i4_a_local_copy_that_changes_between_its_digest_and_its_second_reading_
     for changed in [bytes(77, content(0).len()), b"shorter".to_vec()] {
         let site = stored(Settings::default(), 5).await;
         let context = context(&site).await;
-        // Its ETag is no MD5, so the store is asked for it after the first copy was read.
-        site.s3.edit(&key(CAMERA, 1), |object| object.etag = "0123456789abcdef0123456789abcdef".to_owned());
-        site.s3.fault(Fault::hang("HeadObject").on_key(|asked| asked == key(CAMERA, 1)));
+        // Its ETag is no MD5, so the store is asked for it; four copies are looked at together, and it is the fifth.
+        site.s3.edit(&key(CAMERA, 4), |object| object.etag = "0123456789abcdef0123456789abcdef".to_owned());
+        site.s3.fault(Fault::hang("HeadObject").on_key(|asked| asked == key(CAMERA, 4)));
         let archive = ArchiveSettings::default();
         let bundling = bundle_by(&context, &archive);
         let meddling = async {
             let asked = |state: &crate::support::s3::State| {
-                state.requests().iter().any(|request| request.key == key(CAMERA, 1))
+                state
+                    .requests()
+                    .iter()
+                    .any(|request| request.operation == "HeadObject" && request.key == key(CAMERA, 4))
             };
-            site.s3
-                .wait_for(|state| asked(state) && state.count("HeadObject") > 0, crate::support::site::DEADLINE)
-                .await;
+            site.s3.wait_for(asked, crate::support::site::DEADLINE).await;
             std::fs::write(site.path("state/kept").join(key(CAMERA, 0)), &changed).unwrap();
             site.s3.clear_faults();
         };
