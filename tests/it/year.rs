@@ -11,7 +11,7 @@ const MOST_OFF: f64 = 5.0;
 #[tokio::test]
 async fn days_go_by_and_each_comes_back_and_costs_what_the_plans_said() {
     let weeks = [
-        (Year { cameras: 2, captures: 20, days: 40, class: "GLACIER", expire: 0, fetch_one_of: 5 }, 11),
+        (Year { cameras: 2, captures: 12, days: 40, class: "GLACIER", expire: 0, fetch_one_of: 5 }, 11),
         (Year { cameras: 1, captures: 10, days: 45, class: "GLACIER_IR", expire: 38, fetch_one_of: 5 }, 8),
     ];
     let whole = |captures| Year { cameras: 12, captures, days: 365, class: "GLACIER_IR", expire: 0, fetch_one_of: 30 };

@@ -325,10 +325,11 @@ async fn where_keys_are_in_no_order_of_days_a_list_that_would_not_fit_says_what_
     eprintln!("{objects} objects, list without a date: {} MiB", peak >> 10);
     // What is narrowed fits.
     let until = if objects > 50_001 { "2022-02-07" } else { "2022-02-02" };
-    for (line, days) in [
-        (&["list", "CAM", DAY][..], 23..24),
-        (&["list", "CAM", "--to", until], 0..until[9..].parse::<usize>().unwrap() - 1),
-    ] {
+    let lines = [
+        (&["list", "CAM", "--to", until][..], 0..until[9..].parse::<usize>().unwrap() - 1),
+        (&["list", "CAM", DAY], 23..24),
+    ];
+    for (line, days) in lines.into_iter().take(if objects > 50_001 { 2 } else { 1 }) {
         let (said, peak) = run_measured(&mut site.command(line)).await;
         let listed = (0..objects).filter(|number| days.contains(&(number % 28))).count();
         assert!(said.out.lines().count() == listed && peak < MOST_KIB, "{peak} KiB: {}", said.err);

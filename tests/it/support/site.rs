@@ -282,14 +282,21 @@ pub(crate) fn key(camera: &str, number: u32) -> String {
     format!("{camera}/{DATE}/{}", picture(number))
 }
 
-/// Bytes that no other seed gives.
+/// Bytes that no other seed gives, and of which no two blocks are alike.
 pub(crate) fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    // Clips are long and tests are not optimised: the blocks after the first one differ from it in their number alone.
+    const BLOCK: usize = 4096;
     let mut bytes = vec![0; length];
-    // Knuth's generator of 64 bits: no hash, because clips are long and tests are not optimised.
+    let (first, others) = bytes.split_at_mut(length.min(BLOCK));
+    // Knuth's generator of 64 bits.
     let mut state = seed;
-    for piece in bytes.chunks_mut(4) {
+    for piece in first.chunks_mut(4) {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         piece.copy_from_slice(&state.to_be_bytes()[..piece.len()]);
+    }
+    for (number, block) in (1_u32..).zip(others.chunks_mut(BLOCK)) {
+        block.copy_from_slice(&first[..block.len()]);
+        block.iter_mut().zip(number.to_le_bytes()).for_each(|(byte, of)| *byte ^= of);
     }
     bytes
 }

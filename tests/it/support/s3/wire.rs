@@ -24,7 +24,7 @@ use super::{OWNERS_ACCESS_KEY, REGION, Request, Shared, State, store};
 
 /// A failure that strikes the next requests for one operation (`*`: for any).
 pub(crate) struct Fault {
-    operation: &'static str,
+    pub(crate) operation: &'static str,
     key: Box<dyn Fn(&str) -> bool + Send + Sync>,
     effect: Effect,
     left: usize,
