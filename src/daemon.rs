@@ -51,8 +51,9 @@ use cameras::Cameras;
 /// How long the uploads under way may take at the end; less than `TimeoutStopSec` of the unit (30 s).
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// How often and how soon the lock of the drop folder is tried again at the start.
-const LOCK_ATTEMPTS: u32 = 4;
+/// How often and how soon the lock of the drop folder is tried again at the start: for longer than the second after which a
+/// daemon knows that its folder is gone.
+const LOCK_ATTEMPTS: u32 = 15;
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How often to look whether the file with the key has changed.

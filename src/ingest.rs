@@ -315,14 +315,20 @@ impl Ingest {
         }
     }
 
-    /// Holds the lock of the drop folder that exists now, and gives back that of another one.
+    /// Holds the lock of the drop folder that exists now, and gives back that of another one, or of one that is gone: its
+    /// inode may be that of another daemon's folder soon.
     fn hold_folder(&mut self) -> Result<(), LockError> {
         if let Some(held) = &self.held {
             held.let_askers_go();
         }
         let path = self.site.folder.path();
-        let identity =
-            self.site.folder.identity().map_err(|source| LockError::Folder { path: path.to_owned(), source })?;
+        let identity = match self.site.folder.identity() {
+            Ok(identity) => identity,
+            Err(source) => {
+                self.held.take_if(|_| source.kind() == std::io::ErrorKind::NotFound);
+                return Err(LockError::Folder { path: path.to_owned(), source });
+            }
+        };
         if self.held.as_ref().is_none_or(|held| !held.is_of(identity)) {
             self.held = None;
             self.held = Some(lock::drop_folder(path)?);

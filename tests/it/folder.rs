@@ -1,15 +1,17 @@
 //! What happens in a drop folder: how files come, how they are named, and what is no file at all.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hk_aws::drop_folder::{DropFolder, Sight, Taken};
+use hk_aws::lock::{self, LockError};
 
 use crate::support::s3::MemoryS3;
 use crate::support::site::{DATE, DEADLINE, Settings, Site, bytes, files, key, picture, sha256};
@@ -108,6 +110,18 @@ async fn the_drop_folder_may_be_deleted_and_made_again_in_the_blink_of_an_eye() 
         site.s3.wait_for(|state| state.object(&key("CAM", number)).is_some(), DEADLINE).await;
         site.wait_until_empty().await;
     }
+}
+
+/// Another folder, of another daemon, may get its inode.
+#[tokio::test]
+async fn the_lock_of_a_drop_folder_that_is_gone_is_given_back() {
+    let site = Site::started(NONE).await;
+    // While it is open here, nobody else gets the inode.
+    let open = File::open(site.drop_path("")).unwrap();
+    let gone = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+    assert!(matches!(lock::drop_folder(&gone), Err(LockError::Watched { .. })));
+    fs::remove_dir_all(site.drop_path("")).unwrap();
+    site.wait("a lock that is free", || lock::drop_folder(&gone).ok()).await;
 }
 
 #[tokio::test]
