@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -55,6 +55,9 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// daemon knows that its folder is gone.
 const LOCK_ATTEMPTS: u32 = 15;
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often `status.json` is written while nothing is new but the time: the next start tells by it when this one ended.
+const STATUS_AGAIN: TimeDelta = TimeDelta::seconds(5);
 
 /// How often to look whether the file with the key has changed.
 const KEY_LOOK: Duration = Duration::from_secs(1);
@@ -263,7 +266,7 @@ struct Teller {
     crashed_after: Option<DateTime<Utc>>,
     sites: watch::Receiver<SiteInForce>,
     board: Board,
-    /// Gets each whole snapshot, after `status.json` has it.
+    /// Gets each whole snapshot, after `status.json` has its news.
     told: watch::Sender<Arc<Snapshot>>,
     /// Whether systemd has been told that the daemon is ready.
     ready: Arc<AtomicBool>,
@@ -273,6 +276,7 @@ impl Teller {
     /// Tells until the loop has ended.
     async fn run(self, mut snapshots: watch::Receiver<Snapshot>, mut jobs: watch::Receiver<Jobs>) {
         let (mut line, mut complained, mut before) = (String::new(), false, Vec::new());
+        let mut in_file: Option<Arc<Snapshot>> = None;
         let mut raised = self.board.changes();
         let mut cameras = {
             let site = &self.sites.borrow().site;
@@ -290,22 +294,27 @@ impl Teller {
             before.clone_from(&snapshot.conditions);
             // The file is written first, so that whoever waits for READY finds it.
             let snapshot = Arc::new(snapshot);
-            let (file, target) = (Arc::clone(&snapshot), self.folder.clone());
-            let written = tokio::task::spawn_blocking(move || file.write(&target)).await;
-            match written {
-                Ok(Err(error)) if !complained => {
-                    complained = true;
-                    let folder = self.folder.display();
-                    tracing::warn!(
-                        message_id = message::STATUS_UNWRITABLE,
-                        "failed to write status in {folder}: {error}; everything else goes on"
-                    );
+            let is_current =
+                |file: &Arc<Snapshot>| (snapshot.at - file.at).abs() < STATUS_AGAIN && snapshot.says_the_same_as(file);
+            if !in_file.as_ref().is_some_and(is_current) {
+                let (file, target) = (Arc::clone(&snapshot), self.folder.clone());
+                match tokio::task::spawn_blocking(move || file.write(&target)).await {
+                    Ok(Ok(())) => {
+                        if std::mem::take(&mut complained) {
+                            tracing::info!("the status can be written again");
+                        }
+                        in_file = Some(Arc::clone(&snapshot));
+                    }
+                    Ok(Err(error)) if !complained => {
+                        complained = true;
+                        let folder = self.folder.display();
+                        tracing::warn!(
+                            message_id = message::STATUS_UNWRITABLE,
+                            "failed to write status in {folder}: {error}; everything else goes on"
+                        );
+                    }
+                    _ => {}
                 }
-                Ok(Ok(())) if complained => {
-                    complained = false;
-                    tracing::info!("the status can be written again");
-                }
-                _ => {}
             }
             let said = snapshot.line();
             if said != line && notify(&[NotifyState::Status(&said)]) {

@@ -250,8 +250,11 @@ impl DropFolder {
     /// # Errors
     /// The error of the file system if the folder is missing or unreadable.
     pub fn identity(&self) -> io::Result<(u64, u64)> {
-        let stat = rustix::fs::fstat(self.root()?)?;
-        Ok((stat.st_dev, stat.st_ino))
+        let stat = rustix::fs::fstat(self.handle()?)?;
+        match crate::place::why_not_readable(&self.path) {
+            Some(error) => Err(error),
+            None => Ok((stat.st_dev, stat.st_ino)),
+        }
     }
 
     /// Returns the id of the file system and the inode of the folder. They stay the same if its disk is mounted again, also
@@ -260,7 +263,7 @@ impl DropFolder {
     /// # Errors
     /// The error of the file system if the folder is missing or unreadable.
     pub fn home(&self) -> io::Result<(u64, u64)> {
-        let root = self.root()?;
+        let root = self.handle()?;
         Ok((rustix::fs::fstatvfs(&root)?.f_fsid, rustix::fs::fstat(&root)?.st_ino))
     }
 
@@ -281,6 +284,11 @@ impl DropFolder {
     /// The error of the file system if nothing can be created or renamed there.
     pub fn try_rename(&self) -> io::Result<RenameWay> {
         rename::try_out(self.root()?.as_fd(), &self.path)
+    }
+
+    /// A descriptor that reads nothing: the daemon looks every second, and its own watch would wake it for each opening.
+    fn handle(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::fs::open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
     fn root(&self) -> io::Result<OwnedFd> {

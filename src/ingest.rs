@@ -298,40 +298,35 @@ impl Ingest {
 
     /// Makes sure that the drop folder that exists now is the one that is watched.
     fn follow_folder(&mut self) {
-        match self.hold_folder() {
-            Err(error @ LockError::Watched { .. }) => {
-                self.surveyor.unwatch();
-                self.folder_has_trouble(error.to_string(), "until then nothing of it is uploaded here");
+        let held = match self.site.folder.identity() {
+            Ok(identity) => self.hold_folder(identity).map(|()| identity),
+            Err(source) => {
+                // The inode of a folder that is gone may be that of another daemon's folder soon.
+                self.held.take_if(|_| source.kind() == std::io::ErrorKind::NotFound);
+                Err(LockError::Folder { path: self.site.folder.path().to_owned(), source })
             }
+        };
+        match held {
+            Ok(identity) => self.surveyor.follow(&self.site.folder, identity),
             Err(LockError::Folder { source, .. }) => {
                 self.surveyor.unwatch();
                 self.folder_fails(&source);
             }
-            Ok(()) | Err(_) => {
-                if let Err(error) = self.surveyor.follow(&self.site.folder) {
-                    self.folder_fails(&error);
-                }
+            Err(error) => {
+                self.surveyor.unwatch();
+                self.folder_has_trouble(error.to_string(), "until then nothing of it is uploaded here");
             }
         }
     }
 
-    /// Holds the lock of the drop folder that exists now, and gives back that of another one, or of one that is gone: its
-    /// inode may be that of another daemon's folder soon.
-    fn hold_folder(&mut self) -> Result<(), LockError> {
+    /// Holds the lock of the drop folder that exists now, and gives back that of another one.
+    fn hold_folder(&mut self, identity: (u64, u64)) -> Result<(), LockError> {
         if let Some(held) = &self.held {
             held.let_askers_go();
         }
-        let path = self.site.folder.path();
-        let identity = match self.site.folder.identity() {
-            Ok(identity) => identity,
-            Err(source) => {
-                self.held.take_if(|_| source.kind() == std::io::ErrorKind::NotFound);
-                return Err(LockError::Folder { path: path.to_owned(), source });
-            }
-        };
         if self.held.as_ref().is_none_or(|held| !held.is_of(identity)) {
             self.held = None;
-            self.held = Some(lock::drop_folder(path)?);
+            self.held = Some(lock::drop_folder(self.site.folder.path())?);
         }
         Ok(())
     }

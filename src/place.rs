@@ -5,11 +5,13 @@
 //! is inside another.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -80,8 +82,39 @@ impl Place {
 /// # Errors
 /// The error of the file system if `/proc` cannot be read.
 pub fn mounts() -> io::Result<Vec<Mount>> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
-    Ok(read_mounts(&table))
+    MountTable::open()?.read()
+}
+
+/// The table of mounts that this process sees, kept open: so the kernel tells whether it has changed.
+#[derive(Debug)]
+pub struct MountTable(File);
+
+impl MountTable {
+    /// Opens the table.
+    ///
+    /// # Errors
+    /// The error of the file system if `/proc` cannot be read.
+    pub fn open() -> io::Result<Self> {
+        File::open("/proc/self/mountinfo").map(Self)
+    }
+
+    /// Returns the mounts, in the order in which they were made.
+    ///
+    /// # Errors
+    /// As [`MountTable::open`].
+    pub fn read(&mut self) -> io::Result<Vec<Mount>> {
+        let mut table = Vec::new();
+        self.0.rewind()?;
+        self.0.read_to_end(&mut table)?;
+        Ok(read_mounts(&table))
+    }
+
+    /// Returns whether the table has changed since it was opened or this was last asked (proc(5): a change is a priority
+    /// event); where the system does not say, it has.
+    pub fn has_changed(&self) -> bool {
+        let mut asked = [PollFd::new(&self.0, PollFlags::PRI)];
+        rustix::event::poll(&mut asked, Some(&Timespec::default())).map_or(true, |changed| changed > 0)
+    }
 }
 
 /// Reads a table of mounts in the form of `/proc/self/mountinfo` (proc(5)).
@@ -197,10 +230,18 @@ fn real_path(path: &Path, links: u32) -> io::Result<PathBuf> {
     }
 }
 
+/// Returns why this process may not read a folder; `None` if it may, if the folder is missing, or if the system does not say.
+pub fn why_not_readable(folder: &Path) -> Option<io::Error> {
+    why_not(folder, rustix::fs::Access::READ_OK)
+}
+
 /// Returns why this process may create and remove nothing in a folder; `None` if it may, if the folder is missing, or if the
 /// system does not say.
 pub fn why_not_writable(folder: &Path) -> Option<io::Error> {
-    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    why_not(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+}
+
+fn why_not(folder: &Path, access: rustix::fs::Access) -> Option<io::Error> {
     let asked = rustix::fs::accessat(rustix::fs::CWD, folder, access, rustix::fs::AtFlags::EACCESS);
     let refused = asked.err().filter(|error| matches!(*error, Errno::ROFS | Errno::ACCESS | Errno::PERM));
     refused.map(io::Error::from)

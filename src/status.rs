@@ -336,6 +336,12 @@ impl Snapshot {
         persist::write(&folder.join(FILE), self, Purpose::Report)
     }
 
+    /// Returns whether two snapshots differ in nothing but time and free space, which change all the time.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let Self { at, drop_folder_free_bytes, state_free_bytes, .. } = *other;
+        Self { at, drop_folder_free_bytes, state_free_bytes, ..self.clone() } == *other
+    }
+
     /// Returns the last snapshot below `folder`.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 use tokio::sync::Notify;
 
 use crate::drop_folder::ASIDE;
-use crate::place::{self, Mount};
+use crate::place::{self, Mount, MountTable};
 use crate::queue::Hint;
 
 /// The most hints that are held; one more replaces them all with "look everywhere".
@@ -99,7 +99,9 @@ impl Hints {
 pub struct MountWatch {
     /// Watches the drop folder alone; `None` if the kernel has no inotify instance left.
     inotify: Option<OwnedFd>,
-    /// The mounts in the drop folder when it was last looked at.
+    /// `None` if `/proc` cannot be read.
+    table: Option<MountTable>,
+    /// The mounts in the drop folder when the table was last read.
     mounts: Vec<Mount>,
 }
 
@@ -109,7 +111,9 @@ impl MountWatch {
         let watched = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)
             // `IN_UNMOUNT` and `IN_IGNORED` come whatever is asked for (inotify(7)).
             .and_then(|instance| inotify::add_watch(&instance, root, WatchFlags::DELETE_SELF).map(|_| instance));
-        Self { inotify: watched.ok(), mounts: mounts_in(root) }
+        let mut table = MountTable::open().ok();
+        let mounts = mounts_in(root, table.as_mut());
+        Self { inotify: watched.ok(), table, mounts }
     }
 
     /// Returns whether something was unmounted or mounted since the last call.
@@ -120,15 +124,18 @@ impl MountWatch {
                 .next()
                 .is_ok_and(|event| event.events().intersects(ReadFlags::UNMOUNT | ReadFlags::IGNORED))
         });
-        let mounts = mounts_in(root);
+        if !self.table.as_ref().is_some_and(MountTable::has_changed) {
+            return lost;
+        }
+        let mounts = mounts_in(root, self.table.as_mut());
         let moved = mounts != self.mounts;
         self.mounts = mounts;
         lost || moved
     }
 }
 
-fn mounts_in(root: &Path) -> Vec<Mount> {
-    let mounts = place::mounts().unwrap_or_default();
+fn mounts_in(root: &Path, table: Option<&mut MountTable>) -> Vec<Mount> {
+    let mounts = table.and_then(|table| table.read().ok()).unwrap_or_default();
     place::mounts_below(root, &mounts).map(|below| below.cloned().collect()).unwrap_or_default()
 }
 

@@ -136,18 +136,13 @@ impl Surveyor {
     }
 
     /// Watches the folder if it is not the one that is watched, because it was deleted, created again or mounted over.
-    ///
-    /// # Errors
-    /// The error of the file system if the folder is missing or unreadable; nothing is watched then.
-    pub(super) fn follow(&mut self, folder: &DropFolder) -> io::Result<()> {
-        let identity = folder.identity().inspect_err(|_| self.watched = None)?;
+    pub(super) fn follow(&mut self, folder: &DropFolder, identity: (u64, u64)) {
         // A disk that was unmounted and mounted again has the same identity, and no watch.
         if self.mounts.has_changed(folder.path()) || self.watched != Some(identity) {
             self.watch_anew(folder);
             self.mounts = MountWatch::start(folder.path());
             self.watched = Some(identity);
         }
-        Ok(())
     }
 
     /// Starts no more surveys until [`Surveyor::follow`] has found the folder.
@@ -425,7 +420,7 @@ mod tests {
         let folder = drop_folder(place.path());
         let (minute, mut now) = (Duration::from_mins(1), crate::daemon::now());
         let mut surveyor = Surveyor::new(now);
-        surveyor.follow(&folder).unwrap();
+        surveyor.follow(&folder, folder.identity().unwrap());
         let mut scan_for = |surveyor: &mut Surveyor, duration: Duration| {
             if !surveyor.start_scan(&folder, minute, now) {
                 return false;
