@@ -1,5 +1,7 @@
 //! What is wrong is never called `ok`, by a daemon that runs.
 
+use std::cell::Cell;
+
 use hk_aws::persist::{self, Purpose};
 use hk_aws::schedule::{self, FILE, JobRecord, JobRecords, ROTATE, RunEnd};
 use hk_aws::status::{ConditionKind, DaemonState, Snapshot};
@@ -77,6 +79,19 @@ async fn a_daemon_that_ended_without_being_told_to_says_so_after_the_next_start(
     site.start_keeping_status().await;
     let status = site.wait_for_status("the start", |status| status.state == DaemonState::Ok).await;
     assert_eq!(status.crashed_after, None, "it was told to stop");
+}
+
+#[tokio::test]
+async fn a_status_without_news_is_not_written_each_second_but_stays_fresh() {
+    let site = Site::started(Settings::default()).await;
+    let last = Cell::new(site.wait_for_status("a status", |status| status.state == DaemonState::Ok).await.at);
+    let apart = || {
+        let at = Snapshot::read(&site.path("run")).ok()?.at;
+        let apart = (at - last.replace(at)).num_seconds();
+        (apart >= 5).then_some(apart)
+    };
+    let apart = site.wait("a status that was written five seconds after the one before", apart).await;
+    assert!(apart < 60, "{apart} s: `hk-aws status` would take the daemon for dead");
 }
 
 #[tokio::test]
