@@ -76,3 +76,26 @@ fn what_a_bind_mount_brings_in_while_the_daemon_runs_is_no_capture() {
     house.wait_for_status("a look at everything", |status| status.waiting.left_alone == 2);
     assert_eq!(house.s3.keys().len(), 2, "{:?}", house.s3.keys());
 }
+
+/// The watch lies on what is hidden now, and nothing but the table of mounts tells of that.
+#[test]
+fn a_disk_that_is_mounted_in_the_drop_folder_is_watched() {
+    let mut house = Household::new();
+    house.rescan = "1h";
+    fs::create_dir_all(house.drop_folder.join("CAM")).unwrap();
+    let words = mounted(&[]);
+    house.start_through(&words.iter().map(String::as_str).collect::<Vec<_>>(), "days: 1, min_free: 0");
+    let pid = house.pid();
+    let mounted = Command::new("nsenter")
+        .arg(format!("--mount=/proc/{pid}/ns/mnt"))
+        .args(["--", "mount", "-t", "tmpfs", "disk"])
+        .arg(house.drop_folder.join("CAM"))
+        .status();
+    assert!(mounted.unwrap().success());
+    house.drop_folder = Path::new(&format!("/proc/{pid}/root")).join(house.drop_folder.strip_prefix("/").unwrap());
+    for number in 0..2 {
+        let shot = Shot::new("CAM", number, 2000);
+        house.lay_down(&shot).unwrap();
+        wait_for("a picture on the new disk", LONG, || house.holds(&shot).then_some(()));
+    }
+}
