@@ -91,13 +91,19 @@ async fn show(folder: &Path, end_after: Option<Duration>) -> anyhow::Result<bool
     let s3 = MemoryS3::start(BUCKET).await;
     let config = folder.join("config.yaml");
     std::fs::write(&config, configuration(folder, &drop_folder, &s3.endpoint()))?;
+    // From before there is a daemon: it does not hear Ctrl-C, and would outlive a demo that ends by it.
+    let mut interrupted = signal(SignalKind::interrupt())?;
     let mut command = Command::new(std::env::current_exe().context("failed to find this program")?);
     command.arg("--daemon").arg(&config);
     let mut daemon = Daemon::start(command, folder, ACCESS_KEY, SECRET_KEY)?;
 
     let mut screen = Screen::new();
     screen.open(&drop_folder, &s3.endpoint(), CAMERAS.len(), end_after)?;
-    daemon.ready(Duration::from_secs(20)).await?;
+    tokio::select! {
+        ready = daemon.ready(Duration::from_secs(20)) => { ready?; }
+        // Nothing was written yet.
+        _ = interrupted.recv() => return Ok(true),
+    }
 
     let captures = Arc::new(Captures::default());
     let cameras = start_cameras(&drop_folder, &captures);
@@ -112,7 +118,7 @@ async fn show(folder: &Path, end_after: Option<Duration>) -> anyhow::Result<bool
     tokio::select! {
         shown = arrivals.show(&mut screen, || false) => shown?,
         ended = daemon.ended() => return Err(ended),
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupted.recv() => {}
         () = end => {}
     }
 
@@ -126,7 +132,7 @@ async fn show(folder: &Path, end_after: Option<Duration>) -> anyhow::Result<bool
             // Past the deadline, what is missing is told below.
             shown.unwrap_or(Ok(()))?;
         }
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupted.recv() => {}
     }
     let Arrivals { latencies, bytes, .. } = arrivals;
     daemon.stop(DRAIN).await?;
