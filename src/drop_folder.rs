@@ -27,6 +27,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::config;
+use crate::place;
 
 mod admit;
 mod empty;
@@ -251,7 +252,7 @@ impl DropFolder {
     /// The error of the file system if the folder is missing or unreadable.
     pub fn identity(&self) -> io::Result<(u64, u64)> {
         let stat = rustix::fs::fstat(self.handle()?)?;
-        match crate::place::why_not_readable(&self.path) {
+        match place::why_not_readable(&self.path) {
             Some(error) => Err(error),
             None => Ok((stat.st_dev, stat.st_ino)),
         }

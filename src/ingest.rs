@@ -298,6 +298,9 @@ impl Ingest {
 
     /// Makes sure that the drop folder that exists now is the one that is watched.
     fn follow_folder(&mut self) {
+        if let Some(held) = &self.held {
+            held.let_askers_go();
+        }
         let held = match self.site.folder.identity() {
             Ok(identity) => self.hold_folder(identity).map(|()| identity),
             Err(source) => {
@@ -321,9 +324,6 @@ impl Ingest {
 
     /// Holds the lock of the drop folder that exists now, and gives back that of another one.
     fn hold_folder(&mut self, identity: (u64, u64)) -> Result<(), LockError> {
-        if let Some(held) = &self.held {
-            held.let_askers_go();
-        }
         if self.held.as_ref().is_none_or(|held| !held.is_of(identity)) {
             self.held = None;
             self.held = Some(lock::drop_folder(self.site.folder.path())?);

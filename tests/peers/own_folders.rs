@@ -20,6 +20,13 @@ pub(crate) fn in_own_mounts(script: &str) -> Vec<String> {
         .to_vec()
 }
 
+/// Mounts something in the drop folder as the daemon sees it, and nobody else.
+fn mount_for(house: &Household, what: &[&str], at: &str) {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--mount=/proc/{}/ns/mnt", house.pid())).args(["--", "mount"]).args(what);
+    assert!(command.arg(house.drop_folder.join(at)).status().unwrap().success());
+}
+
 #[test]
 fn a_bind_mount_of_our_own_folders_into_the_drop_folder_is_refused_by_every_command() {
     let mut house = Household::new();
@@ -63,12 +70,7 @@ fn what_a_bind_mount_brings_in_while_the_daemon_runs_is_no_capture() {
     house.lay_down(&first).unwrap();
     wait_for("a local copy", LONG, || house.state.join("kept").join(first.key()).exists().then_some(()));
     for (from, to) in [(house.state.clone(), "CAM/late"), (house.state.join("kept/CAM"), "CAM/part")] {
-        let status = Command::new("nsenter")
-            .arg(format!("--mount=/proc/{}/ns/mnt", house.pid()))
-            .args(["--", "mount", "--bind"])
-            .args([&from, &house.drop_folder.join(to)])
-            .status();
-        assert!(status.unwrap().success());
+        mount_for(&house, &["--bind", from.to_str().unwrap()], to);
     }
     house.wait_for_status("two folders of ours", |status| status.waiting.left_alone == 2);
     house.lay_down(&second).unwrap();
@@ -85,14 +87,9 @@ fn a_disk_that_is_mounted_in_the_drop_folder_is_watched() {
     fs::create_dir_all(house.drop_folder.join("CAM")).unwrap();
     let words = mounted(&[]);
     house.start_through(&words.iter().map(String::as_str).collect::<Vec<_>>(), "days: 1, min_free: 0");
-    let pid = house.pid();
-    let mounted = Command::new("nsenter")
-        .arg(format!("--mount=/proc/{pid}/ns/mnt"))
-        .args(["--", "mount", "-t", "tmpfs", "disk"])
-        .arg(house.drop_folder.join("CAM"))
-        .status();
-    assert!(mounted.unwrap().success());
-    house.drop_folder = Path::new(&format!("/proc/{pid}/root")).join(house.drop_folder.strip_prefix("/").unwrap());
+    mount_for(&house, &["-t", "tmpfs", "disk"], "CAM");
+    house.drop_folder =
+        Path::new(&format!("/proc/{}/root", house.pid())).join(house.drop_folder.strip_prefix("/").unwrap());
     for number in 0..2 {
         let shot = Shot::new("CAM", number, 2000);
         house.lay_down(&shot).unwrap();
