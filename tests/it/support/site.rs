@@ -210,8 +210,17 @@ impl Site {
     /// The lines of the ledger of a camera on [`DATE`].
     pub(crate) fn ledger(&self, camera: &str) -> Vec<hk_aws::ledger::LedgerEntry> {
         let path = self.path(format!("state/ledger/{camera}/{DATE}.jsonl"));
-        // The day is old, so that its lines may be compressed by now.
-        let text: String = [path.with_extension("jsonl.gz"), path].iter().map(|path| ledger_text(path)).collect();
+        // The day is old, so that its lines may be compressed by now. Whoever does it holds the lock of the file until the
+        // other one is in its place.
+        let text: String = loop {
+            let held = std::fs::File::open(&path).ok();
+            if let Some(held) = &held {
+                rustix::fs::flock(held, rustix::fs::FlockOperation::LockShared).unwrap();
+            }
+            if held.is_some() == path.exists() {
+                break [path.with_extension("jsonl.gz"), path].iter().map(|path| ledger_text(path)).collect();
+            }
+        };
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
