@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use hk_aws::cli;
 
 fn main() -> ExitCode {
+    share_one_heap();
     // If the command line is wrong, the process ends here with code 2.
     let cli = cli::read(std::env::args_os());
     match cli::run(cli) {
@@ -17,4 +18,12 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Lets all threads share one heap. The C library gives each its own, and what one freed stays in its heap for it alone: a
+/// day of 100,000 captures in bundles took 108 MB instead of 74, and 2,000 uploads 26 MiB instead of 23.
+fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "neither std, rustix nor nix wraps mallopt; the call takes no pointer")]
+    let _is_set = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
