@@ -402,7 +402,7 @@ fn capture(camera: &str, date: NaiveDate, object: Object) -> Candidate {
         camera: camera.to_owned(),
         date,
         size: object.size,
-        class: object.storage_class,
+        class: object.storage_class.into_owned(),
         stored_at: object.stored_at,
         written_at: object.stored_at,
         kind: Kind::Capture,

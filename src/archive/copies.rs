@@ -1,8 +1,10 @@
 //! Where the bytes of a member come from: the local copy if it holds what the bucket holds, otherwise the bucket.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, FixedOffset, NaiveDate};
 use futures_util::future::join_all;
@@ -45,15 +47,21 @@ pub(super) struct LocalCopies<'a> {
 struct Known {
     sha256: [u8; 32],
     taken_at: DateTime<FixedOffset>,
-    event: Option<Box<str>>,
+    /// One text for all captures with the same event.
+    event: Option<Arc<str>>,
 }
 
 impl Known {
-    /// Returns `None` if the entry has no SHA-256 that could be one.
-    fn of(entry: ledger::LedgerEntry) -> Option<Self> {
+    /// Returns `None` if the entry has no SHA-256 that could be one. `events` are those of the entries before it.
+    fn of(entry: &ledger::LedgerEntry, events: &mut HashSet<Arc<str>>) -> Option<Self> {
         let mut sha256 = [0; 32];
         hex::decode_to_slice(&entry.sha256, &mut sha256).ok()?;
-        Some(Self { sha256, taken_at: entry.taken_at, event: entry.event.map(String::into_boxed_str) })
+        let event = entry.event.as_deref().map(|event| {
+            let event = events.get(event).map_or_else(|| Arc::from(event), Arc::clone);
+            events.insert(Arc::clone(&event));
+            event
+        });
+        Some(Self { sha256, taken_at: entry.taken_at, event })
     }
 }
 
@@ -104,9 +112,10 @@ impl<'a> LocalCopies<'a> {
         let known = std::iter::repeat_with(|| None).take(loose.len()).collect();
         let mut copies = Self { site, camera, date, loose, known, spool: None, reads, downloads: Downloads::default() };
         let path = ledger::path(&site.ledger(), camera, date);
+        let mut events = HashSet::new();
         for entry in ledger::entries(&path).into_iter().flatten() {
             if let Some(at) = position(loose, &entry.key) {
-                copies.known[at] = Known::of(entry);
+                copies.known[at] = Known::of(&entry, &mut events);
             }
         }
         copies

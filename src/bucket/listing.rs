@@ -1,8 +1,11 @@
 //! Listings: the objects, folders or uploads below a prefix, as a stream. One page of at most 1,000 names is in memory at
 //! a time. A listing that breaks off is an error, and never passes for a whole one.
 
+use std::borrow::Cow;
+
 use aws_sdk_s3::operation::list_multipart_uploads::ListMultipartUploadsOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use aws_sdk_s3::types::ObjectStorageClass;
 use futures_util::TryFutureExt;
 use futures_util::stream::{self, Stream, TryStreamExt};
 
@@ -22,8 +25,8 @@ pub struct Object {
     pub key: String,
     /// Its size in bytes.
     pub size: u64,
-    /// The storage class, as the store spells it.
-    pub storage_class: String,
+    /// The storage class, as the store spells it; only the name of one that the SDK does not know takes memory.
+    pub storage_class: Cow<'static, str>,
     /// The `ETag` without its quotes: the MD5 of the bytes if they went up in one request without a KMS key.
     pub etag: String,
     /// When it was stored, by the store's clock.
@@ -169,11 +172,16 @@ fn facts_of_uploads(page: &ListMultipartUploadsOutput) -> PageFacts<'_> {
 fn read(object: aws_sdk_s3::types::Object) -> Object {
     Object {
         size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-        storage_class: object.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned(),
+        storage_class: object.storage_class().map_or(Cow::Borrowed("STANDARD"), class_name),
         etag: unquoted(object.e_tag()),
         stored_at: time(object.last_modified()),
         key: object.key.unwrap_or_default(),
     }
+}
+
+fn class_name(class: &ObjectStorageClass) -> Cow<'static, str> {
+    let known = ObjectStorageClass::values().iter().find(|known| **known == class.as_str());
+    known.map_or_else(|| Cow::Owned(class.as_str().to_owned()), |known| Cow::Borrowed(*known))
 }
 
 fn objects_of(

@@ -1,6 +1,8 @@
 //! Captures in the bucket, loose ones and those in bundles, day by day in the order in which they were taken.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use serde::Serialize;
@@ -49,7 +51,7 @@ pub struct Holding {
     /// Its size in bytes.
     pub size: u64,
     /// The storage class of the object, or of the bundle.
-    pub storage_class: String,
+    pub storage_class: Cow<'static, str>,
     /// Whether it is what came of a capture that was cut off.
     pub partial: bool,
     /// When the store took it; of a bundle without an index, when it took the bundle.
@@ -249,8 +251,15 @@ impl<'a> Listing<'a> {
         let mut seen: HashSet<ObjectIdentity> = loose.iter().map(|loose| loose.identity.clone()).collect();
         let mut day = ListedDay::default();
         day.captures.extend(loose.into_iter().map(|loose| loose.holding));
-        correct_times(self.site, &self.selection.camera, date, &mut day.captures);
-        for OpenedBundle { bundle, contents } in open_bundles(self.site, archive).await {
+        let path = ledger::path(&self.site.ledger(), &self.selection.camera, date);
+        let keys = day.captures.iter().map(|holding| holding.key.clone()).collect();
+        // Both take a while, the one here and the other on its way.
+        let times = tokio::task::spawn_blocking(move || times_of(&path, keys));
+        let bundles = open_bundles(self.site, archive).await;
+        for (place, taken_at) in times.await.unwrap_or_default() {
+            day.captures[place].taken_at = Some(taken_at);
+        }
+        for OpenedBundle { bundle, contents } in bundles {
             let bundle = bundle.object;
             match contents {
                 Contents::Indexed(index) => {
@@ -292,17 +301,15 @@ fn bundles_of(archives: &BTreeMap<NaiveDate, DayArchive>) -> BTreeSet<String> {
     parts.flat_map(|part| &part.bundles).map(|bundle| bundle.object.key.clone()).collect()
 }
 
-/// Gives loose captures of a day the times that they were filed by, where the ledger of this box has them.
-fn correct_times(site: &Site, camera: &str, date: NaiveDate, captures: &mut [Holding]) {
-    let path = ledger::path(&site.ledger(), camera, date);
-    let Ok(times) = ledger::times(&path) else { return };
-    let mut places: HashMap<String, usize> =
-        captures.iter().enumerate().map(|(place, holding)| (holding.key.clone(), place)).collect();
-    for (key, taken_at) in times {
-        if let Some(place) = places.remove(&key).filter(|_| !capture::tells_day_alone(&key)) {
-            captures[place].taken_at = Some(taken_at);
-        }
-    }
+/// Returns the times by which captures were filed, where the ledger of this box has them, each with its place in `keys`.
+fn times_of(ledger: &Path, keys: Vec<String>) -> Vec<(usize, DateTime<FixedOffset>)> {
+    let Ok(times) = ledger::times(ledger) else { return Vec::new() };
+    let mut places: HashMap<String, usize> = keys.into_iter().enumerate().map(|(place, key)| (key, place)).collect();
+    let known = times.filter_map(|(key, taken_at)| {
+        let place = places.remove(&key).filter(|_| !capture::tells_day_alone(&key))?;
+        Some((place, taken_at))
+    });
+    known.collect()
 }
 
 fn is_partial(key: &str) -> bool {

@@ -330,7 +330,7 @@ impl Restorable {
             date,
             size: object.size,
             state: if is_cold(&object.storage_class) { Progress::Cold } else { Progress::Readable },
-            class: object.storage_class,
+            class: object.storage_class.into_owned(),
             until: None,
             is_bundle: false,
         }

@@ -245,7 +245,7 @@ impl Work {
         Object {
             key: self.key.key.clone(),
             size: content.map_or(0, |content| content.size),
-            storage_class: content.map(|content| content.storage_class.clone()).unwrap_or_default(),
+            storage_class: content.map(|content| content.storage_class.clone()).unwrap_or_default().into(),
             etag: content.map(|content| content.etag.clone()).unwrap_or_default(),
             stored_at: *stored_at,
         }

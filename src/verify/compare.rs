@@ -448,7 +448,7 @@ mod tests {
     }
 
     fn object(key: &str) -> Object {
-        let (storage_class, etag) = ("STANDARD".to_owned(), format!("etag of {key}"));
+        let (storage_class, etag) = ("STANDARD".into(), format!("etag of {key}"));
         Object { key: key.to_owned(), size: 7, storage_class, etag, stored_at: DateTime::UNIX_EPOCH }
     }
 

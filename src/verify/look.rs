@@ -72,7 +72,7 @@ async fn strays(site: &Site, camera: &str, date: NaiveDate, known: &LedgerDay) -
         Ok::<_, Refusal>(head.map(|head| Object {
             key,
             size: head.size,
-            storage_class: head.storage_class,
+            storage_class: head.storage_class.into(),
             etag: head.etag,
             stored_at: head.stored_at,
         }))

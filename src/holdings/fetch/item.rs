@@ -39,7 +39,7 @@ impl FetchItem {
             key: object.key.clone(),
             file: file_of(site, &object.key),
             size: object.size,
-            class: object.storage_class.clone(),
+            class: object.storage_class.to_string(),
             stored_at: object.stored_at,
             source: FetchSource::Object(object),
         }
