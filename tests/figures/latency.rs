@@ -1,16 +1,17 @@
 //! From close-after-write to stored.
 //!
-//! "Stored" is seen as the moment the file's name leaves the drop folder (inotify), which works with any S3 server and
-//! is late rather than early: by then the daemon has the answer and has written its ledger. For the server in memory the
-//! moment of its answer is given too.
+//! "Stored" is when the daemon had the answer, as its ledger says. When the file's name left the drop folder (inotify) is
+//! given too: by then the ledger was written and the file away. For the server in memory the moment of its answer is
+//! given as well.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use hk_aws::ledger;
 use notify::event::{ModifyKind, RenameMode};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
@@ -39,7 +40,7 @@ pub(crate) async fn measure(store: &Store) -> anyhow::Result<()> {
     daemon.ready(START).await?;
     let followed = follow(&mut daemon, &drop_folder, CAPTURES, INTERVAL).await?;
     daemon.stop(STOP).await?;
-    print(store, &followed);
+    print(store, &followed, &followed.stored(folder.path())?);
     Ok(())
 }
 
@@ -61,6 +62,24 @@ impl Followed {
     /// Returns how long each capture was there, the shortest first.
     pub(crate) fn times(&self) -> Vec<Duration> {
         times(&self.closed, &self.gone)
+    }
+
+    /// Returns how long after its close each capture was stored, the shortest first, by the ledger of the daemon that
+    /// [`Store::start_daemon`] started in `folder`.
+    pub(crate) fn stored(&self, folder: &Path) -> anyhow::Result<Vec<Duration>> {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let mut stored = HashMap::new();
+        for camera in (0..CAMERAS).map(camera_name) {
+            for day in std::fs::read_dir(folder.join("state/ledger").join(camera))? {
+                for entry in ledger::entries(&day?.path())? {
+                    let ago = wall.duration_since(entry.stored_at.into())?;
+                    let at = now.checked_sub(ago).context("the machine was not up yet")?;
+                    stored.insert(folder.join("drop-folder").join(entry.source), at);
+                }
+            }
+        }
+        anyhow::ensure!(stored.len() == self.closed.len(), "{} are in the ledger", stored.len());
+        Ok(times(&self.closed, &stored))
     }
 }
 
@@ -132,10 +151,11 @@ fn camera_name(number: usize) -> String {
     format!("CAM-EXT-{:03}", number + 1)
 }
 
-fn print(store: &Store, followed: &Followed) {
+fn print(store: &Store, followed: &Followed, stored: &[Duration]) {
     let rate = 1000 / INTERVAL.as_millis();
     println!("\nlatency: {CAPTURES} captures of {CAPTURE_BYTES} bytes at {rate}/s, to {}", store.endpoint);
     println!("{:<44}{:>9}{:>9}{:>9}{:>7}", "from close-after-write, in ms, until", "p50", "p99", "max", "n");
+    row("the daemon has the answer", stored);
     row("the file has left the drop folder", &followed.times());
     let Some(server) = &store.ours else { return };
     let closed = &followed.closed;
