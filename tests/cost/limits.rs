@@ -7,6 +7,9 @@
 /// System calls, except those that wait or carry the body and its answer.
 pub(crate) const SYSTEM_CALLS: f64 = 49.0;
 
+/// All system calls of the daemon in a second with nothing to do, of which each one that wakes it is one.
+pub(crate) const IDLE_SYSTEM_CALLS: f64 = 46.0;
+
 /// How often each byte of a capture is read from its file.
 pub(crate) const TIMES_READ: f64 = 1.1;
 

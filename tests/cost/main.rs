@@ -27,6 +27,9 @@ use site::Site;
 const FEW: usize = 100;
 const MANY: usize = 300;
 
+/// How many seconds the daemon runs with nothing to do, for a short and for a long while.
+const IDLE: [u32; 2] = [5, 20];
+
 /// Returns what one capture more costs.
 fn each(few: u64, many: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "the figures are small")]
@@ -66,6 +69,24 @@ fn a_capture_costs_few_system_calls() {
         total += if kind == process::Kind::Work { cost } else { 0.0 };
     }
     hold("system calls", total, limits::SYSTEM_CALLS);
+}
+
+#[test]
+fn an_idle_second_costs_few_system_calls() {
+    let calls = |seconds| process::system_calls_of_daemon(&Site::new(0), seconds);
+    let [short, long] = IDLE.map(calls);
+    let seconds = f64::from(IDLE[1] - IDLE[0]);
+    let mut total = 0.0;
+    for (name, count) in &long {
+        #[expect(clippy::cast_precision_loss, reason = "the figures are small")]
+        let cost = (*count as f64 - short.get(name).copied().unwrap_or(0) as f64) / seconds;
+        if cost.abs() >= 0.2 {
+            println!("{name:<20}{cost:>8.2}");
+        }
+        total += cost;
+    }
+    println!("system calls an idle second: {total:.1}, at most {}", limits::IDLE_SYSTEM_CALLS);
+    assert!((1.0..=limits::IDLE_SYSTEM_CALLS).contains(&total), "{total:.1}");
 }
 
 #[test]

@@ -28,10 +28,23 @@ pub(crate) fn kind(name: &str) -> Kind {
 
 /// Returns how often the program and its threads made each system call while they stored the site's pictures.
 pub(crate) fn system_calls(site: &Site) -> BTreeMap<String, u64> {
+    counted(site, &[], &["--quiet", "upload"])
+}
+
+/// Returns how often the daemon and its threads made each system call from its start until it was stopped after so many
+/// seconds.
+pub(crate) fn system_calls_of_daemon(site: &Site, seconds: u32) -> BTreeMap<String, u64> {
+    // In the foreground it signals the daemon alone, and once.
+    counted(site, &["timeout", "--foreground", "--preserve-status", &seconds.to_string()], &["run"])
+}
+
+/// Counts the system calls of a command of the program, which `ending` ends.
+fn counted(site: &Site, ending: &[&str], arguments: &[&str]) -> BTreeMap<String, u64> {
     let table = site.config().with_file_name("system-calls");
     let strace = ["strace", "-f", "-c", "-o", table.to_str().unwrap()];
-    let status = site.command(&strace).status().unwrap_or_else(|error| panic!("strace is not installed: {error}"));
-    assert!(status.success(), "{status}");
+    let mut command = site.command_of(&[&strace, ending].concat(), arguments);
+    let output = command.output().unwrap_or_else(|error| panic!("strace is not installed: {error}"));
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     let table = fs::read_to_string(table).unwrap();
     let counts: BTreeMap<String, u64> = table.lines().filter_map(count).collect();
     assert!(counts.contains_key("openat") && counts.len() > 10, "{table}");

@@ -54,10 +54,15 @@ impl Site {
 
     /// The command `upload` behind a program that watches it, if there is one.
     pub(crate) fn command(&self, watching: &[&str]) -> Command {
+        self.command_of(watching, &["--quiet", "upload"])
+    }
+
+    /// A command of the program behind one that watches it.
+    pub(crate) fn command_of(&self, watching: &[&str], arguments: &[&str]) -> Command {
         let binary = env!("CARGO_BIN_EXE_hk-aws");
         let line = [watching, &[binary]].concat();
         let mut command = Command::new(line[0]);
-        command.args(&line[1..]).arg("--config").arg(self.config()).args(["--quiet", "upload"]);
+        command.args(&line[1..]).arg("--config").arg(self.config()).args(arguments);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.folder.path());
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command.env("AWS_EC2_METADATA_DISABLED", "true").stdin(Stdio::null()).stdout(Stdio::null());
