@@ -21,7 +21,7 @@ fn main() -> ExitCode {
 }
 
 /// Lets all threads share one heap. The C library gives each its own, and what one freed stays in its heap for it alone: a
-/// day of 100,000 captures in bundles took 108 MB instead of 74, and 2,000 uploads 26 MiB instead of 23.
+/// day of 100,000 captures in bundles took 106 MiB instead of 73, and 2,000 uploads 26 instead of 23.
 fn share_one_heap() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "neither std, rustix nor nix wraps mallopt; the call takes no pointer")]

@@ -256,7 +256,8 @@ impl<'a> Listing<'a> {
         // Both take a while, the one here and the other on its way.
         let times = tokio::task::spawn_blocking(move || times_of(&path, keys));
         let bundles = open_bundles(self.site, archive).await;
-        for (place, taken_at) in times.await.unwrap_or_default() {
+        let times = times.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        for (place, taken_at) in times {
             day.captures[place].taken_at = Some(taken_at);
         }
         for OpenedBundle { bundle, contents } in bundles {
@@ -305,11 +306,17 @@ fn bundles_of(archives: &BTreeMap<NaiveDate, DayArchive>) -> BTreeSet<String> {
 fn times_of(ledger: &Path, keys: Vec<String>) -> Vec<(usize, DateTime<FixedOffset>)> {
     let Ok(times) = ledger::times(ledger) else { return Vec::new() };
     let mut places: HashMap<String, usize> = keys.into_iter().enumerate().map(|(place, key)| (key, place)).collect();
-    let known = times.filter_map(|(key, taken_at)| {
-        let place = places.remove(&key).filter(|_| !capture::tells_day_alone(&key))?;
-        Some((place, taken_at))
-    });
-    known.collect()
+    let mut known = Vec::new();
+    for (key, taken_at) in times {
+        // Of a day that is bundled nothing is asked for, or not much.
+        if places.is_empty() {
+            break;
+        }
+        if let Some(place) = places.remove(&key).filter(|_| !capture::tells_day_alone(&key)) {
+            known.push((place, taken_at));
+        }
+    }
+    known
 }
 
 fn is_partial(key: &str) -> bool {

@@ -38,7 +38,7 @@ pub(crate) fn system_calls_of_daemon(site: &Site, seconds: u32) -> BTreeMap<Stri
     counted(site, &["timeout", "--foreground", "--preserve-status", &seconds.to_string()], &["run"])
 }
 
-/// Counts the system calls of a command of the program, which `ending` ends.
+/// Counts the system calls of a command of the program; `ending` is what runs it and ends it, if it does not end by itself.
 fn counted(site: &Site, ending: &[&str], arguments: &[&str]) -> BTreeMap<String, u64> {
     let table = site.config().with_file_name("system-calls");
     let strace = ["strace", "-f", "-c", "-o", table.to_str().unwrap()];
